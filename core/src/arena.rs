@@ -1,0 +1,272 @@
+//! One caller-owned buffer: carving it into the parts of a plan, and sharing a part among threads.
+//!
+//! Two kinds of unsafe code live here and nowhere else: viewing raw bytes as numbers ([`Carver`]), and giving disjoint parts of
+//! one slice to several threads ([`Shared`]), which checks at run time that no part is held twice.
+#![allow(
+    unsafe_code,
+    reason = "carving and sharing one buffer is this module's purpose"
+)]
+
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Alignment of an arena and of every part of it, in bytes: a cache line and an AVX-512 vector.
+pub const ALIGN: usize = 64;
+
+/// Types that any bytes are a valid value of.
+///
+/// # Safety
+/// The implementor must be inhabited by every bit pattern, hold no padding, no pointer and no interior mutability, and have an
+/// alignment of at most [`ALIGN`].
+pub unsafe trait Pod: Copy + Send + Sync + 'static {}
+
+// SAFETY: plain numbers.
+unsafe impl Pod for u8 {}
+// SAFETY: plain numbers.
+unsafe impl Pod for i8 {}
+// SAFETY: plain numbers.
+unsafe impl Pod for u16 {}
+// SAFETY: plain numbers.
+unsafe impl Pod for u32 {}
+// SAFETY: plain numbers.
+unsafe impl Pod for i32 {}
+// SAFETY: plain numbers.
+unsafe impl Pod for u64 {}
+// SAFETY: plain numbers.
+unsafe impl Pod for f32 {}
+// SAFETY: `repr(C)`, three 4-byte numbers and 32 bytes: no padding (its size is asserted beside it).
+unsafe impl Pod for crate::kernels::Q8Activation {}
+
+/// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics: `static A: Aligned<{ PLAN.bytes() }>`.
+#[repr(C, align(64))]
+pub struct Aligned<const N: usize>(pub [u8; N]);
+
+/// Takes parts off the front of a buffer, each aligned to [`ALIGN`].
+pub struct Carver<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Carver<'a> {
+    /// Starts at the front of `buffer`; `None` if it is not aligned to [`ALIGN`].
+    pub fn new(buffer: &'a mut [u8]) -> Option<Self> {
+        buffer
+            .as_ptr()
+            .addr()
+            .is_multiple_of(ALIGN)
+            .then_some(Carver { rest: buffer })
+    }
+
+    /// Bytes that `len` values of `T` take from the buffer, with the padding to the next part.
+    pub const fn part_bytes<T: Pod>(len: usize) -> Option<usize> {
+        match len.checked_mul(size_of::<T>()) {
+            Some(bytes) => bytes.checked_next_multiple_of(ALIGN),
+            None => None,
+        }
+    }
+
+    /// The next `len` values of `T`, whatever their bytes are; `None` if the buffer is too short.
+    pub fn take<T: Pod>(&mut self, len: usize) -> Option<&'a mut [T]> {
+        let bytes = Self::part_bytes::<T>(len)?;
+        if bytes > self.rest.len() {
+            return None;
+        }
+        let (part, rest) = core::mem::take(&mut self.rest).split_at_mut(bytes);
+        self.rest = rest;
+        // SAFETY: `part` starts at a multiple of `ALIGN` (the buffer does, and every part before it is a multiple long), which
+        // `Pod` types' alignment divides; it holds at least `len * size_of::<T>()` bytes; every bit pattern is a valid `T`; the
+        // exclusive borrow of the bytes moves into the result and is used for nothing else.
+        Some(unsafe { core::slice::from_raw_parts_mut(part.as_mut_ptr().cast::<T>(), len) })
+    }
+}
+
+/// Most parts that a [`Shared`] can be divided into.
+pub const MAX_PARTS: usize = 256;
+
+/// A row-major matrix that several threads write at once, each a range of columns of its own.
+///
+/// [`Shared::take`] hands out column range `i` at most once at a time; the claim is checked with one atomic bit per range, so the
+/// interface is safe whatever callers do.
+pub struct Shared<'a, T> {
+    ptr: *mut T,
+    rows: usize,
+    stride: usize,
+    chunk: usize,
+    claimed: [AtomicU32; MAX_PARTS / 32],
+    _owns: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a `Shared` is only a way to get `Columns`, which never overlap (see `take`); sending those to other threads is
+// sending `&mut [T]`, which is sound for `T: Send`.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+// SAFETY: as above; it owns the exclusive borrow it was made from.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    /// Divides `matrix`, rows of `stride` values, into ranges of `chunk` columns (the last may be narrower).
+    ///
+    /// # Panics
+    /// If `matrix` is not whole rows, or there would be more than [`MAX_PARTS`] ranges.
+    pub fn new(matrix: &'a mut [T], stride: usize, chunk: usize) -> Self {
+        assert!(stride > 0 && chunk > 0 && matrix.len().is_multiple_of(stride));
+        assert!(stride.div_ceil(chunk) <= MAX_PARTS);
+        Shared {
+            rows: matrix.len() / stride,
+            ptr: matrix.as_mut_ptr(),
+            stride,
+            chunk,
+            claimed: [const { AtomicU32::new(0) }; MAX_PARTS / 32],
+            _owns: PhantomData,
+        }
+    }
+
+    /// Into how many column ranges the matrix is divided.
+    pub fn parts(&self) -> usize {
+        self.stride.div_ceil(self.chunk)
+    }
+
+    /// Column range `part`, all rows of it.
+    ///
+    /// # Panics
+    /// If there is no such range or it is held already.
+    pub fn take(&self, part: usize) -> Columns<'_, T> {
+        let start = part * self.chunk;
+        assert!(start < self.stride, "no such part");
+        let (word, bit) = (&self.claimed[part / 32], 1 << (part % 32));
+        // Acquire pairs with the release in `drop`: the next holder sees what the last one wrote.
+        assert!(
+            word.fetch_or(bit, Ordering::Acquire) & bit == 0,
+            "part is held already"
+        );
+        Columns {
+            // SAFETY: `start < stride`, so the pointer stays inside the matrix (or at its end if it has no rows).
+            ptr: unsafe { self.ptr.add(if self.rows == 0 { 0 } else { start }) },
+            rows: self.rows,
+            stride: self.stride,
+            width: self.chunk.min(self.stride - start),
+            claim: Some((word, bit)),
+            _borrow: PhantomData,
+        }
+    }
+}
+
+/// A range of columns of a row-major matrix, exclusively held.
+pub struct Columns<'a, T> {
+    ptr: *mut T,
+    rows: usize,
+    stride: usize,
+    width: usize,
+    claim: Option<(&'a AtomicU32, u32)>,
+    _borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a `Columns` is an exclusive borrow of values (two `Columns` never overlap), plus a shared atomic.
+unsafe impl<T: Send> Send for Columns<'_, T> {}
+
+impl<'a, T> Columns<'a, T> {
+    /// All columns of `matrix`, rows of `stride` values.
+    ///
+    /// # Panics
+    /// If `matrix` is not whole rows.
+    pub fn all(matrix: &'a mut [T], stride: usize) -> Self {
+        assert!(stride > 0 && matrix.len().is_multiple_of(stride));
+        let rows = matrix.len() / stride;
+        Columns {
+            ptr: matrix.as_mut_ptr(),
+            rows,
+            stride,
+            width: stride,
+            claim: None,
+            _borrow: PhantomData,
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns in the range.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The range's values in row `row`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows);
+        // SAFETY: the `width` values at `ptr + row * stride` lie inside the matrix that the `Shared` or `all` borrowed
+        // exclusively, and in this range of columns, which no other `Columns` holds; `&mut self` keeps the result unique.
+        unsafe { core::slice::from_raw_parts_mut(self.ptr.add(row * self.stride), self.width) }
+    }
+}
+
+impl<T> Drop for Columns<'_, T> {
+    fn drop(&mut self) {
+        if let Some((word, bit)) = self.claim {
+            word.fetch_and(!bit, Ordering::Release);
+        }
+    }
+}
+
+impl<T> Deref for Columns<'_, T> {
+    type Target = [T];
+
+    /// The values of the first row: for a matrix of one row, all of them.
+    fn deref(&self) -> &[T] {
+        assert!(self.rows > 0);
+        // SAFETY: as in `row_mut`, for row 0, shared.
+        unsafe { core::slice::from_raw_parts(self.ptr, self.width) }
+    }
+}
+
+impl<T> DerefMut for Columns<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.row_mut(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carves_aligned_parts_until_the_end() {
+        let mut buffer = Aligned([0u8; 256]);
+        let mut carver = Carver::new(&mut buffer.0).unwrap();
+        let a = carver.take::<f32>(5).unwrap();
+        let b = carver.take::<u8>(65).unwrap();
+        assert!(b.as_ptr().addr().is_multiple_of(ALIGN));
+        assert_eq!(b.as_ptr().addr() - a.as_ptr().addr(), 64);
+        assert!(carver.take::<u64>(9).is_none());
+        assert!(carver.take::<u64>(8).is_some());
+    }
+
+    #[test]
+    fn columns_are_disjoint_and_return() {
+        let mut data = [0; 3 * 10];
+        let shared = Shared::new(&mut data, 10, 4);
+        assert_eq!(shared.parts(), 3);
+        for part in 0..3 {
+            let mut columns = shared.take(part);
+            assert_eq!(columns.width(), [4, 4, 2][part]);
+            for row in 0..3 {
+                columns.row_mut(row).fill(10 * part + row + 1);
+            }
+        }
+        drop(shared.take(1));
+        assert_eq!(data[..10], [1, 1, 1, 1, 11, 11, 11, 11, 21, 21]);
+        assert_eq!(data[20..], [3, 3, 3, 3, 13, 13, 13, 13, 23, 23]);
+    }
+
+    #[test]
+    #[should_panic(expected = "held already")]
+    fn a_part_cannot_be_held_twice() {
+        let mut data = [0; 8];
+        let shared = Shared::new(&mut data, 8, 4);
+        let _one = shared.take(1);
+        let _two = shared.take(1);
+    }
+}

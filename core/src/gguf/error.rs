@@ -1,0 +1,126 @@
+//! What can be wrong with a GGUF file.
+
+use core::fmt;
+
+/// Why bytes are not a GGUF file that this crate can use.
+///
+/// Offsets are in bytes from the start of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum GgufError {
+    /// The first four bytes are not `GGUF`.
+    NotGguf,
+    /// The version is neither 2 nor 3 (a big-endian file shows here as a huge number).
+    UnsupportedVersion(u32),
+    /// The file ends inside a field that starts at this offset.
+    Truncated {
+        /// Where the field starts.
+        offset: usize,
+    },
+    /// A count or a length at this offset cannot fit in the file, or overflows.
+    CountTooLarge {
+        /// Where the count stands.
+        offset: usize,
+    },
+    /// A metadata value at this offset has a type number that the format does not define.
+    UnknownValueType {
+        /// Where the type stands.
+        offset: usize,
+        /// The number found.
+        value_type: u32,
+    },
+    /// Arrays of arrays are nested deeper than [`super::MAX_ARRAY_DEPTH`] at this offset.
+    NestedTooDeep {
+        /// Where the array stands.
+        offset: usize,
+    },
+    /// A key or a tensor name at this offset is not UTF-8.
+    NameNotUtf8 {
+        /// Where the name's bytes start.
+        offset: usize,
+    },
+    /// `general.alignment` is not a power of two of at least 8 (and at most 65536).
+    BadAlignment(u64),
+    /// The tensor with this index has no dimensions or more than four, or a dimension of zero.
+    BadDimensions {
+        /// Index in the tensor table.
+        tensor: usize,
+    },
+    /// The number of elements or bytes of the tensor with this index overflows, or its rows do not hold whole blocks.
+    BadTensorSize {
+        /// Index in the tensor table.
+        tensor: usize,
+    },
+    /// The data of the tensor with this index does not start on an alignment boundary.
+    MisalignedTensor {
+        /// Index in the tensor table.
+        tensor: usize,
+    },
+    /// The data of the tensor with this index ends past the end of the file.
+    TensorOutOfFile {
+        /// Index in the tensor table.
+        tensor: usize,
+        /// Bytes that are missing at the end of the file.
+        missing: usize,
+    },
+}
+
+impl fmt::Display for GgufError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotGguf => write!(f, "not a GGUF file: it does not start with the bytes GGUF"),
+            Self::UnsupportedVersion(v) => {
+                write!(
+                    f,
+                    "GGUF version {v} is not supported: only little-endian versions 2 and 3 are"
+                )
+            }
+            Self::Truncated { offset } => {
+                write!(
+                    f,
+                    "the file is truncated: it ends inside a field that starts at byte {offset}"
+                )
+            }
+            Self::CountTooLarge { offset } => {
+                write!(f, "the count at byte {offset} is larger than the file can hold")
+            }
+            Self::UnknownValueType { offset, value_type } => {
+                write!(f, "unknown metadata value type {value_type} at byte {offset}")
+            }
+            Self::NestedTooDeep { offset } => {
+                write!(f, "the metadata array at byte {offset} is nested too deep")
+            }
+            Self::NameNotUtf8 { offset } => write!(f, "the name at byte {offset} is not UTF-8"),
+            Self::BadAlignment(a) => {
+                write!(
+                    f,
+                    "general.alignment is {a}: it must be a power of two from 8 to 65536"
+                )
+            }
+            Self::BadDimensions { tensor } => {
+                write!(
+                    f,
+                    "tensor number {tensor} must have 1 to 4 dimensions, none of them zero"
+                )
+            }
+            Self::BadTensorSize { tensor } => {
+                write!(
+                    f,
+                    "the size of tensor number {tensor} overflows or its rows are not whole blocks"
+                )
+            }
+            Self::MisalignedTensor { tensor } => {
+                write!(f, "the data of tensor number {tensor} is not aligned")
+            }
+            Self::TensorOutOfFile { tensor, missing } => {
+                write!(
+                    f,
+                    "the file is truncated: tensor number {tensor} needs {missing} more bytes"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for GgufError {}

@@ -1,0 +1,268 @@
+//! A checked, zero-copy view of a GGUF file (versions 2 and 3, little-endian), usable in `const` and at run time.
+//!
+//! Format: the *GGUF* specification of the ggml project (`docs/gguf.md`). The bytes are untrusted: [`Gguf::parse`] checks
+//! every count, length and offset for overflow and bounds before it is used, once, so that all later look-ups are
+//! infallible walks over bytes known to be whole. Nothing here panics, whatever the bytes are, and nothing is copied.
+//!
+//! In a `const` context the same code makes a truncated model a compile error:
+//!
+//! ```
+//! use brooklet_core::gguf::{Gguf, GgufError};
+//! const NOT_A_MODEL: Result<Gguf<'static>, GgufError> = Gguf::parse(b"GGUF\x03\0\0\0");
+//! assert_eq!(NOT_A_MODEL.err(), Some(GgufError::Truncated { offset: 8 }));
+//! ```
+
+mod error;
+pub(crate) mod reader;
+mod tensors;
+mod value;
+
+pub use error::GgufError;
+pub use tensors::{TensorInfo, Tensors};
+pub use value::{Array, Elements, Value};
+
+use reader::{Reader, tri};
+use value::read_value;
+
+/// How deep metadata arrays may be nested.
+pub const MAX_ARRAY_DEPTH: usize = 4;
+
+/// Alignment of tensor data where `general.alignment` is absent.
+const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// A whole GGUF file, checked.
+#[derive(Clone, Copy)]
+pub struct Gguf<'a> {
+    bytes: &'a [u8],
+    version: u32,
+    metadata_count: usize,
+    metadata_start: usize,
+    tensor_count: usize,
+    tensors_start: usize,
+    data_start: usize,
+    alignment: usize,
+}
+
+impl<'a> Gguf<'a> {
+    /// Checks the whole header, all metadata and the tensor table of `bytes`, the complete file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its offset or tensor index. Tensors of formats that this crate cannot compute
+    /// with are no error here: only their offset is checked, and [`TensorInfo::format`] says `None`.
+    pub const fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
+        let mut r = Reader::at(bytes, 0);
+        match r.take(4) {
+            Ok([b'G', b'G', b'U', b'F']) => {}
+            _ => return Err(GgufError::NotGguf),
+        }
+        let version = tri!(r.u32());
+        if version != 2 && version != 3 {
+            return Err(GgufError::UnsupportedVersion(version));
+        }
+        // A tensor entry takes at least 24 bytes, a metadata entry at least 13.
+        let tensor_count = tri!(r.count(24));
+        let metadata_count = tri!(r.count(13));
+        let mut file = Gguf {
+            bytes,
+            version,
+            metadata_count,
+            metadata_start: r.pos,
+            tensor_count,
+            tensors_start: 0,
+            data_start: 0,
+            alignment: 0,
+        };
+        let mut i = 0;
+        while i < metadata_count {
+            tri!(r.name());
+            let value_type = tri!(r.u32());
+            tri!(read_value(&mut r, value_type, MAX_ARRAY_DEPTH));
+            i += 1;
+        }
+        file.tensors_start = r.pos;
+        file.alignment = tri!(file.read_alignment());
+        file.data_start = tri!(tensors::check(&mut r, tensor_count, file.alignment));
+        Ok(file)
+    }
+
+    const fn read_alignment(&self) -> Result<usize, GgufError> {
+        let alignment = match self.get("general.alignment") {
+            None => DEFAULT_ALIGNMENT,
+            Some(value) => match value.as_u64() {
+                Some(alignment) => alignment,
+                None => return Err(GgufError::BadAlignment(0)),
+            },
+        };
+        if !alignment.is_power_of_two() || alignment < 8 || alignment > 65536 {
+            return Err(GgufError::BadAlignment(alignment));
+        }
+        Ok(alignment as usize)
+    }
+
+    /// The version of the format: 2 or 3.
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The complete file.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// How many metadata entries the file has.
+    pub const fn metadata_count(&self) -> usize {
+        self.metadata_count
+    }
+
+    /// How many tensors the file has.
+    pub const fn tensor_count(&self) -> usize {
+        self.tensor_count
+    }
+
+    /// Alignment of tensor data in bytes.
+    pub const fn alignment(&self) -> usize {
+        self.alignment
+    }
+
+    /// Where tensor data starts, in bytes from the start of the file.
+    pub const fn data_start(&self) -> usize {
+        self.data_start
+    }
+
+    /// A cursor over the metadata, in the file's order.
+    pub const fn metadata(&self) -> Metadata<'a> {
+        Metadata {
+            reader: Reader::at(self.bytes, self.metadata_start),
+            left: self.metadata_count,
+        }
+    }
+
+    /// The first metadata value under `key`.
+    pub const fn get(&self, key: &str) -> Option<Value<'a>> {
+        let mut entries = self.metadata();
+        while let Some((name, value)) = entries.next_entry() {
+            if same(name, key) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// The metadata value whose key is `prefix`, a dot and `suffix`: GGUF names model facts by architecture
+    /// (`llama.block_count`).
+    pub const fn get_scoped(&self, prefix: &str, suffix: &str) -> Option<Value<'a>> {
+        let mut entries = self.metadata();
+        while let Some((name, value)) = entries.next_entry() {
+            if same_parts(name, &[prefix, ".", suffix]) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// A cursor over the tensor table, in the file's order.
+    pub const fn tensors(&self) -> Tensors<'a> {
+        Tensors::new(self.bytes, self.tensors_start, self.tensor_count, self.data_start)
+    }
+
+    /// The first tensor with this name.
+    pub const fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
+        let mut tensors = self.tensors();
+        while let Some(tensor) = tensors.next_tensor() {
+            if same(tensor.name(), name) {
+                return Some(tensor);
+            }
+        }
+        None
+    }
+
+    /// The tensor `blk.{layer}.{suffix}`, GGUF's name for a tensor of one layer, found without building the name.
+    pub const fn layer_tensor(&self, layer: usize, suffix: &str) -> Option<TensorInfo<'a>> {
+        let mut digits = [0u8; 20];
+        let mut start = digits.len();
+        let mut rest = layer;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        let (_, number) = digits.split_at(start);
+        let Ok(number) = core::str::from_utf8(number) else {
+            return None;
+        };
+        let mut tensors = self.tensors();
+        while let Some(tensor) = tensors.next_tensor() {
+            if same_parts(tensor.name(), &["blk.", number, ".", suffix]) {
+                return Some(tensor);
+            }
+        }
+        None
+    }
+}
+
+/// Cursor over metadata entries.
+#[derive(Clone, Copy)]
+pub struct Metadata<'a> {
+    reader: Reader<'a>,
+    left: usize,
+}
+
+impl<'a> Metadata<'a> {
+    /// The next entry; the twin of [`Iterator::next`] for `const` code.
+    pub const fn next_entry(&mut self) -> Option<(&'a str, Value<'a>)> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let Ok(name) = self.reader.name() else { return None };
+        let Ok(value_type) = self.reader.u32() else {
+            return None;
+        };
+        match read_value(&mut self.reader, value_type, MAX_ARRAY_DEPTH) {
+            Ok(value) => Some((name, value)),
+            Err(_) => None,
+        }
+    }
+}
+
+impl<'a> Iterator for Metadata<'a> {
+    type Item = (&'a str, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_entry()
+    }
+}
+
+/// `a == b` for `const` code.
+pub(crate) const fn same(a: &str, b: &str) -> bool {
+    same_parts(a, &[b])
+}
+
+/// Whether `name` is the concatenation of `parts`.
+const fn same_parts(name: &str, parts: &[&str]) -> bool {
+    let name = name.as_bytes();
+    let mut at = 0;
+    let mut p = 0;
+    while p < parts.len() {
+        let part = parts[p].as_bytes();
+        if part.len() > name.len() - at {
+            return false;
+        }
+        let mut i = 0;
+        while i < part.len() {
+            if name[at + i] != part[i] {
+                return false;
+            }
+            i += 1;
+        }
+        at += part.len();
+        p += 1;
+    }
+    at == name.len()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! A bounds-checked little-endian cursor that also runs in `const`.
+
+use super::GgufError;
+
+/// Evaluates to the value of a `Result`, or returns its error: `?` for `const fn`.
+macro_rules! tri {
+    ($e:expr) => {
+        match $e {
+            Ok(value) => value,
+            Err(error) => return Err(error),
+        }
+    };
+}
+pub(crate) use tri;
+
+/// A position in untrusted bytes. `pos` never passes `bytes.len()`.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) pos: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn at(bytes: &'a [u8], pos: usize) -> Self {
+        let pos = if pos > bytes.len() { bytes.len() } else { pos };
+        Reader { bytes, pos }
+    }
+
+    /// Bytes that are left.
+    pub(super) const fn left(&self) -> usize {
+        self.bytes.len() - self.pos
+    }
+
+    /// The next `n` bytes.
+    pub(super) const fn take(&mut self, n: usize) -> Result<&'a [u8], GgufError> {
+        if n > self.left() {
+            return Err(GgufError::Truncated { offset: self.pos });
+        }
+        let (_, rest) = self.bytes.split_at(self.pos);
+        let (head, _) = rest.split_at(n);
+        self.pos += n;
+        Ok(head)
+    }
+
+    const fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
+        let bytes = tri!(self.take(N));
+        match bytes.first_chunk::<N>() {
+            Some(chunk) => Ok(*chunk),
+            None => Err(GgufError::Truncated { offset: self.pos }),
+        }
+    }
+
+    pub(super) const fn u8(&mut self) -> Result<u8, GgufError> {
+        let b = tri!(self.array::<1>());
+        Ok(b[0])
+    }
+
+    pub(super) const fn u16(&mut self) -> Result<u16, GgufError> {
+        Ok(u16::from_le_bytes(tri!(self.array())))
+    }
+
+    pub(super) const fn u32(&mut self) -> Result<u32, GgufError> {
+        Ok(u32::from_le_bytes(tri!(self.array())))
+    }
+
+    pub(super) const fn u64(&mut self) -> Result<u64, GgufError> {
+        Ok(u64::from_le_bytes(tri!(self.array())))
+    }
+
+    /// A 64-bit count of things that take at least `min_bytes` (not 0) each in the rest of the file.
+    pub(super) const fn count(&mut self, min_bytes: usize) -> Result<usize, GgufError> {
+        let offset = self.pos;
+        let n = tri!(self.u64());
+        let most = self.left() / min_bytes;
+        if n > most as u64 {
+            return Err(GgufError::CountTooLarge { offset });
+        }
+        Ok(n as usize)
+    }
+
+    /// A GGUF string: 64-bit length, then bytes (the specification says UTF-8; callers that need it check).
+    pub(super) const fn string(&mut self) -> Result<&'a [u8], GgufError> {
+        let n = tri!(self.count(1));
+        self.take(n)
+    }
+
+    /// A string that must be UTF-8: a key or a tensor name.
+    pub(super) const fn name(&mut self) -> Result<&'a str, GgufError> {
+        let bytes = tri!(self.string());
+        match core::str::from_utf8(bytes) {
+            Ok(s) => Ok(s),
+            Err(_) => Err(GgufError::NameNotUtf8 {
+                offset: self.pos - bytes.len(),
+            }),
+        }
+    }
+}

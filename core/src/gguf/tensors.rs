@@ -1,0 +1,227 @@
+//! The tensor table.
+
+use super::GgufError;
+use super::reader::{Reader, tri};
+use crate::quant::Format;
+
+/// One entry of the tensor table, with its data.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorInfo<'a> {
+    name: &'a str,
+    dims: [usize; 4],
+    rank: usize,
+    ggml_type: u32,
+    data: &'a [u8],
+}
+
+impl<'a> TensorInfo<'a> {
+    /// The tensor's name.
+    pub const fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// How many dimensions it has: 1 to 4.
+    pub const fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Dimensions in GGUF's order, fastest first: `[columns, rows, ...]`; those past [`TensorInfo::rank`] are 1.
+    pub const fn dims(&self) -> [usize; 4] {
+        self.dims
+    }
+
+    /// Elements of a row (the fastest dimension).
+    pub const fn cols(&self) -> usize {
+        self.dims[0]
+    }
+
+    /// Product of the other dimensions.
+    pub const fn rows(&self) -> usize {
+        self.dims[1] * self.dims[2] * self.dims[3]
+    }
+
+    /// ggml's number of the element format.
+    pub const fn ggml_type(&self) -> u32 {
+        self.ggml_type
+    }
+
+    /// The element format, if this crate can compute with it.
+    pub const fn format(&self) -> Option<Format> {
+        Format::from_ggml_type(self.ggml_type)
+    }
+
+    /// The tensor's bytes; empty if [`TensorInfo::format`] is `None`.
+    pub const fn data(&self) -> &'a [u8] {
+        self.data
+    }
+}
+
+/// Cursor over the tensor table.
+#[derive(Clone, Copy)]
+pub struct Tensors<'a> {
+    reader: Reader<'a>,
+    left: usize,
+    data_start: usize,
+}
+
+impl<'a> Tensors<'a> {
+    pub(super) const fn new(bytes: &'a [u8], start: usize, count: usize, data_start: usize) -> Self {
+        Tensors {
+            reader: Reader::at(bytes, start),
+            left: count,
+            data_start,
+        }
+    }
+
+    /// The next tensor; the twin of [`Iterator::next`] for `const` code.
+    pub const fn next_tensor(&mut self) -> Option<TensorInfo<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let Ok(entry) = Entry::read(&mut self.reader, 0) else {
+            return None;
+        };
+        let data = match entry.byte_len(0) {
+            Ok(Some(len)) => {
+                let Some(start) = self.data_start.checked_add(entry.offset) else {
+                    return None;
+                };
+                let Ok(data) = Reader::at(self.reader.bytes, start).take(len) else {
+                    return None;
+                };
+                data
+            }
+            _ => &[],
+        };
+        Some(TensorInfo {
+            name: entry.name,
+            dims: entry.dims,
+            rank: entry.rank,
+            ggml_type: entry.ggml_type,
+            data,
+        })
+    }
+}
+
+impl<'a> Iterator for Tensors<'a> {
+    type Item = TensorInfo<'a>;
+
+    fn next(&mut self) -> Option<TensorInfo<'a>> {
+        self.next_tensor()
+    }
+}
+
+/// The fields of an entry as they stand in the file.
+struct Entry<'a> {
+    name: &'a str,
+    dims: [usize; 4],
+    rank: usize,
+    ggml_type: u32,
+    offset: usize,
+}
+
+impl<'a> Entry<'a> {
+    const fn read(r: &mut Reader<'a>, tensor: usize) -> Result<Self, GgufError> {
+        let name = tri!(r.name());
+        let rank = tri!(r.u32()) as usize;
+        if rank == 0 || rank > 4 {
+            return Err(GgufError::BadDimensions { tensor });
+        }
+        let mut dims = [1usize; 4];
+        let mut i = 0;
+        while i < rank {
+            let dim = tri!(r.u64());
+            if dim == 0 {
+                return Err(GgufError::BadDimensions { tensor });
+            }
+            if dim > usize::MAX as u64 {
+                return Err(GgufError::BadTensorSize { tensor });
+            }
+            dims[i] = dim as usize;
+            i += 1;
+        }
+        let ggml_type = tri!(r.u32());
+        let offset = tri!(r.u64());
+        if offset > usize::MAX as u64 {
+            return Err(GgufError::TensorOutOfFile {
+                tensor,
+                missing: usize::MAX,
+            });
+        }
+        Ok(Entry {
+            name,
+            dims,
+            rank,
+            ggml_type,
+            offset: offset as usize,
+        })
+    }
+
+    /// Bytes of the data, or `None` for a format that is not known.
+    const fn byte_len(&self, tensor: usize) -> Result<Option<usize>, GgufError> {
+        let error = Err(GgufError::BadTensorSize { tensor });
+        let mut rows = 1usize;
+        let mut i = 1;
+        while i < 4 {
+            rows = match rows.checked_mul(self.dims[i]) {
+                Some(rows) => rows,
+                None => return error,
+            };
+            i += 1;
+        }
+        let Some(format) = Format::from_ggml_type(self.ggml_type) else {
+            return match rows.checked_mul(self.dims[0]) {
+                Some(_) => Ok(None),
+                None => error,
+            };
+        };
+        let Some(row) = format.row_bytes(self.dims[0]) else {
+            return error;
+        };
+        match rows.checked_mul(row) {
+            Some(len) => Ok(Some(len)),
+            None => error,
+        }
+    }
+}
+
+/// Checks the table at `r` and every tensor's place in the file; returns where tensor data starts.
+pub(super) const fn check(r: &mut Reader<'_>, count: usize, alignment: usize) -> Result<usize, GgufError> {
+    let table = *r;
+    let mut i = 0;
+    while i < count {
+        tri!(Entry::read(r, i));
+        i += 1;
+    }
+    // A file without tensors may end before the padding.
+    let data_start = r.pos.next_multiple_of(alignment);
+    let mut again = table;
+    i = 0;
+    while i < count {
+        let entry = tri!(Entry::read(&mut again, i));
+        if entry.offset % alignment != 0 {
+            return Err(GgufError::MisalignedTensor { tensor: i });
+        }
+        let len = match tri!(entry.byte_len(i)) {
+            Some(len) => len,
+            None => 0,
+        };
+        let end = match entry.offset.checked_add(len) {
+            Some(end) => end,
+            None => return Err(GgufError::BadTensorSize { tensor: i }),
+        };
+        let end = match end.checked_add(data_start) {
+            Some(end) => end,
+            None => return Err(GgufError::BadTensorSize { tensor: i }),
+        };
+        if end > r.bytes.len() {
+            return Err(GgufError::TensorOutOfFile {
+                tensor: i,
+                missing: end - r.bytes.len(),
+            });
+        }
+        i += 1;
+    }
+    Ok(data_start)
+}

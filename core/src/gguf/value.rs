@@ -1,0 +1,259 @@
+//! Metadata values and arrays, borrowed from the file.
+
+use super::reader::{Reader, tri};
+use super::{GgufError, MAX_ARRAY_DEPTH};
+
+/// One metadata value. Strings are bytes: the specification asks for UTF-8, but tokens of real files break that.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the variants are the specification's own type names")]
+pub enum Value<'a> {
+    U8(u8),
+    I8(i8),
+    U16(u16),
+    I16(i16),
+    U32(u32),
+    I32(i32),
+    F32(f32),
+    Bool(bool),
+    Str(&'a [u8]),
+    Array(Array<'a>),
+    U64(u64),
+    I64(i64),
+    F64(f64),
+}
+
+impl<'a> Value<'a> {
+    /// The value as an unsigned integer, from any integer type that holds one without loss.
+    pub const fn as_u64(&self) -> Option<u64> {
+        match *self {
+            Value::U8(v) => Some(v as u64),
+            Value::U16(v) => Some(v as u64),
+            Value::U32(v) => Some(v as u64),
+            Value::U64(v) => Some(v),
+            Value::I8(v) if v >= 0 => Some(v as u64),
+            Value::I16(v) if v >= 0 => Some(v as u64),
+            Value::I32(v) if v >= 0 => Some(v as u64),
+            Value::I64(v) if v >= 0 => Some(v as u64),
+            _ => None,
+        }
+    }
+
+    /// The value as a float, from `F32` or `F64`.
+    pub const fn as_f32(&self) -> Option<f32> {
+        match *self {
+            Value::F32(v) => Some(v),
+            Value::F64(v) => Some(v as f32),
+            _ => None,
+        }
+    }
+
+    /// The value as a boolean.
+    pub const fn as_bool(&self) -> Option<bool> {
+        match *self {
+            Value::Bool(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The bytes of a string.
+    pub const fn as_bytes(&self) -> Option<&'a [u8]> {
+        match *self {
+            Value::Str(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// A string that is UTF-8.
+    pub const fn as_str(&self) -> Option<&'a str> {
+        match *self {
+            Value::Str(v) => match core::str::from_utf8(v) {
+                Ok(s) => Some(s),
+                Err(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// An array.
+    pub const fn as_array(&self) -> Option<Array<'a>> {
+        match *self {
+            Value::Array(a) => Some(a),
+            _ => None,
+        }
+    }
+}
+
+/// A metadata array whose elements are decoded one at a time, in order.
+///
+/// Every element was checked when the file was parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct Array<'a> {
+    file: &'a [u8],
+    start: usize,
+    element: u32,
+    len: usize,
+}
+
+impl<'a> Array<'a> {
+    /// How many elements the array has.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the array has no element.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The specification's type number of the elements (8 is a string, 9 an array, ...).
+    pub const fn element_type(&self) -> u32 {
+        self.element
+    }
+
+    /// A cursor over the elements; usable in `const`.
+    pub const fn elements(&self) -> Elements<'a> {
+        Elements {
+            reader: Reader::at(self.file, self.start),
+            element: self.element,
+            left: self.len,
+        }
+    }
+
+    /// Where the first element starts, in bytes from the start of the file: for indices that must find an element again
+    /// without walking (see [`Array::string_at`]).
+    pub const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// The string whose length field stands `offset` bytes after [`Array::start`], if the file has a whole one there.
+    pub const fn string_at(&self, offset: usize) -> Option<&'a [u8]> {
+        let mut reader = match self.start.checked_add(offset) {
+            Some(pos) if pos <= self.file.len() => Reader::at(self.file, pos),
+            _ => return None,
+        };
+        match reader.string() {
+            Ok(bytes) => Some(bytes),
+            Err(_) => None,
+        }
+    }
+}
+
+impl<'a> IntoIterator for Array<'a> {
+    type Item = Value<'a>;
+    type IntoIter = Elements<'a>;
+
+    fn into_iter(self) -> Elements<'a> {
+        self.elements()
+    }
+}
+
+/// Cursor over the elements of an [`Array`].
+#[derive(Clone, Copy)]
+pub struct Elements<'a> {
+    reader: Reader<'a>,
+    element: u32,
+    left: usize,
+}
+
+impl<'a> Elements<'a> {
+    /// The next element; the twin of [`Iterator::next`] for `const` code.
+    pub const fn next_value(&mut self) -> Option<Value<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        match read_value(&mut self.reader, self.element, MAX_ARRAY_DEPTH) {
+            Ok(value) => Some(value),
+            // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer all the same.
+            Err(_) => None,
+        }
+    }
+
+    /// Where the next element starts, in bytes from the start of the file.
+    pub const fn position(&self) -> usize {
+        self.reader.pos
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        self.next_value()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left))
+    }
+}
+
+/// Smallest number of bytes an element of this type takes in the file.
+const fn min_bytes(value_type: u32) -> usize {
+    match value_type {
+        0 | 1 | 7 => 1,
+        2 | 3 => 2,
+        4..=6 => 4,
+        9 => 12,
+        _ => 8,
+    }
+}
+
+/// Reads one value of type `value_type`, checking all of it, arrays to their last element included.
+pub(super) const fn read_value<'a>(
+    r: &mut Reader<'a>,
+    value_type: u32,
+    depth: usize,
+) -> Result<Value<'a>, GgufError> {
+    Ok(match value_type {
+        0 => Value::U8(tri!(r.u8())),
+        1 => Value::I8(tri!(r.u8()) as i8),
+        2 => Value::U16(tri!(r.u16())),
+        3 => Value::I16(tri!(r.u16()) as i16),
+        4 => Value::U32(tri!(r.u32())),
+        5 => Value::I32(tri!(r.u32()) as i32),
+        6 => Value::F32(f32::from_bits(tri!(r.u32()))),
+        7 => Value::Bool(tri!(r.u8()) != 0),
+        8 => Value::Str(tri!(r.string())),
+        9 => return read_array(r, depth),
+        10 => Value::U64(tri!(r.u64())),
+        11 => Value::I64(tri!(r.u64()) as i64),
+        12 => Value::F64(f64::from_bits(tri!(r.u64()))),
+        _ => {
+            return Err(GgufError::UnknownValueType {
+                offset: r.pos,
+                value_type,
+            });
+        }
+    })
+}
+
+const fn read_array<'a>(r: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, GgufError> {
+    let offset = r.pos;
+    if depth == 0 {
+        return Err(GgufError::NestedTooDeep { offset });
+    }
+    let element = tri!(r.u32());
+    if element > 12 {
+        return Err(GgufError::UnknownValueType {
+            offset,
+            value_type: element,
+        });
+    }
+    let len = tri!(r.count(min_bytes(element)));
+    let array = Array {
+        file: r.bytes,
+        start: r.pos,
+        element,
+        len,
+    };
+    if element == 8 || element == 9 {
+        let mut i = 0;
+        while i < len {
+            tri!(read_value(r, element, depth - 1));
+            i += 1;
+        }
+    } else {
+        tri!(r.take(len * min_bytes(element)));
+    }
+    Ok(Value::Array(array))
+}

@@ -1,0 +1,92 @@
+//! The only intrinsics of the crate: one file per instruction set, and the proof tokens of [`super::Isa`].
+//!
+//! [`matmul_q8`] and [`matmul_f32`] return `false` where the instruction set has no kernel for the format; the caller then uses
+//! the scalar reference, which gives the same bits.
+#![allow(
+    unsafe_code,
+    reason = "intrinsics; each call is guarded by the instruction set's proof token"
+)]
+
+use core::ops::Range;
+
+use super::{Isa, Q8Activation};
+use crate::arena::Columns;
+use crate::tensor::Matrix;
+
+/// Defines a proof token: a zero-size value whose existence says that the processor has certain instructions.
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident, all($($feature:literal),+)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(());
+
+        impl $name {
+            /// The token, where the compilation target is known to have the instructions.
+            pub const fn of_target() -> Option<Self> {
+                if cfg!(all($(target_feature = $feature),+)) { Some($name(())) } else { None }
+            }
+
+            /// The token, without a check.
+            ///
+            /// # Safety
+            /// The processor that runs this program must have all of these instructions, and the operating system must save
+            /// their registers.
+            #[doc = concat!("Features: ", $($feature, " "),+)]
+            pub const unsafe fn new_unchecked() -> Self {
+                $name(())
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+token!(
+    /// AVX2 with FMA and F16C (Haswell, Zen, and later).
+    Avx2,
+    all("avx2", "fma", "f16c")
+);
+
+#[cfg(target_arch = "x86_64")]
+token!(
+    /// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4, and later).
+    Avx512,
+    all("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vbmi", "avx512vnni")
+);
+
+#[cfg(target_arch = "aarch64")]
+token!(
+    /// Advanced SIMD (every AArch64 application processor).
+    Neon,
+    all("neon")
+);
+
+#[cfg(target_arch = "aarch64")]
+token!(
+    /// Advanced SIMD with `sdot` and `udot` (Cortex-A55, A75, A76 and later).
+    NeonDotprod,
+    all("neon", "dotprod")
+);
+
+/// Runs the instruction set's kernel for int8 activations, if it has one for the format of `w`.
+pub(super) fn matmul_q8(
+    _isa: Isa,
+    _w: &Matrix<'_>,
+    _rows: Range<usize>,
+    _x: &[Q8Activation],
+    _out: &mut Columns<'_, f32>,
+    _scratch: &mut [u8],
+) -> bool {
+    false
+}
+
+/// Runs the instruction set's kernel for f32 activations, if it has one for the format of `w`.
+pub(super) fn matmul_f32(
+    _isa: Isa,
+    _w: &Matrix<'_>,
+    _rows: Range<usize>,
+    _x: &[f32],
+    _out: &mut Columns<'_, f32>,
+    _scratch: &mut [u8],
+) -> bool {
+    false
+}

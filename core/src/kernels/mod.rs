@@ -1,0 +1,69 @@
+//! Products of weight matrices and activations, on every instruction set.
+//!
+//! # Contract
+//!
+//! A kernel is a plain function over borrowed blocks and caller-owned scratch: no allocation, no state, no threads. It computes
+//! any range of output rows for any number of tokens.
+//!
+//! **Quantised weights** meet activations quantised to int8 in blocks of 32 ([`Q8Activation`]). For output row `r` and token `t`,
+//! with `b` running over the blocks of the row in order, starting from `acc = 0`:
+//!
+//! ```text
+//! isum = Σ_i  wq[r][b][i] · xq[t][b][i]                      exact, in integers
+//! acc  = acc + (w.scale · x.scale) · (isum as f32)            formats without a minimum
+//! acc  = acc + ((w.scale · x.scale) · (isum as f32) + w.min · x.scaled_sum)          formats with one
+//! ```
+//!
+//! every operation rounded to f32 as written: one product, then one sum, never fused. Since the block sum is exact and the order
+//! of the rest is fixed, **every instruction set gives the same bits** for every format, for one token (decode) and for many
+//! (prefill), whatever the range of rows. A SIMD kernel puts rows in lanes to keep that order; what does not fill a vector goes
+//! through [`scalar`].
+//!
+//! **Float weights** (F32, F16, BF16), and all weights when activations are kept in f32, use products in f32 with the fixed
+//! order of [`dot`]: sixteen partial sums (element `i` belongs to sum `i mod 16`), product then sum, then a fold of halves.
+//!
+//! # Error budgets
+//!
+//! Against the same product in f64 over the same (de)quantised operands, relative to `Σ|w|·|x|` of the row: see [`budget`].
+
+pub mod arch;
+mod dispatch;
+mod isa;
+pub mod scalar;
+
+pub use dispatch::{Input, matmul, scratch_bytes};
+pub use isa::{Isa, UnknownIsa};
+pub use scalar::{dot, quantize_activations};
+
+/// Named error budgets, relative to `Σ|w|·|x|` of an output; the suite holds every kernel to them.
+pub mod budget {
+    /// Quantised kernels against exact arithmetic on the quantised operands: rounding of at most 4 f32 operations a block.
+    pub const INT8_VS_EXACT: f64 = 4e-6;
+    /// f32 kernels against exact arithmetic.
+    pub const F32_VS_EXACT: f64 = 2e-6;
+    /// Any instruction set against the scalar reference: the same bits.
+    pub const ISA_VS_SCALAR: f32 = 0.0;
+}
+
+use crate::quant::BLOCK;
+
+/// Activations of one token in one block of 32 columns, quantised to int8.
+///
+/// `value[i] ≈ scale · q[i]`, `q` in -127..=127, `scale = max|value| / 127`, rounded to the nearest, ties to even.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Q8Activation {
+    /// Scale.
+    pub scale: f32,
+    /// `scale · sum`, rounded once: what a format's minimum multiplies.
+    pub scaled_sum: f32,
+    /// Sum of the 32 integers.
+    pub sum: i32,
+    /// The integers.
+    pub q: [i8; BLOCK],
+}
+
+const _: () = assert!(size_of::<Q8Activation>() == 44);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! The readable reference: the contract of [`super`] in plain Rust.
+
+use core::ops::Range;
+
+use super::Q8Activation;
+use crate::arena::Columns;
+use crate::quant::{BLOCK, QuantBlock};
+use crate::tensor::Matrix;
+
+/// Quantises one token's activations `x` to int8 in blocks of 32.
+///
+/// # Panics
+/// If `out` does not have a block for every 32 values of `x`.
+pub fn quantize_activations(x: &[f32], out: &mut [Q8Activation]) {
+    assert!(x.len() == out.len() * BLOCK);
+    for (x, out) in x.chunks_exact(BLOCK).zip(out) {
+        let mut max = 0.0f32;
+        for v in x {
+            max = max.max(v.abs());
+        }
+        let scale = max / 127.0;
+        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+        let mut sum = 0;
+        for (q, v) in out.q.iter_mut().zip(x) {
+            *q = round_to_i8(v * inverse);
+            sum += i32::from(*q);
+        }
+        *out = Q8Activation {
+            scale,
+            scaled_sum: scale * sum as f32,
+            sum,
+            q: out.q,
+        };
+    }
+}
+
+/// Nearest integer, ties to even, of a value within ±127.5 (others saturate; NaN gives 0).
+#[inline(always)]
+fn round_to_i8(v: f32) -> i8 {
+    // 1.5 · 2^23: adding it leaves no bits for a fraction, so that the sum itself rounds to the nearest, ties to even.
+    const MAGIC: f32 = 12_582_912.0;
+    ((v + MAGIC) - MAGIC) as i8
+}
+
+/// Sum of products in the fixed order of [`super`]: sixteen partial sums, then a fold of halves (8, 4, 2, 1).
+///
+/// # Panics
+/// If the lengths differ.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert!(a.len() == b.len());
+    let mut sums = [0.0f32; 16];
+    let (a_chunks, b_chunks) = (a.chunks_exact(16), b.chunks_exact(16));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for i in 0..16 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *sum += a * b;
+    }
+    fold(sums)
+}
+
+/// The fold of halves: `s[i] += s[i + 8]`, then 4, 2, 1.
+#[inline(always)]
+pub(crate) fn fold(mut s: [f32; 16]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            s[i] += s[i + half];
+        }
+    }
+    s[0]
+}
+
+/// Output rows `rows` of `w` for each token of `x`, into `out` (a row of `out` per token).
+pub(super) fn matmul_q8<B: QuantBlock>(
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[Q8Activation],
+    out: &mut Columns<'_, f32>,
+) {
+    let row_blocks = w.cols() / BLOCK;
+    let blocks = w.blocks::<B>(rows);
+    for (token, x) in x.chunks_exact(row_blocks).enumerate() {
+        for (w, out) in blocks.chunks_exact(row_blocks).zip(out.row_mut(token)) {
+            *out = dot_q8(w, x);
+        }
+    }
+}
+
+/// One row and one token: the formula of [`super`].
+fn dot_q8<B: QuantBlock>(w: &[B], x: &[Q8Activation]) -> f32 {
+    let mut acc = 0.0;
+    for (w, x) in w.iter().zip(x) {
+        let mut isum = 0;
+        for (w, x) in w.quants().iter().zip(x.q) {
+            isum += i32::from(*w) * i32::from(x);
+        }
+        let term = (w.scale() * x.scale) * isum as f32;
+        acc += if B::HAS_MIN {
+            term + w.min() * x.scaled_sum
+        } else {
+            term
+        };
+    }
+    acc
+}
+
+/// As [`matmul_q8`] with f32 activations, for any format: dequantises a row at a time into `row` (`w.cols()` long).
+pub(super) fn matmul_f32(
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[f32],
+    out: &mut Columns<'_, f32>,
+    row: &mut [f32],
+) {
+    for (i, r) in rows.enumerate() {
+        w.dequantize_row(r, row);
+        for (token, x) in x.chunks_exact(w.cols()).enumerate() {
+            out.row_mut(token)[i] = dot(row, x);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The core of brooklet: streams a transformer for ever in a number of bytes that is fixed before it starts.
+//!
+//! # Principles
+//!
+//! 1. **Bytes in, tokens out.** No operating system, no allocator, no clock, no files: the caller brings the model's bytes, one
+//!    buffer and (if it has them) threads.
+//! 2. **One arena.** Everything that is not a weight lives in one caller-owned buffer, laid out by [`plan`], a `const fn`: on a
+//!    board a model that does not fit is a compile error, on a host a budget becomes the largest window that fits it.
+//! 3. **Weights are borrowed**, in the file's own block format, never copied.
+//! 4. **Untrusted bytes are checked once**, at the border; nothing behind it can panic or read out of bounds because of them.
+//! 5. **The same bits everywhere.** A result depends on neither the number of threads nor the size of a prefill chunk, and the
+//!    integer kernels agree bit for bit across instruction sets.
+//!
+//! # Modules, in the order in which data meets them
+//!
+//! - [`gguf`]: a checked zero-copy view of a model file.
+//! - [`quant`]: one file per block format, with its scalar reference.
+//! - [`tensor`]: borrowed, shape-checked matrices over blocks.
+//! - [`kernels`]: products of matrices and activations on every instruction set.
+//! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
+#![no_std]
+#![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod arena;
+pub mod gguf;
+pub mod kernels;
+pub mod quant;
+pub mod tensor;

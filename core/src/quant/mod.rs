@@ -1,0 +1,171 @@
+//! Block formats: how weights are stored.
+//!
+//! A quantised row is a sequence of blocks of 32 elements; each block has an f16 scale `d`, some also an f16 minimum `m`. The
+//! layouts are those of ggml (`ggml-common.h`, the `block_*` structs); each file here holds one format: its struct, a
+//! compile-time assertion of its size, and the scalar reference. All structs have alignment 1, so that any offset in a file or
+//! in flash can be viewed in place.
+
+mod float;
+mod q4_0;
+mod q4_1;
+mod q5_0;
+mod q5_1;
+mod q8_0;
+
+pub use float::{Bf16, F16, F32};
+pub use q4_0::BlockQ4_0;
+pub use q4_1::BlockQ4_1;
+pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
+pub use q8_0::BlockQ8_0;
+
+/// Elements in a block of every quantised format here, and of int8 activations.
+pub const BLOCK: usize = 32;
+
+/// A storage format of tensor elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[allow(
+    non_camel_case_types,
+    reason = "the names that everybody uses for these formats"
+)]
+#[non_exhaustive]
+pub enum Format {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    BF16,
+    /// 4 bits, scale; 18 bytes for 32 elements.
+    Q4_0,
+    /// 4 bits, scale and minimum; 20 bytes for 32 elements.
+    Q4_1,
+    /// 5 bits, scale; 22 bytes for 32 elements.
+    Q5_0,
+    /// 5 bits, scale and minimum; 24 bytes for 32 elements.
+    Q5_1,
+    /// 8 bits, scale; 34 bytes for 32 elements.
+    Q8_0,
+}
+
+impl Format {
+    /// Every format, in the order of ggml's numbers.
+    pub const ALL: [Format; 8] = [
+        Format::F32,
+        Format::F16,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q8_0,
+        Format::BF16,
+    ];
+
+    /// The format with this number in ggml's `enum ggml_type`, if this crate computes with it.
+    pub const fn from_ggml_type(number: u32) -> Option<Format> {
+        Some(match number {
+            0 => Format::F32,
+            1 => Format::F16,
+            2 => Format::Q4_0,
+            3 => Format::Q4_1,
+            6 => Format::Q5_0,
+            7 => Format::Q5_1,
+            8 => Format::Q8_0,
+            30 => Format::BF16,
+            _ => return None,
+        })
+    }
+
+    /// The usual name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::F32 => "F32",
+            Format::F16 => "F16",
+            Format::BF16 => "BF16",
+            Format::Q4_0 => "Q4_0",
+            Format::Q4_1 => "Q4_1",
+            Format::Q5_0 => "Q5_0",
+            Format::Q5_1 => "Q5_1",
+            Format::Q8_0 => "Q8_0",
+        }
+    }
+
+    /// Elements in a block: 1 for floats.
+    pub const fn block_len(self) -> usize {
+        if self.is_quantized() { BLOCK } else { 1 }
+    }
+
+    /// Bytes of a block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Format::F32 => 4,
+            Format::F16 | Format::BF16 => 2,
+            Format::Q4_0 => 18,
+            Format::Q4_1 => 20,
+            Format::Q5_0 => 22,
+            Format::Q5_1 => 24,
+            Format::Q8_0 => 34,
+        }
+    }
+
+    /// Whether elements are integers with a scale per block.
+    pub const fn is_quantized(self) -> bool {
+        !matches!(self, Format::F32 | Format::F16 | Format::BF16)
+    }
+
+    /// Bytes of a row of `cols` elements; `None` if they are not whole blocks or the number overflows.
+    pub const fn row_bytes(self, cols: usize) -> Option<usize> {
+        if !cols.is_multiple_of(self.block_len()) {
+            return None;
+        }
+        (cols / self.block_len()).checked_mul(self.block_bytes())
+    }
+}
+
+/// A block of a format: plain bytes, alignment 1, every bit pattern valid.
+///
+/// The types here are the only implementors ([`crate::tensor::Matrix::blocks`] relies on it).
+pub trait Block: Copy + sealed::Sealed + 'static {
+    /// The format that this block belongs to.
+    const FORMAT: Format;
+
+    /// Writes the block's `FORMAT.block_len()` elements as f32 to the start of `out`.
+    ///
+    /// # Panics
+    /// If `out` is shorter.
+    fn dequantize(&self, out: &mut [f32]);
+}
+
+/// A block of 32 integers with an f16 scale, for products with int8 activations: element `i` is `scale · q[i] + min`.
+pub trait QuantBlock: Block {
+    /// Whether [`QuantBlock::min`] is anything but zero.
+    const HAS_MIN: bool;
+
+    /// The scale, widened exactly.
+    fn scale(&self) -> f32;
+
+    /// The minimum, widened exactly; 0 for formats without one.
+    fn min(&self) -> f32;
+
+    /// The 32 integers, with their offset (8 or 16) already taken away.
+    fn quants(&self) -> [i8; BLOCK];
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Widens the little-endian f16 of a block, exactly.
+pub(crate) fn f16_at(bytes: [u8; 2]) -> f32 {
+    half::f16::from_le_bytes(bytes).to_f32()
+}
+
+/// `out[i] = scale * q[i] + min`, in that order, each step rounded to f32.
+fn dequantize<B: QuantBlock>(block: &B, out: &mut [f32]) {
+    let (scale, min) = (block.scale(), block.min());
+    for (out, q) in out[..BLOCK].iter_mut().zip(block.quants()) {
+        let value = scale * f32::from(q);
+        *out = if B::HAS_MIN { value + min } else { value };
+    }
+}

@@ -1,0 +1,48 @@
+//! Q4_1: element `i` is `d · q[i] + m` with 4-bit `q`.
+
+use super::{BLOCK, Block, Format, QuantBlock, f16_at, sealed::Sealed};
+
+/// 32 elements in 20 bytes. Byte `i` of `qs` holds element `i` in its low half and element `i + 16` in its high half.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct BlockQ4_1 {
+    /// Scale, f16.
+    pub d: [u8; 2],
+    /// Minimum, f16.
+    pub m: [u8; 2],
+    /// 4-bit integers.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockQ4_1>() == Format::Q4_1.block_bytes() && align_of::<BlockQ4_1>() == 1);
+
+impl Sealed for BlockQ4_1 {}
+
+impl Block for BlockQ4_1 {
+    const FORMAT: Format = Format::Q4_1;
+
+    fn dequantize(&self, out: &mut [f32]) {
+        super::dequantize(self, out);
+    }
+}
+
+impl QuantBlock for BlockQ4_1 {
+    const HAS_MIN: bool = true;
+
+    fn scale(&self) -> f32 {
+        f16_at(self.d)
+    }
+
+    fn min(&self) -> f32 {
+        f16_at(self.m)
+    }
+
+    fn quants(&self) -> [i8; BLOCK] {
+        let mut q = [0; BLOCK];
+        for (i, byte) in self.qs.iter().enumerate() {
+            q[i] = (byte & 15) as i8;
+            q[i + 16] = (byte >> 4) as i8;
+        }
+        q
+    }
+}
