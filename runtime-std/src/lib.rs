@@ -3,5 +3,8 @@
 
 pub use brooklet_core as core;
 
+pub mod manifest;
 pub mod mmap;
 pub mod pool;
+pub mod pull;
+pub mod store;

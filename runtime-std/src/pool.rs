@@ -433,7 +433,6 @@ mod tests {
                     .iter_mut()
                     .for_each(|v| *v += part as u64 + 1)
             });
-            drop(shared);
             assert!(
                 data.iter()
                     .enumerate()

