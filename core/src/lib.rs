@@ -26,8 +26,15 @@
 extern crate std;
 
 pub mod arena;
+mod attention;
+pub mod cache;
+mod compute;
 pub mod gguf;
 pub mod kernels;
+pub mod model;
+pub mod nn;
+pub mod plan;
 pub mod quant;
+pub mod stream;
 pub mod tensor;
 pub mod threads;

@@ -27,10 +27,14 @@
 //! Against the same product in f64 over the same (de)quantised operands, relative to `Σ|w|·|x|` of the row: see [`budget`].
 
 pub mod arch;
+pub mod attend;
 mod dispatch;
 mod isa;
+mod lanes;
+mod ops;
 pub mod scalar;
 
+pub(crate) use arch::vector;
 pub use dispatch::{Input, matmul, quantize, scratch_bytes};
 pub use isa::{Isa, UnknownIsa};
 pub use scalar::{dot, quantize_activations};

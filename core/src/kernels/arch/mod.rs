@@ -7,6 +7,11 @@
     reason = "intrinsics; each call is guarded by the instruction set's proof token"
 )]
 
+pub(crate) mod vector;
+#[cfg(target_arch = "aarch64")]
+mod vector_aarch64;
+#[cfg(target_arch = "x86_64")]
+mod vector_x86;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

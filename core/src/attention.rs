@@ -1,0 +1,185 @@
+//! One layer's attention for some tokens: rotate, write to the cache, attend; the same code for decode and for a prefill chunk.
+//!
+//! The score of a rotated query and key depends on their distance only. Keys are stored rotated at their absolute position; each
+//! query is rotated twice: at its absolute position for the window, and at its position *within the cache* for the sinks, which is
+//! where StreamingLLM (arXiv 2309.17453, section 3.2) has it. So no key is ever rotated again.
+//!
+//! One token is written to the ring and then attends to it. The tokens of a chunk go to a store of their own first, rounded as
+//! they will be in the ring, since the ring still holds what the chunk's first tokens must see; each attends to the ring with the
+//! slots of the chunk's earlier tokens replaced, and then the chunk is copied over.
+
+use crate::arena::Shared;
+use crate::cache::{LayerCache, Ring};
+use crate::compute::Compute;
+use crate::kernels::attend::{Job, MAX_ROWS, Row};
+use crate::kernels::vector;
+use crate::model::Config;
+use crate::nn::{math, rope};
+
+/// The activations that attention reads and writes, token after token.
+pub(crate) struct Step<'a> {
+    /// `tokens x query columns`; rotated in place.
+    pub(crate) queries: &'a mut [f32],
+    /// The same for the sinks; empty if there are none.
+    pub(crate) sink_queries: &'a mut [f32],
+    /// `tokens x kv columns`; rotated in place.
+    pub(crate) keys: &'a mut [f32],
+    /// `tokens x kv columns`.
+    pub(crate) values: &'a [f32],
+    /// `tokens x query columns`.
+    pub(crate) attended: &'a mut [f32],
+    /// Scratch of all workers.
+    pub(crate) scores: &'a mut [f32],
+    /// Angles of each token at its absolute position: `tokens x pairs`.
+    pub(crate) angles: &'a [[f32; 2]],
+    /// Angles at its position within the cache; empty if there are no sinks.
+    pub(crate) sink_angles: &'a [[f32; 2]],
+    /// Tokens before this one need no output: their keys and values only.
+    pub(crate) first: usize,
+}
+
+/// The caches of one layer.
+pub(crate) struct Caches<'a> {
+    pub(crate) ring: LayerCache<'a>,
+    /// Where a chunk's keys and values lie until it is committed; `None` for one token at a time.
+    pub(crate) chunk: Option<LayerCache<'a>>,
+}
+
+/// Attends; `ring` says where the tokens will be, and is not advanced.
+pub(crate) fn attend(
+    compute: &Compute<'_>,
+    config: &Config,
+    ring: &Ring,
+    caches: &mut Caches<'_>,
+    step: &mut Step<'_>,
+) {
+    let tokens = step.keys.len() / config.kv_columns();
+    rotate(compute, config, step, tokens);
+    let kv = config.kv_columns();
+    let target = caches.chunk.as_mut().filter(|_| tokens > 1);
+    let in_chunk = target.is_some();
+    let store = target.unwrap_or(&mut caches.ring);
+    for (token, (key, value)) in step
+        .keys
+        .chunks_exact(kv)
+        .zip(step.values.chunks_exact(kv))
+        .enumerate()
+    {
+        let slot = if in_chunk {
+            token
+        } else {
+            ring.slot(ring.position())
+        };
+        store.write(compute.isa, slot, key, value);
+    }
+    if step.first < tokens {
+        let chunk = caches.chunk.as_ref().filter(|_| in_chunk);
+        run_jobs(compute, config, ring, &caches.ring, chunk, step, tokens);
+    }
+    if let Some(chunk) = caches.chunk.as_ref().filter(|_| in_chunk) {
+        let slots = ring.chunk_slots();
+        for token in 0..tokens {
+            caches.ring.copy(slots.slot(token), chunk, token);
+        }
+    }
+}
+
+/// Rotates keys and queries, and scales queries by 1/sqrt(head_dim).
+fn rotate(compute: &Compute<'_>, config: &Config, step: &mut Step<'_>, tokens: usize) {
+    let (pairs, head) = (config.rope_dim / 2, config.head_dim);
+    let (query_columns, kv_columns) = (config.query_columns(), config.kv_columns());
+    let scale = 1.0 / math::sqrt(head as f32);
+    let has_sinks = !step.sink_queries.is_empty();
+    let keys = Shared::new(step.keys, tokens * kv_columns, kv_columns);
+    let queries = Shared::new(step.queries, tokens * query_columns, query_columns);
+    let sink_queries = Shared::new(
+        step.sink_queries,
+        if has_sinks { tokens * query_columns } else { 1 },
+        query_columns,
+    );
+    compute.per_token(tokens, |token| {
+        let angles = &step.angles[token * pairs..][..pairs];
+        rope::rotate(&mut keys.take(token), head, angles);
+        if token < step.first {
+            return;
+        }
+        let mut query = queries.take(token);
+        for q in query.iter_mut() {
+            *q *= scale;
+        }
+        if has_sinks {
+            let mut sink_query = sink_queries.take(token);
+            sink_query.copy_from_slice(&query);
+            rope::rotate(&mut sink_query, head, &step.sink_angles[token * pairs..][..pairs]);
+        }
+        rope::rotate(&mut query, head, angles);
+    });
+}
+
+/// Divides heads and tokens into jobs.
+fn run_jobs(
+    compute: &Compute<'_>,
+    config: &Config,
+    ring: &Ring,
+    cache: &LayerCache<'_>,
+    chunk: Option<&LayerCache<'_>>,
+    step: &mut Step<'_>,
+    tokens: usize,
+) {
+    let (head, group, columns) = (config.head_dim, config.group(), config.query_columns());
+    let workers = compute.threads.workers();
+    // All query heads of a KV head together read its keys once; one by one they balance better among workers.
+    let together = group <= MAX_ROWS && tokens * group <= MAX_ROWS && config.kv_heads.is_multiple_of(workers);
+    let heads = if together { group } else { 1 };
+    let attended = Shared::new(step.attended, columns, heads * head);
+    let scores_len = step.scores.len();
+    let scores = Shared::new(step.scores, scores_len, scores_len / workers);
+    let (queries, first) = (&*step.queries, step.first);
+    let sink_queries = if step.sink_queries.is_empty() {
+        queries
+    } else {
+        &*step.sink_queries
+    };
+    let committed = usize::from(chunk.is_none());
+    compute.threads.run(config.heads / heads, &|worker, index| {
+        let mut out = attended.take(index);
+        let kv_head = index * heads / group;
+        let job = Job {
+            ring: cache.store(),
+            live: ring.live_after(committed),
+            sinks: ring.sinks(),
+            chunk: chunk.map(|chunk| (chunk.store(), ring.chunk_slots())),
+            key_head: (kv_head * head, head),
+            value_head: (kv_head * head, head),
+        };
+        let row = |n: usize| {
+            let (token, local) = (first + n / heads, n % heads);
+            let at = token * columns + (index * heads + local) * head;
+            Row {
+                query: &queries[at..][..head],
+                sink_query: &sink_queries[at..][..head],
+                chunk_tokens: if chunk.is_some() { token + 1 } else { 0 },
+                live: ring.live_after(token + 1),
+            }
+        };
+        let rows = (tokens - first) * heads;
+        let mut scratch = scores.take(worker);
+        let mut done = 0;
+        while done < rows {
+            let block: heapless::Vec<Row<'_>, MAX_ROWS> =
+                (done..rows.min(done + MAX_ROWS)).map(row).collect();
+            vector::attend(
+                compute.isa,
+                &job,
+                &block,
+                &mut scratch,
+                &mut |r, column, values| {
+                    let n = done + r;
+                    out.row_mut(first + n / heads)[n % heads * head + column..][..values.len()]
+                        .copy_from_slice(values);
+                },
+            );
+            done += block.len();
+        }
+    });
+}

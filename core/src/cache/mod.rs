@@ -1,0 +1,374 @@
+//! The cache of one layer: keys and values of the sinks and of a ring, in f32, f16 or q8_0.
+//!
+//! A slot holds one token. Token `t` (counted from the last reset) takes slot `t` while there are empty ones; then the window's
+//! slots are a ring, so that the oldest window token is overwritten and the sinks, the first slots, never are: eviction moves no
+//! byte. Keys are stored already rotated at their absolute position. Where in a plane an element lies is
+//! [`crate::kernels::attend`]'s layout.
+//!
+//! This is the layout `kv`; other layouts of a slot (keys only, or the input of the projections) have their place beside it:
+//! they differ in what [`LayerCache::write`] stores and in the kernel that reads it, not in how slots are chosen.
+
+use crate::arena::Carver;
+use crate::kernels::attend::{ChunkSlots, Planes, Store, TILE};
+use crate::kernels::{Isa, vector};
+use crate::plan::CacheType;
+use crate::quant::BLOCK;
+
+/// Which slot a token takes, and how many are in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring {
+    sinks: usize,
+    capacity: usize,
+    position: u64,
+}
+
+impl Ring {
+    /// An empty ring of `sinks + window` slots.
+    pub const fn new(sinks: usize, window: usize) -> Ring {
+        Ring {
+            sinks,
+            capacity: sinks + window,
+            position: 0,
+        }
+    }
+
+    /// Slots, the sinks' included.
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Slots that are never overwritten.
+    pub const fn sinks(&self) -> usize {
+        self.sinks
+    }
+
+    /// Tokens seen since the last reset: the absolute position of the next one.
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Slots in use once `more` further tokens are in.
+    pub const fn live_after(&self, more: usize) -> usize {
+        let seen = self.position.saturating_add(more as u64);
+        if seen < self.capacity as u64 {
+            seen as usize
+        } else {
+            self.capacity
+        }
+    }
+
+    /// The slot that the token at absolute position `position` takes.
+    pub const fn slot(&self, position: u64) -> usize {
+        if position < self.capacity as u64 {
+            return position as usize;
+        }
+        let window = (self.capacity - self.sinks) as u64;
+        self.sinks + ((position - self.sinks as u64) % window) as usize
+    }
+
+    /// Where in the sequence of kept tokens (sinks, then window) the token at `position` stands when it is the newest: what the
+    /// first paper calls positions within the cache.
+    pub const fn cache_position(&self, position: u64) -> u64 {
+        if position < self.capacity as u64 {
+            position
+        } else {
+            self.capacity as u64 - 1
+        }
+    }
+
+    /// The slots that the next tokens will take.
+    pub const fn chunk_slots(&self) -> ChunkSlots {
+        ChunkSlots {
+            first: self.slot(self.position),
+            wrap_to: self.sinks,
+            capacity: self.capacity,
+        }
+    }
+
+    /// Counts `tokens` tokens as written.
+    pub const fn advance(&mut self, tokens: usize) {
+        self.position += tokens as u64;
+    }
+
+    /// Forgets everything.
+    pub const fn reset(&mut self) {
+        self.position = 0;
+    }
+}
+
+/// Keys and values of one layer, mutable.
+pub struct LayerCache<'a> {
+    planes: PlanesMut<'a>,
+    capacity: usize,
+    columns: usize,
+}
+
+enum PlanesMut<'a> {
+    F32 {
+        keys: &'a mut [f32],
+        values: &'a mut [f32],
+    },
+    F16 {
+        keys: &'a mut [u16],
+        values: &'a mut [u16],
+    },
+    Q8 {
+        keys: &'a mut [i8],
+        key_scales: &'a mut [u16],
+        values: &'a mut [i8],
+        value_scales: &'a mut [u16],
+    },
+}
+
+impl<'a> LayerCache<'a> {
+    /// Views `memory` (aligned, of the planned size) as `capacity` slots of `columns` key and as many value columns; `None` if it
+    /// is too short.
+    pub fn carve(
+        memory: &'a mut [u8],
+        cache_type: CacheType,
+        capacity: usize,
+        columns: usize,
+    ) -> Option<Self> {
+        let mut carver = Carver::new(memory)?;
+        let len = capacity * columns;
+        let scales = capacity * cache_type.row_scales(columns);
+        let planes = match cache_type {
+            CacheType::F32 => PlanesMut::F32 {
+                keys: carver.take(len)?,
+                values: carver.take(len)?,
+            },
+            CacheType::F16 => PlanesMut::F16 {
+                keys: carver.take(len)?,
+                values: carver.take(len)?,
+            },
+            CacheType::Q8_0 => PlanesMut::Q8 {
+                keys: carver.take(len)?,
+                values: carver.take(len)?,
+                key_scales: carver.take(scales)?,
+                value_scales: carver.take(scales)?,
+            },
+        };
+        Some(LayerCache {
+            planes,
+            capacity,
+            columns,
+        })
+    }
+
+    /// The same memory, to attend to.
+    pub fn store(&self) -> Store<'_> {
+        let (capacity, columns) = (self.capacity, self.columns);
+        macro_rules! planes {
+            ($keys:expr, $key_scales:expr, $values:expr, $value_scales:expr) => {
+                Planes {
+                    keys: $keys,
+                    key_scales: $key_scales,
+                    values: $values,
+                    value_scales: $value_scales,
+                    capacity,
+                    key_columns: columns,
+                    value_columns: columns,
+                }
+            };
+        }
+        match &self.planes {
+            PlanesMut::F32 { keys, values } => Store::F32(planes!(keys, &[], values, &[])),
+            PlanesMut::F16 { keys, values } => Store::F16(planes!(keys, &[], values, &[])),
+            PlanesMut::Q8 {
+                keys,
+                key_scales,
+                values,
+                value_scales,
+            } => Store::Q8(planes!(keys, key_scales, values, value_scales)),
+        }
+    }
+
+    /// Rounds a token's key and value (already rotated, all heads) to the element type and writes them to `slot`.
+    ///
+    /// # Panics
+    /// If there is no such slot, or the rows are not as wide as the cache.
+    pub fn write(&mut self, isa: Isa, slot: usize, key: &[f32], value: &[f32]) {
+        assert!(slot < self.capacity && key.len() == self.columns && value.len() == self.columns);
+        let (tile, columns) = (Tile::of(slot, self.capacity), self.columns);
+        match &mut self.planes {
+            PlanesMut::F32 { keys, values } => {
+                tile.scatter(keys, columns, 0, key);
+                values[slot * columns..][..columns].copy_from_slice(value);
+            }
+            PlanesMut::F16 { keys, values } => {
+                let mut rounded = [0u16; 64];
+                for (i, part) in key.chunks(rounded.len()).enumerate() {
+                    let rounded = &mut rounded[..part.len()];
+                    vector::narrow(isa, part, rounded);
+                    tile.scatter(keys, columns, i * 64, rounded);
+                }
+                vector::narrow(isa, value, &mut values[slot * columns..][..columns]);
+            }
+            PlanesMut::Q8 {
+                keys,
+                key_scales,
+                values,
+                value_scales,
+            } => {
+                let blocks = columns.div_ceil(BLOCK);
+                let value_scales = &mut value_scales[slot * blocks..][..blocks];
+                for (i, part) in key.chunks(BLOCK).enumerate() {
+                    let (scale, rounded) = round_block(part);
+                    tile.scatter(key_scales, blocks, i, &[scale]);
+                    tile.scatter(keys, columns, i * BLOCK, &rounded[..part.len()]);
+                }
+                let values = &mut values[slot * columns..][..columns];
+                for ((part, out), scale) in value
+                    .chunks(BLOCK)
+                    .zip(values.chunks_mut(BLOCK))
+                    .zip(value_scales)
+                {
+                    let (rounded_scale, rounded) = round_block(part);
+                    *scale = rounded_scale;
+                    out.copy_from_slice(&rounded[..part.len()]);
+                }
+            }
+        }
+    }
+
+    /// Copies a token of another cache of the same shape, as it is: committing a prefill chunk changes no bit.
+    ///
+    /// # Panics
+    /// If there is no such slot, or types or columns differ.
+    pub fn copy(&mut self, to: usize, other: &LayerCache<'_>, from: usize) {
+        assert!(to < self.capacity && from < other.capacity && self.columns == other.columns);
+        let columns = self.columns;
+        let (to_tile, from_tile) = (Tile::of(to, self.capacity), Tile::of(from, other.capacity));
+        let rows = (to, from, columns);
+        match (&mut self.planes, &other.planes) {
+            (PlanesMut::F32 { keys, values }, PlanesMut::F32 { keys: k, values: v }) => {
+                to_tile.copy(keys, from_tile, k, columns);
+                copy_row(values, v, rows);
+            }
+            (PlanesMut::F16 { keys, values }, PlanesMut::F16 { keys: k, values: v }) => {
+                to_tile.copy(keys, from_tile, k, columns);
+                copy_row(values, v, rows);
+            }
+            (
+                PlanesMut::Q8 {
+                    keys,
+                    key_scales,
+                    values,
+                    value_scales,
+                },
+                PlanesMut::Q8 {
+                    keys: k,
+                    key_scales: ks,
+                    values: v,
+                    value_scales: vs,
+                },
+            ) => {
+                let blocks = columns.div_ceil(BLOCK);
+                to_tile.copy(keys, from_tile, k, columns);
+                to_tile.copy(key_scales, from_tile, ks, blocks);
+                copy_row(values, v, rows);
+                copy_row(value_scales, vs, (to, from, blocks));
+            }
+            _ => panic!("caches differ in element type"),
+        }
+    }
+}
+
+fn copy_row<T: Copy>(to: &mut [T], from: &[T], (to_slot, from_slot, columns): (usize, usize, usize)) {
+    to[to_slot * columns..][..columns].copy_from_slice(&from[from_slot * columns..][..columns]);
+}
+
+/// Where a slot lies in an interleaved plane.
+#[derive(Clone, Copy)]
+struct Tile {
+    start: usize,
+    width: usize,
+    lane: usize,
+}
+
+impl Tile {
+    fn of(slot: usize, capacity: usize) -> Tile {
+        let start = slot / TILE * TILE;
+        Tile {
+            start,
+            width: TILE.min(capacity - start),
+            lane: slot - start,
+        }
+    }
+
+    /// Index of the slot's first element from column `column` on, in a plane of `columns` columns.
+    fn at(self, columns: usize, column: usize) -> usize {
+        self.start * columns + column * self.width + self.lane
+    }
+
+    /// Writes `values` to columns `column..` of the slot.
+    fn scatter<T: Copy>(self, plane: &mut [T], columns: usize, column: usize, values: &[T]) {
+        let column_starts = plane[self.at(columns, column)..].iter_mut().step_by(self.width);
+        for (to, value) in column_starts.zip(values) {
+            *to = *value;
+        }
+    }
+
+    /// Copies all columns of a slot from another plane.
+    fn copy<T: Copy>(self, plane: &mut [T], from: Tile, other: &[T], columns: usize) {
+        let to = plane[self.at(columns, 0)..].iter_mut().step_by(self.width);
+        let from = other[from.at(columns, 0)..].iter().step_by(from.width);
+        for (to, from) in to.zip(from).take(columns) {
+            *to = *from;
+        }
+    }
+}
+
+/// Rounds up to 32 values to 8 bits with an f16 scale, given as bits: the scale is `max|x| / 127`, rounded to f16 first, so that
+/// the integers are the best for the scale that will be used.
+fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
+    let max = x.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+    let scale = half::f16::from_f32(max / 127.0);
+    let widened = scale.to_f32();
+    let inverse = if widened > 0.0 { 1.0 / widened } else { 0.0 };
+    let mut q = [0; BLOCK];
+    for (q, v) in q.iter_mut().zip(x) {
+        // 1.5 · 2^23 leaves no fraction bits: rounds to the nearest, ties to even.
+        let rounded = (v * inverse + 12_582_912.0) - 12_582_912.0;
+        *q = rounded.clamp(-127.0, 127.0) as i8;
+    }
+    (scale.to_bits(), q)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Aligned;
+
+    #[test]
+    fn ring_keeps_sinks_and_overwrites_the_oldest() {
+        let ring = Ring::new(2, 3);
+        let slots: std::vec::Vec<usize> = (0..12).map(|t| ring.slot(t)).collect();
+        assert_eq!(slots, [0, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4, 2]);
+        assert_eq!(ring.cache_position(4), 4);
+        assert_eq!(ring.cache_position(1 << 40), 4);
+    }
+
+    #[test]
+    fn a_copied_token_is_the_written_one() {
+        for cache_type in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
+            let (mut a, mut b) = (Aligned([0u8; 1 << 16]), Aligned([0u8; 1 << 16]));
+            let mut direct = LayerCache::carve(&mut a.0, cache_type, 37, 48).unwrap();
+            let mut small = Aligned([0u8; 1 << 14]);
+            let mut chunk = LayerCache::carve(&mut small.0, cache_type, 3, 48).unwrap();
+            let row = |seed: usize| -> std::vec::Vec<f32> {
+                (0..48)
+                    .map(|i| ((i * 31 + seed * 17) % 101) as f32 / 7.0 - 6.0)
+                    .collect()
+            };
+            direct.write(Isa::Scalar, 35, &row(1), &row(2));
+            direct.write(Isa::Scalar, 3, &row(3), &row(4));
+            chunk.write(Isa::Scalar, 0, &row(1), &row(2));
+            chunk.write(Isa::Scalar, 2, &row(3), &row(4));
+            let mut copied = LayerCache::carve(&mut b.0, cache_type, 37, 48).unwrap();
+            copied.copy(35, &chunk, 0);
+            copied.copy(3, &chunk, 2);
+            assert!(a.0 == b.0);
+        }
+    }
+}

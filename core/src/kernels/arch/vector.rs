@@ -1,0 +1,131 @@
+//! The vector algorithms ([`super::super::ops`], [`super::super::attend`]) instantiated for every instruction set, and the choice
+//! among them.
+
+use super::super::attend::{self, Job, Row};
+use super::super::lanes::ScalarLanes;
+use super::super::{Isa, ops};
+use crate::quant::F32;
+
+/// Defines the entry points of one instruction set: plain calls into the generic algorithms, compiled with its features.
+macro_rules! entries {
+    ($module:ident, $lanes:expr, $(#[$feature:meta])*) => {
+        mod $module {
+            use super::*;
+
+            $(#[$feature])*
+            pub(super) fn rms_norm(x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
+                ops::rms_norm($lanes, x, weight, eps, out);
+            }
+
+            $(#[$feature])*
+            pub(super) fn swiglu(gate: &mut [f32], up: &[f32]) {
+                ops::swiglu($lanes, gate, up);
+            }
+
+            $(#[$feature])*
+            pub(super) fn add(x: &mut [f32], y: &[f32]) {
+                ops::add($lanes, x, y);
+            }
+
+            $(#[$feature])*
+            pub(super) fn narrow(x: &[f32], out: &mut [u16]) {
+                ops::narrow($lanes, x, out);
+            }
+
+            $(#[$feature])*
+            pub(super) fn attend(
+                job: &Job<'_>,
+                rows: &[Row<'_>],
+                scratch: &mut [f32],
+                out: &mut dyn FnMut(usize, usize, &[f32]),
+            ) {
+                attend::attend($lanes, job, rows, scratch, out);
+            }
+        }
+    };
+}
+
+entries!(scalar, ScalarLanes,);
+#[cfg(target_arch = "x86_64")]
+entries!(
+    avx2,
+    super::super::vector_x86::Avx2Lanes::with_features(),
+    #[target_feature(enable = "avx2,fma,f16c")]
+);
+#[cfg(target_arch = "x86_64")]
+entries!(
+    avx512,
+    super::super::vector_x86::Avx512Lanes::with_features(),
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+);
+#[cfg(target_arch = "aarch64")]
+entries!(
+    neon,
+    super::super::vector_aarch64::NeonLanes::with_features(),
+    #[target_feature(enable = "neon")]
+);
+
+/// Calls `$function` of the instruction set's module.
+macro_rules! choose {
+    ($isa:expr, $function:ident($($argument:expr),*)) => {
+        match $isa {
+            Isa::Scalar => scalar::$function($($argument),*),
+            // SAFETY: the token inside the variant exists only where the processor has the features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => unsafe { avx2::$function($($argument),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(_) => unsafe { avx512::$function($($argument),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) | Isa::NeonDotprod(_) => unsafe { neon::$function($($argument),*) },
+        }
+    };
+}
+
+/// See [`ops::rms_norm`].
+///
+/// # Panics
+/// If the lengths differ.
+pub(crate) fn rms_norm(isa: Isa, x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() == weight.len() && x.len() == out.len());
+    choose!(isa, rms_norm(x, weight, eps, out));
+}
+
+/// See [`ops::swiglu`].
+///
+/// # Panics
+/// If the lengths differ.
+pub(crate) fn swiglu(isa: Isa, gate: &mut [f32], up: &[f32]) {
+    assert!(gate.len() == up.len());
+    choose!(isa, swiglu(gate, up));
+}
+
+/// See [`ops::add`].
+///
+/// # Panics
+/// If the lengths differ.
+pub(crate) fn add(isa: Isa, x: &mut [f32], y: &[f32]) {
+    assert!(x.len() == y.len());
+    choose!(isa, add(x, y));
+}
+
+/// Rounds to f16, as bits.
+///
+/// # Panics
+/// If the lengths differ.
+pub(crate) fn narrow(isa: Isa, x: &[f32], out: &mut [u16]) {
+    assert!(x.len() == out.len());
+    choose!(isa, narrow(x, out));
+}
+
+/// See [`attend::attend`].
+pub(crate) fn attend(
+    isa: Isa,
+    job: &Job<'_>,
+    rows: &[Row<'_>],
+    scratch: &mut [f32],
+    out: &mut dyn FnMut(usize, usize, &[f32]),
+) {
+    choose!(isa, attend(job, rows, scratch, out));
+}

@@ -1,0 +1,600 @@
+//! Attention of a few query rows over cached keys and values: scores, softmax, weighted sum.
+//!
+//! # Memory layout
+//!
+//! A *store* holds up to `capacity` slots, one token each. Values are row-major, `[slot][column]`. Keys are interleaved in tiles of
+//! [`TILE`] slots, `[tile][column][slot in tile]` (the last tile is as wide as it has slots), so that the scores of a whole tile
+//! are sums of vectors over slots: no horizontal sum, and one load serves every query row. With 8-bit elements each slot has an
+//! f16 scale per 32 columns of the concatenated row: `[tile][block][slot in tile]` for keys, `[slot][block]` for values.
+//!
+//! # Order
+//!
+//! A score is the plain sum over columns in order (for 8-bit elements: over the columns of each block in order, times the
+//! block's scale, then over blocks). The softmax's sum puts slot `s` in partial sum `s mod 16`. The weighted sum runs over slots in
+//! order. Products and sums are never fused. All of it depends on slots only, so that a token attends to the same bits whether
+//! it comes alone or in a chunk, on any instruction set and any number of threads.
+
+use core::ops::Range;
+
+use super::lanes::{Lanes, widen_f16};
+use super::ops;
+use crate::quant::BLOCK;
+
+/// Slots in a tile of keys.
+pub const TILE: usize = 32;
+
+/// Most query rows in one [`Job`].
+pub const MAX_ROWS: usize = 8;
+
+/// Keys and values of one layer in elements of type `E`; see the module for their layout.
+#[derive(Clone, Copy)]
+pub struct Planes<'a, E> {
+    /// Keys, interleaved in tiles: `capacity · key_columns`.
+    pub keys: &'a [E],
+    /// Scales of 8-bit keys, f16 as bits; else empty.
+    pub key_scales: &'a [u16],
+    /// Values, row-major: `capacity · value_columns`.
+    pub values: &'a [E],
+    /// Scales of 8-bit values, f16 as bits; else empty.
+    pub value_scales: &'a [u16],
+    /// Slots that there is room for.
+    pub capacity: usize,
+    /// Columns of a slot's keys, all heads together.
+    pub key_columns: usize,
+    /// Columns of a slot's values, all heads together.
+    pub value_columns: usize,
+}
+
+/// A store of one layer.
+#[derive(Clone, Copy)]
+pub enum Store<'a> {
+    /// f32 elements.
+    F32(Planes<'a, f32>),
+    /// f16 elements, as bits.
+    F16(Planes<'a, u16>),
+    /// 8-bit elements.
+    Q8(Planes<'a, i8>),
+}
+
+/// What some query rows of one KV head attend to.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// The ring: slots `0..live` are in use.
+    pub ring: Store<'a>,
+    /// Slots of the ring in use.
+    pub live: usize,
+    /// The first slots of the ring, which are scored by the sink queries.
+    pub sinks: usize,
+    /// A chunk that is not in the ring yet: its tokens by index, and the slots that they will take.
+    pub chunk: Option<(Store<'a>, ChunkSlots)>,
+    /// First key column of the head, and how many it has.
+    pub key_head: (usize, usize),
+    /// First value column of the head, and how many it has.
+    pub value_head: (usize, usize),
+}
+
+/// Which ring slots the tokens of a chunk will take: from `first` on and, after the last slot, from the first one past the sinks.
+#[derive(Clone, Copy)]
+pub struct ChunkSlots {
+    /// Slot of the chunk's first token.
+    pub first: usize,
+    /// First slot past the sinks.
+    pub wrap_to: usize,
+    /// Slots of the ring.
+    pub capacity: usize,
+}
+
+impl ChunkSlots {
+    /// The slot that token `index` of the chunk will take.
+    #[inline(always)]
+    pub fn slot(&self, index: usize) -> usize {
+        let slot = self.first + index;
+        if slot < self.capacity {
+            slot
+        } else {
+            slot - self.capacity + self.wrap_to
+        }
+    }
+
+    /// The first `tokens` tokens as runs `(slots, index of the first token)` in the order of slots: what wrapped comes first.
+    #[inline(always)]
+    fn runs(&self, tokens: usize) -> [(Range<usize>, usize); 2] {
+        let straight = tokens.min(self.capacity - self.first);
+        let wrapped = tokens - straight;
+        [
+            (self.wrap_to..self.wrap_to + wrapped, straight),
+            (self.first..self.first + straight, 0),
+        ]
+    }
+}
+
+/// One query row.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    /// The query for window keys, scaled and rotated: as many values as the head has key columns.
+    pub query: &'a [f32],
+    /// The same at its cache position, for the sinks.
+    pub sink_query: &'a [f32],
+    /// How many tokens of the chunk the row sees: its own index in the chunk plus 1 (0 without a chunk).
+    pub chunk_tokens: usize,
+    /// Slots that are in use once those tokens are in their places.
+    pub live: usize,
+}
+
+/// Floats of scratch that [`attend`] needs for `rows` rows: scores by slot, scores by chunk token, interleaved queries.
+pub const fn scratch_floats(rows: usize, capacity: usize, chunk: usize, key_columns_of_head: usize) -> usize {
+    rows.saturating_mul(capacity.saturating_add(chunk).saturating_add(key_columns_of_head))
+}
+
+/// How an element type is loaded.
+trait Element: Copy + 'static {
+    /// Whether there is a scale per block of 32 columns.
+    const SCALED: bool;
+    fn load<L: Lanes>(l: L, x: &[Self; 16]) -> L::V;
+    fn widen(self) -> f32;
+}
+
+impl Element for f32 {
+    const SCALED: bool = false;
+
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, x: &[f32; 16]) -> L::V {
+        l.load(x)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl Element for u16 {
+    const SCALED: bool = false;
+
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, x: &[u16; 16]) -> L::V {
+        l.load_f16(x)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        widen_f16(self)
+    }
+}
+
+impl Element for i8 {
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, x: &[i8; 16]) -> L::V {
+        l.load_i8(x)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from(self)
+    }
+}
+
+/// Attends `rows` (at most [`MAX_ROWS`]) and hands each row's output (`value_head.1` values) to `out(row, values)` in parts:
+/// `out(row, first column, values)`.
+///
+/// # Panics
+/// If ring and chunk differ in element type, or shapes do not fit.
+#[inline(always)]
+pub(crate) fn attend<L: Lanes>(
+    l: L,
+    job: &Job<'_>,
+    rows: &[Row<'_>],
+    scratch: &mut [f32],
+    out: &mut dyn FnMut(usize, usize, &[f32]),
+) {
+    macro_rules! run {
+        ($variant:ident, $ring:expr) => {{
+            let chunk = job.chunk.map(|(store, slots)| match store {
+                Store::$variant(planes) => (planes, slots),
+                _ => panic!("ring and chunk have one element type"),
+            });
+            by_rows(l, job, &$ring, &chunk, rows, scratch, out)
+        }};
+    }
+    match job.ring {
+        Store::F32(ring) => run!(F32, ring),
+        Store::F16(ring) => run!(F16, ring),
+        Store::Q8(ring) => run!(Q8, ring),
+    }
+}
+
+/// Instantiates the row count, so that accumulators stay in registers; scalar code takes the rows one by one.
+#[inline(always)]
+fn by_rows<L: Lanes, E: Element>(
+    l: L,
+    job: &Job<'_>,
+    ring: &Planes<'_, E>,
+    chunk: &Option<(Planes<'_, E>, ChunkSlots)>,
+    rows: &[Row<'_>],
+    scratch: &mut [f32],
+    out: &mut dyn FnMut(usize, usize, &[f32]),
+) {
+    let mut at = 0;
+    while at < rows.len() {
+        let left = &rows[at..];
+        let mut shifted = |row: usize, column: usize, values: &[f32]| out(at + row, column, values);
+        let this = Attention {
+            l,
+            job,
+            ring,
+            chunk,
+            scratch: &mut *scratch,
+            out: &mut shifted,
+        };
+        at += match left {
+            [a, b, c, d, e, f, g, h, ..] if L::MANY_ROWS => this.run([*a, *b, *c, *d, *e, *f, *g, *h]),
+            [a, b, c, d, e, f, ..] if L::MANY_ROWS => this.run([*a, *b, *c, *d, *e, *f]),
+            [a, b, c, d, ..] if L::MANY_ROWS => this.run([*a, *b, *c, *d]),
+            [a, b, c, ..] if L::MANY_ROWS => this.run([*a, *b, *c]),
+            [a, ..] => this.run([*a]),
+            [] => break,
+        };
+    }
+}
+
+/// One block of query rows over one element type.
+struct Attention<'a, 'o, L, E> {
+    l: L,
+    job: &'a Job<'a>,
+    ring: &'a Planes<'a, E>,
+    chunk: &'a Option<(Planes<'a, E>, ChunkSlots)>,
+    scratch: &'a mut [f32],
+    out: &'o mut dyn FnMut(usize, usize, &[f32]),
+}
+
+impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
+    /// Attends `R` rows; returns `R`.
+    #[inline(always)]
+    fn run<const R: usize>(self, rows: [Row<'_>; R]) -> usize {
+        let Attention {
+            l,
+            job,
+            ring,
+            chunk,
+            scratch,
+            out,
+        } = self;
+        let chunk_capacity = chunk.as_ref().map_or(0, |(planes, _)| planes.capacity);
+        let (first_column, columns) = job.key_head;
+        let (queries, scratch) = scratch.split_at_mut(R * columns);
+        let (by_slot, rest) = scratch.split_at_mut(R * ring.capacity);
+        let (by_token, _) = rest.split_at_mut(R * chunk_capacity);
+        let queries = queries.as_chunks_mut::<R>().0;
+
+        interleave(rows.map(|row| row.sink_query), queries);
+        let sinks = job.sinks.min(job.live);
+        scores(l, ring, first_column, queries, 0..sinks, by_slot);
+        interleave(rows.map(|row| row.query), queries);
+        scores(l, ring, first_column, queries, sinks..job.live, by_slot);
+        let mut seen = 0;
+        if let Some((planes, slots)) = chunk {
+            seen = rows.iter().fold(0, |most, row| most.max(row.chunk_tokens));
+            scores(l, planes, first_column, queries, 0..seen, by_token);
+            for (r, row) in rows.iter().enumerate() {
+                for index in 0..row.chunk_tokens {
+                    by_slot[r * ring.capacity + slots.slot(index)] = by_token[r * chunk_capacity + index];
+                }
+            }
+        }
+
+        let mut inverse = [0.0; R];
+        for (r, row) in rows.iter().enumerate() {
+            let by_slot = &mut by_slot[r * ring.capacity..][..ring.capacity];
+            inverse[r] = ops::softmax(l, &mut by_slot[..row.live]);
+            if let Some((_, slots)) = chunk {
+                by_slot[row.live..].fill(0.0);
+                let by_token = &mut by_token[r * chunk_capacity..][..chunk_capacity];
+                by_token[row.chunk_tokens..].fill(0.0);
+                for (index, weight) in by_token[..row.chunk_tokens].iter_mut().enumerate() {
+                    *weight = core::mem::take(&mut by_slot[slots.slot(index)]);
+                }
+            }
+        }
+
+        let weights: [Weights<'_>; R] = core::array::from_fn(|r| Weights {
+            by_slot: &by_slot[r * ring.capacity..][..ring.capacity],
+            by_token: &by_token[r * chunk_capacity..][..chunk_capacity],
+        });
+        let sources = Sources {
+            ring,
+            live: job.live,
+            chunk,
+            seen,
+        };
+        let (first, columns) = job.value_head;
+        let mut column = 0;
+        while column < columns {
+            let width = weighted_sum(
+                l,
+                &sources,
+                first + column,
+                columns - column,
+                &weights,
+                &inverse,
+                &mut |r, values| {
+                    out(r, column, values);
+                },
+            );
+            column += width;
+        }
+        R
+    }
+}
+
+/// Packs the queries of `R` rows so that the values of one column lie together.
+#[inline(always)]
+fn interleave<const R: usize>(rows: [&[f32]; R], out: &mut [[f32; R]]) {
+    for (r, row) in rows.iter().enumerate() {
+        for (out, x) in out.iter_mut().zip(*row) {
+            out[r] = *x;
+        }
+    }
+}
+
+/// Scores of `R` rows against the keys in slots `range`, to `out[r · capacity + slot]`.
+#[inline(always)]
+fn scores<L: Lanes, E: Element, const R: usize>(
+    l: L,
+    planes: &Planes<'_, E>,
+    first_column: usize,
+    queries: &[[f32; R]],
+    range: Range<usize>,
+    out: &mut [f32],
+) {
+    let mut tile = range.start / TILE;
+    while tile * TILE < range.end {
+        let start = tile * TILE;
+        let width = TILE.min(planes.capacity - start);
+        let keys = &planes.keys[start * planes.key_columns..][..width * planes.key_columns];
+        let blocks = planes.key_columns.div_ceil(BLOCK);
+        let scales = if E::SCALED {
+            &planes.key_scales[start * blocks..][..width * blocks]
+        } else {
+            &[]
+        };
+        let mut sums = [[0.0; TILE]; R];
+        if width == TILE {
+            whole_tile(l, keys, scales, first_column, queries, &mut sums);
+        } else {
+            narrow_tile(keys, scales, width, first_column, queries, &mut sums);
+        }
+        let from = range.start.max(start);
+        let to = range.end.min(start + width);
+        for (r, sums) in sums.iter().enumerate() {
+            out[r * planes.capacity + from..r * planes.capacity + to]
+                .copy_from_slice(&sums[from - start..to - start]);
+        }
+        tile += 1;
+    }
+}
+
+/// The scores of a tile of 32 slots: lanes are slots.
+#[inline(always)]
+fn whole_tile<L: Lanes, E: Element, const R: usize>(
+    l: L,
+    keys: &[E],
+    scales: &[u16],
+    first_column: usize,
+    queries: &[[f32; R]],
+    sums: &mut [[f32; TILE]; R],
+) {
+    let zero = l.splat(0.0);
+    let keys = &keys.as_chunks::<16>().0.as_chunks::<2>().0[first_column..][..queries.len()];
+    let mut total = [[zero; 2]; R];
+    let mut at = 0;
+    while at < keys.len() {
+        // The columns of one scale: for unscaled elements all of them.
+        let block = (first_column + at) / BLOCK;
+        let end = if E::SCALED {
+            keys.len().min((block + 1) * BLOCK - first_column)
+        } else {
+            keys.len()
+        };
+        let mut acc = [[zero; 2]; R];
+        for (key, query) in keys[at..end].iter().zip(&queries[at..end]) {
+            let (low, high) = (E::load(l, &key[0]), E::load(l, &key[1]));
+            for r in 0..R {
+                let q = l.splat(query[r]);
+                acc[r][0] = l.add(acc[r][0], l.mul(q, low));
+                acc[r][1] = l.add(acc[r][1], l.mul(q, high));
+            }
+        }
+        if E::SCALED {
+            let scales = &scales.as_chunks::<16>().0.as_chunks::<2>().0[block];
+            for half in 0..2 {
+                let scale = l.load_f16(&scales[half]);
+                for r in 0..R {
+                    total[r][half] = l.add(total[r][half], l.mul(acc[r][half], scale));
+                }
+            }
+        } else {
+            total = acc;
+        }
+        at = end;
+    }
+    for r in 0..R {
+        let (halves, _) = sums[r].as_chunks_mut::<16>();
+        l.store(total[r][0], &mut halves[0]);
+        l.store(total[r][1], &mut halves[1]);
+    }
+}
+
+/// The scores of a last tile that has fewer slots: the same sums, one slot at a time.
+#[inline(always)]
+fn narrow_tile<E: Element, const R: usize>(
+    keys: &[E],
+    scales: &[u16],
+    width: usize,
+    first_column: usize,
+    queries: &[[f32; R]],
+    sums: &mut [[f32; TILE]; R],
+) {
+    for slot in 0..width {
+        let mut total = [0.0; R];
+        let mut at = 0;
+        while at < queries.len() {
+            let block = (first_column + at) / BLOCK;
+            let end = if E::SCALED {
+                queries.len().min((block + 1) * BLOCK - first_column)
+            } else {
+                queries.len()
+            };
+            let mut acc = [0.0; R];
+            for (i, query) in queries[at..end].iter().enumerate() {
+                let key = keys[(first_column + at + i) * width + slot].widen();
+                for r in 0..R {
+                    acc[r] += query[r] * key;
+                }
+            }
+            for r in 0..R {
+                total[r] = if E::SCALED {
+                    total[r] + acc[r] * widen_f16(scales[block * width + slot])
+                } else {
+                    acc[r]
+                };
+            }
+            at = end;
+        }
+        for r in 0..R {
+            sums[r][slot] = total[r];
+        }
+    }
+}
+
+/// A row's softmax weights.
+struct Weights<'a> {
+    by_slot: &'a [f32],
+    by_token: &'a [f32],
+}
+
+/// Where values come from.
+struct Sources<'a, E> {
+    ring: &'a Planes<'a, E>,
+    live: usize,
+    chunk: &'a Option<(Planes<'a, E>, ChunkSlots)>,
+    seen: usize,
+}
+
+impl<E: Element> Sources<'_, E> {
+    /// Calls `step(planes, row, by_token)` for every value row in the order of slots: the ring's, and after it the chunk token
+    /// that will take its slot (one of the two has weight 0).
+    #[inline(always)]
+    fn for_each(&self, mut step: impl FnMut(&Planes<'_, E>, usize, bool)) {
+        let mut slot = 0;
+        if let Some((planes, slots)) = self.chunk {
+            for (run, token) in slots.runs(self.seen) {
+                for s in slot..run.start.min(self.live) {
+                    step(self.ring, s, false);
+                }
+                for (i, s) in run.clone().enumerate() {
+                    if s < self.live {
+                        step(self.ring, s, false);
+                    }
+                    step(planes, token + i, true);
+                }
+                slot = slot.max(run.end);
+            }
+        }
+        for s in slot..self.live {
+            step(self.ring, s, false);
+        }
+    }
+}
+
+/// The weighted sums of a block of columns from `column` on (32, 16 or fewer, at most `left`) for `R` rows; returns its width.
+#[inline(always)]
+fn weighted_sum<L: Lanes, E: Element, const R: usize>(
+    l: L,
+    sources: &Sources<'_, E>,
+    column: usize,
+    left: usize,
+    weights: &[Weights<'_>; R],
+    inverse: &[f32; R],
+    out: &mut dyn FnMut(usize, &[f32]),
+) -> usize {
+    // A block of 32 columns must not straddle two scales.
+    let aligned = !E::SCALED || column.is_multiple_of(BLOCK);
+    if left >= 32 && aligned {
+        sum_columns::<L, E, R, 2>(l, sources, column, weights, inverse, out);
+        return 32;
+    }
+    if left >= 16 && (!E::SCALED || column.is_multiple_of(16)) {
+        sum_columns::<L, E, R, 1>(l, sources, column, weights, inverse, out);
+        return 16;
+    }
+    let mut acc = [0.0f32; R];
+    sources.for_each(|planes, row, by_token| {
+        let value = planes.values[row * planes.value_columns + column].widen();
+        let scale = value_scale(planes, row, column);
+        for r in 0..R {
+            let weight = if by_token {
+                weights[r].by_token[row]
+            } else {
+                weights[r].by_slot[row]
+            };
+            acc[r] += if E::SCALED {
+                (weight * scale) * value
+            } else {
+                weight * value
+            };
+        }
+    });
+    for r in 0..R {
+        out(r, &[acc[r] * inverse[r]]);
+    }
+    1
+}
+
+/// `VECTORS · 16` columns from `column` on.
+#[inline(always)]
+fn sum_columns<L: Lanes, E: Element, const R: usize, const VECTORS: usize>(
+    l: L,
+    sources: &Sources<'_, E>,
+    column: usize,
+    weights: &[Weights<'_>; R],
+    inverse: &[f32; R],
+    out: &mut dyn FnMut(usize, &[f32]),
+) {
+    let mut acc = [[l.splat(0.0); VECTORS]; R];
+    sources.for_each(|planes, row, by_token| {
+        let at = row * planes.value_columns + column;
+        let values = &planes.values[at..at + VECTORS * 16].as_chunks::<16>().0;
+        let values: [L::V; VECTORS] = core::array::from_fn(|i| E::load(l, &values[i]));
+        let scale = value_scale(planes, row, column);
+        for r in 0..R {
+            let weight = if by_token {
+                weights[r].by_token[row]
+            } else {
+                weights[r].by_slot[row]
+            };
+            let weight = l.splat(if E::SCALED { weight * scale } else { weight });
+            for i in 0..VECTORS {
+                acc[r][i] = l.add(acc[r][i], l.mul(weight, values[i]));
+            }
+        }
+    });
+    for r in 0..R {
+        let inverse = l.splat(inverse[r]);
+        let mut values = [[0.0; 16]; VECTORS];
+        for i in 0..VECTORS {
+            l.store(l.mul(acc[r][i], inverse), &mut values[i]);
+        }
+        out(r, values.as_flattened());
+    }
+}
+
+#[inline(always)]
+fn value_scale<E: Element>(planes: &Planes<'_, E>, row: usize, column: usize) -> f32 {
+    if E::SCALED {
+        widen_f16(planes.value_scales[row * planes.value_columns.div_ceil(BLOCK) + column / BLOCK])
+    } else {
+        1.0
+    }
+}

@@ -1,0 +1,173 @@
+//! The vector algorithms around the matrix products, written once over [`Lanes`]: norm, activation, exponential, sums.
+
+use super::lanes::Lanes;
+use crate::quant::F32;
+
+/// Error budget of the exponential, relative, for arguments from -87 to 87.
+#[cfg(test)]
+pub(crate) const EXP_BUDGET: f64 = 2e-7;
+
+/// e to the `x`, lane by lane; arguments are clamped to ±87 (results to about 1.6e-38 and 6e37).
+///
+/// Method: `x = n·ln 2 + r` with `n` the nearest integer (found by adding 1.5·2^23, which leaves no fraction bits) and `ln 2`
+/// split in two so that `r` is exact to the last bit; `e^r` by its Taylor polynomial of degree 7 in Horner's form (|r| <= 0.347, so
+/// the first term left out is under 6e-9); then `2^n` in integers.
+#[inline(always)]
+pub(crate) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
+    const MAGIC: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = l.max(l.min(x, l.splat(87.0)), l.splat(-87.0));
+    let shifted = l.add(l.mul(x, l.splat(core::f32::consts::LOG2_E)), l.splat(MAGIC));
+    let n = l.sub(shifted, l.splat(MAGIC));
+    let r = l.sub(l.sub(x, l.mul(n, l.splat(LN2_HIGH))), l.mul(n, l.splat(LN2_LOW)));
+    let mut p = l.splat(1.0 / 5040.0);
+    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = l.add(l.mul(p, r), l.splat(coefficient));
+    }
+    l.mul(p, l.exp2_int(n))
+}
+
+/// Sum of the lanes by the fold of halves of [`super::dot`].
+#[inline(always)]
+pub(crate) fn fold<L: Lanes>(l: L, v: L::V) -> f32 {
+    let mut lanes = [0.0; 16];
+    l.store(v, &mut lanes);
+    super::scalar::fold(lanes)
+}
+
+/// Calls `f` on sixteen values of `x` at a time; the last, shorter part is padded with `pad` and cut off again.
+#[inline(always)]
+fn map_in_place<L: Lanes>(l: L, x: &mut [f32], mut f: impl FnMut(L::V, usize) -> L::V) {
+    let (chunks, rest) = x.as_chunks_mut::<16>();
+    let whole = chunks.len() * 16;
+    for (i, chunk) in chunks.iter_mut().enumerate() {
+        let v = f(l.load(chunk), i * 16);
+        l.store(v, chunk);
+    }
+    if !rest.is_empty() {
+        let mut padded = [0.0; 16];
+        padded[..rest.len()].copy_from_slice(rest);
+        let v = f(l.load(&padded), whole);
+        l.store(v, &mut padded);
+        rest.copy_from_slice(&padded[..rest.len()]);
+    }
+}
+
+/// Sixteen values of `x` from `at` on, zeros past the end.
+#[inline(always)]
+fn load_padded<L: Lanes>(l: L, x: &[f32], at: usize) -> L::V {
+    match x[at..].first_chunk::<16>() {
+        Some(chunk) => l.load(chunk),
+        None => {
+            let mut padded = [0.0; 16];
+            padded[..x.len() - at].copy_from_slice(&x[at..]);
+            l.load(&padded)
+        }
+    }
+}
+
+/// Root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467, equation 4): `out = x / sqrt(mean(x²) + eps) · weight`.
+#[inline(always)]
+pub(crate) fn rms_norm<L: Lanes>(l: L, x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
+    let mut squares = l.splat(0.0);
+    let mut at = 0;
+    while at < x.len() {
+        let v = load_padded(l, x, at);
+        squares = l.add(squares, l.mul(v, v));
+        at += 16;
+    }
+    let mean = fold(l, squares) / x.len() as f32;
+    let scale = 1.0 / crate::nn::math::sqrt(mean + eps);
+    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+        *out = (x * scale) * w.to_f32();
+    }
+}
+
+/// `gate = silu(gate) · up`, with `silu(g) = g / (1 + e^-g)` (SwiGLU, Shazeer, arXiv 2002.05202, equation 6).
+#[inline(always)]
+pub(crate) fn swiglu<L: Lanes>(l: L, gate: &mut [f32], up: &[f32]) {
+    let (one, zero) = (l.splat(1.0), l.splat(0.0));
+    map_in_place(l, gate, |g, at| {
+        let denominator = l.add(one, exp(l, l.sub(zero, g)));
+        l.mul(l.div(g, denominator), load_padded(l, up, at))
+    });
+}
+
+/// `x += y`.
+#[inline(always)]
+pub(crate) fn add<L: Lanes>(l: L, x: &mut [f32], y: &[f32]) {
+    map_in_place(l, x, |v, at| l.add(v, load_padded(l, y, at)));
+}
+
+/// Rounds to f16, as bits.
+#[inline(always)]
+pub(crate) fn narrow<L: Lanes>(l: L, x: &[f32], out: &mut [u16]) {
+    let (chunks, rest) = out.as_chunks_mut::<16>();
+    let whole = chunks.len() * 16;
+    for (i, chunk) in chunks.iter_mut().enumerate() {
+        l.store_f16(load_padded(l, x, i * 16), chunk);
+    }
+    if !rest.is_empty() {
+        let mut padded = [0; 16];
+        l.store_f16(load_padded(l, x, whole), &mut padded);
+        rest.copy_from_slice(&padded[..rest.len()]);
+    }
+}
+
+/// Turns scores into unnormalised probabilities in place and returns 1 over their sum.
+///
+/// The sum has the order of [`super::dot`]: value `i` belongs to partial sum `i mod 16`.
+#[inline(always)]
+pub(crate) fn softmax<L: Lanes>(l: L, scores: &mut [f32]) -> f32 {
+    let (chunks, rest) = scores.as_chunks::<16>();
+    let mut max = rest.iter().fold(f32::MIN, |a, b| if a > *b { a } else { *b });
+    let mut lane_max = l.splat(max);
+    for chunk in chunks {
+        lane_max = l.max(lane_max, l.load(chunk));
+    }
+    let mut lanes = [0.0; 16];
+    l.store(lane_max, &mut lanes);
+    for lane in lanes {
+        max = if max > lane { max } else { lane };
+    }
+    let max = l.splat(max);
+    map_in_place(l, scores, |v, _| exp(l, l.sub(v, max)));
+    let mut sums = l.splat(0.0);
+    let mut at = 0;
+    while at < scores.len() {
+        sums = l.add(sums, load_padded(l, scores, at));
+        at += 16;
+    }
+    1.0 / fold(l, sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::lanes::ScalarLanes;
+
+    #[test]
+    fn exp_keeps_its_budget() {
+        for i in -87_000..=87_000 {
+            let x = i as f32 * 1e-3;
+            let got = f64::from(exp(ScalarLanes, [x; 16])[0]);
+            let want = f64::from(x).exp();
+            assert!(((got - want) / want).abs() <= EXP_BUDGET, "{x}: {got} {want}");
+        }
+        assert!(exp(ScalarLanes, [-1e30; 16])[0] < 2e-38);
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_order_is_that_of_dot() {
+        let mut x: std::vec::Vec<f32> = (0..45).map(|i| (i * 7 % 13) as f32 * 0.3).collect();
+        let exact: std::vec::Vec<f64> = x.iter().map(|x| f64::from(*x).exp()).collect();
+        let total: f64 = exact.iter().sum();
+        let inverse = softmax(ScalarLanes, &mut x);
+        let ones = std::vec![1.0; 45];
+        assert_eq!(1.0 / crate::kernels::dot(&x, &ones), inverse);
+        for (x, e) in x.iter().zip(exact) {
+            assert!((f64::from(x * inverse) - e / total).abs() < 1e-7);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What can be wrong with a model.
+
+use core::fmt;
+
+use crate::gguf::GgufError;
+
+/// Why a GGUF file is not a model that this crate runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file itself is broken.
+    Gguf(GgufError),
+    /// `general.architecture` is missing, or none of the families here.
+    UnsupportedArchitecture,
+    /// A metadata value that the family needs is missing or has the wrong type: its key without the architecture.
+    MissingMetadata(&'static str),
+    /// A metadata value is out of its range: its key without the architecture.
+    BadMetadata(&'static str),
+    /// The file asks for a feature of the family that is not implemented.
+    UnsupportedFeature(&'static str),
+    /// A tensor that the family needs is missing.
+    MissingTensor {
+        /// The name without `blk.N.`.
+        name: &'static str,
+        /// The layer, if it belongs to one.
+        layer: Option<usize>,
+    },
+    /// A tensor's shape does not fit the model.
+    BadShape {
+        /// The name without `blk.N.`.
+        name: &'static str,
+        /// The layer, if it belongs to one.
+        layer: Option<usize>,
+        /// Rows and columns that the model needs.
+        expected: (usize, usize),
+        /// Rows and columns that the file has.
+        found: (usize, usize),
+    },
+    /// A tensor's format is one that this crate does not compute with: ggml's number of it.
+    UnsupportedFormat {
+        /// The name without `blk.N.`.
+        name: &'static str,
+        /// The layer, if it belongs to one.
+        layer: Option<usize>,
+        /// ggml's number of the format.
+        ggml_type: u32,
+    },
+    /// The table of layers that was handed in has not the model's number of layers.
+    LayerCount {
+        /// Layers of the model.
+        model: usize,
+        /// Entries of the table.
+        given: usize,
+    },
+}
+
+/// Writes a tensor's name with its layer.
+struct Tensor(&'static str, Option<usize>);
+
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(layer) => write!(f, "blk.{layer}.{}", self.0),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            ModelError::Gguf(error) => error.fmt(f),
+            ModelError::UnsupportedArchitecture => {
+                write!(f, "the model's architecture is not supported: only llama is")
+            }
+            ModelError::MissingMetadata(key) => write!(f, "the model's metadata lacks a usable {key}"),
+            ModelError::BadMetadata(key) => write!(f, "the model's {key} is out of range"),
+            ModelError::UnsupportedFeature(what) => {
+                write!(f, "the model needs {what}, which is not supported")
+            }
+            ModelError::MissingTensor { name, layer } => {
+                write!(f, "the model lacks the tensor {}", Tensor(name, layer))
+            }
+            ModelError::BadShape {
+                name,
+                layer,
+                expected,
+                found,
+            } => write!(
+                f,
+                "the tensor {} is {} x {} where the model needs {} x {}",
+                Tensor(name, layer),
+                found.0,
+                found.1,
+                expected.0,
+                expected.1
+            ),
+            ModelError::UnsupportedFormat {
+                name,
+                layer,
+                ggml_type,
+            } => write!(
+                f,
+                "the tensor {} has the format number {ggml_type}, which is not supported",
+                Tensor(name, layer)
+            ),
+            ModelError::LayerCount { model, given } => {
+                write!(f, "the model has {model} layers, the table handed in {given}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ModelError {}

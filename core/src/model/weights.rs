@@ -1,0 +1,197 @@
+//! The weights of a model, borrowed from the file and checked once.
+
+use super::{Config, ModelError};
+use crate::gguf::reader::tri;
+use crate::gguf::{Gguf, TensorInfo};
+use crate::quant::Format;
+use crate::tensor::Matrix;
+
+/// The weights of one layer. Linear layers are `outputs x inputs`; norms are one row of F32.
+#[derive(Clone, Copy)]
+pub struct Layer<'w> {
+    /// `1 x d_model`.
+    pub attention_norm: Matrix<'w>,
+    /// `heads·head_dim x d_model`.
+    pub query: Matrix<'w>,
+    /// `kv_heads·head_dim x d_model`.
+    pub key: Matrix<'w>,
+    /// `kv_heads·head_dim x d_model`.
+    pub value: Matrix<'w>,
+    /// `d_model x heads·head_dim`.
+    pub attention_output: Matrix<'w>,
+    /// `1 x d_model`.
+    pub ff_norm: Matrix<'w>,
+    /// `ff x d_model`.
+    pub gate: Matrix<'w>,
+    /// `ff x d_model`.
+    pub up: Matrix<'w>,
+    /// `d_model x ff`.
+    pub down: Matrix<'w>,
+}
+
+impl<'w> Layer<'w> {
+    /// The weights of layer `layer`.
+    ///
+    /// # Errors
+    /// The first tensor that is missing or does not fit.
+    pub const fn read(file: &Gguf<'w>, config: &Config, layer: usize) -> Result<Layer<'w>, ModelError> {
+        let (d, ff) = (config.d_model, config.ff);
+        let (queries, kv) = (config.query_columns(), config.kv_columns());
+        let l = Some(layer);
+        tri!(refuse(file, layer, "attn_q.bias"));
+        tri!(refuse(file, layer, "attn_output.bias"));
+        tri!(refuse(file, layer, "ffn_gate.bias"));
+        Ok(Layer {
+            attention_norm: tri!(norm(file, "attn_norm.weight", l, d)),
+            query: tri!(matrix(file, "attn_q.weight", l, queries, d)),
+            key: tri!(matrix(file, "attn_k.weight", l, kv, d)),
+            value: tri!(matrix(file, "attn_v.weight", l, kv, d)),
+            attention_output: tri!(matrix(file, "attn_output.weight", l, d, queries)),
+            ff_norm: tri!(norm(file, "ffn_norm.weight", l, d)),
+            gate: tri!(matrix(file, "ffn_gate.weight", l, ff, d)),
+            up: tri!(matrix(file, "ffn_up.weight", l, ff, d)),
+            down: tri!(matrix(file, "ffn_down.weight", l, d, ff)),
+        })
+    }
+}
+
+/// The table of all layers, for boards: in a `const` it costs flash and no RAM.
+///
+/// # Errors
+/// As [`Layer::read`]; [`ModelError::LayerCount`] if `N` is not the model's number of layers.
+pub const fn layers<'w, const N: usize>(
+    file: &Gguf<'w>,
+    config: &Config,
+) -> Result<[Layer<'w>; N], ModelError> {
+    if N != config.layers || N == 0 {
+        return Err(ModelError::LayerCount {
+            model: config.layers,
+            given: N,
+        });
+    }
+    let mut table = [tri!(Layer::read(file, config, 0)); N];
+    let mut i = 1;
+    while i < N {
+        table[i] = tri!(Layer::read(file, config, i));
+        i += 1;
+    }
+    Ok(table)
+}
+
+/// A whole model, borrowed.
+#[derive(Clone, Copy)]
+pub struct Model<'w> {
+    /// The facts.
+    pub config: Config,
+    /// One entry a layer.
+    pub layers: &'w [Layer<'w>],
+    /// `vocab x d_model`: row `i` is the embedding of token `i`.
+    pub embedding: Matrix<'w>,
+    /// `1 x d_model`.
+    pub output_norm: Matrix<'w>,
+    /// `vocab x d_model`: the embedding itself where the model ties them.
+    pub output: Matrix<'w>,
+    /// What each rotary frequency is divided by (`1 x rope_dim/2`), if the file says so: Llama 3's scaling.
+    pub rope_factors: Option<Matrix<'w>>,
+}
+
+impl<'w> Model<'w> {
+    /// Puts a model together from its file and the table of its layers ([`Layer::read`] for each, or [`layers`]).
+    ///
+    /// # Errors
+    /// As [`Config::from_gguf`] and [`Layer::read`].
+    pub const fn new(file: &Gguf<'w>, layers: &'w [Layer<'w>]) -> Result<Model<'w>, ModelError> {
+        let config = tri!(Config::from_gguf(file));
+        if layers.len() != config.layers {
+            return Err(ModelError::LayerCount {
+                model: config.layers,
+                given: layers.len(),
+            });
+        }
+        let (d, vocab) = (config.d_model, config.vocab);
+        let embedding = tri!(matrix(file, "token_embd.weight", None, vocab, d));
+        let output = match file.tensor("output.weight") {
+            Some(_) => tri!(matrix(file, "output.weight", None, vocab, d)),
+            None => embedding,
+        };
+        let rope_factors = match file.tensor("rope_freqs.weight") {
+            Some(_) => Some(tri!(norm(file, "rope_freqs.weight", None, config.rope_dim / 2))),
+            None => None,
+        };
+        let output_norm = tri!(norm(file, "output_norm.weight", None, d));
+        Ok(Model {
+            config,
+            layers,
+            embedding,
+            output_norm,
+            output,
+            rope_factors,
+        })
+    }
+}
+
+const fn find<'w>(
+    file: &Gguf<'w>,
+    name: &'static str,
+    layer: Option<usize>,
+) -> Result<TensorInfo<'w>, ModelError> {
+    let tensor = match layer {
+        Some(layer) => file.layer_tensor(layer, name),
+        None => file.tensor(name),
+    };
+    match tensor {
+        Some(tensor) => Ok(tensor),
+        None => Err(ModelError::MissingTensor { name, layer }),
+    }
+}
+
+/// A biased projection computes something else than this family does: better refused than wrong.
+const fn refuse(file: &Gguf<'_>, layer: usize, name: &'static str) -> Result<(), ModelError> {
+    match file.layer_tensor(layer, name) {
+        Some(_) => Err(ModelError::UnsupportedFeature("biases in its linear layers")),
+        None => Ok(()),
+    }
+}
+
+const fn matrix<'w>(
+    file: &Gguf<'w>,
+    name: &'static str,
+    layer: Option<usize>,
+    rows: usize,
+    cols: usize,
+) -> Result<Matrix<'w>, ModelError> {
+    let tensor = tri!(find(file, name, layer));
+    let Some(format) = tensor.format() else {
+        return Err(ModelError::UnsupportedFormat {
+            name,
+            layer,
+            ggml_type: tensor.ggml_type(),
+        });
+    };
+    let shape_error = ModelError::BadShape {
+        name,
+        layer,
+        expected: (rows, cols),
+        found: (tensor.rows(), tensor.cols()),
+    };
+    if tensor.rows() != rows || tensor.cols() != cols {
+        return Err(shape_error);
+    }
+    match Matrix::new(format, rows, cols, tensor.data()) {
+        Ok(matrix) => Ok(matrix),
+        Err(_) => Err(shape_error),
+    }
+}
+
+const fn norm<'w>(
+    file: &Gguf<'w>,
+    name: &'static str,
+    layer: Option<usize>,
+    len: usize,
+) -> Result<Matrix<'w>, ModelError> {
+    let norm = tri!(matrix(file, name, layer, 1, len));
+    match norm.format() {
+        Format::F32 => Ok(norm),
+        _ => Err(ModelError::UnsupportedFeature("norms in another format than F32")),
+    }
+}

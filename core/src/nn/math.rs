@@ -1,0 +1,191 @@
+//! Every transcendental function that is not a vector kernel, routed to one library: `libm` by default, `micromath` by feature.
+//!
+//! With both features on `libm` wins. Each function has a budget, tested for both libraries on a host by one test.
+//! What runs in inner loops (the exponential of softmax and SiLU) is a polynomial of its own in [`crate::kernels`], with the same
+//! bits everywhere.
+
+/// Named error budgets of this module, for whichever library is in use.
+pub mod budget {
+    /// [`super::sqrt`], relative: correctly rounded with libm.
+    pub const SQRT_LIBM: f32 = 6.0e-8;
+    /// [`super::sqrt`] with micromath (whose own is up to 6 % off) after three Newton steps, relative.
+    pub const SQRT_MICROMATH: f32 = 2.4e-7;
+    /// [`super::sin_cos_turns`] with libm, absolute.
+    pub const SIN_COS_LIBM: f32 = 2.4e-7;
+    /// [`super::sin_cos_turns`] with micromath, absolute: enough for a toy, felt as a small phase error of RoPE.
+    pub const SIN_COS_MICROMATH: f32 = 2.5e-3;
+    /// [`super::exp`] with libm, relative.
+    pub const EXP_LIBM: f32 = 1.2e-7;
+    /// [`super::exp`] with micromath, relative.
+    pub const EXP_MICROMATH: f32 = 2.0e-2;
+}
+
+#[cfg(feature = "libm")]
+use with_libm as library;
+#[cfg(all(feature = "micromath", not(feature = "libm")))]
+use with_micromath as library;
+#[cfg(not(any(feature = "libm", feature = "micromath")))]
+compile_error!("brooklet-core needs the feature `libm` (default) or `micromath`");
+
+#[cfg(feature = "libm")]
+mod with_libm {
+    pub(super) fn sqrt(x: f32) -> f32 {
+        libm::sqrtf(x)
+    }
+
+    pub(super) fn exp(x: f32) -> f32 {
+        libm::expf(x)
+    }
+
+    pub(super) fn sin_cos(x: f32) -> (f32, f32) {
+        (libm::sinf(x), libm::cosf(x))
+    }
+}
+
+#[cfg(feature = "micromath")]
+#[cfg_attr(
+    feature = "libm",
+    allow(dead_code, reason = "with both features on only the tests use it")
+)]
+mod with_micromath {
+    use micromath::F32Ext;
+
+    pub(super) fn sqrt(x: f32) -> f32 {
+        if x <= 0.0 {
+            return if x == 0.0 { x } else { f32::NAN };
+        }
+        let mut y = F32Ext::sqrt(x);
+        for _ in 0..3 {
+            y = 0.5 * (y + x / y);
+        }
+        y
+    }
+
+    pub(super) fn exp(x: f32) -> f32 {
+        F32Ext::exp(x)
+    }
+
+    pub(super) fn sin_cos(x: f32) -> (f32, f32) {
+        (F32Ext::sin(x), F32Ext::cos(x))
+    }
+}
+
+/// Square root.
+pub fn sqrt(x: f32) -> f32 {
+    library::sqrt(x)
+}
+
+/// e to the `x`.
+pub fn exp(x: f32) -> f32 {
+    library::exp(x)
+}
+
+/// Sine and cosine of an angle given as a fraction of a turn: `phase / 2^64` turns.
+///
+/// The quadrant comes off in integers, so that the angle that is left (within an eighth of a turn) has full precision however
+/// far a position has run.
+pub fn sin_cos_turns(phase: u64) -> (f32, f32) {
+    sin_cos_turns_with(phase, library::sin_cos)
+}
+
+fn sin_cos_turns_with(phase: u64, sin_cos: fn(f32) -> (f32, f32)) -> (f32, f32) {
+    const TURNS_TO_RADIANS: f32 = core::f32::consts::TAU / 4_294_967_296.0;
+    let quadrant = phase.wrapping_add(1 << 61) >> 62;
+    let rest = phase.wrapping_sub(quadrant << 62) as i64 >> 32;
+    let (sin, cos) = sin_cos(rest as i32 as f32 * TURNS_TO_RADIANS);
+    match quadrant {
+        0 => (sin, cos),
+        1 => (cos, -sin),
+        2 => (-sin, -cos),
+        _ => (-cos, sin),
+    }
+}
+
+/// The `n`-th root of `1/a`, for `a >= 1`, by Newton's method on `x^n - 1/a` in f64.
+///
+/// Starting at 1, above the root of a convex function, the iteration falls monotonically, so it ends when it stops falling. Only
+/// sums, products and quotients: the same bits on every target, and usable in `const`.
+pub const fn inverse_root(a: f64, n: usize) -> f64 {
+    let target = 1.0 / a;
+    let mut x = 1.0f64;
+    loop {
+        let mut power = 1.0f64;
+        let mut i = 1;
+        while i < n {
+            power *= x;
+            i += 1;
+        }
+        let next = x - (power * x - target) / (n as f64 * power);
+        // `!(a < b)` also ends on NaN.
+        if !(next < x) {
+            return x;
+        }
+        x = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Library = (fn(f32) -> f32, fn(f32) -> f32, fn(f32) -> (f32, f32), [f32; 3]);
+
+    fn libraries() -> std::vec::Vec<Library> {
+        std::vec![
+            #[cfg(feature = "libm")]
+            (
+                with_libm::sqrt as fn(f32) -> f32,
+                with_libm::exp as fn(f32) -> f32,
+                with_libm::sin_cos as fn(f32) -> (f32, f32),
+                [budget::SQRT_LIBM, budget::EXP_LIBM, budget::SIN_COS_LIBM]
+            ),
+            #[cfg(feature = "micromath")]
+            (
+                with_micromath::sqrt as fn(f32) -> f32,
+                with_micromath::exp as fn(f32) -> f32,
+                with_micromath::sin_cos as fn(f32) -> (f32, f32),
+                [
+                    budget::SQRT_MICROMATH,
+                    budget::EXP_MICROMATH,
+                    budget::SIN_COS_MICROMATH
+                ]
+            ),
+        ]
+    }
+
+    #[test]
+    fn every_library_keeps_its_budget() {
+        for (sqrt, exp, sin_cos, [sqrt_budget, exp_budget, sin_cos_budget]) in libraries() {
+            for i in 1..20_000u32 {
+                let x = f32::from_bits(0x2000_0000 + i * 0x8000);
+                let exact = f64::from(x).sqrt();
+                assert!(
+                    ((f64::from(sqrt(x)) - exact) / exact).abs() <= f64::from(sqrt_budget),
+                    "sqrt {x}"
+                );
+                let x = i as f32 * -0.004;
+                let exact = f64::from(x).exp();
+                assert!(
+                    ((f64::from(exp(x)) - exact) / exact).abs() <= f64::from(exp_budget),
+                    "exp {x}"
+                );
+                let phase = u64::from(i).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let angle = phase as f64 / 2f64.powi(64) * std::f64::consts::TAU;
+                let (sin, cos) = sin_cos_turns_with(phase, sin_cos);
+                let error = (f64::from(sin) - angle.sin())
+                    .abs()
+                    .max((f64::from(cos) - angle.cos()).abs());
+                assert!(error <= f64::from(sin_cos_budget), "angle {angle}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn roots_are_roots() {
+        for (a, n) in [(1e4, 32), (1e5, 32), (5e5, 64), (1e6, 128), (10.0, 1), (1.0, 7)] {
+            let x = inverse_root(a, n);
+            let exact = (-(a as f64).ln() / n as f64).exp();
+            assert!((x / exact - 1.0).abs() < 1e-14, "{a} {n}: {x} {exact}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Rotary position embedding by integer phase.
+//!
+//! RoPE (Su et al., arXiv 2104.09864, equation 34) turns the pair of elements `2i, 2i + 1` of a head by `position · θ^(-2i/d)`
+//! radians. Here the frequency is a 64-bit fraction of a turn and the position a `u64`: their product wraps exactly where a turn
+//! ends, so that position four thousand million is as precise as position 0, and the difference of two angles depends on the
+//! distance alone.
+//!
+//! Pairs are interleaved, which is how GGUF files of the llama family store their projections.
+
+use super::math::{inverse_root, sin_cos_turns};
+
+/// Fills `frequencies` (one per pair) with turns per position, in units of 2^-64 turn.
+///
+/// `scale(i)` is what frequency `i` is divided by: 1, a linear scaling factor, or a model's own table (Llama 3's `rope_freqs`).
+pub fn frequencies(theta: f32, scale: impl Fn(usize) -> f32, frequencies: &mut [u64]) {
+    let step = inverse_root(f64::from(theta), frequencies.len());
+    let mut radians = 1.0f64;
+    for (i, frequency) in frequencies.iter_mut().enumerate() {
+        let turns = radians / f64::from(scale(i)) / core::f64::consts::TAU;
+        // 2^64; the cast saturates, so that no hostile factor can make it panic.
+        *frequency = (turns * 18_446_744_073_709_551_616.0) as u64;
+        radians *= step;
+    }
+}
+
+/// Writes the cosine and sine of every pair at `position`: `[cos, sin]` per frequency.
+///
+/// # Panics
+/// If `table` has not one entry per frequency.
+pub fn angles(frequencies: &[u64], position: u64, table: &mut [[f32; 2]]) {
+    assert!(frequencies.len() == table.len());
+    for (frequency, entry) in frequencies.iter().zip(table) {
+        let (sin, cos) = sin_cos_turns(frequency.wrapping_mul(position));
+        *entry = [cos, sin];
+    }
+}
+
+/// Rotates the first `2 · table.len()` elements of each head of `heads` in place; the others pass through.
+///
+/// # Panics
+/// If `heads` is not whole heads of `head_dim`, or the table has more pairs than a head.
+pub fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
+    assert!(heads.len().is_multiple_of(head_dim) && table.len() * 2 <= head_dim);
+    for head in heads.chunks_exact_mut(head_dim) {
+        for (pair, [cos, sin]) in head.chunks_exact_mut(2).zip(table) {
+            let (a, b) = (pair[0], pair[1]);
+            pair[0] = a * cos - b * sin;
+            pair[1] = a * sin + b * cos;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_the_paper_near_zero_and_keeps_distance_far_away() {
+        let mut freq = [0u64; 16];
+        frequencies(1e4, |_| 1.0, &mut freq);
+        let mut table = [[0.0; 2]; 16];
+        angles(&freq, 77, &mut table);
+        for (i, [cos, sin]) in table.iter().enumerate() {
+            let angle = 77.0 * 1e4f64.powf(-(i as f64) / 16.0);
+            assert!(
+                (f64::from(*cos) - angle.cos()).abs() < 1e-6 && (f64::from(*sin) - angle.sin()).abs() < 1e-6
+            );
+        }
+        // The score of a rotated query and key at a distance of 5, near and 4,000,000,000 tokens on.
+        let score = |at: u64| {
+            let (mut q, mut k) = ([0.3f32; 32], [0.7f32; 32]);
+            let mut table = [[0.0; 2]; 16];
+            angles(&freq, at + 5, &mut table);
+            rotate(&mut q, 32, &table);
+            angles(&freq, at, &mut table);
+            rotate(&mut k, 32, &table);
+            q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>()
+        };
+        assert!((score(3) - score(4_000_000_000)).abs() < 2e-6);
+    }
+}

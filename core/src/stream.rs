@@ -1,0 +1,410 @@
+//! The engine: feed tokens, get logits, for ever.
+//!
+//! A [`Stream`] owns nothing but its place in an arena that a [`Plan`] laid out. After [`Stream::new`] no call allocates, and no call
+//! does more work because the stream has run for longer.
+
+use core::fmt;
+
+use crate::arena::Carver;
+use crate::cache::Ring;
+use crate::compute::Compute;
+use crate::kernels::Isa;
+use crate::model::Model;
+use crate::model::llama::{self, Buffers};
+use crate::nn::rope;
+use crate::plan::{Part, Plan, Policy};
+use crate::threads::Threads;
+
+/// Why a stream cannot start or go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The arena is shorter than planned, or not aligned to [`crate::arena::ALIGN`].
+    Arena {
+        /// Bytes that the plan takes.
+        needed: usize,
+        /// Bytes given.
+        given: usize,
+    },
+    /// The plan was made for another number of workers.
+    Workers {
+        /// Workers planned for.
+        planned: usize,
+        /// Workers given.
+        given: usize,
+    },
+    /// No token was fed.
+    NoTokens,
+    /// A token is not in the vocabulary.
+    TokenOutOfRange {
+        /// The token.
+        token: u32,
+        /// Tokens of the vocabulary.
+        vocab: usize,
+    },
+    /// The policy keeps all tokens, and there is no room for these.
+    Full {
+        /// Tokens that there is room for.
+        capacity: usize,
+    },
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            StreamError::Arena { needed, given } => {
+                write!(
+                    f,
+                    "the arena must be aligned and {needed} bytes long; it has {given}"
+                )
+            }
+            StreamError::Workers { planned, given } => {
+                write!(f, "the plan was made for {planned} workers, not for {given}")
+            }
+            StreamError::NoTokens => write!(f, "at least one token is needed"),
+            StreamError::TokenOutOfRange { token, vocab } => {
+                write!(f, "token {token} is not in the vocabulary of {vocab}")
+            }
+            StreamError::Full { capacity } => write!(
+                f,
+                "the dense cache is full: it holds {capacity} tokens; the sink policy streams without end"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for StreamError {}
+
+/// Whose logits a pass computes.
+enum Wanted<'v> {
+    None,
+    Last,
+    Each(&'v mut dyn FnMut(usize, &[f32])),
+}
+
+/// A model at work in an arena.
+pub struct Stream<'a> {
+    model: Model<'a>,
+    plan: Plan,
+    compute: Compute<'a>,
+    ring: Ring,
+    seen: u64,
+    buffers: Buffers<'a>,
+    frequencies: &'a mut [u64],
+    history: &'a mut [u32],
+    logits: &'a mut [f32],
+    candidates: &'a mut [u32],
+}
+
+impl<'a> Stream<'a> {
+    /// Lays the engine out in `arena`, the engine's part of what [`Plan::split`] cuts.
+    ///
+    /// # Errors
+    /// If the arena or the number of workers is not what the plan says.
+    ///
+    /// # Panics
+    /// If the plan was made for another model's configuration.
+    pub fn new(
+        model: Model<'a>,
+        plan: &Plan,
+        arena: &'a mut [u8],
+        isa: Isa,
+        threads: &'a dyn Threads,
+    ) -> Result<Self, StreamError> {
+        let options = plan.options();
+        let error = StreamError::Arena {
+            needed: plan.bytes() - plan.part(Part::Tokenizer),
+            given: arena.len(),
+        };
+        if threads.workers() != options.workers {
+            return Err(StreamError::Workers {
+                planned: options.workers,
+                given: threads.workers(),
+            });
+        }
+        assert!(
+            Plan::new(&model.config, &options).as_ref() == Ok(plan),
+            "the plan is for another model"
+        );
+        let mut parts = Parts {
+            carver: Carver::new(arena).ok_or(error)?,
+            plan,
+            error,
+        };
+        let cache = parts.take(Part::Cache)?;
+        let chunk_cache = parts.take(Part::ChunkCache)?;
+        let history = parts.take(Part::History)?;
+        let buffers = Buffers {
+            cache,
+            chunk_cache,
+            residual: parts.take(Part::Residual)?,
+            normed: parts.take(Part::Normed)?,
+            queries: parts.take(Part::Queries)?,
+            sink_queries: parts.take(Part::SinkQueries)?,
+            keys: parts.take(Part::Keys)?,
+            values: parts.take(Part::Values)?,
+            attended: parts.take(Part::Attended)?,
+            gate: parts.take(Part::Gate)?,
+            up: parts.take(Part::Up)?,
+            activations: parts.take(Part::Activations)?,
+            scores: parts.take(Part::Scores)?,
+            scratch: parts.take(Part::KernelScratch)?,
+            angles: &mut [],
+            sink_angles: &mut [],
+        };
+        let frequencies: &mut [u64] = parts.take(Part::Frequencies)?;
+        let angles: &mut [f32] = parts.take(Part::Angles)?;
+        let sink_angles: &mut [f32] = parts.take(Part::SinkAngles)?;
+        let policy = options.policy;
+        let mut stream = Stream {
+            compute: Compute {
+                isa,
+                threads,
+                f32_activations: options.f32_activations,
+            },
+            ring: Ring::new(policy.sinks(), policy.window()),
+            seen: 0,
+            buffers: Buffers {
+                angles: angles.as_chunks_mut().0,
+                sink_angles: sink_angles.as_chunks_mut().0,
+                ..buffers
+            },
+            frequencies,
+            history,
+            logits: parts.take(Part::Logits)?,
+            candidates: parts.take(Part::Candidates)?,
+            model,
+            plan: *plan,
+        };
+        stream.start_frequencies();
+        Ok(stream)
+    }
+
+    fn start_frequencies(&mut self) {
+        let config = &self.model.config;
+        let factors = self
+            .model
+            .rope_factors
+            .map(|factors| factors.blocks::<crate::quant::F32>(0..1));
+        let scale = |i: usize| config.rope_scale * factors.map_or(1.0, |factors| factors[i].to_f32());
+        rope::frequencies(
+            config.rope_theta,
+            scale,
+            &mut self.frequencies[..config.rope_dim / 2],
+        );
+    }
+
+    /// Feeds tokens and returns the logits that follow the last of them: one per token of the vocabulary.
+    ///
+    /// # Errors
+    /// If there is no token, one is not in the vocabulary, or a dense cache is full. Then nothing was fed.
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<&mut [f32], StreamError> {
+        self.run(tokens, Wanted::Last)?;
+        Ok(&mut self.logits[..self.model.config.vocab])
+    }
+
+    /// Feeds tokens without computing logits.
+    ///
+    /// # Errors
+    /// As [`Stream::feed`].
+    pub fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+        self.run(tokens, Wanted::None)
+    }
+
+    /// Feeds tokens and calls `visit(index, logits)` with what follows each of them, in order.
+    ///
+    /// # Errors
+    /// As [`Stream::feed`].
+    pub fn feed_each(
+        &mut self,
+        tokens: &[u32],
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), StreamError> {
+        self.run(tokens, Wanted::Each(visit))
+    }
+
+    /// Tokens fed since the start or the last reset.
+    pub fn position(&self) -> u64 {
+        self.seen
+    }
+
+    /// Tokens that the next one will attend to, itself not counted.
+    pub fn live(&self) -> usize {
+        self.ring.live_after(0)
+    }
+
+    /// The plan that the stream was laid out by.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The last logits, and scratch for a sampler: a `u32` per token of the vocabulary (empty if the plan has no sampling).
+    pub fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]) {
+        let vocab = self.model.config.vocab;
+        let candidates = self.candidates.len().min(vocab);
+        (&mut self.logits[..vocab], &mut self.candidates[..candidates])
+    }
+
+    /// Forgets all tokens.
+    pub fn reset(&mut self) {
+        self.ring.reset();
+        self.seen = 0;
+    }
+
+    fn run(&mut self, tokens: &[u32], wanted: Wanted<'_>) -> Result<(), StreamError> {
+        let vocab = self.model.config.vocab;
+        if tokens.is_empty() {
+            return Err(StreamError::NoTokens);
+        }
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
+            return Err(StreamError::TokenOutOfRange { token: *token, vocab });
+        }
+        match self.plan.options().policy {
+            Policy::Dense { capacity } if tokens.len() as u64 > capacity as u64 - self.seen => {
+                Err(StreamError::Full { capacity })
+            }
+            Policy::Recompute { window } => {
+                self.run_recompute(tokens, window, wanted);
+                Ok(())
+            }
+            _ => {
+                self.run_chunks(tokens, wanted);
+                self.seen += tokens.len() as u64;
+                Ok(())
+            }
+        }
+    }
+
+    /// Feeds chunk by chunk.
+    fn run_chunks(&mut self, tokens: &[u32], mut wanted: Wanted<'_>) {
+        let chunk = self.plan.options().chunk;
+        let mut done = 0;
+        while done < tokens.len() {
+            let part = &tokens[done..tokens.len().min(done + chunk)];
+            let is_last = done + part.len() == tokens.len();
+            match &mut wanted {
+                Wanted::Each(visit) => {
+                    self.forward(part, 0);
+                    self.output(part.len(), 0, &mut |index, logits| visit(done + index, logits));
+                }
+                Wanted::Last if is_last => {
+                    self.forward(part, part.len() - 1);
+                    self.output(part.len(), part.len() - 1, &mut |_, _| {});
+                }
+                _ => self.forward(part, part.len()),
+            }
+            done += part.len();
+        }
+    }
+
+    /// Sliding window with recomputation (StreamingLLM, figure 1c): once the window is full, every token whose logits are wanted
+    /// costs a pass over the whole window from an empty cache.
+    fn run_recompute(&mut self, tokens: &[u32], window: usize, mut wanted: Wanted<'_>) {
+        for (index, token) in tokens.iter().enumerate() {
+            self.history[(self.seen % window as u64) as usize] = *token;
+            self.seen += 1;
+            let this = match &mut wanted {
+                Wanted::Each(visit) => Wanted::Each(visit),
+                Wanted::Last if index + 1 == tokens.len() => Wanted::Last,
+                _ => continue,
+            };
+            self.recompute(window, index, this);
+        }
+    }
+
+    fn recompute(&mut self, window: usize, index: usize, mut wanted: Wanted<'_>) {
+        self.ring.reset();
+        let live = self.seen.min(window as u64);
+        let mut buffer = [0u32; 64];
+        let chunk = self.plan.options().chunk.min(buffer.len());
+        let mut at = self.seen - live;
+        while at < self.seen {
+            let len = (self.seen - at).min(chunk as u64) as usize;
+            for (i, token) in buffer[..len].iter_mut().enumerate() {
+                *token = self.history[((at + i as u64) % window as u64) as usize];
+            }
+            at += len as u64;
+            if at < self.seen {
+                self.forward(&buffer[..len], len);
+            } else {
+                self.forward(&buffer[..len], len - 1);
+                self.output(len, len - 1, &mut |_, logits| {
+                    if let Wanted::Each(visit) = &mut wanted {
+                        visit(index, logits);
+                    }
+                });
+            }
+        }
+    }
+
+    /// One pass of at most a chunk; tokens from `wanted` on will have outputs.
+    fn forward(&mut self, tokens: &[u32], wanted: usize) {
+        let pairs = self.model.config.rope_dim / 2;
+        let frequencies = &self.frequencies[..pairs];
+        for index in 0..tokens.len() {
+            let position = self.ring.position() + index as u64;
+            rope::angles(
+                frequencies,
+                position,
+                &mut self.buffers.angles[index * pairs..][..pairs],
+            );
+            if self.ring.sinks() > 0 {
+                let within = self.ring.cache_position(position);
+                rope::angles(
+                    frequencies,
+                    within,
+                    &mut self.buffers.sink_angles[index * pairs..][..pairs],
+                );
+            }
+        }
+        let cache_type = self.plan.options().cache_type;
+        llama::forward(
+            &self.compute,
+            &self.model,
+            cache_type,
+            &self.ring,
+            &mut self.buffers,
+            tokens,
+            wanted,
+        );
+        self.ring.advance(tokens.len());
+    }
+
+    /// Logits of tokens `wanted..tokens` of the last pass, a few rows at a time.
+    fn output(&mut self, tokens: usize, wanted: usize, visit: &mut dyn FnMut(usize, &[f32])) {
+        let (d, vocab) = (self.model.config.d_model, self.model.config.vocab);
+        let rows = self.plan.options().logits_rows;
+        let blocks = d / crate::quant::BLOCK;
+        let mut at = wanted;
+        while at < tokens {
+            let count = rows.min(tokens - at);
+            let logits = &mut self.logits[..count * vocab];
+            let values = &self.buffers.normed[at * d..][..count * d];
+            let skipped = ((at - wanted) * blocks).min(self.buffers.activations.len());
+            let input = llama::quantized(values, &self.buffers.activations[skipped..], d);
+            self.compute
+                .linear(input, [(&self.model.output, logits)], self.buffers.scratch);
+            for (i, logits) in self.logits.chunks_exact(vocab).take(count).enumerate() {
+                visit(at + i, logits);
+            }
+            at += count;
+        }
+    }
+}
+
+/// Takes a plan's parts in order.
+struct Parts<'a, 'p> {
+    carver: Carver<'a>,
+    plan: &'p Plan,
+    error: StreamError,
+}
+
+impl<'a> Parts<'a, '_> {
+    /// All of `part`, padding included.
+    fn take<T: crate::arena::Pod>(&mut self, part: Part) -> Result<&'a mut [T], StreamError> {
+        self.carver
+            .take(self.plan.part(part) / size_of::<T>())
+            .ok_or(self.error)
+    }
+}
