@@ -17,6 +17,7 @@
 //! - [`quant`]: one file per block format, with its scalar reference.
 //! - [`tensor`]: borrowed, shape-checked matrices over blocks.
 //! - [`kernels`]: products of matrices and activations on every instruction set.
+//! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks its caller for threads.
 #![no_std]
@@ -29,6 +30,7 @@ pub mod arena;
 mod attention;
 pub mod cache;
 mod compute;
+pub mod const_fmt;
 pub mod gguf;
 pub mod kernels;
 pub mod model;
