@@ -89,14 +89,15 @@ impl<const N: usize> Default for Message<N> {
 
 /// Says that an arena of `needed` bytes does not fit a budget of `given`, and how many bytes are missing.
 pub const fn budget_message(needed: usize, given: usize) -> Message<160> {
+    let missing = needed.saturating_sub(given);
     Message::new()
         .text("the arena does not fit its budget: needed ")
         .number(needed)
         .text(" bytes, given ")
         .number(given)
         .text(" bytes, missing ")
-        .number(needed.saturating_sub(given))
-        .text(" bytes")
+        .number(missing)
+        .text(if missing == 1 { " byte" } else { " bytes" })
 }
 
 #[cfg(test)]
