@@ -42,6 +42,8 @@ pub enum GgufError {
     },
     /// `general.alignment` is not a power of two of at least 8 (and at most 65536).
     BadAlignment(u64),
+    /// `general.alignment` is not an unsigned integer.
+    AlignmentNotInteger,
     /// The tensor with this index has no dimensions or more than four, or a dimension of zero.
     BadDimensions {
         /// Index in the tensor table.
@@ -61,7 +63,7 @@ pub enum GgufError {
     TensorOutOfFile {
         /// Index in the tensor table.
         tensor: usize,
-        /// Bytes that are missing at the end of the file.
+        /// Bytes that are missing at the end of the file (or `usize::MAX` and less, where an address cannot say how many).
         missing: usize,
     },
 }
@@ -98,6 +100,7 @@ impl fmt::Display for GgufError {
                     "general.alignment is {a}: it must be a power of two from 8 to 65536"
                 )
             }
+            Self::AlignmentNotInteger => write!(f, "general.alignment must be an unsigned integer"),
             Self::BadDimensions { tensor } => {
                 write!(
                     f,
