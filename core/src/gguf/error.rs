@@ -88,10 +88,17 @@ impl fmt::Display for GgufError {
                 write!(f, "the count at byte {offset} is larger than the file can hold")
             }
             Self::UnknownValueType { offset, value_type } => {
-                write!(f, "unknown metadata value type {value_type} at byte {offset}")
+                write!(
+                    f,
+                    "GGUF defines no metadata value type {value_type}, which stands at byte {offset}"
+                )
             }
             Self::NestedTooDeep { offset } => {
-                write!(f, "the metadata array at byte {offset} is nested too deep")
+                write!(
+                    f,
+                    "the metadata array at byte {offset} is nested deeper than {} levels",
+                    super::MAX_ARRAY_DEPTH
+                )
             }
             Self::NameNotUtf8 { offset } => write!(f, "the name at byte {offset} is not UTF-8"),
             Self::BadAlignment(a) => {
@@ -110,11 +117,14 @@ impl fmt::Display for GgufError {
             Self::BadTensorSize { tensor } => {
                 write!(
                     f,
-                    "the size of tensor number {tensor} overflows or its rows are not whole blocks"
+                    "tensor number {tensor} has more elements than memory has addresses, or rows that are not whole blocks"
                 )
             }
             Self::MisalignedTensor { tensor } => {
-                write!(f, "the data of tensor number {tensor} is not aligned")
+                write!(
+                    f,
+                    "the data of tensor number {tensor} does not start on a multiple of general.alignment"
+                )
             }
             Self::TensorOutOfFile { tensor, missing } => {
                 write!(
