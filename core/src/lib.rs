@@ -16,6 +16,7 @@
 //! - [`gguf`]: a checked zero-copy view of a model file.
 //! - [`quant`]: one file per block format, with its scalar reference.
 //! - [`tensor`]: borrowed, shape-checked matrices over blocks.
+//! - [`tokenizer`]: text to token ids and back.
 //! - [`kernels`]: products of matrices and activations on every instruction set.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks its caller for threads.
@@ -38,3 +39,4 @@ pub mod quant;
 pub mod stream;
 pub mod tensor;
 pub mod threads;
+pub mod tokenizer;
