@@ -16,6 +16,7 @@
 //! - [`gguf`]: a checked zero-copy view of a model file.
 //! - [`quant`]: one file per block format, with its scalar reference.
 //! - [`tensor`]: borrowed, shape-checked matrices over blocks.
+//! - [`tokenizer`]: text to token ids and back.
 //! - [`kernels`]: products of matrices and activations, attention and norms, on every instruction set.
 //! - [`nn`]: rotary positions, and one door to every transcendental function.
 //! - [`plan`]: what every byte of the arena is for.
@@ -45,3 +46,4 @@ pub mod sampler;
 pub mod stream;
 pub mod tensor;
 pub mod threads;
+pub mod tokenizer;

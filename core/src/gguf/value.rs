@@ -122,6 +122,20 @@ impl<'a> Array<'a> {
         }
     }
 
+    /// Element `index` of an array of numbers or booleans, found without walking; `None` past the end, or if the elements
+    /// have no fixed size (strings, arrays).
+    pub const fn get(&self, index: usize) -> Option<Value<'a>> {
+        if index >= self.len || self.element == 8 || self.element == 9 {
+            return None;
+        }
+        // No overflow: the whole array was found to lie inside the file.
+        let mut reader = Reader::at(self.file, self.start + index * min_bytes(self.element));
+        match read_value(&mut reader, self.element, 0) {
+            Ok(value) => Some(value),
+            Err(_) => None,
+        }
+    }
+
     /// Where the first element starts, in bytes from the start of the file: for indices that must find an element again
     /// without walking (see [`Array::string_at`]).
     pub const fn start(&self) -> usize {
