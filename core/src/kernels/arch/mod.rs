@@ -86,6 +86,8 @@ pub(super) fn matmul_q8(
 ) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::matmul_q8(token, w, rows, x, out, scratch),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => x86::matmul_q8(token, w, rows, x, out, scratch),
         _ => false,
     }
@@ -106,6 +108,8 @@ pub(super) fn matmul_f32(
 /// Quantises one token's activations with the instruction set's own code, if it has any.
 pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
     match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::Kernels::quantize(token, x, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => x86::Kernels::quantize(token, x, out),
         _ => return false,

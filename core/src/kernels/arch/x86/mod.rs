@@ -11,6 +11,7 @@
 //!
 //! Rows that do not fill a group go through the scalar reference.
 
+mod avx2;
 mod avx512;
 
 use core::mem::offset_of;
@@ -93,6 +94,8 @@ pub(super) struct Panel<'s> {
 pub(super) trait Kernels: Copy {
     /// Rows in a group.
     const LANES: usize;
+    /// Tokens whose sums fit the registers.
+    const TOKENS: usize;
 
     /// One token: `blocks` are `LANES` rows of `x.len()` blocks, `out` their `LANES` outputs.
     fn decode<B: Layout>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]);
@@ -199,7 +202,7 @@ fn multiply<K: Kernels, B: Layout>(
     while token < tokens {
         let x = &x[token * row_blocks..];
         token += match tokens - token {
-            8.. => store::<K, B, 8>(isa, panel, &x[..8 * row_blocks], out, token, at),
+            8.. if K::TOKENS >= 8 => store::<K, B, 8>(isa, panel, &x[..8 * row_blocks], out, token, at),
             4.. => store::<K, B, 4>(isa, panel, &x[..4 * row_blocks], out, token, at),
             2.. => store::<K, B, 2>(isa, panel, &x[..2 * row_blocks], out, token, at),
             _ => store::<K, B, 1>(isa, panel, &x[..row_blocks], out, token, at),
