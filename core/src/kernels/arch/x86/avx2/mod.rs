@@ -4,6 +4,7 @@
 //! at most 15 · 127 · 2 = 3810 a pair and 5 bits 7874, which leaves room for 8 and 4 of them; 8 bits go as `|w| · (x with w's
 //! sign)`, at most 128 · 127 · 2 = 32512, alone.
 
+mod float;
 mod unpack;
 
 use core::arch::x86_64::*;
@@ -11,7 +12,7 @@ use core::arch::x86_64::*;
 use self::unpack::{Blocks, headers, unpack};
 use super::super::super::scalar;
 use super::super::Avx2;
-use super::{Kernels, Layout, MAX_LANES, Panel, Q8Activation};
+use super::{FLOAT_ROWS, Float, Kernels, Layout, MAX_LANES, Panel, Q8Activation};
 use crate::quant::BLOCK;
 
 /// Rows of a group: 32-bit lanes of a register.
@@ -44,6 +45,12 @@ impl Kernels for Avx2 {
     ) {
         // SAFETY: the token says that the processor has the features.
         unsafe { tile::<B, T>(panel, x, out) }
+    }
+
+    #[inline]
+    fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
+        // SAFETY: the token says that the processor has the features.
+        unsafe { float::dots(w, x, out) }
     }
 
     #[inline]

@@ -1,5 +1,6 @@
 //! AVX-512 with VNNI and VBMI: 16 rows in a group, chunks of 4 blocks.
 
+mod float;
 mod unpack;
 
 use core::arch::x86_64::*;
@@ -7,7 +8,7 @@ use core::arch::x86_64::*;
 use self::unpack::{Masks, headers, load_four, unpack};
 use super::super::super::scalar;
 use super::super::Avx512;
-use super::{Kernels, Layout, MAX_LANES, Panel, Q8Activation};
+use super::{FLOAT_ROWS, Float, Kernels, Layout, MAX_LANES, Panel, Q8Activation};
 use crate::quant::BLOCK;
 
 /// Rows of a group: 32-bit lanes of a register.
@@ -40,6 +41,12 @@ impl Kernels for Avx512 {
     ) {
         // SAFETY: the token says that the processor has the features.
         unsafe { tile::<B, T>(panel, x, out) }
+    }
+
+    #[inline]
+    fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
+        // SAFETY: the token says that the processor has the features.
+        unsafe { float::dots(w, x, out) }
     }
 
     #[inline]
