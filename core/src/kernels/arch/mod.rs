@@ -86,6 +86,8 @@ pub(super) fn matmul_q8(
 ) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::matmul_q8(token, w, rows, x, out, scratch),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => x86::matmul_q8(token, w, rows, x, out, scratch),
         _ => false,
     }
@@ -93,19 +95,27 @@ pub(super) fn matmul_q8(
 
 /// Runs the instruction set's kernel for f32 activations, if it has one for the format of `w`.
 pub(super) fn matmul_f32(
-    _isa: Isa,
-    _w: &Matrix<'_>,
-    _rows: Range<usize>,
-    _x: &[f32],
-    _out: &mut Columns<'_, f32>,
+    isa: Isa,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[f32],
+    out: &mut Columns<'_, f32>,
     _scratch: &mut [u8],
 ) -> bool {
-    false
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::matmul_f32(token, w, rows, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => x86::matmul_f32(token, w, rows, x, out),
+        _ => false,
+    }
 }
 
 /// Quantises one token's activations with the instruction set's own code, if it has any.
 pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
     match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::Kernels::quantize(token, x, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => x86::Kernels::quantize(token, x, out),
         _ => return false,
