@@ -31,7 +31,7 @@ mod dispatch;
 mod isa;
 pub mod scalar;
 
-pub use dispatch::{Input, matmul, scratch_bytes};
+pub use dispatch::{Input, matmul, quantize, scratch_bytes};
 pub use isa::{Isa, UnknownIsa};
 pub use scalar::{dot, quantize_activations};
 

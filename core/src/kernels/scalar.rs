@@ -18,20 +18,30 @@ pub fn quantize_activations(x: &[f32], out: &mut [Q8Activation]) {
         for v in x {
             max = max.max(v.abs());
         }
-        let scale = max / 127.0;
-        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+        let inverse = inverse_scale(max);
         let mut sum = 0;
         for (q, v) in out.q.iter_mut().zip(x) {
             *q = round_to_i8(v * inverse);
             sum += i32::from(*q);
         }
-        *out = Q8Activation {
-            scale,
-            scaled_sum: scale * sum as f32,
-            sum,
-            q: out.q,
-        };
+        set_scale(out, max, sum);
     }
+}
+
+/// What values are multiplied with before they are rounded, for the largest of them: 127 / `max`, or 0 where that overflows
+/// (a block of zeros, or of numbers too small to matter).
+#[inline(always)]
+pub(super) fn inverse_scale(max: f32) -> f32 {
+    let inverse = 127.0 / max;
+    if inverse.is_finite() { inverse } else { 0.0 }
+}
+
+/// Completes a block whose integers are set and have this `sum`.
+#[inline(always)]
+pub(super) fn set_scale(block: &mut Q8Activation, max: f32, sum: i32) {
+    block.scale = max / 127.0;
+    block.scaled_sum = block.scale * sum as f32;
+    block.sum = sum;
 }
 
 /// Nearest integer, ties to even, of a value within ±127.5 (others saturate; NaN gives 0).
@@ -91,7 +101,7 @@ pub(super) fn matmul_q8<B: QuantBlock>(
 }
 
 /// One row and one token: the formula of [`super`].
-fn dot_q8<B: QuantBlock>(w: &[B], x: &[Q8Activation]) -> f32 {
+pub(super) fn dot_q8<B: QuantBlock>(w: &[B], x: &[Q8Activation]) -> f32 {
     let mut acc = 0.0;
     for (w, x) in w.iter().zip(x) {
         let mut isum = 0;

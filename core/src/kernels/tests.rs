@@ -96,16 +96,7 @@ fn scalar_is_exact_within_its_budget() {
         if !format.is_quantized() {
             continue;
         }
-        let mut q = vec![
-            Q8Activation {
-                scale: 0.0,
-                scaled_sum: 0.0,
-                sum: 0,
-                q: [0; 32]
-            };
-            x.len() / 32
-        ];
-        quantize_activations(&x, &mut q);
+        let q = quantized(&x);
         let rounded: Vec<f32> = q
             .iter()
             .flat_map(|b| b.q.map(|v| (f64::from(b.scale) * f64::from(v)) as f32))
@@ -143,4 +134,203 @@ fn activations_round_to_nearest_and_never_to_minus_128() {
     }
     quantize_activations(&[0.0; 32], &mut q[..1]);
     assert_eq!((q[0].scale, q[0].sum), (0.0, 0));
+}
+
+/// The instruction sets of this machine, the reference first.
+fn isas() -> Vec<Isa> {
+    let mut isas = vec![Isa::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::is_x86_feature_detected;
+        // SAFETY: each token is made only after its features were detected.
+        #[allow(unsafe_code, reason = "the tests stand in for a runtime that detects")]
+        unsafe {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
+                isas.push(Isa::Avx2(arch::Avx2::new_unchecked()));
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vnni")
+                {
+                    isas.push(Isa::Avx512(arch::Avx512::new_unchecked()));
+                }
+            }
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // SAFETY: each token is made only after its features were detected.
+        #[allow(unsafe_code, reason = "the tests stand in for a runtime that detects")]
+        unsafe {
+            if std::arch::is_aarch64_feature_detected!("neon") {
+                isas.push(Isa::Neon(arch::Neon::new_unchecked()));
+                if std::arch::is_aarch64_feature_detected!("dotprod") {
+                    isas.push(Isa::NeonDotprod(arch::NeonDotprod::new_unchecked()));
+                }
+            }
+        }
+    }
+    isas
+}
+
+/// Bits of a result: every NaN is the same.
+fn bits(out: &[f32]) -> Vec<u32> {
+    out.iter()
+        .map(|v| if v.is_nan() { f32::NAN } else { *v }.to_bits())
+        .collect()
+}
+
+fn quantized(x: &[f32]) -> Vec<Q8Activation> {
+    let mut q = vec![
+        Q8Activation {
+            scale: 0.0,
+            scaled_sum: 0.0,
+            sum: 0,
+            q: [0; 32]
+        };
+        x.len() / 32
+    ];
+    quantize_activations(x, &mut q);
+    q
+}
+
+/// Every instruction set, numbers of tokens and ranges of rows, against the reference.
+fn agrees(w: &Matrix<'_>, x: Input<'_>, tokens: usize) {
+    let mut scratch = Aligned([0xA5u8; 1 << 17]);
+    let ranges = [
+        0..w.rows(),
+        1..w.rows(),
+        3..w.rows() - 1,
+        5..5,
+        7..8,
+        2..2 + w.rows() / 2,
+    ];
+    for rows in ranges {
+        let width = rows.len().max(1);
+        let results = isas().into_iter().map(|isa| {
+            // Wider than the range, so that the stride between tokens is not the range's width.
+            let mut out = vec![7.0f32; tokens * (width + 3)];
+            let shared = crate::arena::Shared::new(&mut out, width + 3, width);
+            if !rows.is_empty() {
+                let used = scratch_bytes(w.cols(), tokens);
+                matmul(
+                    isa,
+                    w,
+                    rows.clone(),
+                    x,
+                    &mut shared.take(0),
+                    &mut scratch.0[..used],
+                );
+            }
+            (isa, bits(&out))
+        });
+        let results: Vec<_> = results.collect();
+        for (isa, out) in &results[1..] {
+            assert!(
+                *out == results[0].1,
+                "{} {} rows {rows:?} of {} columns, {tokens} tokens",
+                isa.name(),
+                w.format().name(),
+                w.cols()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_isa_gives_the_bits_of_the_reference() {
+    let mut noise = Noise(2);
+    for format in Format::ALL {
+        for cols in [32, 64, 96, 128, 288, 576] {
+            let bytes = random_weights(format, 53, cols, &mut noise);
+            let w = Matrix::new(format, 53, cols, &bytes).unwrap();
+            for tokens in [1, 2, 3, 4, 5, 8, 9, 17] {
+                let x: Vec<f32> = (0..tokens * cols).map(|_| noise.normal()).collect();
+                agrees(&w, Input::F32(&x), tokens);
+                if format.is_quantized() {
+                    agrees(&w, Input::Q8(&quantized(&x)), tokens);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_isa_gives_the_bits_of_the_reference_at_the_extremes() {
+    let (rows, cols) = (35, 160);
+    let scales = [
+        0x0000, 0x8000, 0x0001, 0x03ff, 0x3c00, 0xfbff, 0x7bff, 0x7c00, 0xfc00, 0x7e01, 0xfd55,
+    ];
+    for format in Format::ALL.into_iter().filter(|f| f.is_quantized()) {
+        for fill in [0x00u8, 0x80, 0xff, 0x7f, 0x0f, 0xf0] {
+            let mut bytes = vec![fill; format.row_bytes(cols).unwrap() * rows];
+            for (i, block) in bytes.chunks_exact_mut(format.block_bytes()).enumerate() {
+                block[..2].copy_from_slice(&u16::to_le_bytes(scales[i / 3 % scales.len()]));
+                if matches!(format, Format::Q4_1 | Format::Q5_1) {
+                    block[2..4].copy_from_slice(&u16::to_le_bytes(scales[i / 5 % scales.len()]));
+                }
+            }
+            let w = Matrix::new(format, rows, cols, &bytes).unwrap();
+            for value in [127i8, -127, 0, 1] {
+                for scale in [0.0, 1.0, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN] {
+                    let sum = 32 * i32::from(value);
+                    let x = Q8Activation {
+                        scale,
+                        scaled_sum: scale * sum as f32,
+                        sum,
+                        q: [value; 32],
+                    };
+                    for tokens in [1, 4, 9] {
+                        agrees(&w, Input::Q8(&vec![x; tokens * cols / 32]), tokens);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_isa_quantizes_activations_to_the_same_bits() {
+    /// Blocks of each kind of odd values.
+    const ODD: usize = 10;
+    let mut noise = Noise(3);
+    let mut x: Vec<f32> = (0..32 * 64).map(|_| noise.normal()).collect();
+    let odd: [f32; ODD] = [
+        0.0,
+        -0.0,
+        1e-45,
+        1e-39,
+        3e-37,
+        1e-30,
+        f32::MAX,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+    ];
+    for (i, odd) in odd.into_iter().enumerate() {
+        x[32 * i + 5] = odd;
+        x[32 * (i + ODD)..][..32].fill(odd);
+        x[32 * (i + 2 * ODD)..][..32].iter_mut().for_each(|x| *x *= odd);
+        // Ties: halves of the largest value's 127th part.
+        for (j, x) in x[32 * (i + 3 * ODD)..][..32].iter_mut().enumerate() {
+            *x = if j == 0 { 127.0 } else { (j as f32 - 16.0) * 7.5 };
+        }
+    }
+    let clean = |q: &[Q8Activation]| -> Vec<_> {
+        q.iter()
+            .map(|b| (bits(&[b.scale, b.scaled_sum]), b.sum, b.q))
+            .collect()
+    };
+    let expected = quantized(&x);
+    assert!(expected.iter().all(|b| !b.q.contains(&-128)));
+    for isa in isas() {
+        let mut q = quantized(&vec![0.0; x.len()]);
+        quantize(isa, &x, &mut q);
+        assert_eq!(clean(&q), clean(&expected), "{}", isa.name());
+    }
 }

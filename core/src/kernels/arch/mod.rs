@@ -7,6 +7,9 @@
     reason = "intrinsics; each call is guarded by the instruction set's proof token"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use core::ops::Range;
 
 use super::{Isa, Q8Activation};
@@ -69,14 +72,18 @@ token!(
 
 /// Runs the instruction set's kernel for int8 activations, if it has one for the format of `w`.
 pub(super) fn matmul_q8(
-    _isa: Isa,
-    _w: &Matrix<'_>,
-    _rows: Range<usize>,
-    _x: &[Q8Activation],
-    _out: &mut Columns<'_, f32>,
-    _scratch: &mut [u8],
+    isa: Isa,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[Q8Activation],
+    out: &mut Columns<'_, f32>,
+    scratch: &mut [u8],
 ) -> bool {
-    false
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => x86::matmul_q8(token, w, rows, x, out, scratch),
+        _ => false,
+    }
 }
 
 /// Runs the instruction set's kernel for f32 activations, if it has one for the format of `w`.
@@ -89,4 +96,14 @@ pub(super) fn matmul_f32(
     _scratch: &mut [u8],
 ) -> bool {
     false
+}
+
+/// Quantises one token's activations with the instruction set's own code, if it has any.
+pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => x86::Kernels::quantize(token, x, out),
+        _ => return false,
+    }
+    true
 }

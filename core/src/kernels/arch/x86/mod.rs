@@ -1,0 +1,225 @@
+//! x86-64: what AVX2 and AVX-512 share.
+//!
+//! Both see a weight matrix as groups of rows, and a row as chunks of blocks. A register of `n` lanes of 128 bits holds the 16 low
+//! (or 16 high) elements of `n` consecutive blocks of one row; `4 n` rows make a group, so that transposing sums of a group's
+//! chunk fill whole registers with one row per 32-bit lane, as the contract's order of blocks wants.
+//!
+//! - **Few tokens** ([`Kernels::decode`]): straight from the blocks to sums, bound by memory.
+//! - **Many tokens** ([`Kernels::fill`], [`Kernels::tile`]): a group is unpacked once into a panel in the scratch, in which one
+//!   register holds 4 columns of every row of the group; a broadcast of the same 4 columns of a token's activations then gives
+//!   every row's sum without a horizontal step.
+//!
+//! Rows that do not fill a group go through the scalar reference.
+
+mod avx512;
+
+use core::mem::offset_of;
+use core::ops::Range;
+
+use super::super::{Q8Activation, scalar};
+use crate::arena::{Carver, Columns};
+use crate::quant::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, Format, QuantBlock};
+use crate::tensor::Matrix;
+
+/// Most rows in a group, over the instruction sets.
+const MAX_LANES: usize = 16;
+
+/// From how many tokens on unpacking a panel pays.
+const PANEL_TOKENS: usize = 4;
+
+/// Where the parts of a block are, in bytes from its start; the scale is at 0.
+pub(super) trait Layout: QuantBlock {
+    /// Bits of an element.
+    const BITS: u32;
+    /// The minimum (0 if there is none).
+    const MIN_AT: usize;
+    /// The fifth bits (0 if there are none).
+    const HIGH_AT: usize;
+    /// The elements, or their low 4 bits.
+    const QUANTS_AT: usize;
+    /// What must be added to the elements to make them unsigned as they are stored (as two's complement for 8 bits).
+    const BIAS: i32;
+}
+
+impl Layout for BlockQ4_0 {
+    const BITS: u32 = 4;
+    const MIN_AT: usize = 0;
+    const HIGH_AT: usize = 0;
+    const QUANTS_AT: usize = offset_of!(BlockQ4_0, qs);
+    const BIAS: i32 = 8;
+}
+
+impl Layout for BlockQ4_1 {
+    const BITS: u32 = 4;
+    const MIN_AT: usize = offset_of!(BlockQ4_1, m);
+    const HIGH_AT: usize = 0;
+    const QUANTS_AT: usize = offset_of!(BlockQ4_1, qs);
+    const BIAS: i32 = 0;
+}
+
+impl Layout for BlockQ5_0 {
+    const BITS: u32 = 5;
+    const MIN_AT: usize = 0;
+    const HIGH_AT: usize = offset_of!(BlockQ5_0, qh);
+    const QUANTS_AT: usize = offset_of!(BlockQ5_0, qs);
+    const BIAS: i32 = 16;
+}
+
+impl Layout for BlockQ5_1 {
+    const BITS: u32 = 5;
+    const MIN_AT: usize = offset_of!(BlockQ5_1, m);
+    const HIGH_AT: usize = offset_of!(BlockQ5_1, qh);
+    const QUANTS_AT: usize = offset_of!(BlockQ5_1, qs);
+    const BIAS: i32 = 0;
+}
+
+impl Layout for BlockQ8_0 {
+    const BITS: u32 = 8;
+    const MIN_AT: usize = 0;
+    const HIGH_AT: usize = 0;
+    const QUANTS_AT: usize = offset_of!(BlockQ8_0, qs);
+    const BIAS: i32 = 128;
+}
+
+/// A group of rows, unpacked.
+pub(super) struct Panel<'s> {
+    /// For each block 8 registers; 32-bit lane `r` of register `j` holds elements `4j..4j + 4` of row `r`.
+    quants: &'s mut [u8],
+    /// For each block every row's scale, then every row's minimum.
+    scales: &'s mut [f32],
+}
+
+/// The kernels of one instruction set, for one group of rows.
+pub(super) trait Kernels: Copy {
+    /// Rows in a group.
+    const LANES: usize;
+
+    /// One token: `blocks` are `LANES` rows of `x.len()` blocks, `out` their `LANES` outputs.
+    fn decode<B: Layout>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]);
+
+    /// Unpacks `LANES` rows.
+    fn fill<B: Layout>(self, blocks: &[B], panel: &mut Panel<'_>);
+
+    /// `T` tokens, one after the other in `x`, through a panel; the first `LANES` of each of `out` are its outputs.
+    fn tile<B: Layout, const T: usize>(
+        self,
+        panel: &Panel<'_>,
+        x: &[Q8Activation],
+        out: &mut [[f32; MAX_LANES]; T],
+    );
+
+    /// As [`scalar::quantize_activations`].
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]);
+}
+
+/// As [`super::matmul_q8`].
+pub(super) fn matmul_q8<K: Kernels>(
+    isa: K,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[Q8Activation],
+    out: &mut Columns<'_, f32>,
+    scratch: &mut [u8],
+) -> bool {
+    match w.format() {
+        Format::Q4_0 => matmul::<K, BlockQ4_0>(isa, w, rows, x, out, scratch),
+        Format::Q4_1 => matmul::<K, BlockQ4_1>(isa, w, rows, x, out, scratch),
+        Format::Q5_0 => matmul::<K, BlockQ5_0>(isa, w, rows, x, out, scratch),
+        Format::Q5_1 => matmul::<K, BlockQ5_1>(isa, w, rows, x, out, scratch),
+        Format::Q8_0 => matmul::<K, BlockQ8_0>(isa, w, rows, x, out, scratch),
+        Format::F32 | Format::F16 | Format::BF16 => return false,
+    }
+    true
+}
+
+/// Group after group, then the rows that are left.
+fn matmul<K: Kernels, B: Layout>(
+    isa: K,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[Q8Activation],
+    out: &mut Columns<'_, f32>,
+    scratch: &mut [u8],
+) {
+    let row_blocks = w.cols() / BLOCK;
+    let tokens = out.rows();
+    if row_blocks == 0 {
+        return scalar::matmul_q8::<B>(w, rows, x, out);
+    }
+    let blocks = w.blocks::<B>(rows);
+    let groups = blocks.chunks_exact(K::LANES * row_blocks);
+    let rest = groups.remainder();
+    let mut at = 0;
+    if tokens < PANEL_TOKENS {
+        for group in groups {
+            for (token, x) in x.chunks_exact(row_blocks).enumerate() {
+                isa.decode(group, x, &mut out.row_mut(token)[at..at + K::LANES]);
+            }
+            at += K::LANES;
+        }
+    } else {
+        let mut panel = panel::<K>(scratch, row_blocks);
+        for group in groups {
+            isa.fill(group, &mut panel);
+            multiply::<K, B>(isa, &panel, row_blocks, x, out, at);
+            at += K::LANES;
+        }
+    }
+    for (i, row) in rest.chunks_exact(row_blocks).enumerate() {
+        for (token, x) in x.chunks_exact(row_blocks).enumerate() {
+            out.row_mut(token)[at + i] = scalar::dot_q8(row, x);
+        }
+    }
+}
+
+/// The panel's place in the scratch.
+fn panel<K: Kernels>(scratch: &mut [u8], row_blocks: usize) -> Panel<'_> {
+    let Some(mut carver) = Carver::new(scratch) else {
+        panic!("scratch is not aligned")
+    };
+    let quants = carver.take(row_blocks * BLOCK * K::LANES);
+    let scales = carver.take(row_blocks * 2 * K::LANES);
+    let (Some(quants), Some(scales)) = (quants, scales) else {
+        panic!("scratch is too small")
+    };
+    Panel { quants, scales }
+}
+
+/// All tokens through one panel, whose rows' outputs start at column `at` of `out`.
+fn multiply<K: Kernels, B: Layout>(
+    isa: K,
+    panel: &Panel<'_>,
+    row_blocks: usize,
+    x: &[Q8Activation],
+    out: &mut Columns<'_, f32>,
+    at: usize,
+) {
+    let tokens = out.rows();
+    let mut token = 0;
+    while token < tokens {
+        let x = &x[token * row_blocks..];
+        token += match tokens - token {
+            8.. => store::<K, B, 8>(isa, panel, &x[..8 * row_blocks], out, token, at),
+            4.. => store::<K, B, 4>(isa, panel, &x[..4 * row_blocks], out, token, at),
+            2.. => store::<K, B, 2>(isa, panel, &x[..2 * row_blocks], out, token, at),
+            _ => store::<K, B, 1>(isa, panel, &x[..row_blocks], out, token, at),
+        };
+    }
+}
+
+/// `T` tokens through one panel; returns `T`.
+fn store<K: Kernels, B: Layout, const T: usize>(
+    isa: K,
+    panel: &Panel<'_>,
+    x: &[Q8Activation],
+    out: &mut Columns<'_, f32>,
+    token: usize,
+    at: usize,
+) -> usize {
+    let mut sums = [[0.0; MAX_LANES]; T];
+    isa.tile::<B, T>(panel, x, &mut sums);
+    for (i, sums) in sums.iter().enumerate() {
+        out.row_mut(token + i)[at..at + K::LANES].copy_from_slice(&sums[..K::LANES]);
+    }
+    T
+}
