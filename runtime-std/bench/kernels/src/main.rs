@@ -1,0 +1,221 @@
+//! Speed of the matrix kernels on every instruction set of this machine, beside a plain read of the same bytes.
+//!
+//! `cargo run --release [-- THREADS]`. Decode: GB/s of weights that come from memory. Prefill: billions of int8 multiply-adds a
+//! second, weights and activations in cache as they would be in a layer. Each figure is the best of several passes.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use brooklet_core::arena::{Aligned, Columns, Shared};
+use brooklet_core::kernels::{Input, Isa, Q8Activation, arch, matmul, quantize};
+use brooklet_core::quant::Format;
+use brooklet_core::tensor::Matrix;
+
+/// How long a figure's passes take together, at least.
+const TIME: Duration = Duration::from_millis(400);
+
+fn main() {
+    let threads = std::env::args()
+        .nth(1)
+        .map_or(1, |n| n.parse().expect("a number of threads"));
+    println!("decode, {threads} thread(s), GB/s of weights");
+    for (format, rows, cols, copies) in [
+        (Format::Q8_0, 49152, 576, 2),
+        (Format::Q4_1, 1536, 576, 120),
+        (Format::Q4_1, 576, 1536, 120),
+        (Format::Q4_0, 1536, 576, 120),
+        (Format::Q5_0, 1536, 576, 100),
+        (Format::Q5_1, 1536, 576, 100),
+    ] {
+        decode(format, rows, cols, copies, threads);
+    }
+    println!("prefill, one thread, GMAC/s");
+    for (format, rows, cols) in [
+        (Format::Q4_1, 1536, 576),
+        (Format::Q4_1, 576, 1536),
+        (Format::Q8_0, 1536, 576),
+        (Format::Q4_0, 1536, 576),
+        (Format::Q5_0, 1536, 576),
+        (Format::Q5_1, 1536, 576),
+    ] {
+        prefill(format, rows, cols);
+    }
+    println!("quantize, one thread, Gvalue/s");
+    let x = noise_floats(1536);
+    for isa in isas() {
+        let mut q = vec![NO_ACTIVATION; x.len() / 32];
+        let time = best(|| quantize(isa, black_box(&x), black_box(&mut q)));
+        println!("  {:8} {:6.2}", isa.name(), x.len() as f64 / time / 1e9);
+    }
+}
+
+const NO_ACTIVATION: Q8Activation = Q8Activation {
+    scale: 0.0,
+    scaled_sum: 0.0,
+    sum: 0,
+    q: [0; 32],
+};
+
+fn decode(format: Format, rows: usize, cols: usize, copies: usize, threads: usize) {
+    let size = format.row_bytes(cols).expect("whole blocks") * rows;
+    let bytes = noise_bytes(size * copies);
+    let x = quantized(&noise_floats(cols));
+    let read = best(|| in_parallel(threads, |t| read(&bytes[part(bytes.len(), threads, t)])));
+    print!(
+        "  {:5} {rows:5}x{cols:<5} read {:6.2}",
+        format.name(),
+        bytes.len() as f64 / read / 1e9
+    );
+    for isa in isas() {
+        let mut out = vec![0.0; rows];
+        let time = best(|| {
+            let shared = Shared::new(&mut out, rows, rows.div_ceil(threads));
+            in_parallel(threads, |t| {
+                let mut scratch = Box::new(Aligned([0u8; 1 << 16]));
+                for copy in bytes.chunks_exact(size) {
+                    let w = Matrix::new(format, rows, cols, copy).expect("right size");
+                    let mut out = shared.take(t);
+                    let start = t * rows.div_ceil(threads);
+                    matmul(
+                        isa,
+                        &w,
+                        start..start + out.width(),
+                        Input::Q8(&x),
+                        &mut out,
+                        &mut scratch.0,
+                    );
+                }
+            });
+        });
+        print!(
+            "  {} {:6.2} ({:3.0} %)",
+            isa.name(),
+            bytes.len() as f64 / time / 1e9,
+            100.0 * read / time
+        );
+    }
+    println!();
+}
+
+fn prefill(format: Format, rows: usize, cols: usize) {
+    let bytes = noise_bytes(format.row_bytes(cols).expect("whole blocks") * rows);
+    let w = Matrix::new(format, rows, cols, &bytes).expect("right size");
+    let mut scratch = Box::new(Aligned([0u8; 1 << 18]));
+    for tokens in [2, 3, 4, 8, 16, 64, 256] {
+        print!("  {:5} {rows:5}x{cols:<5} {tokens:3} tokens", format.name());
+        let x = quantized(&noise_floats(cols * tokens));
+        let mut out = vec![0.0; rows * tokens];
+        for isa in isas() {
+            let mut columns = Columns::all(&mut out, rows);
+            let time = best(|| matmul(isa, &w, 0..rows, Input::Q8(&x), &mut columns, &mut scratch.0));
+            print!(
+                "  {} {:6.1}",
+                isa.name(),
+                (rows * cols * tokens) as f64 / time / 1e9
+            );
+        }
+        println!();
+    }
+}
+
+fn isas() -> Vec<Isa> {
+    let mut isas = vec![Isa::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512vnni");
+        if avx2 {
+            // SAFETY: its features were detected.
+            isas.push(Isa::Avx2(unsafe { arch::Avx2::new_unchecked() }));
+        }
+        if avx512 {
+            // SAFETY: its features were detected.
+            isas.push(Isa::Avx512(unsafe { arch::Avx512::new_unchecked() }));
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // SAFETY: every AArch64 application processor has Advanced SIMD.
+        isas.push(Isa::Neon(unsafe { arch::Neon::new_unchecked() }));
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            // SAFETY: its features were detected.
+            isas.push(Isa::NeonDotprod(unsafe { arch::NeonDotprod::new_unchecked() }));
+        }
+    }
+    isas
+}
+
+/// Seconds of the fastest of several passes, one at least.
+fn best(mut pass: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while best.is_infinite() || start.elapsed() < TIME {
+        let start = Instant::now();
+        pass();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+fn in_parallel(threads: usize, job: impl Fn(usize) + Sync) {
+    std::thread::scope(|scope| {
+        let job = &job;
+        for t in 1..threads {
+            scope.spawn(move || job(t));
+        }
+        job(0);
+    });
+}
+
+fn part(len: usize, parts: usize, part: usize) -> std::ops::Range<usize> {
+    len / parts * part..if part + 1 == parts {
+        len
+    } else {
+        len / parts * (part + 1)
+    }
+}
+
+/// Reads every byte and keeps the reader from being removed.
+fn read(bytes: &[u8]) {
+    let mut sums = [0u64; 16];
+    for chunk in bytes.as_chunks::<128>().0 {
+        for (sum, word) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
+            *sum ^= u64::from_le_bytes(*word);
+        }
+    }
+    black_box(sums);
+}
+
+fn noise_bytes(len: usize) -> Vec<u8> {
+    // Small f16 scales wherever one may be: no infinities, no subnormal sums.
+    let mut state = 1u64;
+    (0..len)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 56) as u8 & 0x2f
+        })
+        .collect()
+}
+
+fn noise_floats(len: usize) -> Vec<f32> {
+    noise_bytes(len)
+        .into_iter()
+        .map(|b| f32::from(b) - 20.0)
+        .collect()
+}
+
+fn quantized(x: &[f32]) -> Vec<Q8Activation> {
+    let mut q = vec![NO_ACTIVATION; x.len() / 32];
+    quantize(Isa::Scalar, x, &mut q);
+    q
+}
