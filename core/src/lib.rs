@@ -18,6 +18,7 @@
 //! - [`tensor`]: borrowed, shape-checked matrices over blocks.
 //! - [`kernels`]: products of matrices and activations on every instruction set.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
+//! - [`threads`]: how the engine asks its caller for threads.
 #![no_std]
 #![warn(missing_docs)]
 
@@ -29,3 +30,4 @@ pub mod gguf;
 pub mod kernels;
 pub mod quant;
 pub mod tensor;
+pub mod threads;
