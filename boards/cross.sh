@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Runs cargo for another processor than this machine's, and runs what it built under QEMU.
+#
+#   boards/cross.sh aarch64-unknown-linux-gnu -- test -p brooklet-core
+#   boards/cross.sh aarch64-unknown-none -- build -p brooklet-core --release
+#   boards/cross.sh thumbv7em-none-eabihf -- check -p brooklet-core
+#   boards/cross.sh --install aarch64-unknown-linux-gnu      fetches what the two lines below say is missing
+#
+# Which compiler: the `rustc` on PATH where it has the target's standard library (`rustup target add` gives it), else Debian's
+# rustc and cargo in /usr/bin with the library source (packages rustc-web, cargo-web, rust-web-src), which then builds the
+# standard library too. RUSTC_BOOTSTRAP is set for that one purpose; the project itself uses stable Rust. A compiler older than
+# the workspace's `rust-version` is refused.
+#
+# Environment
+#   BROOKLET_CACHE      where outputs go (default ~/.cache/brooklet); they lie in cross/<compiler version>/ there, not in the tree
+#   BROOKLET_QEMU_CPU   emulated processor (default cortex-a76 for AArch64; cortex-a53 has no dot product; cortex-m4 for thumbv7em)
+#   BROOKLET_QEMU_ARGS  more words for QEMU, such as `-plugin ./count.so`
+#   BROOKLET_QEMU_MACHINE   emulated board of a Cortex-M target (default mps2-an386)
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+msrv=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$here/../Cargo.toml")
+
+die() {
+    echo "cross.sh: $*" >&2
+    exit 1
+}
+
+# Whether version $1 is at least version $2.
+at_least() {
+    [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
+}
+
+version_of() {
+    "$1" --version | cut -d ' ' -f 2
+}
+
+install_missing() {
+    if command -v rustup >/dev/null && rustup target add "$1"; then
+        echo "cross.sh: rustup has the standard library of $1"
+    else
+        apt-get update
+        apt-get install -y rustc-web cargo-web rust-web-src
+    fi
+    apt-get install -y qemu-user qemu-system-arm gcc-aarch64-linux-gnu
+}
+
+# Sets `rustc`, `cargo` and `build_std` (words for cargo; empty where the standard library is there already).
+choose_compiler() {
+    local target=$1 crates=$2 sysroot version
+    build_std=()
+    if command -v rustc >/dev/null; then
+        sysroot=$(rustc --print sysroot)
+        version=$(version_of rustc)
+        if compgen -G "$sysroot/lib/rustlib/$target/lib/libcore-*.rlib" >/dev/null && at_least "$version" "$msrv"; then
+            rustc=$(command -v rustc) cargo=$(command -v cargo)
+            echo "cross.sh: rustc $version with its own standard library for $target" >&2
+            return
+        fi
+    fi
+    [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] || die "no standard library for $target: run '$0 --install $target'"
+    version=$(version_of /usr/bin/rustc)
+    at_least "$version" "$msrv" || die "/usr/bin/rustc is $version, this project needs $msrv or newer"
+    sysroot=$(/usr/bin/rustc --print sysroot)
+    [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] ||
+        die "/usr/bin/rustc has no library source: run '$0 --install $target'"
+    rustc=/usr/bin/rustc cargo=/usr/bin/cargo build_std=(-Z "build-std=$crates")
+    export RUSTC_BOOTSTRAP=1 RUSTDOC=/usr/bin/rustdoc
+    echo "cross.sh: /usr/bin/rustc $version, building the standard library for $target" >&2
+}
+
+# A linker for bare Arm: rustc's own, that of another toolchain, or binutils'.
+bare_arm_linker() {
+    local found
+    for found in "$("$rustc" --print sysroot)"/lib/rustlib/*/bin/rust-lld "${RUSTUP_HOME:-$HOME/.rustup}"/toolchains/stable*/lib/rustlib/*/bin/rust-lld; do
+        [ -x "$found" ] && echo "$found" && return
+    done
+    command -v ld.lld || command -v arm-none-eabi-ld || die "no linker for bare Arm (rust-lld, ld.lld or arm-none-eabi-ld)"
+}
+
+if [ "${1-}" = --install ]; then
+    install_missing "${2:?the target}"
+    exit
+fi
+target=${1:?a target such as aarch64-unknown-linux-gnu}
+[ "${2-}" = -- ] && [ -n "${3-}" ] || die "usage: $0 TARGET -- CARGO-COMMAND [ARGUMENTS]"
+shift 2
+
+case $target in
+*-linux-*) crates=std,panic_unwind,panic_abort ;;
+*-none*) crates=core ;;
+*) die "no way known to run $target" ;;
+esac
+choose_compiler "$target" "$crates"
+
+variable=CARGO_TARGET_$(echo "$target" | tr 'a-z-' 'A-Z_')
+case $target in
+aarch64-unknown-linux-gnu)
+    export "${variable}_LINKER=aarch64-linux-gnu-gcc"
+    export "${variable}_RUNNER=qemu-aarch64 -cpu ${BROOKLET_QEMU_CPU:-cortex-a76} ${BROOKLET_QEMU_ARGS-} -L /usr/aarch64-linux-gnu"
+    ;;
+thumb*-none-eabi*)
+    linker=$(bare_arm_linker)
+    export "${variable}_LINKER=$linker"
+    export "${variable}_RUNNER=qemu-system-arm -M ${BROOKLET_QEMU_MACHINE:-mps2-an386} -cpu ${BROOKLET_QEMU_CPU:-cortex-m4} -nographic -semihosting-config enable=on,target=native ${BROOKLET_QEMU_ARGS-} -kernel"
+    ;;
+esac
+
+export RUSTC=$rustc CARGO_BUILD_TARGET=$target
+CARGO_TARGET_DIR=${BROOKLET_CACHE:-$HOME/.cache/brooklet}/cross/$(version_of "$rustc")
+export CARGO_TARGET_DIR
+exec "$cargo" "$1" "${build_std[@]}" "${@:2}"
