@@ -10,7 +10,7 @@ prediction.
 
 What is computed, row vectors throughout:
 - RMSNorm (Zhang and Sennrich 2019): x * w / sqrt(mean(x^2) + eps).
-- RoPE (Su et al. 2021) on neighbouring pairs (2i, 2i+1), angle = position * base^(-2i/r) / factor_i, the factors being
+- RoPE (Su et al. 2021) on neighbouring pairs (2i, 2i+1), angle = position * base^(-2i/d_head) / factor_i, the factors being
   the file's `rope_freqs.weight` (Llama 3) or 1; linear position scaling if the file asks for it.
 - attention with grouped queries (Ainslie et al. 2023), scale 1/sqrt(head size); SwiGLU (Shazeer 2020).
 - policy sink (Xiao et al. 2024, StreamingLLM): token t sees tokens j < S and j > t-W, and positions are those inside the
@@ -50,7 +50,8 @@ class Config:
         self.heads = get("attention.head_count")
         self.kv_heads = get("attention.head_count_kv", self.heads)
         self.head_dim = get("attention.key_length", self.dim // self.heads)
-        self.rope_dim = get("rope.dimension_count", self.head_dim)
+        if get("rope.dimension_count", self.head_dim) != self.head_dim:
+            sys.exit("llama.cpp rotates whole heads in this family, and so does this forward pass")
         self.rope_base = get("rope.freq_base", 10000.0)
         self.eps = get("attention.layer_norm_rms_epsilon")
         scaling = get("rope.scaling.type", "none")
@@ -101,8 +102,8 @@ class Model:
 
 def rope_frequencies(config, factors):
     """Radians per position of each pair, f64."""
-    pairs = np.arange(config.rope_dim // 2, dtype=np.float64)
-    plain = config.rope_base ** (-2.0 * pairs / config.rope_dim) / config.rope_scale
+    pairs = np.arange(config.head_dim // 2, dtype=np.float64)
+    plain = config.rope_base ** (-2.0 * pairs / config.head_dim) / config.rope_scale
     return plain if factors is None else plain / factors.astype(np.float64)
 
 
@@ -112,13 +113,12 @@ def rms_norm(x, weight, eps):
 
 def rotate(x, positions, frequencies):
     """RoPE of x [n, heads, head_dim] at one position per row; angles in f64, rounded once."""
-    turned = x.copy()
-    width = 2 * len(frequencies)
+    turned = np.empty_like(x)
     angles = np.asarray(positions, dtype=np.float64)[:, None, None] * frequencies
     cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
-    even, odd = x[..., 0:width:2], x[..., 1:width:2]
-    turned[..., 0:width:2] = even * cos - odd * sin
-    turned[..., 1:width:2] = even * sin + odd * cos
+    even, odd = x[..., 0::2], x[..., 1::2]
+    turned[..., 0::2] = even * cos - odd * sin
+    turned[..., 1::2] = even * sin + odd * cos
     return turned
 
 
