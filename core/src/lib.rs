@@ -16,10 +16,17 @@
 //! - [`gguf`]: a checked zero-copy view of a model file.
 //! - [`quant`]: one file per block format, with its scalar reference.
 //! - [`tensor`]: borrowed, shape-checked matrices over blocks.
-//! - [`kernels`]: products of matrices and activations on every instruction set.
+//! - [`tokenizer`]: text to token ids and back.
+//! - [`kernels`]: products of matrices and activations, attention and norms, on every instruction set.
+//! - [`nn`]: rotary positions, and one door to every transcendental function.
 //! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
+//! - [`plan`]: what every byte of the arena is for.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
-//! - [`threads`]: how the engine asks its caller for threads.
+//! - [`threads`]: how the engine asks for workers.
+//! - [`cache`]: sinks and a ring of recent tokens, one layer's keys and values.
+//! - [`model`]: the facts and the borrowed weights of a model, and its forward pass.
+//! - [`sampler`]: from logits to a token.
+//! - [`stream`]: the engine that a program talks to.
 #![no_std]
 #![warn(missing_docs)]
 
@@ -37,6 +44,8 @@ pub mod model;
 pub mod nn;
 pub mod plan;
 pub mod quant;
+pub mod sampler;
 pub mod stream;
 pub mod tensor;
 pub mod threads;
+pub mod tokenizer;

@@ -42,6 +42,8 @@ pub enum GgufError {
     },
     /// `general.alignment` is not a power of two of at least 8 (and at most 65536).
     BadAlignment(u64),
+    /// `general.alignment` is not an unsigned integer.
+    AlignmentNotInteger,
     /// The tensor with this index has no dimensions or more than four, or a dimension of zero.
     BadDimensions {
         /// Index in the tensor table.
@@ -61,7 +63,7 @@ pub enum GgufError {
     TensorOutOfFile {
         /// Index in the tensor table.
         tensor: usize,
-        /// Bytes that are missing at the end of the file.
+        /// Bytes that are missing at the end of the file (or `usize::MAX` and less, where an address cannot say how many).
         missing: usize,
     },
 }
@@ -86,10 +88,17 @@ impl fmt::Display for GgufError {
                 write!(f, "the count at byte {offset} is larger than the file can hold")
             }
             Self::UnknownValueType { offset, value_type } => {
-                write!(f, "unknown metadata value type {value_type} at byte {offset}")
+                write!(
+                    f,
+                    "GGUF defines no metadata value type {value_type}, which stands at byte {offset}"
+                )
             }
             Self::NestedTooDeep { offset } => {
-                write!(f, "the metadata array at byte {offset} is nested too deep")
+                write!(
+                    f,
+                    "the metadata array at byte {offset} is nested deeper than {} levels",
+                    super::MAX_ARRAY_DEPTH
+                )
             }
             Self::NameNotUtf8 { offset } => write!(f, "the name at byte {offset} is not UTF-8"),
             Self::BadAlignment(a) => {
@@ -98,6 +107,7 @@ impl fmt::Display for GgufError {
                     "general.alignment is {a}: it must be a power of two from 8 to 65536"
                 )
             }
+            Self::AlignmentNotInteger => write!(f, "general.alignment must be an unsigned integer"),
             Self::BadDimensions { tensor } => {
                 write!(
                     f,
@@ -107,11 +117,14 @@ impl fmt::Display for GgufError {
             Self::BadTensorSize { tensor } => {
                 write!(
                     f,
-                    "the size of tensor number {tensor} overflows or its rows are not whole blocks"
+                    "tensor number {tensor} has more elements than memory has addresses, or rows that are not whole blocks"
                 )
             }
             Self::MisalignedTensor { tensor } => {
-                write!(f, "the data of tensor number {tensor} is not aligned")
+                write!(
+                    f,
+                    "the data of tensor number {tensor} does not start on a multiple of general.alignment"
+                )
             }
             Self::TensorOutOfFile { tensor, missing } => {
                 write!(

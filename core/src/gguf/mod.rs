@@ -4,6 +4,12 @@
 //! every count, length and offset for overflow and bounds before it is used, once, so that all later look-ups are
 //! infallible walks over bytes known to be whole. Nothing here panics, whatever the bytes are, and nothing is copied.
 //!
+//! Time is linear in the file: parsing reads the metadata at most twice and the tensor table twice, every look-up reads one of
+//! them at most once, and each count is compared with the bytes that are left before anything is repeated by it. A caller that
+//! repeats look-ups by a number from the file (layers, say) must bound that number itself.
+//!
+//! Where a file repeats a key or a tensor name, the first one counts.
+//!
 //! In a `const` context the same code makes a truncated model a compile error:
 //!
 //! ```
@@ -17,18 +23,30 @@ pub(crate) mod reader;
 mod tensors;
 mod value;
 
+use core::fmt;
+
 pub use error::GgufError;
 pub use tensors::{TensorInfo, Tensors};
 pub use value::{Array, Elements, Value};
 
 use reader::{Reader, tri};
-use value::read_value;
+use value::{read_type, read_value};
 
 /// How deep metadata arrays may be nested.
 pub const MAX_ARRAY_DEPTH: usize = 4;
 
 /// Alignment of tensor data where `general.alignment` is absent.
 const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// Largest `general.alignment` that is accepted: far above any real one, and small enough that rounding a position in a file up
+/// to it cannot overflow.
+const MAX_ALIGNMENT: u64 = 65536;
+
+// A position is at most `isize::MAX`, so `position + MAX_ALIGNMENT` fits a `usize` of 32 bits, and would not fit one of 16.
+const _: () = assert!(
+    usize::BITS >= 32,
+    "GGUF files need an address space of at least 32 bits"
+);
 
 /// A whole GGUF file, checked.
 #[derive(Clone, Copy)]
@@ -59,9 +77,8 @@ impl<'a> Gguf<'a> {
         if version != 2 && version != 3 {
             return Err(GgufError::UnsupportedVersion(version));
         }
-        // A tensor entry takes at least 24 bytes, a metadata entry at least 13.
-        let tensor_count = tri!(r.count(24));
-        let metadata_count = tri!(r.count(13));
+        let tensor_count = tri!(r.count(tensors::MIN_ENTRY_BYTES));
+        let metadata_count = tri!(r.count(MIN_METADATA_BYTES));
         let mut file = Gguf {
             bytes,
             version,
@@ -74,9 +91,7 @@ impl<'a> Gguf<'a> {
         };
         let mut i = 0;
         while i < metadata_count {
-            tri!(r.name());
-            let value_type = tri!(r.u32());
-            tri!(read_value(&mut r, value_type, MAX_ARRAY_DEPTH));
+            tri!(read_entry(&mut r));
             i += 1;
         }
         file.tensors_start = r.pos;
@@ -90,10 +105,10 @@ impl<'a> Gguf<'a> {
             None => DEFAULT_ALIGNMENT,
             Some(value) => match value.as_u64() {
                 Some(alignment) => alignment,
-                None => return Err(GgufError::BadAlignment(0)),
+                None => return Err(GgufError::AlignmentNotInteger),
             },
         };
-        if !alignment.is_power_of_two() || alignment < 8 || alignment > 65536 {
+        if !alignment.is_power_of_two() || alignment < 8 || alignment > MAX_ALIGNMENT {
             return Err(GgufError::BadAlignment(alignment));
         }
         Ok(alignment as usize)
@@ -124,7 +139,7 @@ impl<'a> Gguf<'a> {
         self.alignment
     }
 
-    /// Where tensor data starts, in bytes from the start of the file.
+    /// Where tensor data starts, in bytes from the start of the file; in a file without tensor data this may lie past the end.
     pub const fn data_start(&self) -> usize {
         self.data_start
     }
@@ -203,6 +218,17 @@ impl<'a> Gguf<'a> {
     }
 }
 
+impl fmt::Debug for Gguf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gguf")
+            .field("version", &self.version)
+            .field("bytes", &self.bytes.len())
+            .field("metadata", &self.metadata_count)
+            .field("tensors", &self.tensor_count)
+            .finish()
+    }
+}
+
 /// Cursor over metadata entries.
 #[derive(Clone, Copy)]
 pub struct Metadata<'a> {
@@ -217,12 +243,9 @@ impl<'a> Metadata<'a> {
             return None;
         }
         self.left -= 1;
-        let Ok(name) = self.reader.name() else { return None };
-        let Ok(value_type) = self.reader.u32() else {
-            return None;
-        };
-        match read_value(&mut self.reader, value_type, MAX_ARRAY_DEPTH) {
-            Ok(value) => Some((name, value)),
+        match read_entry(&mut self.reader) {
+            Ok(entry) => Some(entry),
+            // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer all the same.
             Err(_) => None,
         }
     }
@@ -234,6 +257,16 @@ impl<'a> Iterator for Metadata<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.next_entry()
     }
+}
+
+/// Fewest bytes of a metadata entry: an empty key, a type and a value of one byte.
+const MIN_METADATA_BYTES: usize = 8 + 4 + 1;
+
+/// Reads and checks one metadata entry.
+const fn read_entry<'a>(r: &mut Reader<'a>) -> Result<(&'a str, Value<'a>), GgufError> {
+    let name = tri!(r.name());
+    let value_type = tri!(read_type(r));
+    Ok((name, tri!(read_value(r, value_type, MAX_ARRAY_DEPTH))))
 }
 
 /// `a == b` for `const` code.

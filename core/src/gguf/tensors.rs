@@ -1,11 +1,13 @@
 //! The tensor table.
 
+use core::fmt;
+
 use super::GgufError;
 use super::reader::{Reader, tri};
 use crate::quant::Format;
 
 /// One entry of the tensor table, with its data.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct TensorInfo<'a> {
     name: &'a str,
     dims: [usize; 4],
@@ -35,7 +37,7 @@ impl<'a> TensorInfo<'a> {
         self.dims[0]
     }
 
-    /// Product of the other dimensions.
+    /// Product of the other dimensions. Neither this nor `cols() * rows()` overflows: both were checked with the file.
     pub const fn rows(&self) -> usize {
         self.dims[1] * self.dims[2] * self.dims[3]
     }
@@ -53,6 +55,18 @@ impl<'a> TensorInfo<'a> {
     /// The tensor's bytes; empty if [`TensorInfo::format`] is `None`.
     pub const fn data(&self) -> &'a [u8] {
         self.data
+    }
+}
+
+/// Names the tensor without its data: it may be gigabytes long.
+impl fmt::Debug for TensorInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorInfo")
+            .field("name", &self.name)
+            .field("dims", &self.dims)
+            .field("ggml_type", &self.ggml_type)
+            .field("bytes", &self.data.len())
+            .finish()
     }
 }
 
@@ -79,6 +93,7 @@ impl<'a> Tensors<'a> {
             return None;
         }
         self.left -= 1;
+        // No error below can happen after the checks of `Gguf::parse`; ending early is the safe answer all the same.
         let Ok(entry) = Entry::read(&mut self.reader, 0) else {
             return None;
         };
@@ -92,7 +107,8 @@ impl<'a> Tensors<'a> {
                 };
                 data
             }
-            _ => &[],
+            Ok(None) => &[],
+            Err(_) => return None,
         };
         Some(TensorInfo {
             name: entry.name,
@@ -111,6 +127,9 @@ impl<'a> Iterator for Tensors<'a> {
         self.next_tensor()
     }
 }
+
+/// Fewest bytes of an entry: an empty name, a number of dimensions, one dimension, a type and an offset.
+pub(super) const MIN_ENTRY_BYTES: usize = 8 + 4 + 8 + 4 + 8;
 
 /// The fields of an entry as they stand in the file.
 struct Entry<'a> {
@@ -158,28 +177,25 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Bytes of the data, or `None` for a format that is not known.
+    /// Bytes of the data, or `None` for a format that is not known. Also checks that the number of elements fits a `usize`.
     const fn byte_len(&self, tensor: usize) -> Result<Option<usize>, GgufError> {
         let error = Err(GgufError::BadTensorSize { tensor });
-        let mut rows = 1usize;
-        let mut i = 1;
+        let mut elements = 1usize;
+        let mut i = 0;
         while i < 4 {
-            rows = match rows.checked_mul(self.dims[i]) {
-                Some(rows) => rows,
+            elements = match elements.checked_mul(self.dims[i]) {
+                Some(elements) => elements,
                 None => return error,
             };
             i += 1;
         }
         let Some(format) = Format::from_ggml_type(self.ggml_type) else {
-            return match rows.checked_mul(self.dims[0]) {
-                Some(_) => Ok(None),
-                None => error,
-            };
+            return Ok(None);
         };
         let Some(row) = format.row_bytes(self.dims[0]) else {
             return error;
         };
-        match rows.checked_mul(row) {
+        match row.checked_mul(elements / self.dims[0]) {
             Some(len) => Ok(Some(len)),
             None => error,
         }
@@ -194,7 +210,7 @@ pub(super) const fn check(r: &mut Reader<'_>, count: usize, alignment: usize) ->
         tri!(Entry::read(r, i));
         i += 1;
     }
-    // A file without tensors may end before the padding.
+    // Cannot overflow: see `MAX_ALIGNMENT`. A file without tensors may end before the padding.
     let data_start = r.pos.next_multiple_of(alignment);
     let mut again = table;
     i = 0;
@@ -207,14 +223,8 @@ pub(super) const fn check(r: &mut Reader<'_>, count: usize, alignment: usize) ->
             Some(len) => len,
             None => 0,
         };
-        let end = match entry.offset.checked_add(len) {
-            Some(end) => end,
-            None => return Err(GgufError::BadTensorSize { tensor: i }),
-        };
-        let end = match end.checked_add(data_start) {
-            Some(end) => end,
-            None => return Err(GgufError::BadTensorSize { tensor: i }),
-        };
+        // Saturated, it is past the end of any file.
+        let end = data_start.saturating_add(entry.offset).saturating_add(len);
         if end > r.bytes.len() {
             return Err(GgufError::TensorOutOfFile {
                 tensor: i,

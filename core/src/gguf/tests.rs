@@ -9,12 +9,18 @@ fn string(out: &mut Vec<u8>, s: &[u8]) {
     out.extend(s);
 }
 
-/// A file with one of everything, and one F32 tensor of 2 x 4.
-fn sample() -> Vec<u8> {
+/// The fixed start of a file of version 3.
+fn header(tensors: u64, metadata: u64) -> Vec<u8> {
     let mut f = b"GGUF".to_vec();
     f.extend(3u32.to_le_bytes());
-    f.extend(1u64.to_le_bytes());
-    f.extend(3u64.to_le_bytes());
+    f.extend(tensors.to_le_bytes());
+    f.extend(metadata.to_le_bytes());
+    f
+}
+
+/// A file with one of everything, and one F32 tensor of 2 x 4.
+fn sample() -> Vec<u8> {
+    let mut f = header(1, 3);
     string(&mut f, b"general.architecture");
     f.extend(8u32.to_le_bytes());
     string(&mut f, b"llama");
@@ -92,12 +98,222 @@ fn every_byte_flip_is_survived() {
     }
 }
 
-#[test]
-fn huge_counts_are_refused_without_walking() {
+/// The sample with `new` written over its bytes from `at` on.
+fn changed(changes: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = sample();
-    bytes[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    for (at, new) in changes {
+        bytes[*at..at + new.len()].copy_from_slice(new);
+    }
+    bytes
+}
+
+#[test]
+fn each_defect_is_named_with_its_place() {
+    const HUGE: &[u8] = &u64::MAX.to_le_bytes();
+    let (tensor, missing) = (0, 32);
+    for (changes, error) in [
+        (&[(3, &b"f"[..])][..], GgufError::NotGguf),
+        (&[(4, &[1])], GgufError::UnsupportedVersion(1)),
+        (&[(4, &[0, 0, 0, 3])], GgufError::UnsupportedVersion(3 << 24)),
+        (&[(8, HUGE)], GgufError::CountTooLarge { offset: 8 }),
+        (&[(16, HUGE)], GgufError::CountTooLarge { offset: 16 }),
+        (&[(24, HUGE)], GgufError::CountTooLarge { offset: 24 }),
+        (&[(32, &[0xff])], GgufError::NameNotUtf8 { offset: 32 }),
+        (
+            &[(52, &[13])],
+            GgufError::UnknownValueType {
+                offset: 52,
+                value_type: 13,
+            },
+        ),
+        (
+            &[(120, &[14])],
+            GgufError::UnknownValueType {
+                offset: 120,
+                value_type: 14,
+            },
+        ),
+        (&[(124, HUGE)], GgufError::CountTooLarge { offset: 124 }),
+        (&[(136, HUGE)], GgufError::CountTooLarge { offset: 136 }),
+        (&[(183, &[0xff])], GgufError::NameNotUtf8 { offset: 183 }),
+        (&[(191, &[0])], GgufError::BadDimensions { tensor }),
+        (&[(191, &[5])], GgufError::BadDimensions { tensor }),
+        (&[(195, &[0])], GgufError::BadDimensions { tensor }),
+        (
+            &[(202, &[0x40]), (203, &[8])],
+            GgufError::BadTensorSize { tensor },
+        ),
+        (
+            &[(202, &[0x40]), (203, &[8]), (211, &[99])],
+            GgufError::BadTensorSize { tensor },
+        ),
+        (&[(211, &[2])], GgufError::BadTensorSize { tensor }),
+        (&[(215, &[8])], GgufError::MisalignedTensor { tensor }),
+        (&[(215, &[32])], GgufError::TensorOutOfFile { tensor, missing }),
+        (&[(203, &[4])], GgufError::TensorOutOfFile { tensor, missing }),
+    ] {
+        assert_eq!(Gguf::parse(&changed(changes)).err(), Some(error), "{changes:?}");
+    }
     assert_eq!(
-        Gguf::parse(&bytes).err(),
-        Some(GgufError::CountTooLarge { offset: 8 })
+        Gguf::parse(&sample()[..97]).err(),
+        Some(GgufError::Truncated { offset: 94 })
     );
+}
+
+#[test]
+fn an_offset_past_all_addresses_is_out_of_the_file() {
+    let bytes = changed(&[(215, &[0xe0]), (216, &[0xff; 7])]);
+    assert!(
+        matches!(Gguf::parse(&bytes), Err(GgufError::TensorOutOfFile { tensor: 0, missing }) if missing > 1 << 31)
+    );
+}
+
+#[test]
+fn a_tensor_of_an_unknown_format_is_listed_without_data() {
+    let bytes = changed(&[(211, &[99])]);
+    let tensor = Gguf::parse(&bytes).unwrap().tensor("blk.12.w").unwrap();
+    assert_eq!(
+        (tensor.format(), tensor.ggml_type(), tensor.rows()),
+        (None, 99, 2)
+    );
+    assert!(tensor.data().is_empty());
+}
+
+#[test]
+fn alignments_are_powers_of_two_within_bounds() {
+    let parse = |value_type: u8, value: u32| {
+        let key = b"general.alignment";
+        let bytes = changed(&[(77, key), (94, &[value_type]), (98, &value.to_le_bytes())]);
+        Gguf::parse(&bytes).map(|g| g.alignment())
+    };
+    assert_eq!(parse(4, 8), Ok(8));
+    assert_eq!(parse(5, 16), Ok(16));
+    for bad in [0, 1, 4, 24, 131072, u32::MAX] {
+        assert_eq!(parse(4, bad), Err(GgufError::BadAlignment(bad.into())));
+    }
+    assert_eq!(parse(5, u32::MAX), Err(GgufError::AlignmentNotInteger));
+    assert_eq!(parse(6, 32), Err(GgufError::AlignmentNotInteger));
+}
+
+/// A file whose only entry, `x`, is `depth` arrays of one element each, one in another, around the byte 7.
+fn nested(depth: usize) -> Vec<u8> {
+    let mut f = header(0, 1);
+    string(&mut f, b"x");
+    f.extend(9u32.to_le_bytes());
+    for level in 1..=depth {
+        f.extend(if level < depth { 9u32 } else { 0 }.to_le_bytes());
+        f.extend(1u64.to_le_bytes());
+    }
+    f.push(7);
+    f
+}
+
+#[test]
+fn arrays_nest_to_the_limit_and_no_deeper() {
+    let deepest = nested(MAX_ARRAY_DEPTH);
+    let mut value = Gguf::parse(&deepest).unwrap().get("x").unwrap();
+    for _ in 0..MAX_ARRAY_DEPTH {
+        value = value.as_array().unwrap().into_iter().next().unwrap();
+    }
+    assert_eq!(value.as_u64(), Some(7));
+    let offset = 24 + 8 + 1 + 4 + 12 * MAX_ARRAY_DEPTH;
+    for depth in [MAX_ARRAY_DEPTH + 1, 100_000] {
+        assert_eq!(
+            Gguf::parse(&nested(depth)).err(),
+            Some(GgufError::NestedTooDeep { offset })
+        );
+    }
+}
+
+#[test]
+fn the_first_of_equal_names_counts() {
+    let mut f = header(2, 2);
+    for value in [1, 2] {
+        string(&mut f, b"key");
+        f.extend(0u32.to_le_bytes());
+        f.push(value);
+    }
+    for cols in [1u64, 2] {
+        string(&mut f, b"tensor");
+        f.extend(1u32.to_le_bytes());
+        f.extend(cols.to_le_bytes());
+        f.extend([0; 4 + 8]);
+    }
+    f.resize(f.len().next_multiple_of(32) + 8, 0);
+    let g = Gguf::parse(&f).unwrap();
+    assert_eq!(g.get("key").unwrap().as_u64(), Some(1));
+    assert_eq!(g.tensor("tensor").unwrap().cols(), 1);
+}
+
+/// With a million of the smallest entries of each kind, anything quadratic would not end.
+#[test]
+fn small_entries_by_the_million_take_linear_time() {
+    const MANY: u64 = 1_000_000;
+    let mut f = header(MANY, MANY);
+    for _ in 0..MANY - 1 {
+        f.extend([0; 8 + 4 + 1]);
+    }
+    string(&mut f, b"");
+    f.extend([9, 0, 0, 0, 9, 0, 0, 0]);
+    f.extend(MANY.to_le_bytes());
+    for _ in 0..MANY {
+        f.extend([8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    for _ in 0..MANY {
+        f.extend([0; 8]);
+        f.extend([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        f.extend([0; 4 + 8]);
+    }
+    f.resize(f.len().next_multiple_of(32) + 4, 0);
+    let g = Gguf::parse(&f).unwrap();
+    assert_eq!(
+        (g.metadata().count(), g.tensors().count()),
+        (MANY as usize, MANY as usize)
+    );
+    let (_, last) = g.metadata().last().unwrap();
+    let empty = last
+        .as_array()
+        .unwrap()
+        .into_iter()
+        .filter(|v| v.as_array().unwrap().is_empty());
+    assert_eq!(empty.count(), MANY as usize);
+    assert!(g.get("absent").is_none() && g.tensor("absent").is_none());
+}
+
+#[test]
+fn messages_are_one_clause_with_the_numbers_that_matter() {
+    for (error, numbers) in [
+        (GgufError::NotGguf, &[][..]),
+        (GgufError::UnsupportedVersion(77), &["77"]),
+        (GgufError::Truncated { offset: 77 }, &["77"]),
+        (GgufError::CountTooLarge { offset: 77 }, &["77"]),
+        (
+            GgufError::UnknownValueType {
+                offset: 77,
+                value_type: 88,
+            },
+            &["77", "88"],
+        ),
+        (GgufError::NestedTooDeep { offset: 77 }, &["77", "4"]),
+        (GgufError::NameNotUtf8 { offset: 77 }, &["77"]),
+        (GgufError::BadAlignment(77), &["77"]),
+        (GgufError::AlignmentNotInteger, &[]),
+        (GgufError::BadDimensions { tensor: 77 }, &["77"]),
+        (GgufError::BadTensorSize { tensor: 77 }, &["77"]),
+        (GgufError::MisalignedTensor { tensor: 77 }, &["77"]),
+        (
+            GgufError::TensorOutOfFile {
+                tensor: 77,
+                missing: 88,
+            },
+            &["77", "88"],
+        ),
+    ] {
+        let text = std::format!("{error}");
+        assert!(numbers.iter().all(|n| text.contains(n)), "{text}");
+        assert!(
+            text.len() > 20 && !text.ends_with('.') && !text.contains(". "),
+            "{text}"
+        );
+    }
 }

@@ -1,9 +1,12 @@
 //! Metadata values and arrays, borrowed from the file.
 
+use core::fmt;
+
 use super::reader::{Reader, tri};
 use super::{GgufError, MAX_ARRAY_DEPTH};
 
-/// One metadata value. Strings are bytes: the specification asks for UTF-8, but tokens of real files break that.
+/// One metadata value. Strings are bytes: the specification asks for UTF-8, but tokens of real files break that. A boolean is any
+/// byte, true if it is not 0: nothing depends on which.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the variants are the specification's own type names")]
 pub enum Value<'a> {
@@ -86,7 +89,7 @@ impl<'a> Value<'a> {
 /// A metadata array whose elements are decoded one at a time, in order.
 ///
 /// Every element was checked when the file was parsed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Array<'a> {
     file: &'a [u8],
     start: usize,
@@ -119,6 +122,20 @@ impl<'a> Array<'a> {
         }
     }
 
+    /// Element `index` of an array of numbers or booleans, found without walking; `None` past the end, or if the elements
+    /// have no fixed size (strings, arrays).
+    pub const fn get(&self, index: usize) -> Option<Value<'a>> {
+        if index >= self.len || self.element == 8 || self.element == 9 {
+            return None;
+        }
+        // No overflow: the whole array was found to lie inside the file.
+        let mut reader = Reader::at(self.file, self.start + index * min_bytes(self.element));
+        match read_value(&mut reader, self.element, 0) {
+            Ok(value) => Some(value),
+            Err(_) => None,
+        }
+    }
+
     /// Where the first element starts, in bytes from the start of the file: for indices that must find an element again
     /// without walking (see [`Array::string_at`]).
     pub const fn start(&self) -> usize {
@@ -135,6 +152,16 @@ impl<'a> Array<'a> {
             Ok(bytes) => Some(bytes),
             Err(_) => None,
         }
+    }
+}
+
+/// Names the array without its bytes: it may be megabytes long.
+impl fmt::Debug for Array<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Array")
+            .field("element_type", &self.element)
+            .field("len", &self.len)
+            .finish()
     }
 }
 
@@ -187,7 +214,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// Smallest number of bytes an element of this type takes in the file.
+/// Smallest number of bytes an element of this type takes in the file: all of it, unless it is a string (8) or an array (9).
 const fn min_bytes(value_type: u32) -> usize {
     match value_type {
         0 | 1 | 7 => 1,
@@ -198,7 +225,18 @@ const fn min_bytes(value_type: u32) -> usize {
     }
 }
 
-/// Reads one value of type `value_type`, checking all of it, arrays to their last element included.
+/// Reads the type number of a value, which must be one of the specification's 0 to 12.
+pub(super) const fn read_type(r: &mut Reader<'_>) -> Result<u32, GgufError> {
+    let offset = r.pos;
+    let value_type = tri!(r.u32());
+    if value_type > 12 {
+        return Err(GgufError::UnknownValueType { offset, value_type });
+    }
+    Ok(value_type)
+}
+
+/// Reads one value of type `value_type` (from [`read_type`]), checking all of it, arrays to their last element included. Arrays may be nested `depth`
+/// deep, which also bounds the recursion.
 pub(super) const fn read_value<'a>(
     r: &mut Reader<'a>,
     value_type: u32,
@@ -217,13 +255,8 @@ pub(super) const fn read_value<'a>(
         9 => return read_array(r, depth),
         10 => Value::U64(tri!(r.u64())),
         11 => Value::I64(tri!(r.u64()) as i64),
-        12 => Value::F64(f64::from_bits(tri!(r.u64()))),
-        _ => {
-            return Err(GgufError::UnknownValueType {
-                offset: r.pos,
-                value_type,
-            });
-        }
+        // 12: `read_type` lets no larger number through.
+        _ => Value::F64(f64::from_bits(tri!(r.u64()))),
     })
 }
 
@@ -232,13 +265,7 @@ const fn read_array<'a>(r: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, G
     if depth == 0 {
         return Err(GgufError::NestedTooDeep { offset });
     }
-    let element = tri!(r.u32());
-    if element > 12 {
-        return Err(GgufError::UnknownValueType {
-            offset,
-            value_type: element,
-        });
-    }
+    let element = tri!(read_type(r));
     let len = tri!(r.count(min_bytes(element)));
     let array = Array {
         file: r.bytes,
@@ -253,6 +280,7 @@ const fn read_array<'a>(r: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, G
             i += 1;
         }
     } else {
+        // Cannot overflow: `count` found that many bytes in the file.
         tri!(r.take(len * min_bytes(element)));
     }
     Ok(Value::Array(array))

@@ -5,7 +5,7 @@ use crate::quant::F32;
 
 /// Error budget of the exponential, relative, for arguments from -87 to 87.
 #[cfg(test)]
-pub(crate) const EXP_BUDGET: f64 = 2e-7;
+pub(crate) const EXP_BUDGET: f64 = 1.2e-7;
 
 /// e to the `x`, lane by lane; arguments are clamped to ±87 (results to about 1.6e-38 and 6e37).
 ///
@@ -149,12 +149,14 @@ mod tests {
 
     #[test]
     fn exp_keeps_its_budget() {
+        let mut worst = 0.0f64;
         for i in -87_000..=87_000 {
-            let x = i as f32 * 1e-3;
+            let x = i as f32 / 1000.0;
             let got = f64::from(exp(ScalarLanes, [x; 16])[0]);
             let want = f64::from(x).exp();
-            assert!(((got - want) / want).abs() <= EXP_BUDGET, "{x}: {got} {want}");
+            worst = worst.max(((got - want) / want).abs());
         }
+        assert!(worst <= EXP_BUDGET, "{worst}");
         assert!(exp(ScalarLanes, [-1e30; 16])[0] < 2e-38);
     }
 

@@ -246,7 +246,12 @@ fn agrees(w: &Matrix<'_>, x: Input<'_>, tokens: usize) {
 fn every_isa_gives_the_bits_of_the_reference() {
     let mut noise = Noise(2);
     for format in Format::ALL {
-        for cols in [32, 64, 96, 128, 288, 576] {
+        let odd: &[usize] = if format.is_quantized() {
+            &[]
+        } else {
+            &[1, 15, 17, 100]
+        };
+        for cols in [32, 64, 96, 128, 288, 576].iter().chain(odd).copied() {
             let bytes = random_weights(format, 53, cols, &mut noise);
             let w = Matrix::new(format, 53, cols, &bytes).unwrap();
             for tokens in [1, 2, 3, 4, 5, 8, 9, 17] {
@@ -332,5 +337,22 @@ fn every_isa_quantizes_activations_to_the_same_bits() {
         let mut q = quantized(&vec![0.0; x.len()]);
         quantize(isa, &x, &mut q);
         assert_eq!(clean(&q), clean(&expected), "{}", isa.name());
+    }
+}
+
+#[test]
+fn a_matrix_without_columns_gives_zeros() {
+    let w = Matrix::new(Format::Q8_0, 40, 0, &[]).unwrap();
+    for isa in isas() {
+        let mut out = vec![7.0; 2 * 40];
+        matmul(
+            isa,
+            &w,
+            0..40,
+            Input::Q8(&[]),
+            &mut Columns::all(&mut out, 40),
+            &mut [],
+        );
+        assert!(out.iter().all(|v| *v == 0.0));
     }
 }

@@ -1,4 +1,6 @@
-//! The small mathematics of a transformer: transcendental functions and rotary positions.
+//! The small mathematics of a transformer: norm, activation, softmax, transcendental functions and rotary positions.
 
 pub mod math;
 pub mod rope;
+
+pub use crate::kernels::vector::{rms_norm, softmax, swiglu};

@@ -169,3 +169,25 @@ fn dequantize<B: QuantBlock>(block: &B, out: &mut [f32]) {
         *out = if B::HAS_MIN { value + min } else { value };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_whole_blocks_that_fit_in_memory() {
+        assert_eq!(Format::Q4_0.row_bytes(64), Some(36));
+        assert_eq!(Format::Q4_0.row_bytes(0), Some(0));
+        assert_eq!(Format::Q4_0.row_bytes(33), None);
+        assert_eq!(Format::F32.row_bytes(3), Some(12));
+        assert_eq!(Format::F32.row_bytes(usize::MAX), None);
+        assert_eq!(Format::Q8_0.row_bytes(usize::MAX - 31), None);
+    }
+
+    #[test]
+    fn numbers_that_ggml_gives_to_other_formats_are_refused() {
+        let known = (0..=u32::from(u16::MAX)).filter_map(Format::from_ggml_type);
+        assert!(known.eq(Format::ALL));
+        assert_eq!(Format::from_ggml_type(u32::MAX), None);
+    }
+}

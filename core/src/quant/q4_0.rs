@@ -44,3 +44,17 @@ impl QuantBlock for BlockQ4_0 {
         q
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_halves_come_first_and_eight_is_zero() {
+        let mut qs = [0x88; 16];
+        qs[3] = 0xf0;
+        let mut expected = [0; BLOCK];
+        (expected[3], expected[19]) = (-8, 7);
+        assert_eq!(BlockQ4_0 { d: [0; 2], qs }.quants(), expected);
+    }
+}

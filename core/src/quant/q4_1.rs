@@ -46,3 +46,22 @@ impl QuantBlock for BlockQ4_1 {
         q
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_halves_come_first_and_the_minimum_is_added() {
+        let mut block = BlockQ4_1 {
+            d: [0, 0x40],
+            m: [0, 0xbc],
+            qs: [0; 16],
+        };
+        block.qs[3] = 0xf1;
+        let mut out = [f32::NAN; BLOCK];
+        block.dequantize(&mut out);
+        assert_eq!((block.scale(), block.min()), (2.0, -1.0));
+        assert_eq!((out[2], out[3], out[19]), (-1.0, 1.0, 29.0));
+    }
+}

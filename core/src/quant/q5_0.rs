@@ -52,3 +52,36 @@ pub(super) fn five_bits(qh: [u8; 4], qs: &[u8; 16]) -> [i8; BLOCK] {
     }
     q
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fifth_bit_goes_to_its_own_element() {
+        for i in 0..BLOCK {
+            let mut expected = [0; BLOCK];
+            expected[i] = 16;
+            assert_eq!(five_bits((1u32 << i).to_le_bytes(), &[0; 16]), expected);
+        }
+    }
+
+    #[test]
+    fn low_halves_come_first_and_keep_their_four_bits() {
+        let qs = core::array::from_fn(|i| (i | (15 - i) << 4) as u8);
+        let expected: [i8; BLOCK] = core::array::from_fn(|i| if i < 16 { i as i8 } else { 31 - i as i8 });
+        assert_eq!(five_bits([0; 4], &qs), expected);
+        assert_eq!(five_bits([0xff; 4], &qs), expected.map(|q| q + 16));
+    }
+
+    #[test]
+    fn integers_run_from_minus_16_to_15() {
+        let block = |byte| BlockQ5_0 {
+            d: [0, 0x3c],
+            qh: [byte; 4],
+            qs: [byte; 16],
+        };
+        assert_eq!(block(0).quants(), [-16; BLOCK]);
+        assert_eq!(block(255).quants(), [15; BLOCK]);
+    }
+}

@@ -43,3 +43,22 @@ impl QuantBlock for BlockQ5_1 {
         five_bits(self.qh, &self.qs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scale_and_minimum_are_not_mixed_up() {
+        let block = BlockQ5_1 {
+            d: [0, 0x3c],
+            m: [0, 0xc0],
+            qh: [1, 0, 0, 0x80],
+            qs: [0x21; 16],
+        };
+        let mut out = [f32::NAN; BLOCK];
+        block.dequantize(&mut out);
+        assert_eq!((block.scale(), block.min()), (1.0, -2.0));
+        assert_eq!((out[0], out[1], out[30], out[31]), (15.0, -1.0, 0.0, 16.0));
+    }
+}

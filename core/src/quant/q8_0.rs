@@ -39,3 +39,20 @@ impl QuantBlock for BlockQ8_0 {
         self.qs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_signed_and_in_order() {
+        let block = BlockQ8_0 {
+            d: [0, 0x38],
+            qs: core::array::from_fn(|i| (i as i16 * 8 - 128) as i8),
+        };
+        let mut out = [f32::NAN; BLOCK];
+        block.dequantize(&mut out);
+        assert_eq!(block.quants(), block.qs);
+        assert_eq!((out[0], out[16], out[31]), (-64.0, 0.0, 60.0));
+    }
+}

@@ -7,6 +7,8 @@
     reason = "intrinsics; each call is guarded by the instruction set's proof token"
 )]
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 pub(crate) mod vector;
 #[cfg(target_arch = "aarch64")]
 mod vector_aarch64;
@@ -75,6 +77,14 @@ token!(
     all("neon", "dotprod")
 );
 
+#[cfg(target_arch = "aarch64")]
+impl NeonDotprod {
+    /// What a processor with dot products has as well.
+    pub const fn neon(self) -> Neon {
+        Neon(())
+    }
+}
+
 /// Runs the instruction set's kernel for int8 activations, if it has one for the format of `w`.
 pub(super) fn matmul_q8(
     isa: Isa,
@@ -86,28 +96,56 @@ pub(super) fn matmul_q8(
 ) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::matmul_q8(token, w, rows, x, out, scratch),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => x86::matmul_q8(token, w, rows, x, out, scratch),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => aarch64::matmul_q8_neon(token, w, rows, x, out, scratch),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod(token) => aarch64::matmul_q8_dotprod(token, w, rows, x, out, scratch),
         _ => false,
     }
 }
 
 /// Runs the instruction set's kernel for f32 activations, if it has one for the format of `w`.
 pub(super) fn matmul_f32(
-    _isa: Isa,
-    _w: &Matrix<'_>,
-    _rows: Range<usize>,
-    _x: &[f32],
-    _out: &mut Columns<'_, f32>,
-    _scratch: &mut [u8],
+    isa: Isa,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[f32],
+    out: &mut Columns<'_, f32>,
+    scratch: &mut [u8],
 ) -> bool {
-    false
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::matmul_f32(token, w, rows, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => x86::matmul_f32(token, w, rows, x, out),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => {
+            aarch64::matmul_f32(token, w, rows, x, out, scratch);
+            true
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod(token) => {
+            aarch64::matmul_f32(token.neon(), w, rows, x, out, scratch);
+            true
+        }
+        Isa::Scalar => false,
+    }
 }
 
 /// Quantises one token's activations with the instruction set's own code, if it has any.
 pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => x86::Kernels::quantize(token, x, out),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => x86::Kernels::quantize(token, x, out),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => aarch64::quantize(token, x, out),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod(token) => aarch64::quantize(token.neon(), x, out),
         _ => return false,
     }
     true

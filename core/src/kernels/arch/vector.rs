@@ -23,6 +23,11 @@ macro_rules! entries {
             }
 
             $(#[$feature])*
+            pub(super) fn softmax(scores: &mut [f32]) -> f32 {
+                ops::softmax($lanes, scores)
+            }
+
+            $(#[$feature])*
             pub(super) fn add(x: &mut [f32], y: &[f32]) {
                 ops::add($lanes, x, y);
             }
@@ -83,22 +88,28 @@ macro_rules! choose {
     };
 }
 
-/// See [`ops::rms_norm`].
+/// Root-mean-square norm of one row (Zhang and Sennrich, arXiv 1910.07467, equation 4): `out = x / sqrt(mean(x²) + eps) · weight`.
 ///
 /// # Panics
 /// If the lengths differ.
-pub(crate) fn rms_norm(isa: Isa, x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
+pub fn rms_norm(isa: Isa, x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
     assert!(x.len() == weight.len() && x.len() == out.len());
     choose!(isa, rms_norm(x, weight, eps, out));
 }
 
-/// See [`ops::swiglu`].
+/// `gate = silu(gate) · up`, with `silu(g) = g / (1 + e^-g)` (SwiGLU, Shazeer, arXiv 2002.05202, equation 6).
 ///
 /// # Panics
 /// If the lengths differ.
-pub(crate) fn swiglu(isa: Isa, gate: &mut [f32], up: &[f32]) {
+pub fn swiglu(isa: Isa, gate: &mut [f32], up: &[f32]) {
     assert!(gate.len() == up.len());
     choose!(isa, swiglu(gate, up));
+}
+
+/// Turns scores into unnormalised probabilities `e^(s - max)` in place and returns 1 over their sum: the softmax is their product.
+/// Differences from the maximum count to 87 only.
+pub fn softmax(isa: Isa, scores: &mut [f32]) -> f32 {
+    choose!(isa, softmax(scores))
 }
 
 /// See [`ops::add`].

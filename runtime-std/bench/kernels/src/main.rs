@@ -1,6 +1,6 @@
 //! Speed of the matrix kernels on every instruction set of this machine, beside a plain read of the same bytes.
 //!
-//! `cargo run --release [-- THREADS]`. Decode: GB/s of weights that come from memory. Prefill: billions of int8 multiply-adds a
+//! `cargo run --release [-- THREADS [decode]]`. Decode: GB/s of weights that come from memory. Prefill: billions of int8 multiply-adds a
 //! second, weights and activations in cache as they would be in a layer. Each figure is the best of several passes.
 
 use std::hint::black_box;
@@ -12,7 +12,9 @@ use brooklet_core::quant::Format;
 use brooklet_core::tensor::Matrix;
 
 /// How long a figure's passes take together, at least.
-const TIME: Duration = Duration::from_millis(400);
+const TIME: Duration = Duration::from_millis(300);
+/// Passes of each instruction set over weights in memory.
+const ROUNDS: usize = 40;
 
 fn main() {
     let threads = std::env::args()
@@ -28,6 +30,9 @@ fn main() {
         (Format::Q5_1, 1536, 576, 100),
     ] {
         decode(format, rows, cols, copies, threads);
+    }
+    if only_decode {
+        return;
     }
     println!("prefill, one thread, GMAC/s");
     for (format, rows, cols) in [
@@ -60,39 +65,34 @@ fn decode(format: Format, rows: usize, cols: usize, copies: usize, threads: usiz
     let size = format.row_bytes(cols).expect("whole blocks") * rows;
     let bytes = noise_bytes(size * copies);
     let x = quantized(&noise_floats(cols));
-    let read = best(|| in_parallel(threads, |t| read(&bytes[part(bytes.len(), threads, t)])));
-    print!(
-        "  {:5} {rows:5}x{cols:<5} read {:6.2}",
-        format.name(),
-        bytes.len() as f64 / read / 1e9
-    );
-    for isa in isas() {
-        let mut out = vec![0.0; rows];
-        let time = best(|| {
-            let shared = Shared::new(&mut out, rows, rows.div_ceil(threads));
-            in_parallel(threads, |t| {
-                let mut scratch = Box::new(Aligned([0u8; 1 << 16]));
-                for copy in bytes.chunks_exact(size) {
-                    let w = Matrix::new(format, rows, cols, copy).expect("right size");
-                    let mut out = shared.take(t);
-                    let start = t * rows.div_ceil(threads);
-                    matmul(
-                        isa,
-                        &w,
-                        start..start + out.width(),
-                        Input::Q8(&x),
-                        &mut out,
-                        &mut scratch.0,
-                    );
-                }
+    let isas = isas();
+    let mut out = vec![0.0; rows];
+    // Round by round, so that what else the machine does slows all of them alike.
+    let (mut read_time, mut times) = (f64::INFINITY, vec![f64::INFINITY; isas.len()]);
+    for _ in 0..ROUNDS {
+        let pass = timed(|| in_parallel(threads, |t| read(&bytes[part(bytes.len(), threads, t)])));
+        read_time = read_time.min(pass);
+        for (isa, time) in isas.iter().zip(&mut times) {
+            let copies = if *isa == Isa::Scalar { copies.div_ceil(10) } else { copies };
+            let pass = timed(|| {
+                let shared = Shared::new(&mut out, rows, rows.div_ceil(threads));
+                in_parallel(threads, |t| {
+                    let mut scratch = Box::new(Aligned([0u8; 1 << 14]));
+                    for copy in bytes.chunks_exact(size).take(copies) {
+                        let w = Matrix::new(format, rows, cols, copy).expect("right size");
+                        let mut out = shared.take(t);
+                        let start = t * rows.div_ceil(threads);
+                        matmul(*isa, &w, start..start + out.width(), Input::Q8(&x), &mut out, &mut scratch.0);
+                    }
+                });
             });
-        });
-        print!(
-            "  {} {:6.2} ({:3.0} %)",
-            isa.name(),
-            bytes.len() as f64 / time / 1e9,
-            100.0 * read / time
-        );
+            *time = time.min(pass * (bytes.len() / (size * copies)) as f64);
+        }
+    }
+    let rate = |time: f64| bytes.len() as f64 / time / 1e9;
+    print!("  {:5} {rows:5}x{cols:<5} read {:6.2}", format.name(), rate(read_time));
+    for (isa, time) in isas.iter().zip(times) {
+        print!("  {} {:6.2} ({:3.0} %)", isa.name(), rate(time), 100.0 * read_time / time);
     }
     println!();
 }
@@ -158,11 +158,15 @@ fn best(mut pass: impl FnMut()) -> f64 {
     let start = Instant::now();
     let mut best = f64::INFINITY;
     while best.is_infinite() || start.elapsed() < TIME {
-        let start = Instant::now();
-        pass();
-        best = best.min(start.elapsed().as_secs_f64());
+        best = best.min(timed(&mut pass));
     }
     best
+}
+
+fn timed(pass: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    pass();
+    start.elapsed().as_secs_f64()
 }
 
 fn in_parallel(threads: usize, job: impl Fn(usize) + Sync) {

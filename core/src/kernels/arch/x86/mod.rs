@@ -11,6 +11,7 @@
 //!
 //! Rows that do not fill a group go through the scalar reference.
 
+mod avx2;
 mod avx512;
 
 use core::mem::offset_of;
@@ -18,11 +19,16 @@ use core::ops::Range;
 
 use super::super::{Q8Activation, scalar};
 use crate::arena::{Carver, Columns};
-use crate::quant::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, Format, QuantBlock};
+use crate::quant::{
+    BLOCK, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, F16, F32, Format, QuantBlock,
+};
 use crate::tensor::Matrix;
 
 /// Most rows in a group, over the instruction sets.
 const MAX_LANES: usize = 16;
+
+/// Rows of float weights in a group: enough independent sums to hide the latency of an addition.
+const FLOAT_ROWS: usize = 4;
 
 /// From how many tokens on unpacking a panel pays.
 const PANEL_TOKENS: usize = 4;
@@ -81,6 +87,13 @@ impl Layout for BlockQ8_0 {
     const BIAS: i32 = 128;
 }
 
+/// A float format: one element a block.
+pub(super) trait Float: Block {}
+
+impl Float for F32 {}
+impl Float for F16 {}
+impl Float for Bf16 {}
+
 /// A group of rows, unpacked.
 pub(super) struct Panel<'s> {
     /// For each block 8 registers; 32-bit lane `r` of register `j` holds elements `4j..4j + 4` of row `r`.
@@ -93,6 +106,8 @@ pub(super) struct Panel<'s> {
 pub(super) trait Kernels: Copy {
     /// Rows in a group.
     const LANES: usize;
+    /// Tokens whose sums fit the registers.
+    const TOKENS: usize;
 
     /// One token: `blocks` are `LANES` rows of `x.len()` blocks, `out` their `LANES` outputs.
     fn decode<B: Layout>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]);
@@ -107,6 +122,9 @@ pub(super) trait Kernels: Copy {
         x: &[Q8Activation],
         out: &mut [[f32; MAX_LANES]; T],
     );
+
+    /// Products of `FLOAT_ROWS` rows and `T` tokens, one after the other in `w` and `x`: [`scalar::dot`] of each pair.
+    fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]);
 
     /// As [`scalar::quantize_activations`].
     fn quantize(self, x: &[f32], out: &mut [Q8Activation]);
@@ -143,9 +161,6 @@ fn matmul<K: Kernels, B: Layout>(
 ) {
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
-    if row_blocks == 0 {
-        return scalar::matmul_q8::<B>(w, rows, x, out);
-    }
     let blocks = w.blocks::<B>(rows);
     let groups = blocks.chunks_exact(K::LANES * row_blocks);
     let rest = groups.remainder();
@@ -199,7 +214,7 @@ fn multiply<K: Kernels, B: Layout>(
     while token < tokens {
         let x = &x[token * row_blocks..];
         token += match tokens - token {
-            8.. => store::<K, B, 8>(isa, panel, &x[..8 * row_blocks], out, token, at),
+            8.. if K::TOKENS >= 8 => store::<K, B, 8>(isa, panel, &x[..8 * row_blocks], out, token, at),
             4.. => store::<K, B, 4>(isa, panel, &x[..4 * row_blocks], out, token, at),
             2.. => store::<K, B, 2>(isa, panel, &x[..2 * row_blocks], out, token, at),
             _ => store::<K, B, 1>(isa, panel, &x[..row_blocks], out, token, at),
@@ -220,6 +235,69 @@ fn store<K: Kernels, B: Layout, const T: usize>(
     isa.tile::<B, T>(panel, x, &mut sums);
     for (i, sums) in sums.iter().enumerate() {
         out.row_mut(token + i)[at..at + K::LANES].copy_from_slice(&sums[..K::LANES]);
+    }
+    T
+}
+
+/// As [`super::matmul_f32`].
+pub(super) fn matmul_f32<K: Kernels>(
+    isa: K,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[f32],
+    out: &mut Columns<'_, f32>,
+) -> bool {
+    match w.format() {
+        Format::F32 => floats::<K, F32>(isa, w, rows, x, out),
+        Format::F16 => floats::<K, F16>(isa, w, rows, x, out),
+        Format::BF16 => floats::<K, Bf16>(isa, w, rows, x, out),
+        _ => return false,
+    }
+    true
+}
+
+/// Four rows at a time, then the rows that are left.
+fn floats<K: Kernels, W: Float>(
+    isa: K,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[f32],
+    out: &mut Columns<'_, f32>,
+) {
+    let (cols, tokens) = (w.cols(), out.rows());
+    let first_left = rows.len() / FLOAT_ROWS * FLOAT_ROWS;
+    for at in (0..first_left).step_by(FLOAT_ROWS) {
+        let w = w.blocks::<W>(rows.start + at..rows.start + at + FLOAT_ROWS);
+        let mut token = 0;
+        while token < tokens {
+            let x = &x[token * cols..];
+            token += match tokens - token {
+                4.. => store_floats::<K, W, 4>(isa, w, &x[..4 * cols], out, token, at),
+                _ => store_floats::<K, W, 1>(isa, w, &x[..cols], out, token, at),
+            };
+        }
+    }
+    for at in first_left..rows.len() {
+        let w = w.blocks::<W>(rows.start + at..rows.start + at + 1);
+        for token in 0..tokens {
+            out.row_mut(token)[at] = scalar::dot_float(w, &x[token * cols..][..cols]);
+        }
+    }
+}
+
+/// `T` tokens and one group of rows of float weights; returns `T`.
+fn store_floats<K: Kernels, W: Float, const T: usize>(
+    isa: K,
+    w: &[W],
+    x: &[f32],
+    out: &mut Columns<'_, f32>,
+    token: usize,
+    at: usize,
+) -> usize {
+    let mut sums = [[0.0; FLOAT_ROWS]; T];
+    isa.dots(w, x, &mut sums);
+    for (i, sums) in sums.iter().enumerate() {
+        out.row_mut(token + i)[at..at + FLOAT_ROWS].copy_from_slice(sums);
     }
     T
 }

@@ -1,0 +1,105 @@
+//! One token: straight from the blocks of eight rows to their sums.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+use core::mem::offset_of;
+
+use super::GROUP;
+use super::dot::Dot;
+use super::unpack::{Heads, Unpack};
+use crate::kernels::Q8Activation;
+
+/// A group's state from block to block.
+#[derive(Clone, Copy)]
+struct State {
+    /// Integer sums of all blocks so far, four lanes a row. They wrap, and the sum of one block is the difference of what they
+    /// add up to before it and after it, which is exact: so no block starts with clearing eight registers.
+    running: [int32x4_t; GROUP],
+    /// What `running` added up to before this block, a row in a lane.
+    before: [int32x4_t; 2],
+    /// The rows' results so far.
+    acc: [float32x4_t; 2],
+}
+
+/// The outputs of eight rows of `x.len()` blocks each.
+///
+/// # Panics
+/// If the rows are of another length.
+pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: [&[B]; GROUP], x: &[Q8Activation]) -> [f32; GROUP] {
+    assert!(rows.iter().all(|row| row.len() == x.len()));
+    // SAFETY: `dot` proves that the processor has NEON; each row has a block for every block of `x`.
+    unsafe {
+        let mut state = State {
+            running: [vdupq_n_s32(0); GROUP],
+            before: [vdupq_n_s32(0); 2],
+            acc: [vdupq_n_f32(0.0); 2],
+        };
+        let rows = rows.map(|row| row.as_ptr());
+        let next = rows[GROUP - 1].wrapping_add(x.len());
+        for (b, x) in x.iter().enumerate() {
+            prefetch(next.wrapping_add(GROUP * b));
+            block(dot, rows.map(|row| row.add(b)), x, &mut state);
+        }
+        let mut out = [0.0; GROUP];
+        vst1q_f32(out.as_mut_ptr(), state.acc[0]);
+        vst1q_f32(out.as_mut_ptr().add(4), state.acc[1]);
+        out
+    }
+}
+
+/// Adds one block of each row.
+///
+/// # Safety
+/// The blocks are readable and the processor has NEON.
+#[inline(always)]
+unsafe fn block<D: Dot, B: Unpack>(dot: D, rows: [*const B; GROUP], x: &Q8Activation, state: &mut State) {
+    // SAFETY: as the caller promises. The head of `x` is its first 16 bytes: scale, scaled sum, sum, four integers.
+    unsafe {
+        let head = vld1q_f32((&raw const *x).cast());
+        let xq = [vld1q_s8(x.q.as_ptr()), vld1q_s8(x.q.as_ptr().add(16))];
+        let mut heads = Heads::none();
+        macro_rules! each_row {
+            ($($row:literal)*) => {$(
+                heads.load::<B, $row>(rows[$row]);
+                state.running[$row] = dot.row(state.running[$row], B::integers(rows[$row]), xq);
+            )*};
+        }
+        each_row!(0 1 2 3 4 5 6 7);
+        let [scales, minima] = heads.widen::<B>();
+        for half in 0..2 {
+            let lanes = &state.running[4 * half..];
+            let now = vpaddq_s32(vpaddq_s32(lanes[0], lanes[1]), vpaddq_s32(lanes[2], lanes[3]));
+            let mut isum = vsubq_s32(now, state.before[half]);
+            state.before[half] = now;
+            if B::OFFSET != 0 {
+                isum = vmlaq_laneq_s32::<2>(isum, vdupq_n_s32(B::OFFSET.into()), vreinterpretq_s32_f32(head));
+            }
+            let scale = vmulq_laneq_f32::<0>(scales[half], head);
+            let mut term = vmulq_f32(scale, vcvtq_f32_s32(isum));
+            if B::HAS_MIN {
+                term = vaddq_f32(term, vmulq_laneq_f32::<1>(minima[half], head));
+            }
+            state.acc[half] = vaddq_f32(state.acc[half], term);
+        }
+    }
+}
+
+const _: () = assert!(
+    offset_of!(Q8Activation, scale) == 0
+        && offset_of!(Q8Activation, scaled_sum) == 4
+        && offset_of!(Q8Activation, sum) == 8
+);
+
+/// Asks for the cache lines of a group's blocks in one column, the amount that [`block`] uses up.
+#[inline(always)]
+fn prefetch<B>(block: *const B) {
+    // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is ignored.
+    unsafe {
+        asm!("prfm pldl1strm, [{0}]", in(reg) block, options(readonly, nostack, preserves_flags));
+        asm!("prfm pldl1strm, [{0}, #64]", in(reg) block, options(readonly, nostack, preserves_flags));
+        asm!("prfm pldl1strm, [{0}, #128]", in(reg) block, options(readonly, nostack, preserves_flags));
+        if size_of::<B>() * GROUP > 3 * 64 {
+            asm!("prfm pldl1strm, [{0}, #192]", in(reg) block, options(readonly, nostack, preserves_flags));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Many tokens: a group of rows, unpacked once, meets a few tokens at a time.
+
+use core::arch::aarch64::*;
+
+use super::GROUP;
+use super::dot::Dot;
+use super::unpack::{Heads, Unpack};
+use crate::arena::Carver;
+use crate::kernels::Q8Activation;
+use crate::quant::BLOCK;
+
+/// Bytes of a group's integers in one column of blocks.
+const INTEGERS: usize = GROUP * BLOCK;
+
+/// Floats of a group in one column of blocks: its scales, then its minima.
+const FLOATS: usize = 2 * GROUP;
+
+/// A group of rows, unpacked.
+pub(super) struct Panel<'s> {
+    /// For each column of blocks: rows 0..4, then rows 4..8, each 8 registers; 32-bit lane `r` of register `k` holds columns
+    /// `4k..4k + 4` of row `r`.
+    integers: &'s mut [i8],
+    /// For each column of blocks 8 scales, then 8 minima.
+    floats: &'s mut [f32],
+}
+
+impl<'s> Panel<'s> {
+    /// A panel for rows of `row_blocks` blocks, whatever the scratch holds.
+    ///
+    /// # Panics
+    /// If the scratch is not aligned or too small.
+    pub(super) fn new(scratch: &'s mut [u8], row_blocks: usize) -> Self {
+        let Some(mut carver) = Carver::new(scratch) else {
+            panic!("scratch is not aligned")
+        };
+        let integers = carver.take(row_blocks * INTEGERS);
+        let floats = carver.take(row_blocks * FLOATS);
+        let (Some(integers), Some(floats)) = (integers, floats) else {
+            panic!("scratch is too small")
+        };
+        Panel { integers, floats }
+    }
+
+    /// Unpacks a group.
+    ///
+    /// # Panics
+    /// If its rows are not as long as the panel.
+    pub(super) fn fill<D: Dot, B: Unpack>(&mut self, _neon: D, rows: [&[B]; GROUP]) {
+        let integers = self.integers.as_chunks_mut::<INTEGERS>().0;
+        let floats = self.floats.as_chunks_mut::<FLOATS>().0;
+        assert!(rows.iter().all(|row| row.len() == integers.len()));
+        for (b, (integers, floats)) in integers.iter_mut().zip(floats).enumerate() {
+            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block `b`.
+            unsafe { fill_block(rows.map(|row| row.as_ptr().add(b)), integers, floats) };
+        }
+    }
+
+    /// All tokens through the panel, calling `store` with each token's index and outputs.
+    pub(super) fn multiply<D: Dot, B: Unpack>(
+        &self,
+        dot: D,
+        x: &[Q8Activation],
+        tokens: usize,
+        mut store: impl FnMut(usize, [f32; GROUP]),
+    ) {
+        let row_blocks = x.len() / tokens;
+        let mut token = 0;
+        while token < tokens {
+            let x = &x[token * row_blocks..];
+            token += match tokens - token {
+                4.. => self.tile::<D, B, 4>(dot, x, token, &mut store),
+                2.. => self.tile::<D, B, 2>(dot, x, token, &mut store),
+                _ => self.tile::<D, B, 1>(dot, x, token, &mut store),
+            };
+        }
+    }
+
+    /// The first `T` tokens of `x`, of which the first is number `token`; returns `T`.
+    fn tile<D: Dot, B: Unpack, const T: usize>(
+        &self,
+        dot: D,
+        x: &[Q8Activation],
+        token: usize,
+        store: &mut impl FnMut(usize, [f32; GROUP]),
+    ) -> usize {
+        let integers = self.integers.as_chunks::<INTEGERS>().0;
+        let floats = self.floats.as_chunks::<FLOATS>().0;
+        let x: [&[Q8Activation]; T] = core::array::from_fn(|t| &x[t * integers.len()..][..integers.len()]);
+        // SAFETY: `dot` proves that the processor has NEON; `b` is below the length of each of `x`.
+        unsafe {
+            let mut acc = [[vdupq_n_f32(0.0); 2]; T];
+            for (b, (integers, floats)) in integers.iter().zip(floats).enumerate() {
+                let x = x.map(|x| &raw const *x.get_unchecked(b));
+                tile_block::<D, B, T>(dot, integers, floats, x, &mut acc);
+            }
+            for (t, acc) in acc.iter().enumerate() {
+                let mut out = [0.0; GROUP];
+                vst1q_f32(out.as_mut_ptr(), acc[0]);
+                vst1q_f32(out.as_mut_ptr().add(4), acc[1]);
+                store(token + t, out);
+            }
+        }
+        T
+    }
+}
+
+/// Unpacks one column of blocks.
+///
+/// # Safety
+/// The blocks are readable and the processor has NEON.
+#[inline(always)]
+unsafe fn fill_block<B: Unpack>(
+    rows: [*const B; GROUP],
+    integers: &mut [i8; INTEGERS],
+    floats: &mut [f32; FLOATS],
+) {
+    // SAFETY: as the caller promises. Each store of 4 interleaved registers writes 64 bytes: 4 of them fill `integers`, at
+    // (0 or 128) + (0 or 64). The stores of 4 floats fill `floats`.
+    unsafe {
+        let offset = vdupq_n_s8(B::OFFSET);
+        for half in 0..2 {
+            let rows = [0, 1, 2, 3].map(|i| B::integers(rows[4 * half + i]));
+            for columns in 0..2 {
+                let lanes = rows.map(|row| vreinterpretq_s32_s8(vaddq_s8(row[columns], offset)));
+                let out = integers.as_mut_ptr().add(half * 128 + columns * 64);
+                vst4q_s32(out.cast(), int32x4x4_t(lanes[0], lanes[1], lanes[2], lanes[3]));
+            }
+        }
+        let mut heads = Heads::none();
+        macro_rules! each_row {
+            ($($row:literal)*) => {$( heads.load::<B, $row>(rows[$row]); )*};
+        }
+        each_row!(0 1 2 3 4 5 6 7);
+        for (i, widened) in heads.widen::<B>().into_iter().flatten().enumerate() {
+            vst1q_f32(floats.as_mut_ptr().add(4 * i), widened);
+        }
+    }
+}
+
+/// Adds one column of blocks of a panel for `T` tokens.
+///
+/// # Safety
+/// Each of `x` is readable and the processor has NEON.
+#[inline(always)]
+unsafe fn tile_block<D: Dot, B: Unpack, const T: usize>(
+    dot: D,
+    integers: &[i8; INTEGERS],
+    floats: &[f32; FLOATS],
+    x: [*const Q8Activation; T],
+    acc: &mut [[float32x4_t; 2]; T],
+) {
+    // SAFETY: as the caller promises. `integers` is 16 registers, `floats` 4; the head of a block of activations is its first
+    // 16 bytes, its integers are 32 bytes.
+    unsafe {
+        let mut sums = [[dot.zero(); 2]; T];
+        for columns in 0..2 {
+            let xq: [int8x16_t; T] = x.map(|x| vld1q_s8((&raw const (*x).q).cast::<i8>().add(16 * columns)));
+            for half in 0..2 {
+                let at = integers.as_ptr().add(half * 128 + columns * 64);
+                let w = [0, 1, 2, 3].map(|k| vld1q_s8(at.add(16 * k)));
+                for (sums, xq) in sums.iter_mut().zip(xq) {
+                    sums[half] = dot.columns(sums[half], w, xq);
+                }
+            }
+        }
+        let float = |i: usize| vld1q_f32(floats.as_ptr().add(4 * i));
+        for t in 0..T {
+            let head = vld1q_f32(x[t].cast());
+            for half in 0..2 {
+                let isum = vcvtq_f32_s32(dot.finish(sums[t][half]));
+                let mut term = vmulq_f32(vmulq_laneq_f32::<0>(float(half), head), isum);
+                if B::HAS_MIN {
+                    term = vaddq_f32(term, vmulq_laneq_f32::<1>(float(2 + half), head));
+                }
+                acc[t][half] = vaddq_f32(acc[t][half], term);
+            }
+        }
+    }
+}

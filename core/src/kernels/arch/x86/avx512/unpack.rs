@@ -1,0 +1,227 @@
+//! From a chunk of a row, as it lies in memory, to registers.
+
+use core::arch::x86_64::*;
+
+use super::super::Layout;
+use super::CHUNK;
+
+/// Where `Raw` reads a chunk, and which of its bytes go where. Computed at compile time for each format.
+struct Map<B>(core::marker::PhantomData<B>);
+
+impl<B: Layout> Map<B> {
+    const BYTES: usize = size_of::<B>();
+    /// Start of the second of the two 64-byte windows. Together they hold the low elements, headers and fifth bits of the chunk:
+    /// for 4 and 5 bits the second ends where the chunk ends; for 8 bits it holds all that is needed of the last two blocks.
+    const SECOND: usize = if B::BITS == 8 {
+        60
+    } else {
+        CHUNK * Self::BYTES - 64
+    };
+    /// How much later the two windows start that hold the high 16 elements of 8 bits.
+    const HIGH_SHIFT: usize = 12;
+
+    /// Index of byte `at` of the chunk in the pair of windows.
+    const fn index(at: usize) -> u8 {
+        if at < 64 {
+            return at as u8;
+        }
+        assert!(at >= Self::SECOND && at < Self::SECOND + 64);
+        (at - Self::SECOND + 64) as u8
+    }
+
+    /// 16 bytes from `at` of every block; one repeated `each` times.
+    const fn bytes(at: usize, each: usize) -> [u8; 64] {
+        let mut map = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            map[i] = Self::index(i / 16 * Self::BYTES + at + i % 16 / each);
+            i += 1;
+        }
+        map
+    }
+
+    const LOW: [u8; 64] = Self::bytes(B::QUANTS_AT, 1);
+    const HIGH: [u8; 64] = Self::bytes(
+        B::QUANTS_AT + if B::BITS == 8 { 16 - Self::HIGH_SHIFT } else { 0 },
+        1,
+    );
+    const FIFTH_LOW: [u8; 64] = Self::bytes(B::HIGH_AT, 8);
+    const FIFTH_HIGH: [u8; 64] = Self::bytes(B::HIGH_AT + 2, 8);
+
+    /// The header's byte `at` of block `block`: where it is within its window, and whether that is the second.
+    const fn header(block: usize, at: usize) -> (usize, bool) {
+        let at = block * Self::BYTES + at;
+        if at < 64 {
+            (at, false)
+        } else {
+            (at - Self::SECOND, true)
+        }
+    }
+
+    /// Bytes of the second window that hold headers; none of them holds one in the first.
+    const HEADERS_OF_SECOND: u64 = {
+        let mut mask = 0;
+        let mut i = 0;
+        while i < CHUNK {
+            let (at, second) = Self::header(i, 0);
+            if second {
+                mask |= if B::HAS_MIN { 15 } else { 3 } << at;
+            }
+            i += 1;
+        }
+        mask
+    };
+
+    /// For two rows' headers: scales, then minima, of block `k` and row `j` to 16-bit lane `4k + j` (and `4k + j + 2`, so that
+    /// the same map serves the other two rows of four).
+    const HEADERS: [u16; 32] = {
+        let mut map = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            let (at, _) = Self::header(i % 16 / 4, if i < 16 { 0 } else { B::MIN_AT });
+            map[i] = (at / 2 + i % 2 * 32) as u16;
+            i += 1;
+        }
+        map
+    };
+}
+
+/// One row's chunk as loaded: its two windows, for 8 bits another two.
+#[derive(Clone, Copy)]
+pub(super) struct Raw {
+    windows: [__m512i; 2],
+    high: [__m512i; 2],
+}
+
+/// Which bytes of the windows are inside the row.
+#[derive(Clone, Copy)]
+pub(super) struct Masks {
+    windows: [__mmask64; 2],
+    high: [__mmask64; 2],
+}
+
+impl Masks {
+    pub(super) fn new<B: Layout>(blocks: usize) -> Masks {
+        let bytes = blocks * size_of::<B>();
+        let mask = |start: usize| match bytes.saturating_sub(start) {
+            64.. => u64::MAX,
+            n => (1 << n) - 1,
+        };
+        let second = Map::<B>::SECOND;
+        Masks {
+            windows: [mask(0), mask(second)],
+            high: [mask(Map::<B>::HIGH_SHIFT), mask(Map::<B>::HIGH_SHIFT + second)],
+        }
+    }
+}
+
+/// Loads the chunk that starts at `row`.
+///
+/// # Safety
+/// The blocks that `masks` was made for can be read from `row` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn load<B: Layout>(row: *const B, masks: &Masks) -> Raw {
+    let at = |start: usize| row.cast::<i8>().wrapping_add(start);
+    let second = Map::<B>::SECOND;
+    // SAFETY: a masked load touches no byte whose mask bit is clear, and those set are in the caller's blocks.
+    unsafe {
+        let windows = [
+            _mm512_maskz_loadu_epi8(masks.windows[0], at(0)),
+            _mm512_maskz_loadu_epi8(masks.windows[1], at(second)),
+        ];
+        if B::BITS != 8 {
+            return Raw {
+                windows,
+                high: windows,
+            };
+        }
+        let high = [
+            _mm512_maskz_loadu_epi8(masks.high[0], at(Map::<B>::HIGH_SHIFT)),
+            _mm512_maskz_loadu_epi8(masks.high[1], at(Map::<B>::HIGH_SHIFT + second)),
+        ];
+        Raw { windows, high }
+    }
+}
+
+/// Loads a chunk of four rows, from row `first` and block `block` on.
+///
+/// # Safety
+/// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks each, and the blocks from `block` on that `masks` was made
+/// for are in the row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn load_four<B: Layout>(
+    blocks: &[B],
+    row_blocks: usize,
+    first: usize,
+    block: usize,
+    masks: &Masks,
+) -> [Raw; 4] {
+    let start = blocks.as_ptr().wrapping_add(first * row_blocks + block);
+    // SAFETY: as the caller promises.
+    unsafe {
+        [
+            load(start, masks),
+            load(start.wrapping_add(row_blocks), masks),
+            load(start.wrapping_add(2 * row_blocks), masks),
+            load(start.wrapping_add(3 * row_blocks), masks),
+        ]
+    }
+}
+
+/// A table in a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn constant<T, const N: usize>(table: &'static [T; N]) -> __m512i {
+    const { assert!(size_of::<T>() * N == 64) };
+    // SAFETY: the table is 64 bytes.
+    unsafe { _mm512_loadu_si512(table.as_ptr().cast()) }
+}
+
+/// The low and the high 16 elements of each block, unsigned: block `k` in 128-bit lane `k`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(super) fn unpack<B: Layout>(raw: &Raw) -> (__m512i, __m512i) {
+    let pick = |map: &'static [u8; 64], windows: &[__m512i; 2]| {
+        _mm512_permutex2var_epi8(windows[0], constant(map), windows[1])
+    };
+    let low = pick(const { &Map::<B>::LOW }, &raw.windows);
+    if B::BITS == 8 {
+        let high = pick(const { &Map::<B>::HIGH }, &raw.high);
+        let sign = _mm512_set1_epi8(-128);
+        return (_mm512_xor_si512(low, sign), _mm512_xor_si512(high, sign));
+    }
+    let nibble = _mm512_set1_epi8(15);
+    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(low), nibble);
+    let low = _mm512_and_si512(low, nibble);
+    if B::BITS == 4 {
+        return (low, high);
+    }
+    let bit = _mm512_set1_epi64(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+    let fifth = _mm512_set1_epi8(16);
+    let has = |map| _mm512_test_epi8_mask(pick(map, &raw.windows), bit);
+    (
+        _mm512_mask_add_epi8(low, has(const { &Map::<B>::FIFTH_LOW }), low, fifth),
+        _mm512_mask_add_epi8(high, has(const { &Map::<B>::FIFTH_HIGH }), high, fifth),
+    )
+}
+
+/// Scales and minima of four rows: block `k` and row `j` in 32-bit lane `4k + j`. The minima are of use for formats that have
+/// them only.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn headers<B: Layout>(rows: &[Raw; 4]) -> (__m512, __m512) {
+    let row = |row: &Raw| match Map::<B>::HEADERS_OF_SECOND {
+        0 => row.windows[0],
+        mask => _mm512_mask_blend_epi8(mask, row.windows[0], row.windows[1]),
+    };
+    let map = constant(const { &Map::<B>::HEADERS });
+    let first = _mm512_permutex2var_epi16(row(&rows[0]), map, row(&rows[1]));
+    let second = _mm512_permutex2var_epi16(row(&rows[2]), map, row(&rows[3]));
+    let both = _mm512_mask_blend_epi16(0xCCCC_CCCC, first, second);
+    (
+        _mm512_cvtph_ps(_mm512_castsi512_si256(both)),
+        _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(both)),
+    )
+}

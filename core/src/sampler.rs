@@ -1,0 +1,253 @@
+//! From logits to a token: greedy, temperature, top-k, top-p, min-p, repetition penalty; seeded.
+//!
+//! The filters act in the order that llama.cpp's users know: repetition penalty, top-k, top-p, min-p, temperature. The cuts of top-p
+//! and min-p are taken on the probabilities before temperature.
+
+use crate::nn::math;
+
+/// Most recent tokens that the repetition penalty can look back on.
+pub const MAX_REPEAT_LAST: usize = 256;
+
+/// How to choose. The defaults are greedy with everything off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SamplerOptions {
+    /// 0 (or less) is argmax; else logits are divided by it.
+    pub temperature: f32,
+    /// Keep the `top_k` most probable tokens; 0 keeps all (Fan et al., arXiv 1805.04833).
+    pub top_k: usize,
+    /// Keep the fewest tokens whose probabilities sum to at least `top_p` (Holtzman et al., arXiv 1904.09751); 1 keeps all.
+    pub top_p: f32,
+    /// Keep tokens at least `min_p` times as probable as the most probable (Nguyen et al., arXiv 2407.01082); 0 keeps all.
+    pub min_p: f32,
+    /// Positive logits of recent tokens are divided by it, negative ones multiplied (Keskar et al., arXiv 1909.05858); 1 is off.
+    pub repeat_penalty: f32,
+    /// How many recent tokens are penalised: at most [`MAX_REPEAT_LAST`].
+    pub repeat_last: usize,
+    /// Start of the random sequence.
+    pub seed: u64,
+}
+
+impl Default for SamplerOptions {
+    fn default() -> Self {
+        SamplerOptions {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            repeat_last: 64,
+            seed: 0,
+        }
+    }
+}
+
+impl SamplerOptions {
+    /// Whether the choice is argmax, which needs no scratch.
+    pub fn is_greedy(&self) -> bool {
+        // NaN is greedy, too.
+        self.temperature.partial_cmp(&0.0) != Some(core::cmp::Ordering::Greater)
+    }
+}
+
+/// Chooses tokens.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    options: SamplerOptions,
+    random: Random,
+    recent: heapless::HistoryBuf<u32, MAX_REPEAT_LAST>,
+}
+
+impl Sampler {
+    /// A sampler at the start of its random sequence.
+    pub fn new(options: SamplerOptions) -> Sampler {
+        Sampler {
+            options,
+            random: Random(options.seed),
+            recent: heapless::HistoryBuf::new(),
+        }
+    }
+
+    /// Tells the sampler of a token that was fed (a prompt's, say), for the repetition penalty.
+    pub fn accept(&mut self, token: u32) {
+        self.recent.write(token);
+    }
+
+    /// Chooses the next token and accepts it. `logits` are changed; `candidates` is scratch of as many entries, which greedy
+    /// choice does not need.
+    ///
+    /// # Panics
+    /// If there are no logits, or (unless greedy) fewer candidates than logits.
+    pub fn sample(&mut self, logits: &mut [f32], candidates: &mut [u32]) -> u32 {
+        self.penalize(logits);
+        let token = if self.options.is_greedy() {
+            argmax(logits)
+        } else {
+            self.draw(logits, candidates)
+        };
+        self.accept(token);
+        token
+    }
+
+    fn penalize(&self, logits: &mut [f32]) {
+        let penalty = self.options.repeat_penalty;
+        if penalty == 1.0 {
+            return;
+        }
+        let last = self.options.repeat_last.min(self.recent.len());
+        let recent = || self.recent.oldest_ordered().skip(self.recent.len() - last);
+        for (i, token) in recent().enumerate() {
+            // Each token once, however often it came.
+            if recent().take(i).any(|earlier| earlier == token) {
+                continue;
+            }
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit = if *logit > 0.0 {
+                    *logit / penalty
+                } else {
+                    *logit * penalty
+                };
+            }
+        }
+    }
+
+    fn draw(&mut self, logits: &mut [f32], candidates: &mut [u32]) -> u32 {
+        let candidates = &mut candidates[..logits.len()];
+        for (id, candidate) in candidates.iter_mut().enumerate() {
+            *candidate = id as u32;
+        }
+        let logit = |id: u32| logits[id as usize];
+        // Most probable first; equal logits in order of id, so that the result does not depend on the sorting algorithm.
+        let order = |a: &u32, b: &u32| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b));
+        let mut kept = candidates;
+        if self.options.top_k > 0 && self.options.top_k < kept.len() {
+            kept.select_nth_unstable_by(self.options.top_k - 1, order);
+            kept = &mut kept[..self.options.top_k];
+        }
+        kept.sort_unstable_by(order);
+        let max = logit(kept[0]);
+        let mut len = kept.len();
+        if self.options.top_p < 1.0 {
+            let total: f32 = kept.iter().map(|id| math::exp(logit(*id) - max)).sum();
+            let mut sum = 0.0;
+            len = 0;
+            while len < kept.len() && (len == 0 || sum < self.options.top_p * total) {
+                sum += math::exp(logit(kept[len]) - max);
+                len += 1;
+            }
+        }
+        if self.options.min_p > 0.0 {
+            let cut = |id: &u32| math::exp(logit(*id) - max) < self.options.min_p;
+            len = kept[..len].iter().position(cut).unwrap_or(len).max(1);
+        }
+        let inverse = 1.0 / self.options.temperature;
+        let weight = |id: u32| math::exp((logit(id) - max) * inverse);
+        let total: f32 = kept[..len].iter().map(|id| weight(*id)).sum();
+        let mut left = self.random.unit() * total;
+        for id in &kept[..len] {
+            left -= weight(*id);
+            if left < 0.0 {
+                return *id;
+            }
+        }
+        kept[len - 1]
+    }
+}
+
+/// The token of the largest logit; the first of several.
+///
+/// # Panics
+/// If there are no logits.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = id;
+        }
+    }
+    best as u32
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a counter and a mixer, any seed is good.
+#[derive(Clone, Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to 1, 1 excluded.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 24) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn counts(options: SamplerOptions, logits: &[f32], draws: usize) -> Vec<usize> {
+        let mut sampler = Sampler::new(options);
+        let mut counts = std::vec![0; logits.len()];
+        let mut scratch = std::vec![0; logits.len()];
+        for _ in 0..draws {
+            counts[sampler.sample(&mut logits.to_vec(), &mut scratch) as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn draws_follow_the_softmax() {
+        let logits = [1.0f32, 0.0, 2.0, -1.0];
+        let options = SamplerOptions {
+            temperature: 0.7,
+            seed: 5,
+            ..Default::default()
+        };
+        let exact: Vec<f64> = logits.iter().map(|l| (f64::from(*l) / 0.7).exp()).collect();
+        let total: f64 = exact.iter().sum();
+        for (count, e) in counts(options, &logits, 40_000).into_iter().zip(exact) {
+            let (p, n) = (e / total, 40_000.0);
+            assert!((count as f64 - n * p).abs() < 5.0 * (n * p * (1.0 - p)).sqrt());
+        }
+    }
+
+    #[test]
+    fn filters_keep_what_they_say() {
+        let logits = [3.0f32, 2.9, 1.0, 0.9, -5.0];
+        let base = SamplerOptions {
+            temperature: 5.0,
+            ..Default::default()
+        };
+        let kept = |options| counts(options, &logits, 2_000).iter().filter(|c| **c > 0).count();
+        assert_eq!(kept(base), 5);
+        assert_eq!(kept(SamplerOptions { top_k: 2, ..base }), 2);
+        assert_eq!(kept(SamplerOptions { top_p: 0.5, ..base }), 2);
+        assert_eq!(kept(SamplerOptions { top_p: 0.0, ..base }), 1);
+        assert_eq!(kept(SamplerOptions { min_p: 0.13, ..base }), 3);
+    }
+
+    #[test]
+    fn greedy_takes_the_first_largest_and_penalty_moves_it() {
+        let mut logits = [1.0, 3.0, 3.0, 2.9];
+        assert_eq!(argmax(&logits), 1);
+        let options = SamplerOptions {
+            repeat_penalty: 2.0,
+            repeat_last: 2,
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new(options);
+        let chosen: Vec<u32> = (0..4)
+            .map(|_| sampler.sample(&mut logits.clone(), &mut []))
+            .collect();
+        assert_eq!(chosen, [1, 2, 3, 1]);
+        logits[0] = f32::NAN;
+        assert!(argmax(&logits) < 4);
+    }
+}

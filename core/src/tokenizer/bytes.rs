@@ -1,0 +1,65 @@
+//! GPT-2's spelling of bytes: every byte is written as one printable character in `tokenizer.ggml.tokens` and
+//! `tokenizer.ggml.merges`, so that tokens are text even where they are half a character.
+//!
+//! Source: `bytes_to_unicode` of OpenAI's `gpt-2` repository (`encoder.py`). The 188 printable bytes of Latin-1 stand for
+//! themselves; the others, in order, are U+0100, U+0101, ... Both directions are arithmetic here, without a table.
+
+use super::unicode::first_char;
+
+/// The byte that the character `code` spells, if it spells one.
+const fn byte(code: u32) -> Option<u8> {
+    Some(match code {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code as u8,
+        0x100..=0x120 => (code - 0x100) as u8,
+        0x121..=0x142 => (code - 0x121) as u8 + 0x7F,
+        0x143 => 0xAD,
+        _ => return None,
+    })
+}
+
+/// The bytes that a spelled token or half of a merge stands for; `None` where a character spells no byte.
+#[derive(Clone)]
+pub(super) struct Unspelled<'a>(pub(super) &'a [u8]);
+
+impl Iterator for Unspelled<'_> {
+    type Item = Option<u8>;
+
+    fn next(&mut self) -> Option<Option<u8>> {
+        let (code, len) = first_char(self.0);
+        self.0 = self.0.get(len..).filter(|_| len > 0)?;
+        Some(byte(code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_is_one_to_one_and_in_order() {
+        let mut spelled = [0; 256];
+        for code in 0..0x400 {
+            if let Some(byte) = byte(code) {
+                assert_eq!(spelled[usize::from(byte)], 0);
+                spelled[usize::from(byte)] = code;
+            }
+        }
+        // The order of the 68 unprintable bytes is what OpenAI's loop counts.
+        let mut next = 0x100;
+        for (byte, &code) in spelled.iter().enumerate() {
+            let printable = matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+            assert_eq!(code as usize, if printable { byte } else { next });
+            next += usize::from(!printable);
+        }
+        assert_eq!(next, 0x100 + 68);
+    }
+
+    #[test]
+    fn unspells_until_the_end() {
+        let mut bytes = Unspelled("Ġa€".as_bytes());
+        assert_eq!(bytes.next(), Some(Some(b' ')));
+        assert_eq!(bytes.next(), Some(Some(b'a')));
+        assert_eq!(bytes.next(), Some(None));
+        assert_eq!(bytes.next(), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! What can be wrong with a model's tokenizer.
+
+use core::fmt;
+
+/// A metadata entry that tokenizers are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each variant is the entry that `Field::key` names")]
+pub enum Field {
+    Model,
+    Pre,
+    Tokens,
+    Scores,
+    TokenTypes,
+    Merges,
+}
+
+impl Field {
+    /// The entry's key in a GGUF file.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Model => "tokenizer.ggml.model",
+            Self::Pre => "tokenizer.ggml.pre",
+            Self::Tokens => "tokenizer.ggml.tokens",
+            Self::Scores => "tokenizer.ggml.scores",
+            Self::TokenTypes => "tokenizer.ggml.token_type",
+            Self::Merges => "tokenizer.ggml.merges",
+        }
+    }
+}
+
+/// The start of a name found in a file, kept for an error's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Name {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl Name {
+    /// The first bytes of `name`.
+    pub(super) const fn new(name: &[u8]) -> Self {
+        let mut bytes = [0; 24];
+        let mut len = 0;
+        while len < name.len() && len < bytes.len() {
+            bytes[len] = name[len];
+            len += 1;
+        }
+        Name { bytes, len }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.bytes[..self.len].escape_ascii())
+    }
+}
+
+/// Why a GGUF file's metadata is no tokenizer that this crate can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// The entry is absent.
+    Missing(Field),
+    /// The entry has another type than the specification's.
+    WrongType(Field),
+    /// `tokenizer.ggml.model` is neither `gpt2` (byte-level BPE) nor `llama` (SentencePiece).
+    UnknownModel(Name),
+    /// `tokenizer.ggml.pre` names no pre-tokenizer that this crate has.
+    UnknownPreTokenizer(Name),
+    /// The entry has fewer elements than there are tokens.
+    TooFew {
+        /// The short entry.
+        field: Field,
+        /// Elements it has.
+        found: usize,
+        /// Tokens there are.
+        tokens: usize,
+    },
+    /// There is no token, or the entry has more bytes or elements than 32-bit indices can address.
+    BadSize(Field),
+    /// The file's strings share their hashes far more often than chance allows: a search would not be bounded.
+    Crowded {
+        /// The entry whose strings collide.
+        field: Field,
+        /// The element that found no place.
+        index: usize,
+    },
+    /// The memory given is too small for the index and the smallest window of text.
+    OutOfMemory {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes given.
+        given: usize,
+    },
+    /// The memory given does not start at a multiple of [`crate::arena::ALIGN`].
+    Misaligned,
+}
+
+impl fmt::Display for TokenizerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Missing(field) => write!(f, "the model has no {}", field.key()),
+            Self::WrongType(field) => write!(f, "the model's {} has the wrong type", field.key()),
+            Self::UnknownModel(name) => {
+                write!(
+                    f,
+                    "the tokenizer model {name} is unknown: it must be \"gpt2\" or \"llama\""
+                )
+            }
+            Self::UnknownPreTokenizer(name) => write!(f, "the pre-tokenizer {name} is unknown"),
+            Self::TooFew { field, found, tokens } => {
+                write!(
+                    f,
+                    "the model's {} has {found} elements for {tokens} tokens",
+                    field.key()
+                )
+            }
+            Self::BadSize(field) => write!(f, "the model's {} is empty or too large", field.key()),
+            Self::Crowded { field, index } => {
+                write!(
+                    f,
+                    "element {index} of the model's {} cannot be indexed",
+                    field.key()
+                )
+            }
+            Self::OutOfMemory { needed, given } => {
+                write!(
+                    f,
+                    "the tokenizer needs {needed} bytes of memory and was given {given}"
+                )
+            }
+            Self::Misaligned => write!(f, "the tokenizer's memory is not aligned to 64 bytes"),
+        }
+    }
+}
+
+impl core::error::Error for TokenizerError {}

@@ -1,0 +1,208 @@
+//! Text to token ids and back, from the metadata of a GGUF file: byte-level BPE (`gpt2`) and SentencePiece (`llama`).
+//!
+//! The ids are llama.cpp's. A [`Vocab`] is the checked metadata and knows how much memory is needed; a [`Tokenizer`] is
+//! that memory, filled: an index over the strings in the file, which are never copied, and a window of text in which
+//! symbols are merged. Metadata is untrusted: what makes no sense is refused or left out, and no text makes the work per
+//! byte depend on its length.
+//!
+//! # Where ids may differ from llama.cpp's
+//!
+//! - A piece (a word; a run of blanks; for SentencePiece a word with its spaces) longer than the window is merged window
+//!   by window (see `merge.rs`): the ids are the same unless a merge depends on text more than half a window ahead.
+//! - Control tokens never come from merging. In llama.cpp a text may spell one by accident.
+//! - A merge that makes no token falls back to the tokens of its bytes, where llama.cpp drops those beyond ASCII.
+//! - Bytes that spell a code point over 0x10FFFF become U+FFFD in BPE, where llama.cpp throws an exception.
+
+mod bpe;
+mod bytes;
+mod decode;
+mod error;
+mod index;
+mod merge;
+mod special;
+mod split;
+mod spm;
+mod unicode;
+mod unicode_table;
+mod vocab;
+
+pub use decode::{Piece, Utf8Stream};
+pub use error::{Field, Name, TokenizerError};
+pub use split::PreTokenizer;
+pub use vocab::Vocab;
+
+use bpe::{Bpe, characters};
+use decode::Form;
+use index::Index;
+use merge::{MIN_WINDOW, Window};
+use special::Specials;
+use spm::{Escaped, Spm, words_are_apart};
+use vocab::{Kind, Model};
+
+use crate::arena::Carver;
+
+/// Whether a token marks an end of the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Mark {
+    /// As the model's metadata says.
+    #[default]
+    Model,
+    /// Yes, if the model has such a token.
+    Always,
+    /// No.
+    Never,
+}
+
+impl Mark {
+    fn token(self, token: Option<u32>, default: bool) -> Option<u32> {
+        token.filter(|_| self == Mark::Always || (self == Mark::Model && default))
+    }
+}
+
+/// How to encode a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct EncodeOptions {
+    /// The token of the start of a sequence, before the text.
+    pub bos: Mark,
+    /// The token of the end of a sequence, after the text.
+    pub eos: Mark,
+    /// Whether control tokens written out in the text (`<|im_start|>`) become those tokens. Only for text that the
+    /// program wrote itself: a user could forge turns with them. User-defined tokens are always found.
+    pub special: bool,
+}
+
+/// Encodes and decodes; made from a [`Vocab`] and a piece of memory.
+pub struct Tokenizer<'a> {
+    vocab: Vocab<'a>,
+    index: Index<'a>,
+    specials: Specials<'a>,
+    window: Window<'a>,
+    /// SentencePiece only: words can be merged one by one.
+    words_apart: bool,
+}
+
+impl<'a> Tokenizer<'a> {
+    /// Builds the index of `vocab` in `memory`; what is left of it becomes the window. [`Vocab::index_bytes`] says how
+    /// much is needed.
+    ///
+    /// Empty tokens are never found in a text. Of tokens with the same string, and of equal merges, the first counts.
+    /// Merges that do not consist of two halves are left out.
+    ///
+    /// # Errors
+    /// If the memory is too small or misaligned, or the file's strings are made to collide in the index.
+    pub fn new(vocab: &Vocab<'a>, memory: &'a mut [u8]) -> Result<Self, TokenizerError> {
+        let given = memory.len();
+        let needed = vocab.index_bytes(MIN_WINDOW);
+        if given < needed {
+            return Err(TokenizerError::OutOfMemory { needed, given });
+        }
+        let short = TokenizerError::OutOfMemory { needed, given };
+        let mut carver = Carver::new(memory).ok_or(TokenizerError::Misaligned)?;
+        let index = Index::build(vocab, &mut carver)?;
+        let specials = Specials::new(*vocab, index, carver.take(vocab.specials).ok_or(short)?);
+        let window = Window::take(&mut carver, given - vocab.tables_bytes()).ok_or(short)?;
+        let words_apart = matches!(vocab.model, Model::Spm { .. }) && words_are_apart(vocab, &index);
+        Ok(Tokenizer {
+            vocab: *vocab,
+            index,
+            specials,
+            window,
+            words_apart,
+        })
+    }
+
+    /// Calls `out` with each token of `text`, in order. Any bytes are a text; a whole book is no problem.
+    pub fn encode(&mut self, text: &[u8], options: EncodeOptions, out: &mut dyn FnMut(u32)) {
+        if let Some(bos) = options.bos.token(self.vocab.bos, self.vocab.add_bos) {
+            out(bos);
+        }
+        let mut at = 0;
+        while at < text.len() {
+            let special = self.specials.next(text, at, options.special);
+            let end = special.map_or(text.len(), |special| special.start);
+            // Every fragment but the first follows a special token, and the first counts as if it did.
+            self.fragment(&text[at..end], out);
+            at = end;
+            if let Some(special) = special {
+                out(special.id);
+                at += special.len;
+            }
+        }
+        if let Some(eos) = options.eos.token(self.vocab.eos, self.vocab.add_eos) {
+            out(eos);
+        }
+    }
+
+    /// Encodes text without special tokens.
+    fn fragment(&mut self, mut text: &[u8], out: &mut dyn FnMut(u32)) {
+        let (vocab, index) = (self.vocab, self.index);
+        match vocab.model {
+            Model::Bpe { pre, .. } => {
+                let ignores_merges = pre.ignores_merges();
+                let rules = Bpe {
+                    index,
+                    ignores_merges,
+                };
+                while !text.is_empty() {
+                    let (piece, rest) = text.split_at(pre.piece(text));
+                    self.window.encode(characters(piece), &rules, out);
+                    text = rest;
+                }
+            }
+            Model::Spm { space_prefix, .. } => {
+                let rules = Spm { vocab, index };
+                let mut escaped = Escaped::new(text, space_prefix && !text.is_empty());
+                while !escaped.is_empty() {
+                    self.window.encode(escaped.word(self.words_apart), &rules, out);
+                }
+            }
+        }
+    }
+
+    /// The bytes of token `id`; none if there is no such token. Control and unknown tokens have bytes (their names) only
+    /// with `special`; unused ones never.
+    pub fn piece(&self, id: u32, special: bool) -> Piece<'a> {
+        let text = self.index.text(id);
+        let normal = match self.vocab.model {
+            Model::Bpe { .. } => Form::Mapped,
+            Model::Spm { .. } => Form::Escaped,
+        };
+        match self.vocab.kind(id, text) {
+            Kind::Normal => Piece::new(normal, text),
+            Kind::Byte => Piece::new(Form::Byte, text),
+            Kind::UserDefined => Piece::new(Form::Plain, text),
+            Kind::Control | Kind::Unknown if special => Piece::new(Form::Plain, text),
+            Kind::Control | Kind::Unknown | Kind::Unused => Piece::new(Form::Plain, &[]),
+        }
+    }
+
+    /// The control, unknown or user-defined token with this name, such as `<|im_start|>`.
+    pub fn special(&self, name: &[u8]) -> Option<u32> {
+        self.specials.named(name)
+    }
+
+    /// The token of the start of a sequence.
+    pub fn bos(&self) -> Option<u32> {
+        self.vocab.bos
+    }
+
+    /// The token of the end of a sequence.
+    pub fn eos(&self) -> Option<u32> {
+        self.vocab.eos
+    }
+
+    /// Whether generation ends with this token; see [`Vocab::is_end_of_generation`].
+    pub fn is_end_of_generation(&self, id: u32) -> bool {
+        self.vocab.is_end_of_generation(id)
+    }
+
+    /// What the tokenizer was made from.
+    pub fn vocab(&self) -> &Vocab<'a> {
+        &self.vocab
+    }
+}
+
+#[cfg(test)]
+mod tests;

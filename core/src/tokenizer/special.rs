@@ -1,0 +1,134 @@
+//! Special tokens (control, unknown, user-defined) written out in a text, such as `<|im_start|>`.
+//!
+//! llama.cpp takes them out of a text before anything else, longest token first, over the whole text at once. Here the
+//! text is walked once and each match is checked against longer ones that overlap it, which gives the same matches. (Of
+//! two overlapping matches of equal length the earlier wins; llama.cpp leaves that open.)
+
+use super::index::Index;
+use super::vocab::{Kind, Vocab};
+
+/// An occurrence of a special token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Match {
+    /// Where it starts, in bytes of the text.
+    pub(super) start: usize,
+    /// How long it is, in bytes.
+    pub(super) len: usize,
+    /// The token.
+    pub(super) id: u32,
+}
+
+/// The special tokens of a vocabulary.
+#[derive(Clone, Copy)]
+pub(super) struct Specials<'a> {
+    vocab: Vocab<'a>,
+    index: Index<'a>,
+    /// Their ids, sorted by their strings.
+    sorted: &'a [u32],
+    /// A bit for each byte that one of them starts with.
+    starts: [u32; 8],
+    any_user_defined: bool,
+}
+
+impl<'a> Specials<'a> {
+    /// Sorts the special tokens into `ids`, which has room for [`Vocab::specials`].
+    pub(super) fn new(vocab: Vocab<'a>, index: Index<'a>, ids: &'a mut [u32]) -> Self {
+        let mut starts = [0; 8];
+        let mut any_user_defined = false;
+        let mut len = 0;
+        for id in 0..vocab.len() as u32 {
+            let text = index.text(id);
+            let kind = vocab.kind(id, text);
+            let Some(&first) = text.first() else { continue };
+            if matches!(kind, Kind::Control | Kind::Unknown | Kind::UserDefined) && len < ids.len() {
+                starts[usize::from(first / 32)] |= 1 << (first % 32);
+                any_user_defined |= kind == Kind::UserDefined;
+                ids[len] = id;
+                len += 1;
+            }
+        }
+        let ids = &mut ids[..len];
+        ids.sort_unstable_by(|&a, &b| index.text(a).cmp(index.text(b)).then(a.cmp(&b)));
+        Specials {
+            vocab,
+            index,
+            sorted: ids,
+            starts,
+            any_user_defined,
+        }
+    }
+
+    /// The first special token in `text` at or after byte `from`. Without `control`, only user-defined ones count.
+    pub(super) fn next(&self, text: &[u8], from: usize, control: bool) -> Option<Match> {
+        if !control && !self.any_user_defined {
+            return None;
+        }
+        // Before a longer match that overlaps, a shorter one may still fit: `end` is where the longer one starts.
+        let (mut from, mut end, mut found) = (from, text.len(), None);
+        while let Some(first) = self.leftmost(&text[..end], from, control) {
+            let Some(mut longer) = self.overlapped(&text[..end], first, control) else {
+                return Some(first);
+            };
+            while let Some(longest) = self.overlapped(&text[..end], longer, control) {
+                longer = longest;
+            }
+            (from, end, found) = (first.start, longer.start, Some(longer));
+        }
+        found
+    }
+
+    fn leftmost(&self, text: &[u8], from: usize, control: bool) -> Option<Match> {
+        (from..text.len()).find_map(|start| self.longest(text, start, control))
+    }
+
+    /// The longest match that starts inside `shorter` and is longer; the earliest of equals.
+    fn overlapped(&self, text: &[u8], shorter: Match, control: bool) -> Option<Match> {
+        let mut best = shorter;
+        for start in shorter.start + 1..shorter.start + shorter.len {
+            match self.longest(text, start, control) {
+                Some(longer) if longer.len > best.len => best = longer,
+                _ => {}
+            }
+        }
+        (best != shorter).then_some(best)
+    }
+
+    /// The longest special token at byte `start`: the sorted list is narrowed byte by byte.
+    fn longest(&self, text: &[u8], start: usize, control: bool) -> Option<Match> {
+        let rest = &text[start..];
+        let first = *rest.first()?;
+        if self.starts[usize::from(first / 32)] & 1 << (first % 32) == 0 {
+            return None;
+        }
+        let mut ids = self.sorted;
+        let mut best = None;
+        for (depth, &byte) in rest.iter().enumerate() {
+            // Strings that share the first `depth` bytes are left; those that end here come first.
+            let key = |id: u32| self.index.text(id).get(depth).copied();
+            let low = ids.partition_point(|&id| key(id) < Some(byte));
+            let high = ids.partition_point(|&id| key(id) <= Some(byte));
+            ids = &ids[low..high];
+            let len = depth + 1;
+            let whole = ids.iter().take_while(|&&id| self.index.text(id).len() == len);
+            let mut allowed = whole.filter(|&&id| control || self.kind(id) == Kind::UserDefined);
+            if let Some(&id) = allowed.next() {
+                best = Some(Match { start, len, id });
+            }
+            if ids.is_empty() {
+                break;
+            }
+        }
+        best
+    }
+
+    /// The special token spelled exactly so.
+    pub(super) fn named(&self, name: &[u8]) -> Option<u32> {
+        let place = self.sorted.partition_point(|&id| self.index.text(id) < name);
+        let &id = self.sorted.get(place)?;
+        (self.index.text(id) == name).then_some(id)
+    }
+
+    fn kind(&self, id: u32) -> Kind {
+        self.vocab.kind(id, self.index.text(id))
+    }
+}

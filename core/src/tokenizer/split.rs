@@ -1,0 +1,241 @@
+//! Splitting text into the pieces that byte-level BPE encodes one by one: the "pre-tokenizers" of
+//! `tokenizer.ggml.pre`, written by hand because there is no regular expression engine here.
+//!
+//! Each function takes the rest of a text and says how many bytes its first piece has. They agree with llama.cpp
+//! (`llama-vocab.cpp`, `unicode.cpp`) on every text; the patterns are quoted from there.
+
+use super::unicode::{Class, class, first_char};
+
+/// The rule by which text is split before byte-level BPE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PreTokenizer {
+    /// GPT-2's `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
+    Gpt2,
+    /// As [`PreTokenizer::Gpt2`], on what is left after every digit was split off alone.
+    Smollm,
+    /// Llama 3's `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+    /// a piece that is a token as a whole is not merged.
+    LlamaBpe,
+    /// As [`PreTokenizer::LlamaBpe`] with `\p{N}` for `\p{N}{1,3}`, and pieces are always merged.
+    Qwen2,
+}
+
+impl PreTokenizer {
+    /// The rule that a value of `tokenizer.ggml.pre` names. Several names share a rule.
+    pub(super) const fn named(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" => Self::Gpt2,
+            b"smollm" | b"starcoder" | b"refact" | b"command-r" | b"codeshell" | b"exaone" => Self::Smollm,
+            b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" => Self::LlamaBpe,
+            b"qwen2" => Self::Qwen2,
+            _ => return None,
+        })
+    }
+
+    /// Whether a piece that is a token as a whole stands for itself, whatever the merges say.
+    pub(super) const fn ignores_merges(self) -> bool {
+        matches!(self, Self::LlamaBpe)
+    }
+
+    /// Bytes of the first piece of `text`: at least 1 unless `text` is empty. `text` ends where a special token or the
+    /// whole text does.
+    pub(super) fn piece(self, text: &[u8]) -> usize {
+        match self {
+            Self::Gpt2 => gpt2(text, false),
+            Self::Smollm => gpt2(text, true),
+            Self::LlamaBpe => llama3(text, 3),
+            Self::Qwen2 => llama3(text, 1),
+        }
+    }
+}
+
+/// A character of the text, as the patterns see it.
+#[derive(Clone, Copy)]
+struct Char {
+    code: u32,
+    class: Class,
+    /// Where the next character starts, in bytes.
+    next: usize,
+}
+
+impl Char {
+    fn is_blank(self) -> bool {
+        self.class == Class::Blank
+    }
+
+    /// `[\r\n]`
+    fn breaks_line(self) -> bool {
+        self.code == 0x0D || self.code == 0x0A
+    }
+}
+
+/// The character at byte `at`; `None` at the end of the text.
+fn look(text: &[u8], at: usize) -> Option<Char> {
+    let (code, len) = first_char(text.get(at..)?);
+    (len > 0).then(|| Char {
+        code,
+        class: class(code),
+        next: at + len,
+    })
+}
+
+/// Where the run of characters that `wanted` accepts ends, from byte `at` on.
+fn run(text: &[u8], mut at: usize, wanted: impl Fn(Char) -> bool) -> usize {
+    while let Some(char) = look(text, at).filter(|&char| wanted(char)) {
+        at = char.next;
+    }
+    at
+}
+
+/// `'s|'t|'re|'ve|'m|'ll|'d` at the start of `text`: how many bytes.
+fn contraction(text: &[u8], any_case: bool) -> Option<usize> {
+    let ascii = |at| {
+        let char = look(text, at)?;
+        let byte = u8::try_from(char.code).ok()?;
+        let byte = if any_case { byte.to_ascii_lowercase() } else { byte };
+        Some((byte, char.next))
+    };
+    let (b'\'', at) = ascii(0)? else {
+        return None;
+    };
+    let (first, at) = ascii(at)?;
+    if matches!(first, b's' | b't' | b'm' | b'd') {
+        return Some(at);
+    }
+    let (second, at) = ascii(at)?;
+    matches!((first, second), (b'r', b'e') | (b'v', b'e') | (b'l', b'l')).then_some(at)
+}
+
+/// `\s+(?!\S)|\s+` at the start of `text`: a run of blanks, without its last one if it has more than one and something
+/// that `ends` does not call the end of the text follows.
+fn blanks(text: &[u8], ends: impl Fn(Class) -> bool) -> usize {
+    let (mut end, mut last) = (0, 0);
+    loop {
+        match look(text, end) {
+            Some(char) if char.is_blank() => (last, end) = (end, char.next),
+            Some(char) if last > 0 && !ends(char.class) => return last,
+            _ => return end,
+        }
+    }
+}
+
+/// GPT-2's pattern. With `digits_apart`, a number is a piece of its own and the text ends before it.
+fn gpt2(text: &[u8], digits_apart: bool) -> usize {
+    let ends = |class| digits_apart && class == Class::Number;
+    let Some(first) = look(text, 0) else {
+        return 0;
+    };
+    if ends(first.class) {
+        return first.next;
+    }
+    if let Some(end) = contraction(text, false) {
+        return end;
+    }
+    let (class, start) = match look(text, first.next) {
+        Some(second) if first.code == 0x20 && !second.is_blank() && !ends(second.class) => {
+            (second.class, first.next)
+        }
+        _ => (first.class, 0),
+    };
+    match class {
+        Class::Blank => blanks(text, ends),
+        class => run(text, start, |char| char.class == class),
+    }
+}
+
+/// Llama 3's pattern, with at most `digits` digits in a piece.
+fn llama3(text: &[u8], digits: usize) -> usize {
+    let Some(first) = look(text, 0) else {
+        return 0;
+    };
+    if let Some(end) = contraction(text, true) {
+        return end;
+    }
+    let second = look(text, first.next).map(|char| char.class);
+    let may_lead = first.class != Class::Number && !first.breaks_line();
+    if first.class == Class::Letter || (may_lead && second == Some(Class::Letter)) {
+        return run(text, first.next, |char| char.class == Class::Letter);
+    }
+    if first.class == Class::Number {
+        let more = (1..digits).try_fold(first.next, |end, _| match look(text, end) {
+            Some(char) if char.class == Class::Number => Ok(char.next),
+            _ => Err(end),
+        });
+        return more.unwrap_or_else(|end| end);
+    }
+    let led = first.code == 0x20 && second == Some(Class::Other);
+    if led || first.class == Class::Other {
+        let end = run(text, first.next, |char| char.class == Class::Other);
+        return run(text, end, Char::breaks_line);
+    }
+    // `\s*[\r\n]+`: the run of blanks up to the last line break in it.
+    let (mut at, mut after_break) = (0, None);
+    while let Some(char) = look(text, at).filter(|char| char.is_blank()) {
+        at = char.next;
+        after_break = if char.breaks_line() { Some(at) } else { after_break };
+    }
+    after_break.unwrap_or_else(|| blanks(text, |_| false))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pieces(pre: PreTokenizer, text: &str) -> Vec<&str> {
+        let mut rest = text;
+        let mut out = Vec::new();
+        while !rest.is_empty() {
+            let (piece, tail) = rest.split_at(pre.piece(rest.as_bytes()));
+            out.push(piece);
+            rest = tail;
+        }
+        out
+    }
+
+    #[test]
+    fn gpt2_keeps_a_blank_with_its_word() {
+        let text = "I'll  say 'tis 1234 times!\n\n  ok  ";
+        let want = [
+            "I", "'ll", " ", " say", " '", "tis", " 1234", " times", "!", "\n\n ", " ok", "  ",
+        ];
+        assert_eq!(pieces(PreTokenizer::Gpt2, text), want);
+    }
+
+    #[test]
+    fn smollm_takes_digits_apart_and_ends_the_text_there() {
+        let text = "x  12² 'S\u{3000}é";
+        let want = ["x", "  ", "1", "2", "²", " '", "S", "\u{3000}", "é"];
+        assert_eq!(pieces(PreTokenizer::Smollm, text), want);
+    }
+
+    #[test]
+    fn llama_bpe_groups_digits_and_line_breaks() {
+        let text = "we'RE 12345 (ok)\r\n\n  \n  a\t\tb _x";
+        let want = [
+            "we", "'RE", " ", "123", "45", " (", "ok", ")\r\n\n", "  \n", " ", " a", "\t", "\tb", " _", "x",
+        ];
+        assert_eq!(pieces(PreTokenizer::LlamaBpe, text), want);
+        assert_eq!(pieces(PreTokenizer::Qwen2, "a12"), ["a", "1", "2"]);
+        assert_eq!(pieces(PreTokenizer::LlamaBpe, " "), [" "]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_covered_by_pieces(text in prop::collection::vec(any::<u8>(), 0..60)) {
+            for pre in [PreTokenizer::Gpt2, PreTokenizer::Smollm, PreTokenizer::LlamaBpe, PreTokenizer::Qwen2] {
+                let mut at = 0;
+                while at < text.len() {
+                    let len = pre.piece(&text[at..]);
+                    prop_assert!(len > 0 && at + len <= text.len());
+                    at += len;
+                }
+            }
+        }
+    }
+}

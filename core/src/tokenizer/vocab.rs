@@ -1,0 +1,379 @@
+//! What a GGUF file says about its tokenizer, checked; nothing is built yet.
+//!
+//! Keys and types: the *GGUF* specification, section "Tokenizer" (`docs/gguf.md` of ggml). Defaults, and what a token's
+//! name implies where the file is silent: llama.cpp's `llama-vocab.cpp`.
+
+use super::error::{Field, Name, TokenizerError};
+use super::index::table_len;
+use super::merge::Window;
+use super::split::PreTokenizer;
+use crate::arena::Carver;
+use crate::gguf::reader::tri;
+use crate::gguf::{Array, Gguf, Value};
+
+/// The two algorithms, and what only one of them has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Model<'a> {
+    /// Byte-level BPE.
+    Bpe { pre: PreTokenizer, merges: Array<'a> },
+    /// SentencePiece.
+    Spm {
+        scores: Option<Array<'a>>,
+        space_prefix: bool,
+    },
+}
+
+/// What a token is for: the numbers of `tokenizer.ggml.token_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    Unknown,
+    Control,
+    UserDefined,
+    Unused,
+    Byte,
+}
+
+/// A model's vocabulary: borrowed, validated metadata of a GGUF file.
+///
+/// It knows how much memory a [`super::Tokenizer`] needs, so a plan can be made from it, in `const` too.
+#[derive(Clone, Copy, Debug)]
+pub struct Vocab<'a> {
+    pub(super) model: Model<'a>,
+    pub(super) tokens: Array<'a>,
+    types: Option<Array<'a>>,
+    /// Control, unknown and user-defined tokens.
+    pub(super) specials: usize,
+    index_bytes: usize,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unknown: Option<u32>,
+    pub(super) add_bos: bool,
+    pub(super) add_eos: bool,
+    /// Tokens that end generation; `ends[..ends_len]` are set.
+    ends: [u32; MAX_ENDS],
+    ends_len: usize,
+}
+
+/// Names of tokens that end an answer, whatever type the file gives them: those llama.cpp knows.
+const END_NAMES: [&[u8]; 31] = [
+    b"<|eot_id|>",
+    b"<|im_end|>",
+    b"<|end|>",
+    b"<|return|>",
+    b"<|call|>",
+    b"<|flush|>",
+    b"<|calls|>",
+    b"<end_of_turn>",
+    b"<|endoftext|>",
+    b"</s>",
+    b"<|eom_id|>",
+    b"<EOT>",
+    b"_<EOT>",
+    b"[EOT]",
+    b"[EOS]",
+    b"<|end_of_text|>",
+    b"<end_of_utterance>",
+    b"<eos>",
+    b"<turn|>",
+    "<\u{FF5C}end\u{2581}of\u{2581}sentence\u{FF5C}>".as_bytes(),
+    // Separators of documents in code models: what follows is no answer any more.
+    b"<|fim_pad|>",
+    b"<fim-pad>",
+    b"<fim_pad>",
+    b"<PAD>",
+    b"[PAD]",
+    b"<|fim_repo|>",
+    b"<|repo_name|>",
+    b"<fim-repo>",
+    b"<REPO>",
+    b"<reponame>",
+    b"<|file_sep|>",
+];
+
+/// One for each name, and the end-of-sequence, -turn and -message tokens of the metadata.
+const MAX_ENDS: usize = END_NAMES.len() + 3;
+
+impl<'a> Vocab<'a> {
+    /// Reads and checks the tokenizer of `file`.
+    ///
+    /// Ids out of range are ignored, as if the file did not have them; merges and tokens that make no sense are left out
+    /// of the index later (see [`super::Tokenizer::new`]).
+    ///
+    /// # Errors
+    /// What is missing, of the wrong type, too short, or unknown to this crate.
+    pub const fn from_gguf(file: &Gguf<'a>) -> Result<Self, TokenizerError> {
+        let tokens = match tri!(array(file, Field::Tokens, 8)) {
+            Some(tokens) => tokens,
+            None => return Err(TokenizerError::Missing(Field::Tokens)),
+        };
+        if tokens.is_empty() {
+            return Err(TokenizerError::BadSize(Field::Tokens));
+        }
+        let types = tri!(per_token(file, Field::TokenTypes, 5, tokens.len()));
+        let model = tri!(read_model(file, tokens.len()));
+        let (bos, eos, unknown, add_bos) = match model {
+            Model::Bpe { pre, .. } => (None, None, None, pre.ignores_merges()),
+            Model::Spm { .. } => (Some(1), Some(2), Some(0), true),
+        };
+        let mut vocab = Vocab {
+            model,
+            tokens,
+            types,
+            specials: 0,
+            index_bytes: 0,
+            bos: token_id(file, "tokenizer.ggml.bos_token_id", bos, tokens.len()),
+            eos: token_id(file, "tokenizer.ggml.eos_token_id", eos, tokens.len()),
+            unknown: token_id(file, "tokenizer.ggml.unknown_token_id", unknown, tokens.len()),
+            add_bos: flag(file, "tokenizer.ggml.add_bos_token", add_bos),
+            add_eos: flag(file, "tokenizer.ggml.add_eos_token", false),
+            ends: [0; MAX_ENDS],
+            ends_len: 0,
+        };
+        vocab.add_end(vocab.eos);
+        vocab.add_end(token_id(file, "tokenizer.ggml.eot_token_id", None, tokens.len()));
+        vocab.add_end(token_id(file, "tokenizer.ggml.eom_token_id", None, tokens.len()));
+        vocab.walk();
+        vocab.index_bytes = tri!(vocab.measure());
+        Ok(vocab)
+    }
+
+    /// Counts the special tokens and collects those whose names say that they end generation.
+    const fn walk(&mut self) {
+        let mut elements = self.tokens.elements();
+        let mut id = 0;
+        while let Some(value) = elements.next_value() {
+            if let Some(text) = value.as_bytes() {
+                if ends_by_name(text) {
+                    self.add_end(Some(id));
+                }
+                if matches!(
+                    self.kind(id, text),
+                    Kind::Control | Kind::Unknown | Kind::UserDefined
+                ) {
+                    self.specials += 1;
+                }
+            }
+            id += 1;
+        }
+    }
+
+    const fn add_end(&mut self, id: Option<u32>) {
+        if let Some(id) = id
+            && !self.is_end_of_generation(id)
+            && self.ends_len < MAX_ENDS
+        {
+            self.ends[self.ends_len] = id;
+            self.ends_len += 1;
+        }
+    }
+
+    /// Bytes of the index: every part that [`super::index::Index::build`] and [`super::Tokenizer::new`] carve.
+    const fn measure(&self) -> Result<usize, TokenizerError> {
+        let merges = match self.model {
+            Model::Bpe { merges, .. } => merges.len(),
+            Model::Spm { .. } => 0,
+        };
+        let parts = [
+            self.tokens.len(),
+            table_len(self.tokens.len()),
+            table_len(merges),
+            self.specials,
+        ];
+        let mut bytes = 0usize;
+        let mut i = 0;
+        while i < parts.len() {
+            let Some(part) = Carver::part_bytes::<u32>(parts[i]) else {
+                return Err(TokenizerError::BadSize(Field::Tokens));
+            };
+            bytes = match bytes.checked_add(part) {
+                Some(bytes) => bytes,
+                None => return Err(TokenizerError::BadSize(Field::Tokens)),
+            };
+            i += 1;
+        }
+        Ok(bytes)
+    }
+
+    /// Number of tokens.
+    pub const fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is no token: never, a vocabulary has at least one.
+    pub const fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Bytes of memory that a [`super::Tokenizer`] needs whose window holds pieces of up to `piece` bytes whole (rounded
+    /// up to a power of two, at least 64): the index, and 17 bytes for each byte of the window.
+    pub const fn index_bytes(&self, piece: usize) -> usize {
+        self.index_bytes
+            .saturating_add(Window::bytes(Window::capacity(piece)))
+    }
+
+    /// Bytes of the index alone.
+    pub(super) const fn tables_bytes(&self) -> usize {
+        self.index_bytes
+    }
+
+    /// Whether generation ends with this token: end of sequence, of a turn or of a message, by the file's metadata or by
+    /// one of the usual names (`<|im_end|>`, `<|endoftext|>`, `<|eot_id|>`, `<end_of_turn>`, `</s>`, ...).
+    pub const fn is_end_of_generation(&self, id: u32) -> bool {
+        let mut i = 0;
+        while i < self.ends_len {
+            if self.ends[i] == id {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+
+    /// What token `id`, spelled `text`, is for.
+    pub(super) const fn kind(&self, id: u32, text: &[u8]) -> Kind {
+        if ends_by_name(text) {
+            return Kind::Control;
+        }
+        let number = match self.types {
+            None => return Kind::Normal,
+            Some(types) => match types.get(id as usize) {
+                Some(Value::I32(number)) => number,
+                _ => 0,
+            },
+        };
+        match number {
+            1 => Kind::Normal,
+            2 => Kind::Unknown,
+            3 => Kind::Control,
+            4 => Kind::UserDefined,
+            6 => Kind::Byte,
+            _ => Kind::Unused,
+        }
+    }
+
+    /// The score of a token; the better of two merges has the higher one. 0 where the file has no scores.
+    pub(super) fn score(&self, id: u32) -> f32 {
+        match self.model {
+            Model::Spm {
+                scores: Some(scores), ..
+            } => scores
+                .get(id as usize)
+                .and_then(|score| score.as_f32())
+                .unwrap_or(0.0),
+            _ => 0.0,
+        }
+    }
+}
+
+const fn read_model<'a>(file: &Gguf<'a>, tokens: usize) -> Result<Model<'a>, TokenizerError> {
+    match tri!(string(file, Field::Model)) {
+        None => Err(TokenizerError::Missing(Field::Model)),
+        Some(b"gpt2") => {
+            let name = match tri!(string(file, Field::Pre)) {
+                Some(name) => name,
+                None => return Err(TokenizerError::Missing(Field::Pre)),
+            };
+            let Some(pre) = PreTokenizer::named(name) else {
+                return Err(TokenizerError::UnknownPreTokenizer(Name::new(name)));
+            };
+            match tri!(array(file, Field::Merges, 8)) {
+                Some(merges) => Ok(Model::Bpe { pre, merges }),
+                None => Err(TokenizerError::Missing(Field::Merges)),
+            }
+        }
+        Some(b"llama") => Ok(Model::Spm {
+            scores: tri!(per_token(file, Field::Scores, 6, tokens)),
+            space_prefix: flag(file, "tokenizer.ggml.add_space_prefix", true),
+        }),
+        Some(name) => Err(TokenizerError::UnknownModel(Name::new(name))),
+    }
+}
+
+const fn string<'a>(file: &Gguf<'a>, field: Field) -> Result<Option<&'a [u8]>, TokenizerError> {
+    match file.get(field.key()) {
+        None => Ok(None),
+        Some(Value::Str(bytes)) => Ok(Some(bytes)),
+        Some(_) => Err(TokenizerError::WrongType(field)),
+    }
+}
+
+/// An array of elements of the specification's type number `element`, with fewer than 2^32 - 1 of them.
+const fn array<'a>(file: &Gguf<'a>, field: Field, element: u32) -> Result<Option<Array<'a>>, TokenizerError> {
+    match file.get(field.key()) {
+        None => Ok(None),
+        Some(Value::Array(array)) if array.element_type() == element => {
+            if array.len() as u64 >= u32::MAX as u64 {
+                return Err(TokenizerError::BadSize(field));
+            }
+            Ok(Some(array))
+        }
+        Some(_) => Err(TokenizerError::WrongType(field)),
+    }
+}
+
+/// As [`array`], with an element for each token.
+const fn per_token<'a>(
+    file: &Gguf<'a>,
+    field: Field,
+    element: u32,
+    tokens: usize,
+) -> Result<Option<Array<'a>>, TokenizerError> {
+    let found = tri!(array(file, field, element));
+    if let Some(array) = found
+        && array.len() < tokens
+    {
+        let found = array.len();
+        return Err(TokenizerError::TooFew { field, found, tokens });
+    }
+    Ok(found)
+}
+
+/// The token id under `key`, else `default`, if it is one.
+const fn token_id(file: &Gguf<'_>, key: &str, default: Option<u32>, tokens: usize) -> Option<u32> {
+    let default = match default {
+        Some(id) if (id as usize) < tokens => default,
+        _ => None,
+    };
+    match file.get(key) {
+        None => default,
+        Some(value) => match value.as_u64() {
+            Some(id) if id < tokens as u64 => Some(id as u32),
+            _ => default,
+        },
+    }
+}
+
+const fn flag(file: &Gguf<'_>, key: &str, default: bool) -> bool {
+    match file.get(key) {
+        Some(Value::Bool(value)) => value,
+        _ => default,
+    }
+}
+
+/// Whether a token of this name ends generation.
+const fn ends_by_name(text: &[u8]) -> bool {
+    let mut i = 0;
+    while i < END_NAMES.len() {
+        if same(text, END_NAMES[i]) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// `a == b` for `const` code.
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
