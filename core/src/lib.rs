@@ -20,6 +20,7 @@
 //! - [`kernels`]: products of matrices and activations, attention and norms, on every instruction set.
 //! - [`nn`]: rotary positions, and one door to every transcendental function.
 //! - [`plan`]: what every byte of the arena is for.
+//! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks for workers.
 //! - [`cache`]: sinks and a ring of recent tokens, one layer's keys and values.
@@ -36,6 +37,7 @@ pub mod arena;
 mod attention;
 pub mod cache;
 mod compute;
+pub mod const_fmt;
 pub mod gguf;
 pub mod kernels;
 pub mod model;

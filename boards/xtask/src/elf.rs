@@ -1,0 +1,49 @@
+//! What an image takes of a board's memories, read from the linked file.
+
+use std::fs;
+use std::path::Path;
+
+use object::elf::PF_W;
+use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags};
+
+use crate::Error;
+
+/// Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Code, constants (the model among them) and the initial values of variables.
+    pub flash: u64,
+    /// Variables, without the stack.
+    pub ram: u64,
+    /// The arena among them.
+    pub arena: u64,
+}
+
+impl Sizes {
+    /// Reads the segments and the symbol `ARENA` of a linked image.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no ELF file, or has not exactly one arena.
+    pub fn of(image: &Path) -> Result<Sizes, Error> {
+        let bytes = fs::read(image)?;
+        let file = object::File::parse(&*bytes)?;
+        let (mut flash, mut ram) = (0, 0);
+        for segment in file.segments() {
+            flash += segment.file_range().1;
+            if let SegmentFlags::Elf { p_flags } = segment.flags()
+                && p_flags & PF_W != 0
+            {
+                ram += segment.size();
+            }
+        }
+        let arenas: Vec<u64> = file
+            .symbols()
+            .filter(|symbol| symbol.name().is_ok_and(|name| name.ends_with("ARENA")))
+            .map(|symbol| symbol.size())
+            .collect();
+        let [arena] = arenas[..] else {
+            return Err(format!("{} has {} arenas instead of one", image.display(), arenas.len()).into());
+        };
+        Ok(Sizes { flash, ram, arena })
+    }
+}
