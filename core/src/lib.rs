@@ -19,8 +19,8 @@
 //! - [`tokenizer`]: text to token ids and back.
 //! - [`kernels`]: products of matrices and activations, attention and norms, on every instruction set.
 //! - [`nn`]: rotary positions, and one door to every transcendental function.
-//! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
 //! - [`plan`]: what every byte of the arena is for.
+//! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks for workers.
 //! - [`cache`]: sinks and a ring of recent tokens, one layer's keys and values.
