@@ -326,7 +326,7 @@ mod tests {
     fn a_file_made_to_collide_is_refused() {
         let len = PROBES + 100;
         let slots = table_len(len) as u64;
-        let in_first_slot = |text: &Vec<u8>| u64::from(Hash::START.bytes(text).finish()) * slots >> 32 == 0;
+        let in_first_slot = |text: &Vec<u8>| (u64::from(Hash::START.bytes(text).finish()) * slots) >> 32 == 0;
         let numbers = (0..).map(|i: u32| i.to_string().into_bytes());
         let tokens: Vec<Vec<u8>> = numbers.filter(in_first_slot).take(len).collect();
         let file = file(&[("model", Meta::Str("llama")), ("tokens", Meta::Strings(tokens))]);
