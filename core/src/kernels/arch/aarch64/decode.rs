@@ -4,9 +4,9 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 use core::mem::offset_of;
 
-use super::GROUP;
 use super::dot::Dot;
 use super::unpack::{Heads, Unpack};
+use super::{GROUP, Group};
 use crate::kernels::Q8Activation;
 
 /// A group's state from block to block.
@@ -21,12 +21,12 @@ struct State {
     acc: [float32x4_t; 2],
 }
 
-/// The outputs of eight rows of `x.len()` blocks each.
+/// The outputs of a group of rows of `x.len()` blocks each.
 ///
 /// # Panics
 /// If the rows are of another length.
-pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: [&[B]; GROUP], x: &[Q8Activation]) -> [f32; GROUP] {
-    assert!(rows.iter().all(|row| row.len() == x.len()));
+pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
+    assert!(rows.row_blocks == x.len());
     // SAFETY: `dot` proves that the processor has NEON; each row has a block for every block of `x`.
     unsafe {
         let mut state = State {
@@ -34,8 +34,8 @@ pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: [&[B]; GROUP], x: &[Q8Activ
             before: [vdupq_n_s32(0); 2],
             acc: [vdupq_n_f32(0.0); 2],
         };
-        let mut next = rows[GROUP - 1].as_ptr_range().end;
-        let mut rows = rows.map(|row| row.as_ptr().cast());
+        let mut next = rows.blocks.as_ptr_range().end;
+        let mut rows = rows.starts();
         for x in x {
             prefetch(next);
             next = next.wrapping_add(GROUP);

@@ -2,9 +2,9 @@
 
 use core::arch::aarch64::*;
 
-use super::GROUP;
 use super::dot::Dot;
 use super::unpack::{Heads, Unpack};
+use super::{GROUP, Group};
 use crate::arena::Carver;
 use crate::kernels::Q8Activation;
 use crate::quant::BLOCK;
@@ -45,11 +45,11 @@ impl<'s> Panel<'s> {
     ///
     /// # Panics
     /// If its rows are not as long as the panel.
-    pub(super) fn fill<D: Dot, B: Unpack>(&mut self, _neon: D, rows: [&[B]; GROUP]) {
+    pub(super) fn fill<D: Dot, B: Unpack>(&mut self, _neon: D, rows: Group<'_, B>) {
         let integers = self.integers.as_chunks_mut::<INTEGERS>().0;
         let floats = self.floats.as_chunks_mut::<FLOATS>().0;
-        assert!(rows.iter().all(|row| row.len() == integers.len()));
-        let mut rows = rows.map(|row| row.as_ptr().cast());
+        assert!(rows.row_blocks == integers.len());
+        let mut rows = rows.starts();
         for (integers, floats) in integers.iter_mut().zip(floats) {
             // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each of `integers`.
             unsafe { fill_block::<B>(&mut rows, integers, floats) };

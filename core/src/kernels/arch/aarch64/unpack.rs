@@ -61,7 +61,7 @@ impl Heads {
         }
     }
 
-    /// Loads those of row `ROW` from the start of its block at `p`, which moves behind them. (Every format's block starts with its
+    /// Loads those of row `ROW`, row after row from 0 on, from the start of its block at `p`, which moves behind them. (Every format's block starts with its
     /// scale, followed by its minimum if it has one.)
     ///
     /// # Safety
@@ -70,16 +70,23 @@ impl Heads {
     pub(super) unsafe fn load<B: Unpack, const ROW: usize>(&mut self, p: &mut *const u8) {
         // SAFETY: as the caller promises; the first 4 or 2 bytes of the block are read.
         unsafe {
-            if B::HAS_MIN {
+            let half = if B::HAS_MIN { ROW / 4 } else { 0 };
+            let register = &mut self.halves[half];
+            // A register's first row loads it whole, so that nothing has to clear it.
+            if B::HAS_MIN && ROW % 4 == 0 {
+                *register = vreinterpretq_u16_u8(load!("ldr {v:s}, [{p}], #4", p));
+            } else if ROW == 0 {
+                *register = vreinterpretq_u16_u8(load!("ldr {v:h}, [{p}], #2", p));
+            } else if B::HAS_MIN {
                 asm!(
-                    "ld1 {{{pairs:v}.s}}[{lane}], [{p}], #4",
-                    p = inout(reg) *p, pairs = inout(vreg) self.halves[ROW / 4], lane = const ROW % 4,
+                    "ld1 {{{v:v}.s}}[{lane}], [{p}], #4",
+                    p = inout(reg) *p, v = inout(vreg) *register, lane = const ROW % 4,
                     options(pure, readonly, nostack, preserves_flags)
                 );
             } else {
                 asm!(
-                    "ld1 {{{scales:v}.h}}[{lane}], [{p}], #2",
-                    p = inout(reg) *p, scales = inout(vreg) self.halves[0], lane = const ROW,
+                    "ld1 {{{v:v}.h}}[{lane}], [{p}], #2",
+                    p = inout(reg) *p, v = inout(vreg) *register, lane = const ROW,
                     options(pure, readonly, nostack, preserves_flags)
                 );
             }
