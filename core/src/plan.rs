@@ -6,6 +6,7 @@
 use core::fmt;
 
 use crate::arena::{ALIGN, MAX_PARTS};
+use crate::const_fmt::{Message, budget_message};
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
 use crate::kernels::{self, Q8Activation};
 use crate::model::Config;
@@ -181,26 +182,29 @@ pub enum PlanError {
     Overflow,
 }
 
+impl PlanError {
+    /// The whole sentence, in `const`: what a board's compile error says.
+    pub const fn message(&self) -> Message<160> {
+        match *self {
+            PlanError::OverBudget { needed, given } => budget_message(needed, given),
+            PlanError::BeyondContext { asked, trained } => Message::new()
+                .text("sinks and window hold ")
+                .number(asked)
+                .text(" tokens together, but the model was trained for ")
+                .number(trained),
+            PlanError::ZeroOrTooMany => Message::new()
+                .text("window, chunk, rows of logits and workers must be at least 1, and workers at most ")
+                .number(MAX_PARTS),
+            PlanError::Overflow => {
+                Message::new().text("the sizes asked for overflow this machine's address space")
+            }
+        }
+    }
+}
+
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            PlanError::OverBudget { needed, given } => write!(
-                f,
-                "the plan needs {needed} bytes, the budget is {given} bytes: {} bytes are missing",
-                needed.saturating_sub(given)
-            ),
-            PlanError::BeyondContext { asked, trained } => write!(
-                f,
-                "sinks and window hold {asked} tokens together, but the model was trained for {trained}"
-            ),
-            PlanError::ZeroOrTooMany => {
-                write!(
-                    f,
-                    "window, chunk, rows of logits and workers must be at least 1, and workers at most 256"
-                )
-            }
-            PlanError::Overflow => write!(f, "the sizes asked for overflow this machine's address space"),
-        }
+        f.write_str(self.message().as_str())
     }
 }
 

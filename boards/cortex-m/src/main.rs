@@ -12,6 +12,7 @@ use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer, Model, layers};
 use brooklet_core::plan::Plan;
+use brooklet_core::tokenizer::Vocab;
 use core::panic::PanicInfo;
 use cortex_m as _;
 use cortex_m_rt::entry;
@@ -46,12 +47,17 @@ static MODEL: Model<'static> = compile_time!(
     "the tensors of BROOKLET_MODEL do not fit its metadata: `brooklet inspect` says why"
 );
 
+static VOCAB: Vocab<'static> = compile_time!(
+    Vocab::from_gguf(&GGUF),
+    "BROOKLET_MODEL has no tokenizer that brooklet knows: `brooklet inspect` says why"
+);
+
 const BUDGET: usize = compile_time!(
     usize::from_str_radix(env!("BROOKLET_BUDGET"), 10),
     "BROOKLET_BUDGET is not a number of bytes"
 );
 
-const PLAN: Plan = match Plan::within(&CONFIG, &brooklet_demo::options(), BUDGET) {
+const PLAN: Plan = match Plan::within(&CONFIG, &brooklet_demo::options(&VOCAB), BUDGET) {
     Ok(plan) => plan,
     Err(error) => panic!("{}", error.message().as_str()),
 };
@@ -59,7 +65,7 @@ const PLAN: Plan = match Plan::within(&CONFIG, &brooklet_demo::options(), BUDGET
 #[entry]
 fn main() -> ! {
     static mut ARENA: Aligned<{ PLAN.bytes() }> = Aligned([0; PLAN.bytes()]);
-    match brooklet_demo::run(MODEL, &PLAN, &mut ARENA.0, Isa::of_target()) {
+    match brooklet_demo::run(MODEL, &VOCAB, &PLAN, &mut ARENA.0, Isa::of_target()) {
         Ok(transcript) => {
             hprintln!("{}", transcript);
             exit(debug::EXIT_SUCCESS)

@@ -9,32 +9,65 @@ use core::fmt;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::Model;
 use brooklet_core::plan::{Options, Plan};
+use brooklet_core::sampler::argmax;
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::threads::SingleThread;
-use heapless::Vec;
+use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, TokenizerError, Utf8Stream, Vocab};
+use heapless::{String, Vec};
 
-/// What the model continues: "▁The▁sea▁was" after the beginning of sequence.
-const PROMPT: [u32; 4] = [1, 292, 291, 293];
+/// What the model continues.
+pub const PROMPT: &str = "The sea was there";
 
 /// Tokens generated.
 pub const TOKENS: usize = 32;
 
-/// Sinks and window: together less than what is fed, so that the ring turns and tokens are evicted.
+/// Most tokens of the prompt.
+const MAX_PROMPT: usize = 24;
+
+/// Longest word of the prompt that the tokenizer must see whole, in bytes.
+const LONGEST_WORD: usize = 64;
+
+/// Sinks and window: together less than the tokens that are fed, so that the ring turns and tokens are evicted.
 const SINKS: usize = 4;
 const WINDOW: usize = 20;
 
-/// What the arena is planned for: nothing here names a size of the model.
-pub const fn options() -> Options {
+/// Prompt tokens computed at once: the prompt takes several chunks.
+const CHUNK: usize = 4;
+
+/// What the arena is planned for. Nothing here is a size of the model.
+pub const fn options(vocab: &Vocab<'_>) -> Options {
     let mut options = Options::sink(SINKS, WINDOW);
-    options.chunk = 4;
+    options.chunk = CHUNK;
+    options.tokenizer_bytes = vocab.index_bytes(LONGEST_WORD);
     options
+}
+
+/// What was read and said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transcript {
+    /// Token ids of the prompt.
+    pub prompt: Vec<u32, MAX_PROMPT>,
+    /// Token ids generated.
+    pub ids: Vec<u32, TOKENS>,
+    /// Their text.
+    pub text: String<512>,
+}
+
+impl fmt::Display for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "prompt {PROMPT:?} is {:?}", self.prompt)?;
+        writeln!(f, "ids {:?}", self.ids)?;
+        write!(f, "text {:?}", self.text)
+    }
 }
 
 /// Why a run failed.
 #[derive(Clone, Copy, Debug)]
 pub enum DemoError {
-    /// The arena is shorter than planned.
-    Arena,
+    /// The arena is shorter than planned, or the prompt or the text longer than its buffer.
+    TooLong,
+    /// The tokenizer.
+    Tokenizer(TokenizerError),
     /// The engine.
     Stream(StreamError),
 }
@@ -42,7 +75,11 @@ pub enum DemoError {
 impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DemoError::Arena => write!(f, "the arena is shorter than planned"),
+            DemoError::TooLong => write!(
+                f,
+                "the plan is longer than the arena, or a text longer than its buffer"
+            ),
+            DemoError::Tokenizer(error) => error.fmt(f),
             DemoError::Stream(error) => error.fmt(f),
         }
     }
@@ -50,22 +87,15 @@ impl fmt::Display for DemoError {
 
 impl core::error::Error for DemoError {}
 
-impl From<StreamError> for DemoError {
-    fn from(error: StreamError) -> Self {
-        DemoError::Stream(error)
+impl From<TokenizerError> for DemoError {
+    fn from(error: TokenizerError) -> Self {
+        DemoError::Tokenizer(error)
     }
 }
 
-/// What was read and said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transcript {
-    /// Token ids generated.
-    pub ids: Vec<u32, TOKENS>,
-}
-
-impl fmt::Display for Transcript {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ids {:?}", self.ids)
+impl From<StreamError> for DemoError {
+    fn from(error: StreamError) -> Self {
+        DemoError::Stream(error)
     }
 }
 
@@ -73,24 +103,47 @@ impl fmt::Display for Transcript {
 ///
 /// # Errors
 /// If the arena is not the plan's, or the tokenizer or the engine refuse.
-pub fn run(model: Model<'_>, plan: &Plan, arena: &mut [u8], isa: Isa) -> Result<Transcript, DemoError> {
-    let (engine, _) = plan.split(arena).ok_or(DemoError::Arena)?;
+pub fn run(
+    model: Model<'_>,
+    vocab: &Vocab<'_>,
+    plan: &Plan,
+    arena: &mut [u8],
+    isa: Isa,
+) -> Result<Transcript, DemoError> {
+    let (engine, index) = plan.split(arena).ok_or(DemoError::TooLong)?;
+    let mut tokenizer = Tokenizer::new(vocab, index)?;
     let mut stream = Stream::new(model, plan, engine, isa, &SingleThread)?;
-    let mut transcript = Transcript { ids: Vec::new() };
-    let mut next = argmax(stream.feed(&PROMPT)?);
+    let mut transcript = Transcript {
+        prompt: encode(&mut tokenizer)?,
+        ..Transcript::default()
+    };
+    let mut next = argmax(stream.feed(&transcript.prompt)?);
     while transcript.ids.push(next).is_ok() && !transcript.ids.is_full() {
         next = argmax(stream.feed(&[next])?);
     }
+    transcript.text = decode(&tokenizer, &transcript.ids)?;
     Ok(transcript)
 }
 
-/// The index of the largest logit, the first if several are equal.
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = index;
-        }
+/// The ids of the prompt.
+fn encode(tokenizer: &mut Tokenizer<'_>) -> Result<Vec<u32, MAX_PROMPT>, DemoError> {
+    let mut ids = Vec::new();
+    let mut all = true;
+    tokenizer.encode(PROMPT.as_bytes(), EncodeOptions::default(), &mut |id| {
+        all &= ids.push(id).is_ok()
+    });
+    if all { Ok(ids) } else { Err(DemoError::TooLong) }
+}
+
+/// The text of `ids`.
+fn decode(tokenizer: &Tokenizer<'_>, ids: &[u32]) -> Result<String<512>, DemoError> {
+    let mut text = String::new();
+    let mut all = true;
+    let mut emit = |part: &str| all &= text.push_str(part).is_ok();
+    let mut utf8 = Utf8Stream::new();
+    for id in ids {
+        utf8.push(tokenizer.piece(*id, false), &mut emit);
     }
-    best as u32
+    utf8.finish(&mut emit);
+    if all { Ok(text) } else { Err(DemoError::TooLong) }
 }

@@ -30,8 +30,8 @@ impl Sizes {
         let (mut flash, mut ram) = (0, 0);
         for segment in file.segments() {
             flash += segment.file_range().1;
-            if let SegmentFlags::Elf { p_flags } = segment.flags()
-                && p_flags & PF_W != 0
+            if let SegmentFlags::Elf { p_flags, .. } = segment.flags()
+                && p_flags & PF_W == PF_W
             {
                 ram += segment.size();
             }

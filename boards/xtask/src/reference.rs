@@ -8,6 +8,7 @@ use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer, Model};
 use brooklet_core::plan::Plan;
+use brooklet_core::tokenizer::Vocab;
 use brooklet_demo::Transcript;
 
 use crate::Error;
@@ -33,11 +34,12 @@ impl Reference {
             .map(|layer| Layer::read(&file, &config, layer))
             .collect::<Result<_, _>>()?;
         let model = Model::new(&file, &layers)?;
-        let plan = Plan::new(&config, &brooklet_demo::options())?;
+        let vocab = Vocab::from_gguf(&file)?;
+        let plan = Plan::new(&config, &brooklet_demo::options(&vocab))?;
         let mut memory = vec![0; plan.bytes() + ALIGN];
         let start = memory.as_ptr().align_offset(ALIGN);
         let arena = &mut memory[start..][..plan.bytes()];
-        let transcript = brooklet_demo::run(model, &plan, arena, Isa::Scalar)?;
+        let transcript = brooklet_demo::run(model, &vocab, &plan, arena, Isa::Scalar)?;
         Ok(Reference { plan, transcript })
     }
 }
