@@ -3,8 +3,18 @@
 
 pub use brooklet_core as core;
 
+pub mod cli;
+pub mod engine;
+mod error;
+pub mod generate;
 pub mod manifest;
+pub mod memory;
 pub mod mmap;
+pub mod planning;
 pub mod pool;
 pub mod pull;
+pub mod size;
 pub mod store;
+pub mod text;
+
+pub use error::Error;

@@ -230,9 +230,7 @@ fn by_rows<L: Lanes, E: Element>(
         };
         at += match left {
             [a, b, c, d, e, f, g, h, ..] if L::MANY_ROWS => this.run([*a, *b, *c, *d, *e, *f, *g, *h]),
-            [a, b, c, d, e, f, ..] if L::MANY_ROWS => this.run([*a, *b, *c, *d, *e, *f]),
             [a, b, c, d, ..] if L::MANY_ROWS => this.run([*a, *b, *c, *d]),
-            [a, b, c, ..] if L::MANY_ROWS => this.run([*a, *b, *c]),
             [a, ..] => this.run([*a]),
             [] => break,
         };
@@ -427,7 +425,6 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
 }
 
 /// The scores of a last tile that has fewer slots: the same sums, one slot at a time.
-#[inline(always)]
 fn narrow_tile<E: Element, const R: usize>(
     keys: &[E],
     scales: &[u16],
@@ -482,28 +479,58 @@ struct Sources<'a, E> {
     seen: usize,
 }
 
+/// Slots in a row, and the chunk tokens (from which on) that will take them, if any.
+struct Segment {
+    slots: Range<usize>,
+    first_token: Option<usize>,
+}
+
 impl<E: Element> Sources<'_, E> {
+    /// All slots in order, cut where the chunk's begin and end.
+    fn segments(&self) -> [Segment; 5] {
+        let plain = |slots| Segment {
+            slots,
+            first_token: None,
+        };
+        let Some((_, slots)) = self.chunk else {
+            return [
+                plain(0..self.live),
+                plain(0..0),
+                plain(0..0),
+                plain(0..0),
+                plain(0..0),
+            ];
+        };
+        let [(wrapped, wrapped_token), (straight, straight_token)] = slots.runs(self.seen);
+        [
+            plain(0..wrapped.start.min(self.live)),
+            Segment {
+                slots: wrapped.clone(),
+                first_token: Some(wrapped_token),
+            },
+            plain(wrapped.end..straight.start.min(self.live)),
+            Segment {
+                slots: straight.clone(),
+                first_token: Some(straight_token),
+            },
+            plain(straight.end..self.live),
+        ]
+    }
+
     /// Calls `step(planes, row, by_token)` for every value row in the order of slots: the ring's, and after it the chunk token
     /// that will take its slot (one of the two has weight 0).
     #[inline(always)]
     fn for_each(&self, mut step: impl FnMut(&Planes<'_, E>, usize, bool)) {
-        let mut slot = 0;
-        if let Some((planes, slots)) = self.chunk {
-            for (run, token) in slots.runs(self.seen) {
-                for s in slot..run.start.min(self.live) {
-                    step(self.ring, s, false);
+        for Segment { slots, first_token } in self.segments() {
+            let start = slots.start;
+            for slot in slots {
+                if slot < self.live {
+                    step(self.ring, slot, false);
                 }
-                for (i, s) in run.clone().enumerate() {
-                    if s < self.live {
-                        step(self.ring, s, false);
-                    }
-                    step(planes, token + i, true);
+                if let (Some(token), Some((planes, _))) = (first_token, self.chunk) {
+                    step(planes, token + slot - start, true);
                 }
-                slot = slot.max(run.end);
             }
-        }
-        for s in slot..self.live {
-            step(self.ring, s, false);
         }
     }
 }

@@ -313,3 +313,45 @@ fn last_offset(strings: Array<'_>, field: Field) -> Result<u32, TokenizerError> 
         .filter(|&end| end < u32::MAX - 1)
         .ok_or(TokenizerError::BadSize(field))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use super::super::tests::{Meta, file, with};
+    use super::*;
+
+    #[test]
+    fn a_file_made_to_collide_is_refused() {
+        let len = PROBES + 100;
+        let slots = table_len(len) as u64;
+        let in_first_slot = |text: &Vec<u8>| (u64::from(Hash::START.bytes(text).finish()) * slots) >> 32 == 0;
+        let numbers = (0..).map(|i: u32| i.to_string().into_bytes());
+        let tokens: Vec<Vec<u8>> = numbers.filter(in_first_slot).take(len).collect();
+        let file = file(&[("model", Meta::Str("llama")), ("tokens", Meta::Strings(tokens))]);
+        let (field, index) = (Field::Tokens, PROBES);
+        let error = with(&file, 64, |_| ()).unwrap_err();
+        assert_eq!(error, TokenizerError::Crowded { field, index });
+    }
+
+    #[test]
+    fn slots_hold_the_largest_number() {
+        for largest in [0, 1, 2, 254, 255, 256, u32::MAX - 2] {
+            let mut slots = [0; 4];
+            let mut table = Table::new(&mut slots[..], largest);
+            assert!(table.insert(0xDEAD_BEEF, largest));
+            assert_eq!(table.find(0xDEAD_BEEF, |number| number == largest), Some(largest));
+            assert_eq!(table.find(0xDEAD_BEEF, |number| number != largest), None);
+        }
+    }
+
+    #[test]
+    fn halves_are_around_the_first_inner_space() {
+        assert_eq!(halves(b"a b"), Some((&b"a"[..], &b"b"[..])));
+        assert_eq!(halves(b"  b c"), Some((&b" "[..], &b"b c"[..])));
+        for bad in [&b""[..], b" ", b"ab", b" ab"] {
+            assert_eq!(halves(bad), None);
+        }
+    }
+}

@@ -10,7 +10,8 @@
 //!
 //! A piece that is longer than the window is merged window by window: of each window only the tokens that start in its
 //! first half are final, the next window starts where they end. Merges depend on what stands near them, so this gives
-//! the tokens of the whole piece unless a decision depends on text more than half a window ahead.
+//! the tokens of the whole piece unless a decision depends on text more than half a window ahead. A window of four times
+//! the longest token was enough for every text tried (100,000 letters, 20,000 blanks, 20,000 times the same letter).
 
 use crate::arena::Carver;
 
@@ -24,7 +25,7 @@ const NO_SYMBOL: u32 = u32::MAX;
 pub(super) const MIN_WINDOW: usize = 64;
 
 /// Bytes of text that the largest window holds.
-const MAX_WINDOW: usize = 1 << 28;
+const MAX_WINDOW: usize = 1 << 26;
 
 /// The smallest part of a text that is an initial symbol or several: a character, whole or escaped.
 #[derive(Clone, Copy)]

@@ -7,6 +7,9 @@
 use super::index::Index;
 use super::vocab::{Kind, Vocab};
 
+/// Longer special tokens are not looked for, which bounds the work at each byte of a text.
+const MAX_LEN: usize = 256;
+
 /// An occurrence of a special token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Match {
@@ -95,7 +98,7 @@ impl<'a> Specials<'a> {
 
     /// The longest special token at byte `start`: the sorted list is narrowed byte by byte.
     fn longest(&self, text: &[u8], start: usize, control: bool) -> Option<Match> {
-        let rest = &text[start..];
+        let rest = &text[start..text.len().min(start + MAX_LEN)];
         let first = *rest.first()?;
         if self.starts[usize::from(first / 32)] & 1 << (first % 32) == 0 {
             return None;

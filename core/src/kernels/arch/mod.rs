@@ -114,7 +114,7 @@ pub(super) fn matmul_f32(
     rows: Range<usize>,
     x: &[f32],
     out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
+    _scratch: &mut [u8],
 ) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -123,12 +123,12 @@ pub(super) fn matmul_f32(
         Isa::Avx512(token) => x86::matmul_f32(token, w, rows, x, out),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(token) => {
-            aarch64::matmul_f32(token, w, rows, x, out, scratch);
+            aarch64::matmul_f32(token, w, rows, x, out, _scratch);
             true
         }
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => {
-            aarch64::matmul_f32(token.neon(), w, rows, x, out, scratch);
+            aarch64::matmul_f32(token.neon(), w, rows, x, out, _scratch);
             true
         }
         Isa::Scalar => false,

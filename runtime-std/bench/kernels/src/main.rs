@@ -20,6 +20,7 @@ fn main() {
     let threads = std::env::args()
         .nth(1)
         .map_or(1, |n| n.parse().expect("a number of threads"));
+    let only_decode = std::env::args().nth(2).is_some_and(|what| what == "decode");
     println!("decode, {threads} thread(s), GB/s of weights");
     for (format, rows, cols, copies) in [
         (Format::Q8_0, 49152, 576, 2),
@@ -73,7 +74,11 @@ fn decode(format: Format, rows: usize, cols: usize, copies: usize, threads: usiz
         let pass = timed(|| in_parallel(threads, |t| read(&bytes[part(bytes.len(), threads, t)])));
         read_time = read_time.min(pass);
         for (isa, time) in isas.iter().zip(&mut times) {
-            let copies = if *isa == Isa::Scalar { copies.div_ceil(10) } else { copies };
+            let copies = if *isa == Isa::Scalar {
+                copies.div_ceil(10)
+            } else {
+                copies
+            };
             let pass = timed(|| {
                 let shared = Shared::new(&mut out, rows, rows.div_ceil(threads));
                 in_parallel(threads, |t| {
@@ -82,7 +87,14 @@ fn decode(format: Format, rows: usize, cols: usize, copies: usize, threads: usiz
                         let w = Matrix::new(format, rows, cols, copy).expect("right size");
                         let mut out = shared.take(t);
                         let start = t * rows.div_ceil(threads);
-                        matmul(*isa, &w, start..start + out.width(), Input::Q8(&x), &mut out, &mut scratch.0);
+                        matmul(
+                            *isa,
+                            &w,
+                            start..start + out.width(),
+                            Input::Q8(&x),
+                            &mut out,
+                            &mut scratch.0,
+                        );
                     }
                 });
             });
@@ -90,9 +102,18 @@ fn decode(format: Format, rows: usize, cols: usize, copies: usize, threads: usiz
         }
     }
     let rate = |time: f64| bytes.len() as f64 / time / 1e9;
-    print!("  {:5} {rows:5}x{cols:<5} read {:6.2}", format.name(), rate(read_time));
+    print!(
+        "  {:5} {rows:5}x{cols:<5} read {:6.2}",
+        format.name(),
+        rate(read_time)
+    );
     for (isa, time) in isas.iter().zip(times) {
-        print!("  {} {:6.2} ({:3.0} %)", isa.name(), rate(time), 100.0 * read_time / time);
+        print!(
+            "  {} {:6.2} ({:3.0} %)",
+            isa.name(),
+            rate(time),
+            100.0 * read_time / time
+        );
     }
     println!();
 }

@@ -4,9 +4,9 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 use core::mem::offset_of;
 
-use super::GROUP;
 use super::dot::Dot;
 use super::unpack::{Heads, Unpack};
+use super::{GROUP, Group};
 use crate::kernels::Q8Activation;
 
 /// A group's state from block to block.
@@ -21,12 +21,12 @@ struct State {
     acc: [float32x4_t; 2],
 }
 
-/// The outputs of eight rows of `x.len()` blocks each.
+/// The outputs of a group of rows of `x.len()` blocks each.
 ///
 /// # Panics
 /// If the rows are of another length.
-pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: [&[B]; GROUP], x: &[Q8Activation]) -> [f32; GROUP] {
-    assert!(rows.iter().all(|row| row.len() == x.len()));
+pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
+    assert!(rows.row_blocks == x.len());
     // SAFETY: `dot` proves that the processor has NEON; each row has a block for every block of `x`.
     unsafe {
         let mut state = State {
@@ -34,11 +34,12 @@ pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: [&[B]; GROUP], x: &[Q8Activ
             before: [vdupq_n_s32(0); 2],
             acc: [vdupq_n_f32(0.0); 2],
         };
-        let rows = rows.map(|row| row.as_ptr());
-        let next = rows[GROUP - 1].wrapping_add(x.len());
-        for (b, x) in x.iter().enumerate() {
-            prefetch(next.wrapping_add(GROUP * b));
-            block(dot, rows.map(|row| row.add(b)), x, &mut state);
+        let mut next = rows.blocks.as_ptr_range().end;
+        let mut rows = rows.starts();
+        for x in x {
+            prefetch(next);
+            next = next.wrapping_add(GROUP);
+            block::<D, B>(dot, &mut rows, x, &mut state);
         }
         let mut out = [0.0; GROUP];
         vst1q_f32(out.as_mut_ptr(), state.acc[0]);
@@ -47,12 +48,17 @@ pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: [&[B]; GROUP], x: &[Q8Activ
     }
 }
 
-/// Adds one block of each row.
+/// Adds one block of each row, and moves the rows' pointers to the next.
 ///
 /// # Safety
 /// The blocks are readable and the processor has NEON.
 #[inline(always)]
-unsafe fn block<D: Dot, B: Unpack>(dot: D, rows: [*const B; GROUP], x: &Q8Activation, state: &mut State) {
+unsafe fn block<D: Dot, B: Unpack>(
+    dot: D,
+    rows: &mut [*const u8; GROUP],
+    x: &Q8Activation,
+    state: &mut State,
+) {
     // SAFETY: as the caller promises. The head of `x` is its first 16 bytes: scale, scaled sum, sum, four integers.
     unsafe {
         let head = vld1q_f32((&raw const *x).cast());
@@ -60,8 +66,8 @@ unsafe fn block<D: Dot, B: Unpack>(dot: D, rows: [*const B; GROUP], x: &Q8Activa
         let mut heads = Heads::none();
         macro_rules! each_row {
             ($($row:literal)*) => {$(
-                heads.load::<B, $row>(rows[$row]);
-                state.running[$row] = dot.row(state.running[$row], B::integers(rows[$row]), xq);
+                heads.load::<B, $row>(&mut rows[$row]);
+                state.running[$row] = dot.row(state.running[$row], B::integers(&mut rows[$row]), xq);
             )*};
         }
         each_row!(0 1 2 3 4 5 6 7);

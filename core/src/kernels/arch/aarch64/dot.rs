@@ -13,6 +13,9 @@ pub(super) trait Dot: Copy {
     /// Sums of four rows in the making.
     type Four: Copy;
 
+    /// Whether the registers hold the sums of a group for four tokens at a time; two if not.
+    const FOUR_TOKENS: bool;
+
     /// Adds the products of a row's block (columns 0..16 and 16..32) and a token's to four lanes, whose sum is the row's.
     fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
 
@@ -53,6 +56,7 @@ macro_rules! sdot {
 
 impl Dot for Sdot {
     type Four = int32x4_t;
+    const FOUR_TOKENS: bool = true;
 
     #[inline(always)]
     fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
@@ -88,6 +92,7 @@ pub(super) struct Smlal(pub(super) Neon);
 impl Dot for Smlal {
     /// Two 16-bit lanes of partial sums a row: rows 0 and 1, rows 2 and 3... four lanes each.
     type Four = [int16x8_t; 2];
+    const FOUR_TOKENS: bool = false;
 
     #[inline(always)]
     fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
@@ -133,6 +138,7 @@ pub(super) struct SmlalWide(pub(super) Neon);
 impl Dot for SmlalWide {
     /// Two lanes a row: rows 0 and 1, rows 2 and 3.
     type Four = [int32x4_t; 2];
+    const FOUR_TOKENS: bool = false;
 
     #[inline(always)]
     fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {

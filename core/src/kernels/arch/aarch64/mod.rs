@@ -19,7 +19,7 @@ mod unpack;
 
 use core::ops::Range;
 
-use super::super::Q8Activation;
+use super::super::{Q8Activation, scalar};
 use super::{Neon, NeonDotprod};
 use crate::arena::Columns;
 use crate::quant::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, Format};
@@ -95,26 +95,52 @@ fn matmul<D: Dot, B: Unpack>(
 ) {
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
-    let blocks = w.blocks::<B>(rows.clone());
+    if row_blocks == 0 {
+        return scalar::matmul_q8::<B>(w, rows, x, out);
+    }
     let mut panel = (tokens >= PANEL_TOKENS).then(|| prefill::Panel::new(scratch, row_blocks));
-    for at in (0..rows.len()).step_by(GROUP) {
-        let last = rows.len() - 1;
-        let width = GROUP.min(rows.len() - at);
-        let group: [&[B]; GROUP] =
-            core::array::from_fn(|i| &blocks[(at + i).min(last) * row_blocks..][..row_blocks]);
-        let mut store = |token: usize, sums: [f32; GROUP]| {
-            out.row_mut(token)[at..at + width].copy_from_slice(&sums[..width]);
-        };
+    let mut at = 0;
+    for blocks in w.blocks::<B>(rows).chunks(GROUP * row_blocks) {
+        let group = Group { blocks, row_blocks };
         if let Some(panel) = &mut panel {
             panel.fill(dot, group);
-            panel.multiply::<D, B>(dot, x, tokens, store);
+            panel.multiply::<D, B>(dot, x, tokens, |token, sums| {
+                store(&mut out.row_mut(token)[at..], sums)
+            });
         } else {
-            for token in 0..tokens {
-                store(
-                    token,
-                    decode::group(dot, group, &x[token * row_blocks..][..row_blocks]),
-                );
+            for (token, x) in x.chunks_exact(row_blocks).enumerate() {
+                store(&mut out.row_mut(token)[at..], decode::group(dot, group, x));
             }
         }
+        at += GROUP;
+    }
+}
+
+/// Writes a group's outputs, as many as there is room for.
+fn store(out: &mut [f32], sums: [f32; GROUP]) {
+    if let Some(out) = out.first_chunk_mut() {
+        *out = sums;
+    } else {
+        out.copy_from_slice(&sums[..out.len()]);
+    }
+}
+
+/// Up to [`GROUP`] consecutive rows, at least one.
+#[derive(Clone, Copy)]
+struct Group<'w, B> {
+    blocks: &'w [B],
+    row_blocks: usize,
+}
+
+impl<B> Group<'_, B> {
+    /// Where each row's blocks start, of which each has [`Group::row_blocks`]; rows that there are not are copies of the last.
+    fn starts(self) -> [*const u8; GROUP] {
+        let last = self.blocks[self.blocks.len() - self.row_blocks..].as_ptr();
+        let mut next = self.blocks.as_ptr();
+        core::array::from_fn(|_| {
+            let start = next.min(last);
+            next = start.wrapping_add(self.row_blocks);
+            start.cast()
+        })
     }
 }

@@ -2,9 +2,9 @@
 
 use core::arch::aarch64::*;
 
-use super::GROUP;
 use super::dot::Dot;
 use super::unpack::{Heads, Unpack};
+use super::{GROUP, Group};
 use crate::arena::Carver;
 use crate::kernels::Q8Activation;
 use crate::quant::BLOCK;
@@ -45,13 +45,14 @@ impl<'s> Panel<'s> {
     ///
     /// # Panics
     /// If its rows are not as long as the panel.
-    pub(super) fn fill<D: Dot, B: Unpack>(&mut self, _neon: D, rows: [&[B]; GROUP]) {
+    pub(super) fn fill<D: Dot, B: Unpack>(&mut self, _neon: D, rows: Group<'_, B>) {
         let integers = self.integers.as_chunks_mut::<INTEGERS>().0;
         let floats = self.floats.as_chunks_mut::<FLOATS>().0;
-        assert!(rows.iter().all(|row| row.len() == integers.len()));
-        for (b, (integers, floats)) in integers.iter_mut().zip(floats).enumerate() {
-            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block `b`.
-            unsafe { fill_block(rows.map(|row| row.as_ptr().add(b)), integers, floats) };
+        assert!(rows.row_blocks == integers.len());
+        let mut rows = rows.starts();
+        for (integers, floats) in integers.iter_mut().zip(floats) {
+            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each of `integers`.
+            unsafe { fill_block::<B>(&mut rows, integers, floats) };
         }
     }
 
@@ -68,7 +69,7 @@ impl<'s> Panel<'s> {
         while token < tokens {
             let x = &x[token * row_blocks..];
             token += match tokens - token {
-                4.. => self.tile::<D, B, 4>(dot, x, token, &mut store),
+                4.. if D::FOUR_TOKENS => self.tile::<D, B, 4>(dot, x, token, &mut store),
                 2.. => self.tile::<D, B, 2>(dot, x, token, &mut store),
                 _ => self.tile::<D, B, 1>(dot, x, token, &mut store),
             };
@@ -104,33 +105,34 @@ impl<'s> Panel<'s> {
     }
 }
 
-/// Unpacks one column of blocks.
+/// Unpacks one column of blocks, and moves the rows' pointers to the next.
 ///
 /// # Safety
 /// The blocks are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn fill_block<B: Unpack>(
-    rows: [*const B; GROUP],
+    rows: &mut [*const u8; GROUP],
     integers: &mut [i8; INTEGERS],
     floats: &mut [f32; FLOATS],
 ) {
     // SAFETY: as the caller promises. Each store of 4 interleaved registers writes 64 bytes: 4 of them fill `integers`, at
     // (0 or 128) + (0 or 64). The stores of 4 floats fill `floats`.
     unsafe {
-        let offset = vdupq_n_s8(B::OFFSET);
-        for half in 0..2 {
-            let rows = [0, 1, 2, 3].map(|i| B::integers(rows[4 * half + i]));
-            for columns in 0..2 {
-                let lanes = rows.map(|row| vreinterpretq_s32_s8(vaddq_s8(row[columns], offset)));
-                let out = integers.as_mut_ptr().add(half * 128 + columns * 64);
-                vst4q_s32(out.cast(), int32x4x4_t(lanes[0], lanes[1], lanes[2], lanes[3]));
-            }
-        }
         let mut heads = Heads::none();
         macro_rules! each_row {
-            ($($row:literal)*) => {$( heads.load::<B, $row>(rows[$row]); )*};
+            ($($row:literal)*) => {[$({
+                heads.load::<B, $row>(&mut rows[$row]);
+                B::integers(&mut rows[$row]).map(|w| vreinterpretq_s32_s8(vaddq_s8(w, vdupq_n_s8(B::OFFSET))))
+            }),*]};
         }
-        each_row!(0 1 2 3 4 5 6 7);
+        let lanes = each_row!(0 1 2 3 4 5 6 7);
+        for half in 0..2 {
+            for columns in 0..2 {
+                let out = integers.as_mut_ptr().add(half * 128 + columns * 64);
+                let row = |i: usize| lanes[4 * half + i][columns];
+                vst4q_s32(out.cast(), int32x4x4_t(row(0), row(1), row(2), row(3)));
+            }
+        }
         for (i, widened) in heads.widen::<B>().into_iter().flatten().enumerate() {
             vst1q_f32(floats.as_mut_ptr().add(4 * i), widened);
         }

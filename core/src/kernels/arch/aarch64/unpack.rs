@@ -1,6 +1,7 @@
 //! Blocks of every quantised format, taken apart in registers.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 use core::mem::offset_of;
 
 use super::GROUP;
@@ -18,16 +19,31 @@ pub(super) type Widened = [[float32x4_t; 2]; 2];
 
 /// A quantised block whose parts can be loaded into registers.
 ///
-/// The methods' blocks are readable, and the processor has NEON: each is unsafe for these two reasons only.
+/// Loads go through a pointer that they move on, by instructions that do both: on a row's pointer, [`Heads::load`] and
+/// [`Unpack::integers`] in turn walk from block to block and spend no instruction on addresses. The compiler does not find that
+/// form by itself, hence the assembly.
 pub(super) trait Unpack: QuantBlock {
     /// What must be added to [`Unpack::integers`] to make them the format's.
     const OFFSET: i8;
 
-    /// Elements 0..16 and 16..32 less [`Unpack::OFFSET`].
+    /// Elements 0..16 and 16..32 less [`Unpack::OFFSET`]. `p` points behind the block's scale and minimum; it moves to the block's
+    /// end.
     ///
     /// # Safety
-    /// `block` is readable and the processor has NEON.
-    unsafe fn integers(block: *const Self) -> [int8x16_t; 2];
+    /// The rest of the block is readable and the processor has NEON.
+    unsafe fn integers(p: &mut *const u8) -> [int8x16_t; 2];
+}
+
+/// Loads a register by `$load`, which moves the pointer `$p` on. The caller proves that what it reads is readable.
+macro_rules! load {
+    ($load:literal, $p:expr) => {{
+        let value: uint8x16_t;
+        asm!(
+            $load, p = inout(reg) *$p, v = out(vreg) value,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+        value
+    }};
 }
 
 impl Heads {
@@ -45,27 +61,34 @@ impl Heads {
         }
     }
 
-    /// Loads those of row `ROW`, whose block this is. (Every format's block starts with its scale, followed by its minimum if it
-    /// has one.)
+    /// Loads those of row `ROW`, row after row from 0 on, from the start of its block at `p`, which moves behind them. (Every format's block starts with its
+    /// scale, followed by its minimum if it has one.)
     ///
     /// # Safety
-    /// `block` is readable and the processor has NEON.
+    /// The block is readable and the processor has NEON.
     #[inline(always)]
-    pub(super) unsafe fn load<B: Unpack, const ROW: i32>(&mut self, block: *const B) {
-        // SAFETY: as the caller promises; the first 2 or 4 bytes of the block are read.
+    pub(super) unsafe fn load<B: Unpack, const ROW: usize>(&mut self, p: &mut *const u8) {
+        // SAFETY: as the caller promises; the first 4 or 2 bytes of the block are read.
         unsafe {
-            if B::HAS_MIN {
-                let half = &mut self.halves[ROW as usize / 4];
-                let pairs = vreinterpretq_u32_u16(*half);
-                let pairs = match ROW % 4 {
-                    0 => vld1q_lane_u32::<0>(block.cast(), pairs),
-                    1 => vld1q_lane_u32::<1>(block.cast(), pairs),
-                    2 => vld1q_lane_u32::<2>(block.cast(), pairs),
-                    _ => vld1q_lane_u32::<3>(block.cast(), pairs),
-                };
-                *half = vreinterpretq_u16_u32(pairs);
+            let half = if B::HAS_MIN { ROW / 4 } else { 0 };
+            let register = &mut self.halves[half];
+            // A register's first row loads it whole, so that nothing has to clear it.
+            if B::HAS_MIN && ROW % 4 == 0 {
+                *register = vreinterpretq_u16_u8(load!("ldr {v:s}, [{p}], #4", p));
+            } else if ROW == 0 {
+                *register = vreinterpretq_u16_u8(load!("ldr {v:h}, [{p}], #2", p));
+            } else if B::HAS_MIN {
+                asm!(
+                    "ld1 {{{v:v}.s}}[{lane}], [{p}], #4",
+                    p = inout(reg) *p, v = inout(vreg) *register, lane = const ROW % 4,
+                    options(pure, readonly, nostack, preserves_flags)
+                );
             } else {
-                self.halves[0] = vld1q_lane_u16::<ROW>(block.cast(), self.halves[0]);
+                asm!(
+                    "ld1 {{{v:v}.h}}[{lane}], [{p}], #2",
+                    p = inout(reg) *p, v = inout(vreg) *register, lane = const ROW,
+                    options(pure, readonly, nostack, preserves_flags)
+                );
             }
         }
     }
@@ -101,79 +124,55 @@ unsafe fn widen(halves: uint16x8_t) -> [float32x4_t; 2] {
     }
 }
 
+// What `Heads::load` and the methods below rely on: scale, minimum, fifth bits, integers, in this order and without gaps.
 const _: () = assert!(
     offset_of!(BlockQ4_0, d) == 0
+        && offset_of!(BlockQ4_0, qs) == 2
         && offset_of!(BlockQ4_1, d) == 0
-        && offset_of!(BlockQ5_0, d) == 0
-        && offset_of!(BlockQ5_1, d) == 0
-        && offset_of!(BlockQ8_0, d) == 0
         && offset_of!(BlockQ4_1, m) == 2
+        && offset_of!(BlockQ4_1, qs) == 4
+        && offset_of!(BlockQ5_0, d) == 0
+        && offset_of!(BlockQ5_0, qh) == 2
+        && offset_of!(BlockQ5_0, qs) == 6
+        && offset_of!(BlockQ5_1, d) == 0
         && offset_of!(BlockQ5_1, m) == 2
+        && offset_of!(BlockQ5_1, qh) == 4
+        && offset_of!(BlockQ5_1, qs) == 8
+        && offset_of!(BlockQ8_0, d) == 0
+        && offset_of!(BlockQ8_0, qs) == 2
         && GROUP == 8
 );
 
-impl Unpack for BlockQ4_0 {
-    const OFFSET: i8 = -8;
+/// Implements [`Unpack`] by one of the functions below.
+macro_rules! unpack {
+    ($block:ty, $offset:literal, $integers:ident) => {
+        impl Unpack for $block {
+            const OFFSET: i8 = $offset;
 
-    #[inline(always)]
-    unsafe fn integers(block: *const Self) -> [int8x16_t; 2] {
-        // SAFETY: as the caller promises.
-        unsafe { four_bits((&raw const (*block).qs).cast()) }
-    }
-}
-
-impl Unpack for BlockQ4_1 {
-    const OFFSET: i8 = 0;
-
-    #[inline(always)]
-    unsafe fn integers(block: *const Self) -> [int8x16_t; 2] {
-        // SAFETY: as the caller promises.
-        unsafe { four_bits((&raw const (*block).qs).cast()) }
-    }
-}
-
-impl Unpack for BlockQ5_0 {
-    const OFFSET: i8 = 0;
-
-    #[inline(always)]
-    unsafe fn integers(block: *const Self) -> [int8x16_t; 2] {
-        // SAFETY: as the caller promises.
-        unsafe { five_bits((&raw const (*block).qh).cast(), (&raw const (*block).qs).cast()) }
-    }
-}
-
-impl Unpack for BlockQ5_1 {
-    const OFFSET: i8 = 16;
-
-    #[inline(always)]
-    unsafe fn integers(block: *const Self) -> [int8x16_t; 2] {
-        // SAFETY: as the caller promises.
-        unsafe { five_bits((&raw const (*block).qh).cast(), (&raw const (*block).qs).cast()) }
-    }
-}
-
-impl Unpack for BlockQ8_0 {
-    const OFFSET: i8 = 0;
-
-    #[inline(always)]
-    unsafe fn integers(block: *const Self) -> [int8x16_t; 2] {
-        // SAFETY: as the caller promises; the two loads cover the 32 bytes of `qs`.
-        unsafe {
-            let qs: *const i8 = (&raw const (*block).qs).cast();
-            [vld1q_s8(qs), vld1q_s8(qs.add(16))]
+            #[inline(always)]
+            unsafe fn integers(p: &mut *const u8) -> [int8x16_t; 2] {
+                // SAFETY: as the caller promises.
+                unsafe { $integers(p) }
+            }
         }
-    }
+    };
 }
+
+unpack!(BlockQ4_0, -8, four_bits);
+unpack!(BlockQ4_1, 0, four_bits);
+unpack!(BlockQ5_0, 0, five_bits);
+unpack!(BlockQ5_1, 16, five_bits);
+unpack!(BlockQ8_0, 0, eight_bits);
 
 /// The low halves of 16 bytes, then the high halves: 0..=15.
 ///
 /// # Safety
-/// 16 bytes at `qs` are readable and the processor has NEON.
+/// 16 bytes at `p` are readable and the processor has NEON.
 #[inline(always)]
-unsafe fn four_bits(qs: *const u8) -> [int8x16_t; 2] {
+unsafe fn four_bits(p: &mut *const u8) -> [int8x16_t; 2] {
     // SAFETY: as the caller promises.
     unsafe {
-        let bytes = vld1q_u8(qs);
+        let bytes = load!("ldr {v:q}, [{p}], #16", p);
         [
             vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))),
             vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes)),
@@ -181,12 +180,12 @@ unsafe fn four_bits(qs: *const u8) -> [int8x16_t; 2] {
     }
 }
 
-/// 5-bit integers less 16, -16..=15: low four bits as in [`four_bits`], fifth bits from `qh`.
+/// 5-bit integers less 16, -16..=15: 4 bytes of fifth bits, then the low four bits as in [`four_bits`].
 ///
 /// # Safety
-/// 4 bytes at `qh` and 16 at `qs` are readable and the processor has NEON.
+/// 20 bytes at `p` are readable and the processor has NEON.
 #[inline(always)]
-unsafe fn five_bits(qh: *const u32, qs: *const u8) -> [int8x16_t; 2] {
+unsafe fn five_bits(p: &mut *const u8) -> [int8x16_t; 2] {
     /// Which byte of the fifth bits an element's is in, and which bit.
     const BYTE: [[u8; 16]; 2] = [
         [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1],
@@ -196,14 +195,32 @@ unsafe fn five_bits(qh: *const u32, qs: *const u8) -> [int8x16_t; 2] {
     // SAFETY: as the caller promises; the constants are 16 bytes each.
     unsafe {
         // A clear fifth bit means 16 less: ones above the low four bits, which the inserting shift keeps.
-        let clear = vmvnq_u8(vreinterpretq_u8_u32(vdupq_n_u32(qh.read_unaligned())));
+        let clear = vmvnq_u8(load!("ldr {v:s}, [{p}], #4", p));
+        let bytes = load!("ldr {v:q}, [{p}], #16", p);
         let bit = vld1q_u8(BIT.as_ptr());
         let low = vtstq_u8(vqtbl1q_u8(clear, vld1q_u8(BYTE[0].as_ptr())), bit);
         let high = vtstq_u8(vqtbl1q_u8(clear, vld1q_u8(BYTE[1].as_ptr())), bit);
-        let bytes = vld1q_u8(qs);
         [
             vreinterpretq_s8_u8(vsliq_n_u8::<4>(bytes, low)),
             vreinterpretq_s8_u8(vsliq_n_u8::<4>(vshrq_n_u8::<4>(bytes), high)),
         ]
+    }
+}
+
+/// 32 bytes as they are.
+///
+/// # Safety
+/// 32 bytes at `p` are readable and the processor has NEON.
+#[inline(always)]
+unsafe fn eight_bits(p: &mut *const u8) -> [int8x16_t; 2] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let (low, high): (int8x16_t, int8x16_t);
+        asm!(
+            "ldp {low:q}, {high:q}, [{p}], #32",
+            p = inout(reg) *p, low = out(vreg) low, high = out(vreg) high,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+        [low, high]
     }
 }

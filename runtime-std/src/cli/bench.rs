@@ -1,0 +1,214 @@
+//! `brooklet bench`: how fast, from an empty cache.
+//!
+//! Prefill feeds P tokens and computes the last one's logits; decode feeds N tokens one by one and computes every one's. Which tokens
+//! they are does not matter to the work.
+
+use std::io::{self, BufRead, Write};
+use std::time::Instant;
+
+use brooklet_core::stream::Stream;
+use clap::Args;
+use serde_json::json;
+
+use super::cache::CacheArguments;
+use super::model::ModelArguments;
+use super::write_json;
+use crate::Error;
+use crate::engine::{Engine, Resources, Weights};
+use crate::memory::MemoryUse;
+use crate::planning::Settings;
+
+/// Arguments of `brooklet bench`.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Tokens of the prompt
+    #[arg(short, long, value_name = "P", default_value_t = 256)]
+    prompt: usize,
+    /// Tokens to decode
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    tokens: usize,
+    /// Runs of each
+    #[arg(short, long, value_name = "R", default_value_t = 5)]
+    runs: usize,
+    #[command(flatten)]
+    cache: CacheArguments,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Print READY, then answer each line of standard input (`p N`, `n N`: seconds of one run; `m`: peak and anonymous kB)
+    #[arg(long, hide = true)]
+    serve: bool,
+}
+
+/// Measures, or serves single measurements to a driver that alternates with another program.
+pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+    if arguments.prompt == 0 || arguments.tokens == 0 || arguments.runs == 0 {
+        return Err(Error::Usage("-p, -n and -r must be at least 1".into()));
+    }
+    let open = arguments.model.open()?;
+    let weights = Weights::read(&open.file)?;
+    let settings = Settings {
+        sampling: false,
+        ..arguments.cache.settings(&open)?
+    };
+    let mut resources = Resources::new(&weights, &settings)?;
+    let plan = *resources.plan();
+    let mut engine = Engine::new(&weights, &mut resources)?;
+    let mut bench = Bench {
+        stream: engine.stream(),
+        vocab: weights.config().vocab,
+        tokens: Vec::new(),
+    };
+    if arguments.serve {
+        return bench.serve(out);
+    }
+    // The first run of each brings in the weights and is not counted.
+    bench.prefill(arguments.prompt)?;
+    let prefill = Rates::measure(arguments.runs, arguments.prompt, || {
+        bench.prefill(arguments.prompt)
+    })?;
+    bench.decode(1)?;
+    let decode = Rates::measure(arguments.runs, arguments.tokens, || {
+        bench.decode(arguments.tokens)
+    })?;
+    if !arguments.json {
+        let line = |name, tokens, rates: &Rates| {
+            let [low, median, high] = [rates.0[0], rates.median(), rates.0[rates.0.len() - 1]];
+            format!("{name:<8} {tokens:>6} tokens  {median:>9.2} tokens/s  ({low:.2} to {high:.2})")
+        };
+        let prefill = line("prefill", arguments.prompt, &prefill);
+        let decode = line("decode", arguments.tokens, &decode);
+        return writeln!(out, "{prefill}\n{decode}").map_err(Error::Output);
+    }
+    let memory = MemoryUse::now().unwrap_or_default();
+    let report = json!({
+        "prefill_tps": prefill.median(),
+        "decode_tps": decode.median(),
+        "prefill_tps_runs": prefill.0,
+        "decode_tps_runs": decode.0,
+        "prompt": arguments.prompt,
+        "generated": arguments.tokens,
+        "runs": arguments.runs,
+        "threads": plan.options().workers,
+        "isa": crate::pool::detect_isa()?.name(),
+        "policy": plan.options().policy.name(),
+        "cache_type": plan.options().cache_type.name(),
+        "arena_bytes": plan.bytes(),
+        "peak_rss_kb": memory.peak_kib,
+        "rss_anon_kb": memory.anonymous_kib,
+    });
+    write_json(out, &report)
+}
+
+/// Tokens per second of several runs, slowest first.
+struct Rates(Vec<f64>);
+
+impl Rates {
+    fn measure(
+        runs: usize,
+        tokens: usize,
+        mut run: impl FnMut() -> Result<f64, Error>,
+    ) -> Result<Rates, Error> {
+        let rates: Result<Vec<f64>, Error> = (0..runs).map(|_| Ok(tokens as f64 / run()?)).collect();
+        let mut rates = rates?;
+        rates.sort_by(f64::total_cmp);
+        Ok(Rates(rates))
+    }
+
+    fn median(&self) -> f64 {
+        let middle = self.0.len() / 2;
+        if self.0.len().is_multiple_of(2) {
+            (self.0[middle - 1] + self.0[middle]) / 2.0
+        } else {
+            self.0[middle]
+        }
+    }
+}
+
+struct Bench<'b, 'a> {
+    stream: &'b mut Stream<'a>,
+    vocab: usize,
+    tokens: Vec<u32>,
+}
+
+impl Bench<'_, '_> {
+    /// `count` tokens from all over the vocabulary.
+    fn choose(&mut self, count: usize) {
+        self.tokens.clear();
+        self.tokens
+            .extend((0..count).map(|i| (i.wrapping_mul(7919) % self.vocab) as u32));
+    }
+
+    /// Seconds of one prefill.
+    fn prefill(&mut self, count: usize) -> Result<f64, Error> {
+        self.choose(count);
+        self.stream.reset();
+        let start = Instant::now();
+        self.stream.feed(&self.tokens)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of decoding `count` tokens.
+    fn decode(&mut self, count: usize) -> Result<f64, Error> {
+        self.choose(count);
+        self.stream.reset();
+        let start = Instant::now();
+        for token in &self.tokens {
+            self.stream.feed(&[*token])?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn serve(&mut self, out: &mut dyn Write) -> Result<(), Error> {
+        self.prefill(32)?;
+        self.decode(2)?;
+        answer(out, "READY")?;
+        for line in io::stdin().lock().lines() {
+            let line = line.map_err(|error| Error::Read {
+                path: "-".into(),
+                error,
+            })?;
+            let mut words = line.split_whitespace();
+            let (what, count) = (
+                words.next(),
+                words.next().and_then(|word| word.parse().ok()).filter(|n| *n > 0),
+            );
+            match (what, count) {
+                (Some("p"), Some(count)) => answer(out, &format!("{:.6}", self.prefill(count)?))?,
+                (Some("n"), Some(count)) => answer(out, &format!("{:.6}", self.decode(count)?))?,
+                (Some("m"), None) => {
+                    let memory = MemoryUse::now().unwrap_or_default();
+                    answer(out, &format!("{} {}", memory.peak_kib, memory.anonymous_kib))?;
+                }
+                _ => {
+                    return Err(Error::Input(format!(
+                        "\"{line}\" is none of `p N`, `n N` and `m`"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn answer(out: &mut dyn Write, line: &str) -> Result<(), Error> {
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(Error::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_sorted_and_halved() {
+        let mut seconds = [4.0, 1.0, 2.0].into_iter();
+        let rates = Rates::measure(3, 8, || Ok(seconds.next().unwrap_or(1.0))).unwrap();
+        assert_eq!(rates.0, [2.0, 4.0, 8.0]);
+        assert_eq!(rates.median(), 4.0);
+        assert_eq!(Rates(vec![1.0, 2.0]).median(), 1.5);
+    }
+}

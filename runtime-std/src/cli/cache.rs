@@ -1,0 +1,95 @@
+//! Options of every command that computes: how tokens are kept, and with how many threads.
+
+use clap::{Args, ValueEnum};
+
+use brooklet_core::plan::CacheType;
+
+use super::model::OpenModel;
+use crate::Error;
+use crate::planning::{DEFAULT_CACHE, DEFAULT_SINKS, PolicyKind, Settings};
+use crate::pool::{MAX_WORKERS, Pool};
+
+/// How tokens are kept.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PolicyName {
+    /// The first S and the last W: endless, the default
+    Sink,
+    /// The last W only: collapses when the first tokens leave; a baseline
+    Window,
+    /// All, until the cache is full
+    Dense,
+    /// The last W, computed afresh for every token: slow; a baseline
+    Recompute,
+}
+
+/// Element type of the cache.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CacheTypeName {
+    /// Half precision, the default
+    F16,
+    /// 8-bit integers, half as large
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Single precision
+    F32,
+}
+
+/// How tokens are kept, and with how many threads to compute.
+#[derive(Args)]
+pub struct CacheArguments {
+    /// How tokens are kept
+    #[arg(long, value_enum, default_value = "sink", hide_possible_values = false)]
+    pub policy: PolicyName,
+    /// First tokens that are kept for ever, with the policy sink
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_SINKS)]
+    pub sinks: usize,
+    /// Tokens kept beside the sinks, the newest included
+    #[arg(long, value_name = "W")]
+    pub window: Option<usize>,
+    /// Element type of the cache
+    #[arg(long, value_name = "TYPE", value_enum, default_value = "f16")]
+    pub cache_type: CacheTypeName,
+    /// Threads that compute; as many as there are processors unless given
+    #[arg(short, long)]
+    pub threads: Option<usize>,
+    /// Keep activations in f32 instead of int8: slow, for tests
+    #[arg(long, hide = true)]
+    pub f32_activations: bool,
+}
+
+impl CacheArguments {
+    /// The settings, for a model that may have a manifest with its own defaults.
+    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Error> {
+        let workers = self.threads.unwrap_or_else(Pool::default_workers);
+        if !(1..=MAX_WORKERS).contains(&workers) {
+            return Err(Error::Usage(format!(
+                "--threads must be from 1 to {MAX_WORKERS}, not {workers}"
+            )));
+        }
+        if self.window == Some(0) {
+            return Err(Error::Usage("--window must be at least 1".into()));
+        }
+        Ok(Settings {
+            policy: match self.policy {
+                PolicyName::Sink => PolicyKind::Sink,
+                PolicyName::Window => PolicyKind::Window,
+                PolicyName::Dense => PolicyKind::Dense,
+                PolicyName::Recompute => PolicyKind::Recompute,
+            },
+            sinks: self.sinks,
+            window: self.window,
+            default_cache: model
+                .manifest
+                .as_ref()
+                .map_or(DEFAULT_CACHE, |manifest| manifest.window),
+            cache_type: match self.cache_type {
+                CacheTypeName::F16 => CacheType::F16,
+                CacheTypeName::Q8_0 => CacheType::Q8_0,
+                CacheTypeName::F32 => CacheType::F32,
+            },
+            workers,
+            f32_activations: self.f32_activations,
+            ..Settings::default()
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! Ctrl-C: the first ends a run cleanly, the second at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::Error;
+
+/// Exit code after the second signal: the shells' for an interrupted program.
+const KILLED: i32 = 130;
+
+/// Whether Ctrl-C was pressed (or the process was asked to terminate).
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on the first signal is only noted.
+    pub fn catch() -> Result<Interrupt, Error> {
+        let noted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first looks at what the second has set when the signal comes again.
+            flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&noted))
+                .and_then(|_| flag::register(signal, Arc::clone(&noted)))
+                .map_err(|error| Error::System {
+                    what: "a signal handler".into(),
+                    error,
+                })?;
+        }
+        Ok(Interrupt(noted))
+    }
+
+    /// Whether a signal has come.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,139 @@
+//! The `brooklet` command: one file a subcommand.
+//!
+//! Results go to standard output and nothing else does; errors, logs, statistics and progress go to standard error. Exit codes:
+//! 0 done (also where the reader of the output went away, or Ctrl-C ended an endless run), 1 failed, 2 wrong command line.
+
+mod bench;
+mod cache;
+mod input;
+mod inspect;
+mod interrupt;
+mod model;
+mod models;
+mod plan;
+mod ppl;
+mod progress;
+mod run;
+mod tokenize;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use crate::Error;
+
+/// Streams a language model for ever, in a number of bytes that is fixed before it starts.
+#[derive(Parser)]
+#[command(
+    name = "brooklet",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log what is chosen and why to standard error; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Continue a text, for ever if you like
+    Run(run::Arguments),
+    /// Measure how well a text is predicted
+    Ppl(ppl::Arguments),
+    /// Show the tokens of a text
+    Tokenize(tokenize::Arguments),
+    /// Show what every byte is for, and the window that each budget buys
+    Plan(plan::Arguments),
+    /// Show a model's metadata, formats, sizes and licence
+    Inspect(inspect::Arguments),
+    /// Measure speed from an empty cache: median and spread
+    Bench(bench::Arguments),
+    /// Fetch a model: checked, resumable, its licence shown
+    Pull(models::PullArguments),
+    /// List the models that can be pulled by name
+    Models(models::ModelsArguments),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and succeed; a closed pipe there is no reason to complain.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    start_logging(cli.verbose);
+    let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());
+    finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Error::Output)))
+}
+
+/// Runs a command line (its first word is the program's name), writing the results to `out`: for tests and for programs that embed
+/// the command.
+///
+/// # Errors
+/// The command's; [`Error::Usage`] for a wrong command line or one that asks for help.
+pub fn execute(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let cli = Cli::try_parse_from(arguments).map_err(|error| Error::Usage(error.to_string()))?;
+    dispatch(cli.command, out)?;
+    out.flush().map_err(Error::Output)
+}
+
+fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments, out),
+        Command::Ppl(arguments) => ppl::ppl(&arguments, out),
+        Command::Tokenize(arguments) => tokenize::tokenize(&arguments, out),
+        Command::Plan(arguments) => plan::plan(&arguments, out),
+        Command::Bench(arguments) => bench::bench(&arguments, out),
+        Command::Inspect(arguments) => inspect::inspect(&arguments, out),
+        Command::Pull(arguments) => models::pull(&arguments, out),
+        Command::Models(arguments) => models::models(&arguments, out),
+    }
+}
+
+/// Tells of an error, if there is one to tell of.
+fn finish(result: Result<(), Error>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    if !error.is_closed_pipe() {
+        // Nothing is left to be done if standard error is gone too.
+        let _ = writeln!(io::stderr(), "brooklet: {error}");
+    }
+    ExitCode::from(error.exit_code())
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let logging = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .without_time();
+    logging.with_target(false).init();
+}
+
+/// Writes one JSON value and the end of the line.
+fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), Error> {
+    serde_json::to_writer(&mut *out, value).map_err(|error| Error::Output(error.into()))?;
+    writeln!(out).map_err(Error::Output)
+}

@@ -1,0 +1,83 @@
+//! `-m`: a path, or the name of a model that is pulled on first use.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::Error;
+use crate::manifest::Manifest;
+use crate::mmap::{Access, ModelFile};
+use crate::store::Store;
+
+/// Which model.
+#[derive(Args)]
+pub struct ModelArguments {
+    /// A GGUF file, or a name that `brooklet models` lists (pulled on first use)
+    #[arg(short, long)]
+    pub model: String,
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    pub no_mmap: bool,
+}
+
+/// A model's file and, if it was named, what the manifest says.
+pub struct OpenModel {
+    /// The bytes.
+    pub file: ModelFile,
+    /// The manifest of a named model.
+    pub manifest: Option<Manifest>,
+}
+
+impl ModelArguments {
+    /// Opens the model, pulling it first if that is needed.
+    pub fn open(&self) -> Result<OpenModel, Error> {
+        open(&self.model, if self.no_mmap { Access::Read } else { Access::Map })
+    }
+}
+
+/// Opens the model that `model` names: a file if there is one, else a manifest's.
+pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
+    let manifest = if Path::new(model).exists() {
+        None
+    } else {
+        Manifest::find(model)
+    };
+    let path = match &manifest {
+        Some(manifest) => pulled(manifest)?,
+        None if looks_like_a_path(model) || Path::new(model).exists() => PathBuf::from(model),
+        None => {
+            let names: Vec<String> = Manifest::all()
+                .into_iter()
+                .map(|manifest| manifest.name)
+                .collect();
+            return Err(Error::Input(format!(
+                "there is no file and no model named \"{model}\": models that can be pulled are {}",
+                names.join(", ")
+            )));
+        }
+    };
+    let file = ModelFile::open(&path, access).map_err(|error| Error::Read {
+        path: path.clone(),
+        error,
+    })?;
+    tracing::info!(path = %path.display(), mapped = file.is_mapped(), bytes = file.len(), "opened the model");
+    Ok(OpenModel { file, manifest })
+}
+
+fn looks_like_a_path(model: &str) -> bool {
+    model.contains(std::path::MAIN_SEPARATOR) || model.contains('/') || model.ends_with(".gguf")
+}
+
+/// The store of this environment.
+pub fn store() -> Result<Store, Error> {
+    Store::from_environment()
+        .ok_or_else(|| Error::Input("there is no folder for models: set BROOKLET_MODELS to one".into()))
+}
+
+fn pulled(manifest: &Manifest) -> Result<PathBuf, Error> {
+    let store = store()?;
+    if store.has(manifest) {
+        return Ok(store.path(manifest));
+    }
+    super::progress::pull(manifest, &store)
+}

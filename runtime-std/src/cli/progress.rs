@@ -1,0 +1,104 @@
+//! What a pull shows: bars on a terminal, a line a stage elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::Error;
+use crate::manifest::Manifest;
+use crate::pull::Event;
+use crate::size::Size;
+use crate::store::Store;
+
+/// Pulls a model with its licence and the progress on standard error.
+pub fn pull(manifest: &Manifest, store: &Store) -> Result<std::path::PathBuf, Error> {
+    say(&format!(
+        "{}: licence {} ({})",
+        manifest.title, manifest.licence, manifest.licence_url
+    ));
+    let mut view = View { bar: None };
+    let result = crate::pull::pull(manifest, store, &mut |event| view.show(event));
+    view.end();
+    Ok(result?)
+}
+
+/// One line for people. They may have closed standard error.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+struct View {
+    bar: Option<ProgressBar>,
+}
+
+impl View {
+    fn show(&mut self, event: Event<'_>) {
+        match event {
+            Event::Stage(name, bytes) => {
+                self.end();
+                if io::stderr().is_terminal() {
+                    self.bar = Some(bar(name, bytes));
+                } else if bytes > 0 {
+                    say(&format!("{name}: {}", Size(bytes as usize)));
+                } else {
+                    say(name);
+                }
+            }
+            Event::Bytes(bytes) => self.bar.iter().for_each(|bar| bar.set_position(bytes)),
+            Event::Failed(error) => {
+                self.end();
+                say(&format!("{error}; trying the next source"));
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(name: &str, bytes: u64) -> ProgressBar {
+    let (bar, template) = if bytes > 0 {
+        (
+            ProgressBar::new(bytes),
+            "{msg} {wide_bar} {bytes}/{total_bytes} {eta}",
+        )
+    } else {
+        (ProgressBar::new_spinner(), "{spinner} {msg} {bytes}")
+    };
+    // The templates are constants; the default style serves as well.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(name.to_owned());
+    bar
+}
+
+/// A bar for a long computation; nothing where standard error is no terminal.
+pub struct Counter(Option<ProgressBar>);
+
+impl Counter {
+    /// A bar of `total` steps.
+    pub fn new(name: &str, total: usize) -> Counter {
+        Counter(io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(total as u64);
+            if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}") {
+                bar.set_style(style);
+            }
+            bar.with_message(name.to_owned())
+        }))
+    }
+
+    /// So many steps are done.
+    pub fn set(&self, done: usize) {
+        self.0.iter().for_each(|bar| bar.set_position(done as u64));
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}

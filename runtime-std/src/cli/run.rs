@@ -1,0 +1,310 @@
+//! `brooklet run`: continues raw text.
+//!
+//! From the first token to the last nothing is allocated here, statistics included: numbers are formatted straight into unbuffered
+//! standard error and into the output's own buffer.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use brooklet_core::plan::Plan;
+use brooklet_core::sampler::{Sampler, SamplerOptions};
+use brooklet_core::tokenizer::{EncodeOptions, Mark};
+use clap::Args;
+use serde::Serialize;
+
+use super::cache::CacheArguments;
+use super::input;
+use super::interrupt::Interrupt;
+use super::model::ModelArguments;
+use crate::Error;
+use crate::engine::{Engine, Resources, Weights};
+use crate::generate::{Finish, Report, Request, generate};
+use crate::memory::MemoryUse;
+use crate::planning::Settings;
+use crate::size::Size;
+use crate::text::{TextSink, write_json_text};
+
+/// Arguments of `brooklet run`.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// The text to continue; standard input if neither it nor a file is given
+    prompt: Option<String>,
+    /// A file with the text to continue; - for standard input
+    #[arg(short, long, conflicts_with = "prompt")]
+    file: Option<PathBuf>,
+    /// Tokens to generate, -1 for ever; until the model ends the text unless given
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    tokens: Option<i64>,
+    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
+    #[arg(long, value_name = "BYTES")]
+    ram: Option<Size>,
+    #[command(flatten)]
+    cache: CacheArguments,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Never let the model end the text
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Print statistics to standard error at the end
+    #[arg(long)]
+    stats: bool,
+    /// Print one JSON object instead of the bare text
+    #[arg(long)]
+    json: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Args)]
+struct SamplingArguments {
+    /// 0 always takes the most probable token; larger is more varied
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    temp: f32,
+    /// Choose among the K most probable tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 40)]
+    top_k: usize,
+    /// Choose among the fewest tokens whose probabilities sum to P; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    top_p: f32,
+    /// Choose among tokens at least P times as probable as the first; 0 for all
+    #[arg(long, value_name = "P", default_value_t = 0.05)]
+    min_p: f32,
+    /// Make the last 64 tokens less probable by this factor; 1 for not at all
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    repeat_penalty: f32,
+    /// Start of the random sequence; from the clock unless given
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+}
+
+impl SamplingArguments {
+    fn options(&self) -> Result<SamplerOptions, Error> {
+        let wrong = |name: &str, range: &str, value: f32| {
+            Err(Error::Usage(format!("--{name} must be {range}, not {value}")))
+        };
+        if !(self.temp >= 0.0 && self.temp.is_finite()) {
+            return wrong("temp", "0 or more", self.temp);
+        }
+        if !(0.0..=1.0).contains(&self.top_p) {
+            return wrong("top-p", "from 0 to 1", self.top_p);
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return wrong("min-p", "from 0 to 1", self.min_p);
+        }
+        if !(self.repeat_penalty > 0.0 && self.repeat_penalty.is_finite()) {
+            return wrong("repeat-penalty", "more than 0", self.repeat_penalty);
+        }
+        Ok(SamplerOptions {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            seed: self.seed.unwrap_or_else(seed_of_now),
+            ..SamplerOptions::default()
+        })
+    }
+}
+
+/// Nanoseconds of the clock; a clock before its epoch is as good a seed as any.
+fn seed_of_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_nanos() as u64)
+}
+
+/// Continues a text.
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+    let limit = match arguments.tokens {
+        None | Some(-1) => None,
+        Some(n) => match u64::try_from(n) {
+            Ok(n) => Some(n),
+            Err(_) => {
+                return Err(Error::Usage(format!(
+                    "-n must be 0 or more, or -1 for ever, not {n}"
+                )));
+            }
+        },
+    };
+    let options = arguments.sampling.options()?;
+    let open = arguments.model.open()?;
+    let weights = Weights::read(&open.file)?;
+    let settings = Settings {
+        budget: arguments.ram.map(|size| size.0),
+        sampling: !options.is_greedy(),
+        ..arguments.cache.settings(&open)?
+    };
+    let mut resources = Resources::new(&weights, &settings)?;
+    let plan = *resources.plan();
+    let mut engine = Engine::new(&weights, &mut resources)?;
+    let text = input::text(arguments.prompt.as_deref(), arguments.file.as_ref(), "the prompt")?;
+    let prompt = encode(&mut engine, &text)?;
+    let request = Request {
+        limit,
+        past_end: arguments.ignore_eos || arguments.tokens == Some(-1),
+        stops: arguments.stop.clone(),
+    };
+    let interrupt = Interrupt::catch()?;
+    let mut page = Page {
+        out,
+        json: arguments.json,
+    };
+    page.begin().map_err(Error::Output)?;
+    let mut sampler = Sampler::new(options);
+    let report = generate(&mut engine, &prompt, &request, &mut sampler, &mut page, &|| {
+        interrupt.is_set()
+    })?;
+    let end = Statistics::new(&report, &plan, engine.stream().position(), options.seed);
+    page.end(&end).map_err(Error::Output)?;
+    if arguments.stats || report.finish == Finish::Interrupted {
+        // Standard error may be closed; the text was what mattered.
+        let _ = end.write(&plan, &mut io::stderr().lock());
+    }
+    Ok(())
+}
+
+/// The prompt's tokens. An empty prompt is the start of a sequence, where the model knows such a token.
+fn encode(engine: &mut Engine<'_>, text: &[u8]) -> Result<Vec<u32>, Error> {
+    let tokenizer = engine.tokenizer()?;
+    let bos = if text.is_empty() {
+        Mark::Always
+    } else {
+        Mark::Model
+    };
+    let mut tokens = Vec::new();
+    tokenizer.encode(
+        text,
+        EncodeOptions {
+            bos,
+            ..EncodeOptions::default()
+        },
+        &mut |token| tokens.push(token),
+    );
+    if tokens.is_empty() {
+        return Err(Error::Input(
+            "the prompt is empty, and this model has no token to start with".into(),
+        ));
+    }
+    Ok(tokens)
+}
+
+/// The generated text on its way to the output: bare, or the first member of a JSON object that is written as it grows.
+struct Page<'o> {
+    out: &'o mut dyn Write,
+    json: bool,
+}
+
+impl Page<'_> {
+    fn begin(&mut self) -> io::Result<()> {
+        if self.json {
+            self.out.write_all(b"{\"text\":\"")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn end(&mut self, statistics: &Statistics) -> io::Result<()> {
+        if self.json {
+            self.out.write_all(b"\",\"statistics\":")?;
+            serde_json::to_writer(&mut *self.out, statistics)?;
+            self.out.write_all(b"}\n")?;
+        }
+        self.out.flush()
+    }
+}
+
+impl TextSink for Page<'_> {
+    fn text(&mut self, text: &str) -> io::Result<()> {
+        if self.json {
+            write_json_text(self.out, text)
+        } else {
+            self.out.write_all(text.as_bytes())
+        }
+    }
+
+    fn token(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// What is said at the end.
+#[derive(Serialize)]
+struct Statistics {
+    finish: Finish,
+    prompt_tokens: usize,
+    prompt_tps: f64,
+    tokens: u64,
+    tps: f64,
+    position: u64,
+    policy: &'static str,
+    sinks: usize,
+    window: usize,
+    cache_type: &'static str,
+    arena_bytes: usize,
+    seed: u64,
+    memory: Option<MemoryUse>,
+}
+
+impl Statistics {
+    fn new(report: &Report, plan: &Plan, position: u64, seed: u64) -> Self {
+        let rate = |tokens: f64, seconds: f64| if seconds > 0.0 { tokens / seconds } else { 0.0 };
+        let options = plan.options();
+        Statistics {
+            finish: report.finish,
+            prompt_tokens: report.prompt_tokens,
+            prompt_tps: rate(report.prompt_tokens as f64, report.prompt_time.as_secs_f64()),
+            tokens: report.tokens,
+            tps: rate(report.tokens as f64, report.time.as_secs_f64()),
+            position,
+            policy: options.policy.name(),
+            sinks: options.policy.sinks(),
+            window: options.policy.window(),
+            cache_type: options.cache_type.name(),
+            arena_bytes: plan.bytes(),
+            seed,
+            memory: MemoryUse::now(),
+        }
+    }
+
+    /// For people, with the arena's bytes by purpose.
+    fn write(&self, plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "\nprompt      {} tokens, {:.1} tokens/s",
+            self.prompt_tokens, self.prompt_tps
+        )?;
+        writeln!(
+            out,
+            "generation  {} tokens, {:.1} tokens/s, seed {}",
+            self.tokens, self.tps, self.seed
+        )?;
+        let capacity = plan.capacity();
+        writeln!(
+            out,
+            "position    {} ({}: {} sinks and a window of {}, {capacity} tokens in {})",
+            self.position, self.policy, self.sinks, self.window, self.cache_type
+        )?;
+        if let Some(memory) = self.memory {
+            let MemoryUse {
+                anonymous_kib,
+                file_kib,
+                swap_kib,
+                ..
+            } = memory;
+            writeln!(
+                out,
+                "memory      {anonymous_kib} KiB anonymous, {file_kib} KiB of files, {swap_kib} KiB swapped"
+            )?;
+        }
+        writeln!(out, "arena       {} bytes", self.arena_bytes)?;
+        for (part, bytes) in plan.parts() {
+            writeln!(out, "{bytes:>12}  {}", part.name())?;
+        }
+        Ok(())
+    }
+}

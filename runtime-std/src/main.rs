@@ -1,0 +1,5 @@
+//! The `brooklet` command.
+
+fn main() -> std::process::ExitCode {
+    brooklet::cli::main()
+}

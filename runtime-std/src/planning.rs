@@ -1,0 +1,322 @@
+//! From what a person asks for to a plan: defaults, and what would fit where something does not.
+
+use brooklet_core::model::Config;
+use brooklet_core::plan::{CacheType, Options, Part, Plan, PlanError, Policy};
+
+use crate::Error;
+
+/// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest says otherwise.
+pub const DEFAULT_CACHE: usize = 2048;
+
+/// Sinks, unless something else is asked for: four are enough for models trained without a dedicated one (StreamingLLM, Xiao et
+/// al., arXiv 2309.17453, table 2).
+pub const DEFAULT_SINKS: usize = 4;
+
+/// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
+const CHUNKS: [usize; 7] = [128, 64, 32, 16, 8, 4, 1];
+
+/// How tokens are kept, without saying how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// First and last tokens: endless.
+    #[default]
+    Sink,
+    /// Last tokens only: a baseline that collapses.
+    Window,
+    /// All tokens, until the cache is full.
+    Dense,
+    /// Last tokens, computed afresh for each: a slow baseline.
+    Recompute,
+}
+
+/// What a run asks of memory and threads. The default is what suits `model` without a budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How tokens are kept.
+    pub policy: PolicyKind,
+    /// First tokens that are kept for ever, with [`PolicyKind::Sink`].
+    pub sinks: usize,
+    /// Tokens kept beside them; for [`PolicyKind::Dense`] all tokens. Without it the budget decides, or `default_cache`.
+    pub window: Option<usize>,
+    /// Most bytes of the arena.
+    pub budget: Option<usize>,
+    /// Tokens in the cache, sinks included, where neither `window` nor `budget` is given.
+    pub default_cache: usize,
+    /// Element type of the cache.
+    pub cache_type: CacheType,
+    /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
+    pub logits_rows: usize,
+    /// Workers, the calling thread included.
+    pub workers: usize,
+    /// Whether tokens are drawn at random, which takes scratch for sorting.
+    pub sampling: bool,
+    /// Keep activations in f32 (slow; for tests).
+    pub f32_activations: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            policy: PolicyKind::Sink,
+            sinks: DEFAULT_SINKS,
+            window: None,
+            budget: None,
+            default_cache: DEFAULT_CACHE,
+            cache_type: CacheType::F16,
+            logits_rows: 1,
+            workers: crate::pool::Pool::default_workers(),
+            sampling: true,
+            f32_activations: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The policy with `window` tokens.
+    fn policy(&self, window: usize) -> Policy {
+        match self.policy {
+            PolicyKind::Sink => Policy::Sink {
+                sinks: self.sinks,
+                window,
+            },
+            PolicyKind::Window => Policy::Window { window },
+            PolicyKind::Dense => Policy::Dense { capacity: window },
+            PolicyKind::Recompute => Policy::Recompute { window },
+        }
+    }
+
+    fn options(&self, window: usize, chunk: usize, tokenizer_bytes: usize) -> Options {
+        Options {
+            policy: self.policy(window),
+            cache_type: self.cache_type,
+            chunk,
+            logits_rows: self.logits_rows,
+            workers: self.workers,
+            f32_activations: self.f32_activations,
+            tokenizer_bytes,
+            sampling: self.sampling,
+        }
+    }
+
+    /// The window where nothing else decides.
+    fn default_window(&self, config: &Config) -> usize {
+        match self.policy {
+            PolicyKind::Dense => config.context,
+            _ => self
+                .default_cache
+                .min(config.context)
+                .saturating_sub(self.policy(1).sinks())
+                .max(1),
+        }
+    }
+
+    /// The plan for a model whose tokenizer takes `tokenizer_bytes`.
+    ///
+    /// With a window, exactly that; with a budget, within it, with the largest window if none is given.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] with what is missing, and what would fit.
+    pub fn plan(&self, config: &Config, tokenizer_bytes: usize) -> Result<Plan, Error> {
+        let result = match (self.window, self.budget) {
+            (window, None) => {
+                let window = window.unwrap_or_else(|| self.default_window(config));
+                Plan::new(config, &self.options(window, CHUNKS[0], tokenizer_bytes))
+            }
+            (Some(window), Some(budget)) => first_that_fits(|chunk| {
+                Plan::within(config, &self.options(window, chunk, tokenizer_bytes), budget)
+            }),
+            (None, Some(budget)) => self.largest(config, tokenizer_bytes, budget),
+        };
+        result.map_err(|error| Error::Plan {
+            error,
+            hint: self.hint(config, tokenizer_bytes, error),
+        })
+    }
+
+    /// The largest window within `budget`, with the largest chunk whose buffers leave most of the budget to the cache.
+    ///
+    /// # Errors
+    /// If not even one token fits, or the policy cannot be had at any size.
+    pub fn largest(&self, config: &Config, tokenizer_bytes: usize, budget: usize) -> Result<Plan, PlanError> {
+        let plan = |chunk| Plan::largest(config, &self.options(1, chunk, tokenizer_bytes), budget);
+        let is_lean = |plan: &Plan| {
+            let fixed = plan.part(Part::Cache) + plan.part(Part::Tokenizer);
+            plan.bytes() - fixed <= budget / 4
+        };
+        let lean = CHUNKS
+            .into_iter()
+            .find_map(|chunk| plan(chunk).ok().filter(is_lean));
+        lean.map_or_else(|| plan(1), Ok)
+    }
+
+    /// What would fit instead, as the end of the error's sentence.
+    fn hint(&self, config: &Config, tokenizer_bytes: usize, error: PlanError) -> String {
+        match (error, self.budget) {
+            (PlanError::OverBudget { .. }, Some(budget)) => {
+                match self.largest(config, tokenizer_bytes, budget) {
+                    Ok(plan) => format!("; a window of {} would fit", plan.options().policy.window()),
+                    Err(_) => {
+                        let smallest = Plan::new(config, &self.options(1, 1, tokenizer_bytes));
+                        smallest.map_or(String::new(), |plan| {
+                            format!("; {} bytes hold the smallest window, 1", plan.bytes())
+                        })
+                    }
+                }
+            }
+            (PlanError::BeyondContext { trained, .. }, _) => {
+                let most = trained.saturating_sub(self.policy(1).sinks());
+                format!("; the largest window is {most}")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// The plan with the largest chunk that there is one for; else the smallest chunk's error.
+fn first_that_fits(plan: impl Fn(usize) -> Result<Plan, PlanError>) -> Result<Plan, PlanError> {
+    let mut result = plan(CHUNKS[0]);
+    for &chunk in &CHUNKS[1..] {
+        if result.is_ok() {
+            break;
+        }
+        result = plan(chunk);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use brooklet_core::gguf::Gguf;
+
+    use super::*;
+
+    /// Metadata of a model like SmolLM2-135M, with an embedding of two tokens.
+    fn config() -> Config {
+        let mut file = b"GGUF\x03\0\0\0".to_vec();
+        let numbers = [
+            ("llama.block_count", 30),
+            ("llama.embedding_length", 576),
+            ("llama.attention.head_count", 9),
+            ("llama.attention.head_count_kv", 3),
+            ("llama.feed_forward_length", 1536),
+            ("llama.context_length", 8192),
+        ];
+        let text = |file: &mut Vec<u8>, text: &str| {
+            file.extend((text.len() as u64).to_le_bytes());
+            file.extend(text.as_bytes());
+        };
+        file.extend(1u64.to_le_bytes());
+        file.extend((numbers.len() as u64 + 2).to_le_bytes());
+        text(&mut file, "general.architecture");
+        file.extend(8u32.to_le_bytes());
+        text(&mut file, "llama");
+        text(&mut file, "llama.attention.layer_norm_rms_epsilon");
+        file.extend(6u32.to_le_bytes());
+        file.extend(1e-5f32.to_le_bytes());
+        for (key, value) in numbers {
+            text(&mut file, key);
+            file.extend(4u32.to_le_bytes());
+            file.extend((value as u32).to_le_bytes());
+        }
+        text(&mut file, "token_embd.weight");
+        file.extend(2u32.to_le_bytes());
+        file.extend(576u64.to_le_bytes());
+        file.extend(2u64.to_le_bytes());
+        file.extend([0; 12]);
+        file.resize(file.len().next_multiple_of(32) + 576 * 2 * 4, 0);
+        Config::from_gguf(&Gguf::parse(&file).unwrap()).unwrap()
+    }
+
+    fn settings(policy: PolicyKind, window: Option<usize>, budget: Option<usize>) -> Settings {
+        Settings {
+            policy,
+            window,
+            budget,
+            workers: 2,
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn defaults_fill_the_default_cache_or_the_context() {
+        let window = |policy| {
+            settings(policy, None, None)
+                .plan(&config(), 0)
+                .unwrap()
+                .options()
+                .policy
+                .window()
+        };
+        assert_eq!(window(PolicyKind::Sink), 2044);
+        assert_eq!(window(PolicyKind::Window), 2048);
+        assert_eq!(window(PolicyKind::Recompute), 2048);
+        assert_eq!(window(PolicyKind::Dense), 8192);
+    }
+
+    #[test]
+    fn a_budget_is_kept_and_used_up() {
+        for budget in [2 << 20, 8 << 20, 64 << 20, 150 << 20] {
+            let plan = settings(PolicyKind::Sink, None, Some(budget))
+                .plan(&config(), 1 << 20)
+                .unwrap();
+            assert!(plan.bytes() <= budget);
+            let options = plan.options();
+            let more = Options {
+                policy: options.policy.with_window(options.policy.window() + 1),
+                ..options
+            };
+            assert!(Plan::within(&config(), &more, budget).is_err());
+        }
+        let all = settings(PolicyKind::Sink, None, Some(1 << 30))
+            .plan(&config(), 0)
+            .unwrap();
+        assert_eq!(all.capacity(), 8192);
+    }
+
+    #[test]
+    fn errors_say_what_would_fit() {
+        let error = |window, budget| {
+            settings(PolicyKind::Sink, window, budget)
+                .plan(&config(), 0)
+                .unwrap_err()
+                .to_string()
+        };
+        let large = error(Some(4000), Some(64 << 20));
+        let window: usize = large
+            .split("; a window of ")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(large.contains("bytes are missing"), "{large}");
+        assert!(
+            settings(PolicyKind::Sink, Some(window), Some(64 << 20))
+                .plan(&config(), 0)
+                .is_ok()
+        );
+        let tiny = error(None, Some(1000));
+        let bytes: usize = tiny
+            .split("; ")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(
+            settings(PolicyKind::Sink, Some(1), Some(bytes))
+                .plan(&config(), 0)
+                .is_ok()
+        );
+        assert!(
+            settings(PolicyKind::Sink, Some(1), Some(bytes - 1))
+                .plan(&config(), 0)
+                .is_err()
+        );
+        assert!(error(Some(8189), None).ends_with("; the largest window is 8188"));
+    }
+}
