@@ -8,10 +8,10 @@
 //! they will be in the ring, since the ring still holds what the chunk's first tokens must see; each attends to the ring with the
 //! slots of the chunk's earlier tokens replaced, and then the chunk is copied over.
 
-use crate::arena::Shared;
+use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
 use crate::compute::Compute;
-use crate::kernels::attend::{Job, MAX_ROWS, Row};
+use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
 use crate::kernels::vector;
 use crate::model::Config;
 use crate::nn::{math, rope};
@@ -36,6 +36,8 @@ pub(crate) struct Step<'a> {
     pub(crate) sink_angles: &'a [[f32; 2]],
     /// Tokens before this one need no output: their keys and values only.
     pub(crate) first: usize,
+    /// Where softmax weights are added up, `heads x slots`; empty if nobody looks.
+    pub(crate) probe: &'a mut [f32],
 }
 
 /// The caches of one layer.
@@ -141,8 +143,14 @@ fn run_jobs(
         &*step.sink_queries
     };
     let committed = usize::from(chunk.is_none());
+    let slots = ring.capacity();
+    let probing = !step.probe.is_empty();
+    let probe = Shared::new(
+        step.probe,
+        if probing { config.heads * slots } else { 1 },
+        heads * slots,
+    );
     compute.threads.run(config.heads / heads, &|worker, index| {
-        let mut out = attended.take(index);
         let kv_head = index * heads / group;
         let job = Job {
             ring: cache.store(),
@@ -164,22 +172,52 @@ fn run_jobs(
         };
         let rows = (tokens - first) * heads;
         let mut scratch = scores.take(worker);
-        let mut done = 0;
-        while done < rows {
+        let mut out = JobOutput {
+            attended: attended.take(index),
+            probe: probing.then(|| probe.take(index)),
+            first,
+            done: 0,
+            heads,
+            head,
+            slots,
+        };
+        while out.done < rows {
             let block: heapless::Vec<Row<'_>, MAX_ROWS> =
-                (done..rows.min(done + MAX_ROWS)).map(row).collect();
-            vector::attend(
-                compute.isa,
-                &job,
-                &block,
-                &mut scratch,
-                &mut |r, column, values| {
-                    let n = done + r;
-                    out.row_mut(first + n / heads)[n % heads * head + column..][..values.len()]
-                        .copy_from_slice(values);
-                },
-            );
-            done += block.len();
+                (out.done..rows.min(out.done + MAX_ROWS)).map(row).collect();
+            vector::attend(compute.isa, &job, &block, &mut scratch, &mut out);
+            out.done += block.len();
         }
     });
+}
+
+/// Where a job's rows go: row `n` is head `n mod heads` of token `first + n / heads`.
+struct JobOutput<'a> {
+    attended: Columns<'a, f32>,
+    probe: Option<Columns<'a, f32>>,
+    first: usize,
+    done: usize,
+    heads: usize,
+    head: usize,
+    slots: usize,
+}
+
+impl Output for JobOutput<'_> {
+    fn wants_weights(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    fn weights(&mut self, row: usize, by_slot: &[f32], inverse: f32) {
+        let local = (self.done + row) % self.heads;
+        if let Some(probe) = &mut self.probe {
+            for (sum, weight) in probe[local * self.slots..].iter_mut().zip(by_slot) {
+                *sum += weight * inverse;
+            }
+        }
+    }
+
+    fn values(&mut self, row: usize, column: usize, values: &[f32]) {
+        let n = self.done + row;
+        let start = n % self.heads * self.head + column;
+        self.attended.row_mut(self.first + n / self.heads)[start..][..values.len()].copy_from_slice(values);
+    }
 }

@@ -34,6 +34,13 @@ pub enum StreamError {
         /// Workers given.
         given: usize,
     },
+    /// The buffer for attention weights has another length than layers x heads x slots.
+    Probe {
+        /// Values that it must hold.
+        needed: usize,
+        /// Values that it holds.
+        given: usize,
+    },
     /// No token was fed.
     NoTokens,
     /// A token is not in the vocabulary.
@@ -61,6 +68,12 @@ impl fmt::Display for StreamError {
             }
             StreamError::Workers { planned, given } => {
                 write!(f, "the plan was made for {planned} workers, not for {given}")
+            }
+            StreamError::Probe { needed, given } => {
+                write!(
+                    f,
+                    "the buffer for attention weights must hold {needed} values; it holds {given}"
+                )
             }
             StreamError::NoTokens => write!(f, "at least one token is needed"),
             StreamError::TokenOutOfRange { token, vocab } => {
@@ -152,6 +165,7 @@ impl<'a> Stream<'a> {
             scratch: parts.take(Part::KernelScratch)?,
             angles: &mut [],
             sink_angles: &mut [],
+            probe: &mut [],
         };
         let frequencies: &mut [u64] = parts.take(Part::Frequencies)?;
         let angles: &mut [f32] = parts.take(Part::Angles)?;
@@ -244,6 +258,28 @@ impl<'a> Stream<'a> {
         let vocab = self.model.config.vocab;
         let candidates = self.candidates.len().min(vocab);
         (&mut self.logits[..vocab], &mut self.candidates[..candidates])
+    }
+
+    /// From now on adds the softmax weights of every token's attention to `weights`, `layers x heads x slots` by cache slot
+    /// (before the first eviction, slot `s` holds token `s`; the first slots are the sinks for ever). An empty slice ends it.
+    ///
+    /// # Errors
+    /// [`StreamError::Probe`] if the length is neither zero nor that.
+    pub fn probe(&mut self, weights: &'a mut [f32]) -> Result<(), StreamError> {
+        let needed = self.model.config.layers * self.model.config.heads * self.ring.capacity();
+        if !weights.is_empty() && weights.len() != needed {
+            return Err(StreamError::Probe {
+                needed,
+                given: weights.len(),
+            });
+        }
+        self.buffers.probe = weights;
+        Ok(())
+    }
+
+    /// Ends [`Stream::probe`] and returns its weights.
+    pub fn take_probe(&mut self) -> &'a mut [f32] {
+        core::mem::take(&mut self.buffers.probe)
     }
 
     /// Forgets all tokens.

@@ -45,6 +45,8 @@ pub(crate) struct Buffers<'a> {
     pub(crate) angles: &'a mut [[f32; 2]],
     /// `T x pairs`, or empty.
     pub(crate) sink_angles: &'a mut [[f32; 2]],
+    /// `layers x heads x slots`, or empty: where attention weights are added up.
+    pub(crate) probe: &'a mut [f32],
 }
 
 /// Runs `tokens` through all layers. Afterwards rows `wanted..` of the normed residual are in `buffers.normed`, quantised in
@@ -142,6 +144,7 @@ fn layer_forward(
             angles: &b.angles[..tokens * pairs],
             sink_angles: &b.sink_angles[..sink_rows * pairs],
             first,
+            probe: layer_probe(b.probe, config, ring, index),
         },
     );
     if first == tokens {
@@ -198,6 +201,12 @@ pub(crate) fn quantized<'a>(values: &'a [f32], buffer: &'a [Q8Activation], width
         values,
         quantized: &buffer[..blocks.min(buffer.len())],
     }
+}
+
+/// Layer `index`'s part of the probe; empty if there is none.
+fn layer_probe<'a>(probe: &'a mut [f32], config: &Config, ring: &Ring, index: usize) -> &'a mut [f32] {
+    let len = config.heads * ring.capacity();
+    probe.get_mut(index * len..(index + 1) * len).unwrap_or_default()
 }
 
 /// Layer `index`'s part of the caches.

@@ -1,7 +1,7 @@
 //! The vector algorithms ([`super::super::ops`], [`super::super::attend`]) instantiated for every instruction set, and the choice
 //! among them.
 
-use super::super::attend::{self, Job, Row};
+use super::super::attend::{self, Job, Output, Row};
 use super::super::lanes::ScalarLanes;
 use super::super::{Isa, ops};
 use crate::quant::F32;
@@ -42,7 +42,7 @@ macro_rules! entries {
                 job: &Job<'_>,
                 rows: &[Row<'_>],
                 scratch: &mut [f32],
-                out: &mut dyn FnMut(usize, usize, &[f32]),
+                out: &mut dyn Output,
             ) {
                 attend::attend($lanes, job, rows, scratch, out);
             }
@@ -131,12 +131,6 @@ pub(crate) fn narrow(isa: Isa, x: &[f32], out: &mut [u16]) {
 }
 
 /// See [`attend::attend`].
-pub(crate) fn attend(
-    isa: Isa,
-    job: &Job<'_>,
-    rows: &[Row<'_>],
-    scratch: &mut [f32],
-    out: &mut dyn FnMut(usize, usize, &[f32]),
-) {
+pub(crate) fn attend(isa: Isa, job: &Job<'_>, rows: &[Row<'_>], scratch: &mut [f32], out: &mut dyn Output) {
     choose!(isa, attend(job, rows, scratch, out));
 }

@@ -14,11 +14,15 @@
 //! order. Products and sums are never fused. All of it depends on slots only, so that a token attends to the same bits whether
 //! it comes alone or in a chunk, on any instruction set and any number of threads.
 
+mod scores;
+mod sums;
+
 use core::ops::Range;
 
 use super::lanes::{Lanes, widen_f16};
 use super::ops;
-use crate::quant::BLOCK;
+use scores::{interleave, scores};
+use sums::{Sources, Weights, weighted_sum};
 
 /// Slots in a tile of keys.
 pub const TILE: usize = 32;
@@ -121,6 +125,22 @@ pub struct Row<'a> {
     pub live: usize,
 }
 
+/// Where [`attend`] puts its results.
+pub(crate) trait Output {
+    /// Whether [`Output::weights`] is wanted.
+    fn wants_weights(&self) -> bool;
+    /// The softmax weights of a row by slot, to be multiplied by `inverse`.
+    fn weights(&mut self, row: usize, by_slot: &[f32], inverse: f32);
+    /// Some columns of a row's output, from `column` on.
+    fn values(&mut self, row: usize, column: usize, values: &[f32]);
+}
+
+/// The output of rows from `first` on.
+struct Shifted<'o> {
+    first: usize,
+    out: &'o mut dyn Output,
+}
+
 /// Floats of scratch that [`attend`] needs for `rows` rows: scores by slot, scores by chunk token, interleaved queries.
 pub const fn scratch_floats(rows: usize, capacity: usize, chunk: usize, key_columns_of_head: usize) -> usize {
     rows.saturating_mul(capacity.saturating_add(chunk).saturating_add(key_columns_of_head))
@@ -176,8 +196,7 @@ impl Element for i8 {
     }
 }
 
-/// Attends `rows` (at most [`MAX_ROWS`]) and hands each row's output (`value_head.1` values) to `out(row, values)` in parts:
-/// `out(row, first column, values)`.
+/// Attends `rows` (at most [`MAX_ROWS`]) and hands each row's output (`value_head.1` values) to `out` in parts.
 ///
 /// # Panics
 /// If ring and chunk differ in element type, or shapes do not fit.
@@ -187,7 +206,7 @@ pub(crate) fn attend<L: Lanes>(
     job: &Job<'_>,
     rows: &[Row<'_>],
     scratch: &mut [f32],
-    out: &mut dyn FnMut(usize, usize, &[f32]),
+    out: &mut dyn Output,
 ) {
     macro_rules! run {
         ($variant:ident, $ring:expr) => {{
@@ -214,19 +233,22 @@ fn by_rows<L: Lanes, E: Element>(
     chunk: &Option<(Planes<'_, E>, ChunkSlots)>,
     rows: &[Row<'_>],
     scratch: &mut [f32],
-    out: &mut dyn FnMut(usize, usize, &[f32]),
+    out: &mut dyn Output,
 ) {
     let mut at = 0;
     while at < rows.len() {
         let left = &rows[at..];
-        let mut shifted = |row: usize, column: usize, values: &[f32]| out(at + row, column, values);
+        let out = Shifted {
+            first: at,
+            out: &mut *out,
+        };
         let this = Attention {
             l,
             job,
             ring,
             chunk,
             scratch: &mut *scratch,
-            out: &mut shifted,
+            out,
         };
         at += match left {
             [a, b, c, d, e, f, g, h, ..] if L::MANY_ROWS => this.run([*a, *b, *c, *d, *e, *f, *g, *h]),
@@ -244,7 +266,7 @@ struct Attention<'a, 'o, L, E> {
     ring: &'a Planes<'a, E>,
     chunk: &'a Option<(Planes<'a, E>, ChunkSlots)>,
     scratch: &'a mut [f32],
-    out: &'o mut dyn FnMut(usize, usize, &[f32]),
+    out: Shifted<'o>,
 }
 
 impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
@@ -286,6 +308,9 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         for (r, row) in rows.iter().enumerate() {
             let by_slot = &mut by_slot[r * ring.capacity..][..ring.capacity];
             inverse[r] = ops::softmax(l, &mut by_slot[..row.live]);
+            if out.out.wants_weights() {
+                out.out.weights(out.first + r, &by_slot[..row.live], inverse[r]);
+            }
             if let Some((_, slots)) = chunk {
                 by_slot[row.live..].fill(0.0);
                 let by_token = &mut by_token[r * chunk_capacity..][..chunk_capacity];
@@ -317,311 +342,11 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
                 &weights,
                 &inverse,
                 &mut |r, values| {
-                    out(r, column, values);
+                    out.out.values(out.first + r, column, values);
                 },
             );
             column += width;
         }
         R
-    }
-}
-
-/// Packs the queries of `R` rows so that the values of one column lie together.
-#[inline(always)]
-fn interleave<const R: usize>(rows: [&[f32]; R], out: &mut [[f32; R]]) {
-    for (r, row) in rows.iter().enumerate() {
-        for (out, x) in out.iter_mut().zip(*row) {
-            out[r] = *x;
-        }
-    }
-}
-
-/// Scores of `R` rows against the keys in slots `range`, to `out[r · capacity + slot]`.
-#[inline(always)]
-fn scores<L: Lanes, E: Element, const R: usize>(
-    l: L,
-    planes: &Planes<'_, E>,
-    first_column: usize,
-    queries: &[[f32; R]],
-    range: Range<usize>,
-    out: &mut [f32],
-) {
-    let mut tile = range.start / TILE;
-    while tile * TILE < range.end {
-        let start = tile * TILE;
-        let width = TILE.min(planes.capacity - start);
-        let keys = &planes.keys[start * planes.key_columns..][..width * planes.key_columns];
-        let blocks = planes.key_columns.div_ceil(BLOCK);
-        let scales = if E::SCALED {
-            &planes.key_scales[start * blocks..][..width * blocks]
-        } else {
-            &[]
-        };
-        let mut sums = [[0.0; TILE]; R];
-        if width == TILE {
-            whole_tile(l, keys, scales, first_column, queries, &mut sums);
-        } else {
-            narrow_tile(keys, scales, width, first_column, queries, &mut sums);
-        }
-        let from = range.start.max(start);
-        let to = range.end.min(start + width);
-        for (r, sums) in sums.iter().enumerate() {
-            out[r * planes.capacity + from..r * planes.capacity + to]
-                .copy_from_slice(&sums[from - start..to - start]);
-        }
-        tile += 1;
-    }
-}
-
-/// The scores of a tile of 32 slots: lanes are slots.
-#[inline(always)]
-fn whole_tile<L: Lanes, E: Element, const R: usize>(
-    l: L,
-    keys: &[E],
-    scales: &[u16],
-    first_column: usize,
-    queries: &[[f32; R]],
-    sums: &mut [[f32; TILE]; R],
-) {
-    let zero = l.splat(0.0);
-    let keys = &keys.as_chunks::<16>().0.as_chunks::<2>().0[first_column..][..queries.len()];
-    let mut total = [[zero; 2]; R];
-    let mut at = 0;
-    while at < keys.len() {
-        // The columns of one scale: for unscaled elements all of them.
-        let block = (first_column + at) / BLOCK;
-        let end = if E::SCALED {
-            keys.len().min((block + 1) * BLOCK - first_column)
-        } else {
-            keys.len()
-        };
-        let mut acc = [[zero; 2]; R];
-        for (key, query) in keys[at..end].iter().zip(&queries[at..end]) {
-            let (low, high) = (E::load(l, &key[0]), E::load(l, &key[1]));
-            for r in 0..R {
-                let q = l.splat(query[r]);
-                acc[r][0] = l.add(acc[r][0], l.mul(q, low));
-                acc[r][1] = l.add(acc[r][1], l.mul(q, high));
-            }
-        }
-        if E::SCALED {
-            let scales = &scales.as_chunks::<16>().0.as_chunks::<2>().0[block];
-            for half in 0..2 {
-                let scale = l.load_f16(&scales[half]);
-                for r in 0..R {
-                    total[r][half] = l.add(total[r][half], l.mul(acc[r][half], scale));
-                }
-            }
-        } else {
-            total = acc;
-        }
-        at = end;
-    }
-    for r in 0..R {
-        let (halves, _) = sums[r].as_chunks_mut::<16>();
-        l.store(total[r][0], &mut halves[0]);
-        l.store(total[r][1], &mut halves[1]);
-    }
-}
-
-/// The scores of a last tile that has fewer slots: the same sums, one slot at a time.
-fn narrow_tile<E: Element, const R: usize>(
-    keys: &[E],
-    scales: &[u16],
-    width: usize,
-    first_column: usize,
-    queries: &[[f32; R]],
-    sums: &mut [[f32; TILE]; R],
-) {
-    for slot in 0..width {
-        let mut total = [0.0; R];
-        let mut at = 0;
-        while at < queries.len() {
-            let block = (first_column + at) / BLOCK;
-            let end = if E::SCALED {
-                queries.len().min((block + 1) * BLOCK - first_column)
-            } else {
-                queries.len()
-            };
-            let mut acc = [0.0; R];
-            for (i, query) in queries[at..end].iter().enumerate() {
-                let key = keys[(first_column + at + i) * width + slot].widen();
-                for r in 0..R {
-                    acc[r] += query[r] * key;
-                }
-            }
-            for r in 0..R {
-                total[r] = if E::SCALED {
-                    total[r] + acc[r] * widen_f16(scales[block * width + slot])
-                } else {
-                    acc[r]
-                };
-            }
-            at = end;
-        }
-        for r in 0..R {
-            sums[r][slot] = total[r];
-        }
-    }
-}
-
-/// A row's softmax weights.
-struct Weights<'a> {
-    by_slot: &'a [f32],
-    by_token: &'a [f32],
-}
-
-/// Where values come from.
-struct Sources<'a, E> {
-    ring: &'a Planes<'a, E>,
-    live: usize,
-    chunk: &'a Option<(Planes<'a, E>, ChunkSlots)>,
-    seen: usize,
-}
-
-/// Slots in a row, and the chunk tokens (from which on) that will take them, if any.
-struct Segment {
-    slots: Range<usize>,
-    first_token: Option<usize>,
-}
-
-impl<E: Element> Sources<'_, E> {
-    /// All slots in order, cut where the chunk's begin and end.
-    fn segments(&self) -> [Segment; 5] {
-        let plain = |slots| Segment {
-            slots,
-            first_token: None,
-        };
-        let Some((_, slots)) = self.chunk else {
-            return [
-                plain(0..self.live),
-                plain(0..0),
-                plain(0..0),
-                plain(0..0),
-                plain(0..0),
-            ];
-        };
-        let [(wrapped, wrapped_token), (straight, straight_token)] = slots.runs(self.seen);
-        [
-            plain(0..wrapped.start.min(self.live)),
-            Segment {
-                slots: wrapped.clone(),
-                first_token: Some(wrapped_token),
-            },
-            plain(wrapped.end..straight.start.min(self.live)),
-            Segment {
-                slots: straight.clone(),
-                first_token: Some(straight_token),
-            },
-            plain(straight.end..self.live),
-        ]
-    }
-
-    /// Calls `step(planes, row, by_token)` for every value row in the order of slots: the ring's, and after it the chunk token
-    /// that will take its slot (one of the two has weight 0).
-    #[inline(always)]
-    fn for_each(&self, mut step: impl FnMut(&Planes<'_, E>, usize, bool)) {
-        for Segment { slots, first_token } in self.segments() {
-            let start = slots.start;
-            for slot in slots {
-                if slot < self.live {
-                    step(self.ring, slot, false);
-                }
-                if let (Some(token), Some((planes, _))) = (first_token, self.chunk) {
-                    step(planes, token + slot - start, true);
-                }
-            }
-        }
-    }
-}
-
-/// The weighted sums of a block of columns from `column` on (32, 16 or fewer, at most `left`) for `R` rows; returns its width.
-#[inline(always)]
-fn weighted_sum<L: Lanes, E: Element, const R: usize>(
-    l: L,
-    sources: &Sources<'_, E>,
-    column: usize,
-    left: usize,
-    weights: &[Weights<'_>; R],
-    inverse: &[f32; R],
-    out: &mut dyn FnMut(usize, &[f32]),
-) -> usize {
-    // A block of 32 columns must not straddle two scales.
-    let aligned = !E::SCALED || column.is_multiple_of(BLOCK);
-    if left >= 32 && aligned {
-        sum_columns::<L, E, R, 2>(l, sources, column, weights, inverse, out);
-        return 32;
-    }
-    if left >= 16 && (!E::SCALED || column.is_multiple_of(16)) {
-        sum_columns::<L, E, R, 1>(l, sources, column, weights, inverse, out);
-        return 16;
-    }
-    let mut acc = [0.0f32; R];
-    sources.for_each(|planes, row, by_token| {
-        let value = planes.values[row * planes.value_columns + column].widen();
-        let scale = value_scale(planes, row, column);
-        for r in 0..R {
-            let weight = if by_token {
-                weights[r].by_token[row]
-            } else {
-                weights[r].by_slot[row]
-            };
-            acc[r] += if E::SCALED {
-                (weight * scale) * value
-            } else {
-                weight * value
-            };
-        }
-    });
-    for r in 0..R {
-        out(r, &[acc[r] * inverse[r]]);
-    }
-    1
-}
-
-/// `VECTORS · 16` columns from `column` on.
-#[inline(always)]
-fn sum_columns<L: Lanes, E: Element, const R: usize, const VECTORS: usize>(
-    l: L,
-    sources: &Sources<'_, E>,
-    column: usize,
-    weights: &[Weights<'_>; R],
-    inverse: &[f32; R],
-    out: &mut dyn FnMut(usize, &[f32]),
-) {
-    let mut acc = [[l.splat(0.0); VECTORS]; R];
-    sources.for_each(|planes, row, by_token| {
-        let at = row * planes.value_columns + column;
-        let values = &planes.values[at..at + VECTORS * 16].as_chunks::<16>().0;
-        let values: [L::V; VECTORS] = core::array::from_fn(|i| E::load(l, &values[i]));
-        let scale = value_scale(planes, row, column);
-        for r in 0..R {
-            let weight = if by_token {
-                weights[r].by_token[row]
-            } else {
-                weights[r].by_slot[row]
-            };
-            let weight = l.splat(if E::SCALED { weight * scale } else { weight });
-            for i in 0..VECTORS {
-                acc[r][i] = l.add(acc[r][i], l.mul(weight, values[i]));
-            }
-        }
-    });
-    for r in 0..R {
-        let inverse = l.splat(inverse[r]);
-        let mut values = [[0.0; 16]; VECTORS];
-        for i in 0..VECTORS {
-            l.store(l.mul(acc[r][i], inverse), &mut values[i]);
-        }
-        out(r, values.as_flattened());
-    }
-}
-
-#[inline(always)]
-fn value_scale<E: Element>(planes: &Planes<'_, E>, row: usize, column: usize) -> f32 {
-    if E::SCALED {
-        widen_f16(planes.value_scales[row * planes.value_columns.div_ceil(BLOCK) + column / BLOCK])
-    } else {
-        1.0
     }
 }

@@ -1,0 +1,146 @@
+//! Scores: queries against tiles of keys.
+
+use core::ops::Range;
+
+use super::super::lanes::{Lanes, widen_f16};
+use super::{Element, Planes, TILE};
+use crate::quant::BLOCK;
+
+/// Packs the queries of `R` rows so that the values of one column lie together.
+#[inline(always)]
+pub(super) fn interleave<const R: usize>(rows: [&[f32]; R], out: &mut [[f32; R]]) {
+    for (r, row) in rows.iter().enumerate() {
+        for (out, x) in out.iter_mut().zip(*row) {
+            out[r] = *x;
+        }
+    }
+}
+
+/// Scores of `R` rows against the keys in slots `range`, to `out[r · capacity + slot]`.
+#[inline(always)]
+pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
+    l: L,
+    planes: &Planes<'_, E>,
+    first_column: usize,
+    queries: &[[f32; R]],
+    range: Range<usize>,
+    out: &mut [f32],
+) {
+    let mut tile = range.start / TILE;
+    while tile * TILE < range.end {
+        let start = tile * TILE;
+        let width = TILE.min(planes.capacity - start);
+        let keys = &planes.keys[start * planes.key_columns..][..width * planes.key_columns];
+        let blocks = planes.key_columns.div_ceil(BLOCK);
+        let scales = if E::SCALED {
+            &planes.key_scales[start * blocks..][..width * blocks]
+        } else {
+            &[]
+        };
+        let mut sums = [[0.0; TILE]; R];
+        if width == TILE {
+            whole_tile(l, keys, scales, first_column, queries, &mut sums);
+        } else {
+            narrow_tile(keys, scales, width, first_column, queries, &mut sums);
+        }
+        let from = range.start.max(start);
+        let to = range.end.min(start + width);
+        for (r, sums) in sums.iter().enumerate() {
+            out[r * planes.capacity + from..r * planes.capacity + to]
+                .copy_from_slice(&sums[from - start..to - start]);
+        }
+        tile += 1;
+    }
+}
+
+/// The scores of a tile of 32 slots: lanes are slots.
+#[inline(always)]
+fn whole_tile<L: Lanes, E: Element, const R: usize>(
+    l: L,
+    keys: &[E],
+    scales: &[u16],
+    first_column: usize,
+    queries: &[[f32; R]],
+    sums: &mut [[f32; TILE]; R],
+) {
+    let zero = l.splat(0.0);
+    let keys = &keys.as_chunks::<16>().0.as_chunks::<2>().0[first_column..][..queries.len()];
+    let mut total = [[zero; 2]; R];
+    let mut at = 0;
+    while at < keys.len() {
+        // The columns of one scale: for unscaled elements all of them.
+        let block = (first_column + at) / BLOCK;
+        let end = if E::SCALED {
+            keys.len().min((block + 1) * BLOCK - first_column)
+        } else {
+            keys.len()
+        };
+        let mut acc = [[zero; 2]; R];
+        for (key, query) in keys[at..end].iter().zip(&queries[at..end]) {
+            let (low, high) = (E::load(l, &key[0]), E::load(l, &key[1]));
+            for r in 0..R {
+                let q = l.splat(query[r]);
+                acc[r][0] = l.add(acc[r][0], l.mul(q, low));
+                acc[r][1] = l.add(acc[r][1], l.mul(q, high));
+            }
+        }
+        if E::SCALED {
+            let scales = &scales.as_chunks::<16>().0.as_chunks::<2>().0[block];
+            for half in 0..2 {
+                let scale = l.load_f16(&scales[half]);
+                for r in 0..R {
+                    total[r][half] = l.add(total[r][half], l.mul(acc[r][half], scale));
+                }
+            }
+        } else {
+            total = acc;
+        }
+        at = end;
+    }
+    for r in 0..R {
+        let (halves, _) = sums[r].as_chunks_mut::<16>();
+        l.store(total[r][0], &mut halves[0]);
+        l.store(total[r][1], &mut halves[1]);
+    }
+}
+
+/// The scores of a last tile that has fewer slots: the same sums, one slot at a time.
+fn narrow_tile<E: Element, const R: usize>(
+    keys: &[E],
+    scales: &[u16],
+    width: usize,
+    first_column: usize,
+    queries: &[[f32; R]],
+    sums: &mut [[f32; TILE]; R],
+) {
+    for slot in 0..width {
+        let mut total = [0.0; R];
+        let mut at = 0;
+        while at < queries.len() {
+            let block = (first_column + at) / BLOCK;
+            let end = if E::SCALED {
+                queries.len().min((block + 1) * BLOCK - first_column)
+            } else {
+                queries.len()
+            };
+            let mut acc = [0.0; R];
+            for (i, query) in queries[at..end].iter().enumerate() {
+                let key = keys[(first_column + at + i) * width + slot].widen();
+                for r in 0..R {
+                    acc[r] += query[r] * key;
+                }
+            }
+            for r in 0..R {
+                total[r] = if E::SCALED {
+                    total[r] + acc[r] * widen_f16(scales[block * width + slot])
+                } else {
+                    acc[r]
+                };
+            }
+            at = end;
+        }
+        for r in 0..R {
+            sums[r][slot] = total[r];
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The engine against a naive forward pass, and against itself: every policy, cache type, chunk size, instruction set and number
+//! of workers, across evictions.
+
+mod oracle;
+
+use brooklet::core::arena::{ALIGN, Aligned};
+use brooklet::core::gguf::Gguf;
+use brooklet::core::kernels::Isa;
+use brooklet::core::model::{Config, Layer, Model};
+use brooklet::core::plan::{CacheType, Options, Plan, Policy};
+use brooklet::core::quant::Format;
+use brooklet::core::stream::{Stream, StreamError};
+use brooklet::core::threads::SingleThread;
+use brooklet::pool::{Pool, available_isas};
+use oracle::{Noise, Oracle, Shape, random_model};
+use proptest::prelude::*;
+
+/// Logits may differ from f64 by this much times the largest logit: f32 arithmetic through a few layers.
+const F32_BUDGET: f64 = 1e-5;
+/// The same with keys and values rounded to f16.
+const F16_CACHE_BUDGET: f64 = 5e-3;
+/// The same with keys and values rounded to q8_0.
+const Q8_CACHE_BUDGET: f64 = 6e-2;
+
+/// How a stream is run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    policy: Policy,
+    cache_type: CacheType,
+    chunk: usize,
+    f32_activations: bool,
+    isa: Isa,
+    workers: usize,
+}
+
+/// Logits after every token, feeding `step` tokens a call.
+fn stream_logits(file: &[u8], run: Run, tokens: &[u32], step: usize) -> Vec<Vec<f32>> {
+    with_stream(file, run, |stream| {
+        let mut all = Vec::new();
+        for part in tokens.chunks(step) {
+            stream
+                .feed_each(part, &mut |_, logits| all.push(logits.to_vec()))
+                .unwrap();
+        }
+        assert_eq!(stream.position(), tokens.len() as u64);
+        all
+    })
+}
+
+fn with_stream<R>(file: &[u8], run: Run, f: impl FnOnce(&mut Stream<'_>) -> R) -> R {
+    let gguf = Gguf::parse(file).unwrap();
+    let config = Config::from_gguf(&gguf).unwrap();
+    let layers: Vec<Layer<'_>> = (0..config.layers)
+        .map(|i| Layer::read(&gguf, &config, i).unwrap())
+        .collect();
+    let model = Model::new(&gguf, &layers).unwrap();
+    let options = Options {
+        cache_type: run.cache_type,
+        chunk: run.chunk,
+        logits_rows: 3,
+        workers: run.workers,
+        f32_activations: run.f32_activations,
+        ..Options::sink(0, 1)
+    };
+    let plan = Plan::new(
+        &config,
+        &Options {
+            policy: run.policy,
+            ..options
+        },
+    )
+    .unwrap();
+    let mut memory = vec![0xA5u8; plan.bytes() + ALIGN];
+    let start = memory.as_ptr().align_offset(ALIGN);
+    let arena = &mut memory[start..start + plan.bytes()];
+    let (engine, _) = plan.split(arena).unwrap();
+    let pool = Pool::new(run.workers).unwrap();
+    f(&mut Stream::new(model, &plan, engine, run.isa, &pool).unwrap())
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let heads = prop_oneof![
+        Just((4, 4)),
+        Just((4, 2)),
+        Just((6, 2)),
+        Just((3, 1)),
+        Just((9, 1))
+    ];
+    let dims = prop_oneof![
+        Just((16, 16)),
+        Just((20, 12)),
+        Just((32, 32)),
+        Just((36, 32)),
+        Just((48, 48))
+    ];
+    (heads, dims, any::<bool>(), any::<bool>(), 1..3usize).prop_map(
+        |((heads, kv_heads), (head_dim, rope_dim), tied, factors, layers)| Shape {
+            layers,
+            heads,
+            kv_heads,
+            head_dim,
+            ff: 96,
+            vocab: 61,
+            rope_dim,
+            tied,
+            factors,
+            format: Format::F32,
+        },
+    )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    prop_oneof![
+        Just(Policy::Dense { capacity: 70 }),
+        (1..40usize).prop_map(|window| Policy::Window { window }),
+        (1..12usize).prop_map(|window| Policy::Recompute { window }),
+        (1..6usize, 1..40usize).prop_map(|(sinks, window)| Policy::Sink { sinks, window }),
+        (30..36usize, 30..36usize).prop_map(|(sinks, window)| Policy::Sink { sinks, window }),
+    ]
+}
+
+fn cache_type() -> impl Strategy<Value = CacheType> {
+    prop_oneof![Just(CacheType::F32), Just(CacheType::F16), Just(CacheType::Q8_0)]
+}
+
+fn tokens(seed: u64, len: usize) -> Vec<u32> {
+    let mut noise = Noise(seed | 1);
+    (0..len).map(|_| (noise.next() % 61) as u32).collect()
+}
+
+fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    logits
+        .iter()
+        .map(|row| row.iter().map(|x| x.to_bits()).collect())
+        .collect()
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(24)
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn agrees_with_the_naive_pass(
+        shape in shape(), policy in policy(), cache_type in cache_type(), chunk in 1..20usize, seed: u64,
+    ) {
+        let file = random_model(shape, seed);
+        let tokens = tokens(seed, 70);
+        let gguf = Gguf::parse(&file).unwrap();
+        let config = Config::from_gguf(&gguf).unwrap();
+        let layers: Vec<Layer<'_>> =
+            (0..config.layers).map(|i| Layer::read(&gguf, &config, i).unwrap()).collect();
+        let want = Oracle::new(&Model::new(&gguf, &layers).unwrap()).logits(&tokens, policy);
+        let run = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers: 1 };
+        let got = stream_logits(&file, run, &tokens, 70);
+        let budget = match cache_type {
+            CacheType::F32 => F32_BUDGET,
+            CacheType::F16 => F16_CACHE_BUDGET,
+            CacheType::Q8_0 => Q8_CACHE_BUDGET,
+        };
+        for (t, (got, want)) in got.iter().zip(&want).enumerate() {
+            let size = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            for (got, want) in got.iter().zip(want) {
+                let error = (f64::from(*got) - want).abs();
+                prop_assert!(error <= budget * size, "token {t}: {got} for {want}, of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_workers_and_instruction_sets_give_the_same_bits(
+        shape in shape(), quantized: bool, policy in policy(), cache_type in cache_type(),
+        chunk in 2..20usize, step in 1..30usize, workers in 1..4usize, seed: u64,
+    ) {
+        // Rows of quantised weights are whole blocks of 32.
+        let head_dim = if quantized { 32 } else { shape.head_dim };
+        let format = if quantized { Format::Q8_0 } else { Format::F32 };
+        let shape = Shape { format, head_dim, rope_dim: shape.rope_dim.min(head_dim), ..shape };
+        let file = random_model(shape, seed);
+        let tokens = tokens(seed, 70);
+        let alone = Run { policy, cache_type, chunk: 1, f32_activations: false, isa: Isa::Scalar, workers: 1 };
+        let want = bits(&stream_logits(&file, alone, &tokens, 1));
+        for isa in available_isas() {
+            let got = bits(&stream_logits(&file, Run { chunk, workers, isa, ..alone }, &tokens, step));
+            prop_assert!(got == want, "{} differs", isa.name());
+        }
+    }
+}
+
+#[test]
+fn refusals_name_the_number_that_matters() {
+    let shape = Shape {
+        layers: 1,
+        heads: 2,
+        kv_heads: 2,
+        head_dim: 32,
+        ff: 32,
+        vocab: 61,
+        rope_dim: 32,
+        tied: true,
+        factors: false,
+        format: Format::Q8_0,
+    };
+    let file = random_model(shape, 1);
+    let run = Run {
+        policy: Policy::Dense { capacity: 5 },
+        cache_type: CacheType::F16,
+        chunk: 4,
+        f32_activations: false,
+        isa: Isa::Scalar,
+        workers: 1,
+    };
+    with_stream(&file, run, |stream| {
+        assert_eq!(stream.feed(&[]).err(), Some(StreamError::NoTokens));
+        let out_of_range = StreamError::TokenOutOfRange { token: 61, vocab: 61 };
+        assert_eq!(stream.feed(&[1, 61]).err(), Some(out_of_range));
+        stream.absorb(&[1, 2, 3]).unwrap();
+        assert_eq!(
+            stream.feed(&[1, 2, 3]).err(),
+            Some(StreamError::Full { capacity: 5 })
+        );
+        assert_eq!(stream.position(), 3);
+        let after = stream.feed(&[4]).unwrap().to_vec();
+        stream.reset();
+        assert_eq!(stream.feed(&[1, 2, 3, 4]).unwrap(), after);
+    });
+    let gguf = Gguf::parse(&file).unwrap();
+    let config = Config::from_gguf(&gguf).unwrap();
+    let plan = Plan::new(&config, &Options::sink(2, 30)).unwrap();
+    let short = Plan::within(&config, &Options::sink(2, 30), plan.bytes() - 1).unwrap_err();
+    assert!(short.to_string().contains("1 bytes are missing"), "{short}");
+    assert_eq!(
+        Plan::largest(&config, &Options::sink(2, 1), plan.bytes())
+            .unwrap()
+            .capacity(),
+        32
+    );
+    let layers = [Layer::read(&gguf, &config, 0).unwrap()];
+    let mut small = Aligned([0u8; 64]);
+    let model = Model::new(&gguf, &layers).unwrap();
+    assert!(Stream::new(model, &plan, &mut small.0, Isa::Scalar, &SingleThread).is_err());
+}
