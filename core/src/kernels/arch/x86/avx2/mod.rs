@@ -209,7 +209,7 @@ fn prefetch<B: Layout>(blocks: &[B], chunk: usize) {
 }
 
 /// Bytes beyond the next group's corresponding part.
-const PREFETCH_AHEAD: usize = 1024;
+const PREFETCH_AHEAD: usize = 4096;
 
 #[target_feature(enable = "avx2,f16c")]
 fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
