@@ -219,6 +219,7 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
     assert!(row_blocks * ROWS == blocks.len() && quants.len() == row_blocks && scales.len() == row_blocks);
     let chunks = quants.chunks_mut(CHUNK).zip(scales.chunks_mut(CHUNK));
     for (chunk, (quants, scales)) in chunks.enumerate() {
+        prefetch(blocks, chunk);
         let zero = [_mm256_setzero_ps(); 2];
         // Of four rows: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
         let (mut columns, mut scale, mut min) = ([zero; 8], zero, zero);

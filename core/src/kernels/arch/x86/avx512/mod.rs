@@ -209,6 +209,7 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
     assert!(row_blocks * ROWS == blocks.len() && quants.len() == row_blocks && scales.len() == row_blocks);
     let chunks = quants.chunks_mut(CHUNK).zip(scales.chunks_mut(CHUNK));
     for (chunk, (quants, scales)) in chunks.enumerate() {
+        prefetch(blocks, chunk);
         let masks = Masks::new::<B>(quants.len());
         let zero = [_mm512_setzero_si512(); 4];
         // Of four rows: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
