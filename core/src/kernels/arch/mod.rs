@@ -103,7 +103,11 @@ pub(super) fn matmul_q8(
         Isa::Neon(token) => aarch64::matmul_q8_neon(token, w, rows, x, out, scratch),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => aarch64::matmul_q8_dotprod(token, w, rows, x, out, scratch),
-        _ => false,
+        // Named here because not every target has an arm that uses them.
+        Isa::Scalar => {
+            let _ = (w, rows, x, out, scratch);
+            false
+        }
     }
 }
 
@@ -114,7 +118,7 @@ pub(super) fn matmul_f32(
     rows: Range<usize>,
     x: &[f32],
     out: &mut Columns<'_, f32>,
-    _scratch: &mut [u8],
+    scratch: &mut [u8],
 ) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -123,15 +127,19 @@ pub(super) fn matmul_f32(
         Isa::Avx512(token) => x86::matmul_f32(token, w, rows, x, out),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(token) => {
-            aarch64::matmul_f32(token, w, rows, x, out, _scratch);
+            aarch64::matmul_f32(token, w, rows, x, out, scratch);
             true
         }
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => {
-            aarch64::matmul_f32(token.neon(), w, rows, x, out, _scratch);
+            aarch64::matmul_f32(token.neon(), w, rows, x, out, scratch);
             true
         }
-        Isa::Scalar => false,
+        // Named here because not every target has an arm that uses them.
+        Isa::Scalar => {
+            let _ = (w, rows, x, out, scratch);
+            false
+        }
     }
 }
 
@@ -146,7 +154,10 @@ pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
         Isa::Neon(token) => aarch64::quantize(token, x, out),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => aarch64::quantize(token.neon(), x, out),
-        _ => return false,
+        Isa::Scalar => {
+            let _ = (x, out);
+            return false;
+        }
     }
     true
 }

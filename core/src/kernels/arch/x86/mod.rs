@@ -14,6 +14,7 @@
 mod avx2;
 mod avx512;
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::mem::offset_of;
 use core::ops::Range;
 
@@ -165,6 +166,7 @@ fn matmul<K: Kernels, B: Layout>(
     let groups = blocks.chunks_exact(K::LANES * row_blocks);
     let rest = groups.remainder();
     let mut at = 0;
+    prefetch_first(&blocks[..blocks.len().min(K::LANES * row_blocks)]);
     if tokens < PANEL_TOKENS {
         for group in groups {
             for (token, x) in x.chunks_exact(row_blocks).enumerate() {
@@ -184,6 +186,15 @@ fn matmul<K: Kernels, B: Layout>(
         for (token, x) in x.chunks_exact(row_blocks).enumerate() {
             out.row_mut(token)[at + i] = scalar::dot_q8(row, x);
         }
+    }
+}
+
+/// Asks for the first group; the kernels ask for each next one as they go.
+fn prefetch_first<B: Layout>(group: &[B]) {
+    let start = group.as_ptr().cast::<i8>();
+    for at in (0..size_of_val(group)).step_by(64) {
+        // SAFETY: every x86-64 has SSE, and a prefetch is a hint that faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
     }
 }
 
