@@ -107,7 +107,7 @@ impl Golden {
                 let tokens = &ids[first..fed.min(first + step)];
                 let visit = &mut |index: usize, logits: &[f32]| {
                     let at = first + index;
-                    if at % stride == 0 {
+                    if at.is_multiple_of(stride) {
                         total -= log_probability(logits, ids[at + 1]);
                         count += 1;
                     }
