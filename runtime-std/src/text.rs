@@ -166,7 +166,10 @@ mod tests {
         let mut lengths = Vec::new();
         for piece in ["word ", "E", "N", "ough"] {
             filter
-                .push(piece, &mut |text: &str| Ok(out.push_str(text)))
+                .push(piece, &mut |text: &str| {
+                    out.push_str(text);
+                    Ok(())
+                })
                 .unwrap();
             lengths.push(out.len());
         }

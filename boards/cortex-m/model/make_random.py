@@ -51,8 +51,8 @@ class Shape:
         return self.d // self.heads * self.kv_heads
 
 
-RANDOM = Shape("random", 2, 2, 64, 4, 2, 96, 256, True, Type.Q4_0, Type.Q4_0, Type.Q8_0, 6.0)
-OTHER = Shape("other", 5, 1, 32, 2, 2, 64, 128, False, Type.Q8_0, Type.Q4_0, Type.Q4_0, 6.0)
+RANDOM = Shape("random", 2, 2, 64, 4, 2, 96, 256, True, Type.Q4_0, Type.Q4_0, Type.Q8_0, 4.0)
+OTHER = Shape("other", 38, 1, 32, 2, 2, 64, 128, False, Type.Q8_0, Type.Q4_0, Type.Q4_0, 6.0)
 
 
 def vocabulary():

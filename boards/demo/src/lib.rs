@@ -16,7 +16,7 @@ use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, TokenizerError, Utf8Str
 use heapless::{String, Vec};
 
 /// What the model continues.
-pub const PROMPT: &str = "The sea was there";
+pub const PROMPT: &str = "The sea was 7 °C.";
 
 /// Tokens generated.
 pub const TOKENS: usize = 32;

@@ -1,7 +1,8 @@
 //! Builds, boots and measures the boards' firmware, and holds it to the host's results.
 //!
 //! ```text
-//! cargo run -p xtask -- boards          every model: ids equal to the host's, arena equal to the plan, sizes
+//! cargo run -p xtask -- boards          every model: in f32 the host's ids equal an independent program's; the board's equal the
+//!                                       host's; the arena has the planned size; what it takes
 //! cargo run -p xtask -- compile-fail    a budget one byte short, and a broken file, do not compile
 //! ```
 
@@ -51,6 +52,7 @@ fn model_path(name: &str) -> PathBuf {
 fn check_board(name: &str) -> Result<(), Error> {
     let model = model_path(name);
     let expected = Reference::run(&model)?;
+    Reference::run_in_f32(&model)?.check_ids(&model.with_extension("ids"))?;
     let image = Firmware {
         model: &model,
         budget: None,

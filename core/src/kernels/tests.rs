@@ -2,6 +2,7 @@
 
 use std::{vec, vec::Vec};
 
+use super::arch::detect::isas;
 use super::*;
 use crate::arena::{Aligned, Columns};
 use crate::quant::Format;
@@ -134,48 +135,6 @@ fn activations_round_to_nearest_and_never_to_minus_128() {
     }
     quantize_activations(&[0.0; 32], &mut q[..1]);
     assert_eq!((q[0].scale, q[0].sum), (0.0, 0));
-}
-
-/// The instruction sets of this machine, the reference first.
-fn isas() -> Vec<Isa> {
-    let mut isas = vec![Isa::Scalar];
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::is_x86_feature_detected;
-        // SAFETY: each token is made only after its features were detected.
-        #[allow(unsafe_code, reason = "the tests stand in for a runtime that detects")]
-        unsafe {
-            if is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c")
-            {
-                isas.push(Isa::Avx2(arch::Avx2::new_unchecked()));
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vbmi")
-                    && is_x86_feature_detected!("avx512vnni")
-                {
-                    isas.push(Isa::Avx512(arch::Avx512::new_unchecked()));
-                }
-            }
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: each token is made only after its features were detected.
-        #[allow(unsafe_code, reason = "the tests stand in for a runtime that detects")]
-        unsafe {
-            if std::arch::is_aarch64_feature_detected!("neon") {
-                isas.push(Isa::Neon(arch::Neon::new_unchecked()));
-                if std::arch::is_aarch64_feature_detected!("dotprod") {
-                    isas.push(Isa::NeonDotprod(arch::NeonDotprod::new_unchecked()));
-                }
-            }
-        }
-    }
-    isas
 }
 
 /// Bits of a result: every NaN is the same.

@@ -42,11 +42,8 @@ mod with_libm {
     }
 }
 
-#[cfg(feature = "micromath")]
-#[cfg_attr(
-    feature = "libm",
-    allow(dead_code, reason = "with both features on only the tests use it")
-)]
+// With both features on only the tests use it.
+#[cfg(all(feature = "micromath", any(test, not(feature = "libm"))))]
 mod with_micromath {
     use micromath::F32Ext;
 

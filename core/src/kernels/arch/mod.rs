@@ -9,6 +9,8 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(test)]
+pub(crate) mod detect;
 pub(crate) mod vector;
 #[cfg(target_arch = "aarch64")]
 mod vector_aarch64;
