@@ -26,6 +26,7 @@ use crate::arena::Columns;
 use crate::tensor::Matrix;
 
 /// Defines a proof token: a zero-size value whose existence says that the processor has certain instructions.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, all($($feature:literal),+)) => {
         $(#[$doc])*
@@ -149,17 +150,28 @@ pub(super) fn matmul_f32(
 pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(token) => x86::Kernels::quantize(token, x, out),
+        Isa::Avx2(token) => {
+            x86::Kernels::quantize(token, x, out);
+            true
+        }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) => x86::Kernels::quantize(token, x, out),
+        Isa::Avx512(token) => {
+            x86::Kernels::quantize(token, x, out);
+            true
+        }
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(token) => aarch64::quantize(token, x, out),
+        Isa::Neon(token) => {
+            aarch64::quantize(token, x, out);
+            true
+        }
         #[cfg(target_arch = "aarch64")]
-        Isa::NeonDotprod(token) => aarch64::quantize(token.neon(), x, out),
+        Isa::NeonDotprod(token) => {
+            aarch64::quantize(token.neon(), x, out);
+            true
+        }
         Isa::Scalar => {
             let _ = (x, out);
-            return false;
+            false
         }
     }
-    true
 }

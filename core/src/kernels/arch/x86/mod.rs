@@ -291,7 +291,7 @@ fn floats<K: Kernels, W: Float>(
     for at in first_left..rows.len() {
         let w = w.blocks::<W>(rows.start + at..rows.start + at + 1);
         for token in 0..tokens {
-            out.row_mut(token)[at] = scalar::dot_float(w, &x[token * cols..][..cols]);
+            out.row_mut(token)[at] = dot_float(w, &x[token * cols..][..cols]);
         }
     }
 }
@@ -311,4 +311,31 @@ fn store_floats<K: Kernels, W: Float, const T: usize>(
         out.row_mut(token + i)[at..at + FLOAT_ROWS].copy_from_slice(sums);
     }
     T
+}
+
+/// As [`scalar::dot`], for weights in any float format.
+fn dot_float<W: Block>(w: &[W], x: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 16];
+    let steps = w.len() / 16;
+    for (w, x) in w.chunks_exact(16).zip(x.chunks_exact(16)) {
+        for i in 0..16 {
+            sums[i] += element(&w[i]) * x[i];
+        }
+    }
+    finish(sums, &w[16 * steps..], &x[16 * steps..])
+}
+
+/// Completes the partial sums with the last elements, fewer than 16, and folds them.
+fn finish<W: Block>(mut sums: [f32; 16], w: &[W], x: &[f32]) -> f32 {
+    for (sum, (w, x)) in sums.iter_mut().zip(w.iter().zip(x)) {
+        *sum += element(w) * x;
+    }
+    scalar::fold(sums)
+}
+
+/// The only element of a block of a float format.
+fn element<W: Block>(w: &W) -> f32 {
+    let mut value = [0.0];
+    w.dequantize(&mut value);
+    value[0]
 }
