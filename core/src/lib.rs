@@ -40,6 +40,7 @@ mod compute;
 pub mod const_fmt;
 pub mod gguf;
 pub mod kernels;
+mod log;
 pub mod model;
 pub mod nn;
 pub mod plan;

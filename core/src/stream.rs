@@ -192,6 +192,15 @@ impl<'a> Stream<'a> {
             plan: *plan,
         };
         stream.start_frequencies();
+        crate::log::info!(
+            "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
+            isa.name(),
+            options.workers,
+            policy.name(),
+            plan.capacity(),
+            options.cache_type.name(),
+            plan.bytes()
+        );
         Ok(stream)
     }
 

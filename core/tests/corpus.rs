@@ -5,6 +5,8 @@ use std::path::Path;
 
 #[path = "common/gguf_walk.rs"]
 mod gguf_walk;
+#[path = "common/tokenizer_walk.rs"]
+mod tokenizer_walk;
 
 /// Calls `target` with every file under `fuzz/corpus/{name}`.
 fn replay(name: &str, target: impl Fn(&[u8])) {
@@ -24,4 +26,9 @@ fn replay(name: &str, target: impl Fn(&[u8])) {
 #[test]
 fn gguf() {
     replay("gguf", gguf_walk::walk);
+}
+
+#[test]
+fn tokenizer() {
+    replay("tokenizer", tokenizer_walk::walk);
 }

@@ -1,13 +1,13 @@
 //! From a model file to an engine, in the steps whose results borrow one another.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::{Config, Layer, Model, ModelError};
 use brooklet_core::plan::Plan;
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::threads::Threads;
-use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, TokenizerError, Vocab};
+use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer, TokenizerError, Vocab};
 
 use crate::Error;
 use crate::mmap::{ArenaMemory, ModelFile};
@@ -74,7 +74,7 @@ impl<'f> Weights<'f> {
 
     fn tokenizer_error(&self, error: TokenizerError) -> Error {
         Error::Tokenizer {
-            path: self.path.clone(),
+            path: self.path.to_path_buf(),
             error,
         }
     }
@@ -111,7 +111,7 @@ impl Resources {
 pub struct Engine<'a> {
     stream: Stream<'a>,
     tokenizer: Result<Tokenizer<'a>, TokenizerError>,
-    path: &'a PathBuf,
+    path: &'a Path,
 }
 
 impl<'a> Engine<'a> {
@@ -158,9 +158,32 @@ impl<'a> Engine<'a> {
     pub fn tokenizer(&mut self) -> Result<&mut Tokenizer<'a>, Error> {
         let path = self.path;
         self.tokenizer.as_mut().map_err(|error| Error::Tokenizer {
-            path: path.clone(),
+            path: path.to_path_buf(),
             error: *error,
         })
+    }
+
+    /// The tokens of a prompt, with the start-of-sequence token where the model asks for one. Tokens written out in the text are not
+    /// obeyed. An empty prompt is that token alone, where the model has one.
+    ///
+    /// # Errors
+    /// If the file has no tokenizer that is known here.
+    pub fn encode(&mut self, text: &[u8]) -> Result<Vec<u32>, Error> {
+        let bos = if text.is_empty() {
+            Mark::Always
+        } else {
+            Mark::Model
+        };
+        let mut tokens = Vec::new();
+        self.tokenizer()?.encode(
+            text,
+            EncodeOptions {
+                bos,
+                ..EncodeOptions::default()
+            },
+            &mut |token| tokens.push(token),
+        );
+        Ok(tokens)
     }
 
     /// The stream and the tokenizer.
@@ -171,7 +194,7 @@ impl<'a> Engine<'a> {
         match &mut self.tokenizer {
             Ok(tokenizer) => Ok((&mut self.stream, tokenizer)),
             Err(error) => Err(Error::Tokenizer {
-                path: self.path.clone(),
+                path: self.path.to_path_buf(),
                 error: *error,
             }),
         }

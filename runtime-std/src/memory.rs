@@ -68,12 +68,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn anonymous_pages_are_counted() {
+        // Other tests allocate and free beside this one, but less.
         let before = MemoryUse::now().unwrap();
-        let mut arena = crate::mmap::ArenaMemory::new(32 << 20).unwrap();
+        let mut arena = crate::mmap::ArenaMemory::new(128 << 20).unwrap();
         arena.bytes().fill(1);
         let after = MemoryUse::now().unwrap();
         let grown =
             (after.anonymous_kib + after.swap_kib).saturating_sub(before.anonymous_kib + before.swap_kib);
-        assert!((30 << 10..40 << 10).contains(&grown), "{grown} KiB");
+        assert!((96 << 10..256 << 10).contains(&grown), "{grown} KiB");
     }
 }

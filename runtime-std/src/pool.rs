@@ -48,7 +48,7 @@ struct Line<T>(T);
 struct Shared {
     /// Jobs in the upper half, next index in the lower.
     ticket: Line<AtomicU64>,
-    /// Jobs of the current run that have ended.
+    /// Jobs of the current run that have ended; before the first run, workers that have started.
     done: Line<AtomicUsize>,
     /// The current run's closure; see the module's text for who may touch it when.
     job: UnsafeCell<*const Job>,
@@ -129,6 +129,10 @@ impl Pool {
                 .name(format!("brooklet-{worker}"))
                 .spawn(move || shared.serve(worker))?;
             pool.threads.push(thread);
+        }
+        // A thread allocates while it starts: let that be over.
+        while pool.shared.done.0.load(Ordering::SeqCst) < pool.threads.len() {
+            thread::yield_now();
         }
         Ok(pool)
     }
@@ -255,6 +259,7 @@ impl Shared {
 
     /// A worker's life.
     fn serve(&self, worker: usize) {
+        self.done.0.fetch_add(1, Ordering::SeqCst);
         loop {
             // The caller reports that a job has panicked; the payload itself was printed by the panic hook.
             let _ = self.work_off(worker);

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::Q8Activation;
 use crate::arena::Columns;
-use crate::quant::{BLOCK, Block, QuantBlock};
+use crate::quant::{BLOCK, QuantBlock};
 use crate::tensor::Matrix;
 
 /// Quantises one token's activations `x` to int8 in blocks of 32.
@@ -71,33 +71,6 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         *sum += a * b;
     }
     fold(sums)
-}
-
-/// As [`dot`], for weights in any float format.
-pub(super) fn dot_float<W: Block>(w: &[W], x: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 16];
-    let steps = w.len() / 16;
-    for (w, x) in w.chunks_exact(16).zip(x.chunks_exact(16)) {
-        for i in 0..16 {
-            sums[i] += element(&w[i]) * x[i];
-        }
-    }
-    finish(sums, &w[16 * steps..], &x[16 * steps..])
-}
-
-/// Completes the partial sums with the last elements, fewer than 16, and folds them.
-pub(super) fn finish<W: Block>(mut sums: [f32; 16], w: &[W], x: &[f32]) -> f32 {
-    for (sum, (w, x)) in sums.iter_mut().zip(w.iter().zip(x)) {
-        *sum += element(w) * x;
-    }
-    fold(sums)
-}
-
-/// The only element of a block of a float format.
-fn element<W: Block>(w: &W) -> f32 {
-    let mut value = [0.0];
-    w.dequantize(&mut value);
-    value[0]
 }
 
 /// The fold of halves: `s[i] += s[i + 8]`, then 4, 2, 1.

@@ -12,7 +12,6 @@ use super::bytes::Unspelled;
 use super::error::{Field, TokenizerError};
 use super::merge::NEVER;
 use super::vocab::{Kind, Model, Vocab};
-use crate::arena::Carver;
 use crate::gguf::Array;
 
 /// Farthest that a string may stand from its place in a table.
@@ -158,24 +157,22 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    /// Builds the index of `vocab` in memory from `carver`, which must hold [`Vocab::tables_bytes`].
+    /// Builds the index of `vocab`: `offsets` has a place for each token, `tokens` and `ranks` have [`table_len`] of the
+    /// tokens and of the merges.
     ///
     /// Control and unknown tokens, empty ones and those that cannot be spelled are not in it: text never becomes one of
     /// them by merging. Of equal tokens the first counts, and of equal merges. Merges without two halves that spell
     /// bytes are left out: they could never apply.
-    pub(super) fn build(vocab: &Vocab<'a>, carver: &mut Carver<'a>) -> Result<Self, TokenizerError> {
+    pub(super) fn build(
+        vocab: &Vocab<'a>,
+        offsets: &'a mut [u32],
+        tokens: &'a mut [u32],
+        ranks: &'a mut [u32],
+    ) -> Result<Self, TokenizerError> {
         let (spelling, merges) = match vocab.model {
             Model::Bpe { merges, .. } => (Spelling::Mapped, Some(merges)),
             Model::Spm { .. } => (Spelling::Plain, None),
         };
-        let short = TokenizerError::OutOfMemory {
-            needed: vocab.tables_bytes(),
-            given: 0,
-        };
-        let mut take = |len| carver.take::<u32>(len).ok_or(short);
-        let offsets = take(vocab.len())?;
-        let tokens = take(table_len(vocab.len()))?;
-        let ranks = take(table_len(merges.map_or(0, |merges| merges.len())))?;
         locate(vocab.tokens, offsets)?;
         let mut index = Index {
             strings: vocab.tokens,

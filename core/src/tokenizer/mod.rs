@@ -115,8 +115,11 @@ impl<'a> Tokenizer<'a> {
         }
         let short = TokenizerError::OutOfMemory { needed, given };
         let mut carver = Carver::new(memory).ok_or(TokenizerError::Misaligned)?;
-        let index = Index::build(vocab, &mut carver)?;
-        let specials = Specials::new(*vocab, index, carver.take(vocab.specials).ok_or(short)?);
+        let mut take = |len| carver.take::<u32>(len).ok_or(short);
+        let [offsets, tokens, ranks, specials] = vocab.parts();
+        let (offsets, tokens, ranks) = (take(offsets)?, take(tokens)?, take(ranks)?);
+        let index = Index::build(vocab, offsets, tokens, ranks)?;
+        let specials = Specials::new(*vocab, index, take(specials)?);
         let window = Window::take(&mut carver, given - vocab.tables_bytes()).ok_or(short)?;
         let words_apart = matches!(vocab.model, Model::Spm { .. }) && words_are_apart(vocab, &index);
         Ok(Tokenizer {

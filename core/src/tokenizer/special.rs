@@ -34,7 +34,7 @@ pub(super) struct Specials<'a> {
 }
 
 impl<'a> Specials<'a> {
-    /// Sorts the special tokens into `ids`, which has room for [`Vocab::specials`].
+    /// Sorts the special tokens into `ids`, which has room for all of them.
     pub(super) fn new(vocab: Vocab<'a>, index: Index<'a>, ids: &'a mut [u32]) -> Self {
         let mut starts = [0; 8];
         let mut any_user_defined = false;

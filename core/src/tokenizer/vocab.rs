@@ -43,7 +43,7 @@ pub struct Vocab<'a> {
     pub(super) tokens: Array<'a>,
     types: Option<Array<'a>>,
     /// Control, unknown and user-defined tokens.
-    pub(super) specials: usize,
+    specials: usize,
     index_bytes: usize,
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
@@ -168,18 +168,18 @@ impl<'a> Vocab<'a> {
         }
     }
 
-    /// Bytes of the index: every part that [`super::index::Index::build`] and [`super::Tokenizer::new`] carve.
-    const fn measure(&self) -> Result<usize, TokenizerError> {
+    /// Lengths of the index's parts, each of `u32`: where tokens stand, the tables of tokens and of merges, special tokens.
+    pub(super) const fn parts(&self) -> [usize; 4] {
         let merges = match self.model {
             Model::Bpe { merges, .. } => merges.len(),
             Model::Spm { .. } => 0,
         };
-        let parts = [
-            self.tokens.len(),
-            table_len(self.tokens.len()),
-            table_len(merges),
-            self.specials,
-        ];
+        let tokens = self.tokens.len();
+        [tokens, table_len(tokens), table_len(merges), self.specials]
+    }
+
+    const fn measure(&self) -> Result<usize, TokenizerError> {
+        let parts = self.parts();
         let mut bytes = 0usize;
         let mut i = 0;
         while i < parts.len() {

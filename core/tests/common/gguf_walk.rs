@@ -56,13 +56,21 @@ fn walk_array(array: Array<'_>, bytes: &[u8]) {
     assert_eq!(array.into_iter().count(), array.len());
     let mut elements = array.elements();
     let mut position = elements.position();
+    let mut index = 0;
     while let Some(element) = elements.next() {
+        match array.get(index) {
+            Some(same) if index < LOOKUPS => assert_eq!(format!("{same:?}"), format!("{element:?}")),
+            Some(_) => {}
+            None => assert!(element.as_bytes().is_some() || element.as_array().is_some()),
+        }
+        index += 1;
         if let Some(string) = element.as_bytes() {
             assert_eq!(array.string_at(position - array.start()), Some(string));
         }
         walk_value(element, bytes);
         position = elements.position();
     }
+    assert!(array.get(index).is_none() && array.get(usize::MAX).is_none());
     for offset in [0, 1, bytes.len(), usize::MAX] {
         let string = array.string_at(offset);
         assert!(string.is_none_or(|s| s.len() < bytes.len()));

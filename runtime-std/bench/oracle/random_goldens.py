@@ -3,7 +3,7 @@
 
     python3 random_goldens.py FOLDER --peer PATH/TO/llama-peer
 
-For each model NAME: `NAME.gguf` and `NAME.golden`, lines of a key and numbers: `ids` that are fed; mean negative
+For each model NAME: `NAME.gguf` and `NAME.txt`, lines of a key and numbers: `ids` that are fed; mean negative
 log-likelihoods `dense`, `window W`, `sink S W`, `recompute W K` (every K-th position) by forward_f32.py in f64; `last`, the
 logits that predict the last id. For models with f32 weights llama.cpp must give the same `dense`, `window` and `sink` numbers
 (to 1e-5: it computes in f32) and the same greedy continuation, which is written as `greedy`.
@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-SMALL = "--dim 32 --heads 4 --head-dim 8 --ff 64 --vocab 128 --layers 2".split()
+SMALL = "--dim 32 --heads 4 --head-dim 8 --ff 64 --vocab 64 --layers 2".split()
 TYPES = ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
 MODELS = {
-    "gqa-f32": ["--kv-heads", "2"],
-    "mha-f32": ["--kv-heads", "4"],
-    "mqa-llama3-f32": ["--kv-heads", "1", "--untied", "--rope-factors", "--theta", "500000"],
-    "linear-f32": ["--kv-heads", "2", "--rope-linear", "4"],
-} | {f"gqa-{name.lower()}": ["--kv-heads", "2", "--type", name] for name in TYPES}
+    "random-gqa-f32": ["--kv-heads", "2"],
+    "random-mha-f32": ["--kv-heads", "4"],
+    "random-mqa-llama3-f32": ["--kv-heads", "1", "--untied", "--rope-factors", "--theta", "500000"],
+    "random-linear-f32": ["--kv-heads", "2", "--rope-linear", "4"],
+} | {f"random-gqa-{name.lower()}": ["--kv-heads", "2", "--type", name] for name in TYPES}
 POLICIES = {"dense": [], "window 32": ["--window", "32"], "sink 4 28": ["--sinks", "4", "--window", "28"]}
 TOKENS = 160
 
@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--peer", required=True)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    words = " ".join(map(str, np.random.default_rng(7).integers(0, 128, TOKENS + 1)))
+    words = " ".join(map(str, np.random.default_rng(7).integers(0, 64, TOKENS + 1)))
     ids, scratch = args.folder / "ids.tmp", args.folder / "logits.tmp"
     ids.write_text(words)
     for name, options in MODELS.items():
@@ -73,7 +73,7 @@ def main():
         if name.endswith("-f32"):
             lines["greedy"] = check_against_llama_cpp(args.peer, model, ids, lines)
         text = "".join(f"{key} {value}\n" for key, value in lines.items())
-        (args.folder / f"{name}.golden").write_text(text)
+        (args.folder / f"{name}.txt").write_text(text)
         print(f"{name}: {model.stat().st_size} bytes, dense {lines['dense']}")
     ids.unlink()
     scratch.unlink()

@@ -47,7 +47,8 @@ impl View {
             Event::Bytes(bytes) => self.bar.iter().for_each(|bar| bar.set_position(bytes)),
             Event::Failed(error) => {
                 self.end();
-                say(&format!("{error}; trying the next source"));
+                tracing::info!(%error, "a source has failed");
+                say("not to be had there: trying the next source");
             }
         }
     }

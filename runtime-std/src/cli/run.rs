@@ -9,7 +9,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet_core::plan::Plan;
 use brooklet_core::sampler::{Sampler, SamplerOptions};
-use brooklet_core::tokenizer::{EncodeOptions, Mark};
 use clap::Args;
 use serde::Serialize;
 
@@ -143,7 +142,12 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     let plan = *resources.plan();
     let mut engine = Engine::new(&weights, &mut resources)?;
     let text = input::text(arguments.prompt.as_deref(), arguments.file.as_ref(), "the prompt")?;
-    let prompt = encode(&mut engine, &text)?;
+    let prompt = engine.encode(&text)?;
+    if prompt.is_empty() {
+        return Err(Error::Input(
+            "the prompt is empty, and this model has no token to start with".into(),
+        ));
+    }
     let request = Request {
         limit,
         past_end: arguments.ignore_eos || arguments.tokens == Some(-1),
@@ -166,31 +170,6 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         let _ = end.write(&plan, &mut io::stderr().lock());
     }
     Ok(())
-}
-
-/// The prompt's tokens. An empty prompt is the start of a sequence, where the model knows such a token.
-fn encode(engine: &mut Engine<'_>, text: &[u8]) -> Result<Vec<u32>, Error> {
-    let tokenizer = engine.tokenizer()?;
-    let bos = if text.is_empty() {
-        Mark::Always
-    } else {
-        Mark::Model
-    };
-    let mut tokens = Vec::new();
-    tokenizer.encode(
-        text,
-        EncodeOptions {
-            bos,
-            ..EncodeOptions::default()
-        },
-        &mut |token| tokens.push(token),
-    );
-    if tokens.is_empty() {
-        return Err(Error::Input(
-            "the prompt is empty, and this model has no token to start with".into(),
-        ));
-    }
-    Ok(tokens)
 }
 
 /// The generated text on its way to the output: bare, or the first member of a JSON object that is written as it grows.

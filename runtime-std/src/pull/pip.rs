@@ -15,14 +15,16 @@ use crate::manifest::PipPart;
 /// How often the size of a running download is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What pip and the libraries below it print when there is no network.
-const NO_NETWORK: [&str; 6] = [
+/// What pip and the libraries below it print when there is no network. The last is all that is left with `PIP_RETRIES=0`; the
+/// manifests name packages that exist.
+const NO_NETWORK: [&str; 7] = [
     "NewConnectionError",
     "Failed to establish a new connection",
     "Temporary failure in name resolution",
     "Max retries exceeded",
     "ConnectTimeoutError",
     "ProxyError",
+    "(from versions: none)",
 ];
 
 /// Fetches the packages and joins their members to the unfinished file, checked.

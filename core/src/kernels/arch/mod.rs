@@ -26,6 +26,7 @@ use crate::arena::Columns;
 use crate::tensor::Matrix;
 
 /// Defines a proof token: a zero-size value whose existence says that the processor has certain instructions.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, all($($feature:literal),+)) => {
         $(#[$doc])*
@@ -105,7 +106,11 @@ pub(super) fn matmul_q8(
         Isa::Neon(token) => aarch64::matmul_q8_neon(token, w, rows, x, out, scratch),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => aarch64::matmul_q8_dotprod(token, w, rows, x, out, scratch),
-        _ => false,
+        // Named here because not every target has an arm that uses them.
+        Isa::Scalar => {
+            let _ = (w, rows, x, out, scratch);
+            false
+        }
     }
 }
 
@@ -116,7 +121,7 @@ pub(super) fn matmul_f32(
     rows: Range<usize>,
     x: &[f32],
     out: &mut Columns<'_, f32>,
-    _scratch: &mut [u8],
+    scratch: &mut [u8],
 ) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -125,15 +130,19 @@ pub(super) fn matmul_f32(
         Isa::Avx512(token) => x86::matmul_f32(token, w, rows, x, out),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(token) => {
-            aarch64::matmul_f32(token, w, rows, x, out, _scratch);
+            aarch64::matmul_f32(token, w, rows, x, out, scratch);
             true
         }
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => {
-            aarch64::matmul_f32(token.neon(), w, rows, x, out, _scratch);
+            aarch64::matmul_f32(token.neon(), w, rows, x, out, scratch);
             true
         }
-        Isa::Scalar => false,
+        // Named here because not every target has an arm that uses them.
+        Isa::Scalar => {
+            let _ = (w, rows, x, out, scratch);
+            false
+        }
     }
 }
 
@@ -141,14 +150,28 @@ pub(super) fn matmul_f32(
 pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(token) => x86::Kernels::quantize(token, x, out),
+        Isa::Avx2(token) => {
+            x86::Kernels::quantize(token, x, out);
+            true
+        }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) => x86::Kernels::quantize(token, x, out),
+        Isa::Avx512(token) => {
+            x86::Kernels::quantize(token, x, out);
+            true
+        }
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(token) => aarch64::quantize(token, x, out),
+        Isa::Neon(token) => {
+            aarch64::quantize(token, x, out);
+            true
+        }
         #[cfg(target_arch = "aarch64")]
-        Isa::NeonDotprod(token) => aarch64::quantize(token.neon(), x, out),
-        _ => return false,
+        Isa::NeonDotprod(token) => {
+            aarch64::quantize(token.neon(), x, out);
+            true
+        }
+        Isa::Scalar => {
+            let _ = (x, out);
+            false
+        }
     }
-    true
 }

@@ -14,6 +14,7 @@
 mod avx2;
 mod avx512;
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::mem::offset_of;
 use core::ops::Range;
 
@@ -165,6 +166,7 @@ fn matmul<K: Kernels, B: Layout>(
     let groups = blocks.chunks_exact(K::LANES * row_blocks);
     let rest = groups.remainder();
     let mut at = 0;
+    prefetch_first(&blocks[..blocks.len().min(K::LANES * row_blocks)]);
     if tokens < PANEL_TOKENS {
         for group in groups {
             for (token, x) in x.chunks_exact(row_blocks).enumerate() {
@@ -184,6 +186,15 @@ fn matmul<K: Kernels, B: Layout>(
         for (token, x) in x.chunks_exact(row_blocks).enumerate() {
             out.row_mut(token)[at + i] = scalar::dot_q8(row, x);
         }
+    }
+}
+
+/// Asks for the first group; the kernels ask for each next one as they go.
+fn prefetch_first<B: Layout>(group: &[B]) {
+    let start = group.as_ptr().cast::<i8>();
+    for at in (0..size_of_val(group)).step_by(64) {
+        // SAFETY: every x86-64 has SSE, and a prefetch is a hint that faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
     }
 }
 
@@ -280,7 +291,7 @@ fn floats<K: Kernels, W: Float>(
     for at in first_left..rows.len() {
         let w = w.blocks::<W>(rows.start + at..rows.start + at + 1);
         for token in 0..tokens {
-            out.row_mut(token)[at] = scalar::dot_float(w, &x[token * cols..][..cols]);
+            out.row_mut(token)[at] = dot_float(w, &x[token * cols..][..cols]);
         }
     }
 }
@@ -300,4 +311,31 @@ fn store_floats<K: Kernels, W: Float, const T: usize>(
         out.row_mut(token + i)[at..at + FLOAT_ROWS].copy_from_slice(sums);
     }
     T
+}
+
+/// As [`scalar::dot`], for weights in any float format.
+fn dot_float<W: Block>(w: &[W], x: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 16];
+    let steps = w.len() / 16;
+    for (w, x) in w.chunks_exact(16).zip(x.chunks_exact(16)) {
+        for i in 0..16 {
+            sums[i] += element(&w[i]) * x[i];
+        }
+    }
+    finish(sums, &w[16 * steps..], &x[16 * steps..])
+}
+
+/// Completes the partial sums with the last elements, fewer than 16, and folds them.
+fn finish<W: Block>(mut sums: [f32; 16], w: &[W], x: &[f32]) -> f32 {
+    for (sum, (w, x)) in sums.iter_mut().zip(w.iter().zip(x)) {
+        *sum += element(w) * x;
+    }
+    scalar::fold(sums)
+}
+
+/// The only element of a block of a float format.
+fn element<W: Block>(w: &W) -> f32 {
+    let mut value = [0.0];
+    w.dequantize(&mut value);
+    value[0]
 }

@@ -2,8 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{FLOAT_ROWS, Float};
-use super::scalar;
+use super::super::{FLOAT_ROWS, Float, finish};
 use crate::quant::Format;
 
 /// Elements of a step.
@@ -59,7 +58,7 @@ pub(super) fn dots<W: Float, const T: usize>(w: &[W], x: &[f32], out: &mut [[f32
                 _mm256_storeu_ps(sums.as_mut_ptr(), acc[r][0]);
                 _mm256_storeu_ps(sums.as_mut_ptr().add(8), acc[r][1]);
             }
-            *out = scalar::finish(sums, &w[r * cols + whole..][..cols - whole], &x[whole..]);
+            *out = finish(sums, &w[r * cols + whole..][..cols - whole], &x[whole..]);
         }
     }
 }

@@ -209,7 +209,7 @@ fn prefetch<B: Layout>(blocks: &[B], chunk: usize) {
 }
 
 /// Bytes beyond the next group's corresponding part.
-const PREFETCH_AHEAD: usize = 1024;
+const PREFETCH_AHEAD: usize = 4096;
 
 #[target_feature(enable = "avx2,f16c")]
 fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
@@ -219,6 +219,7 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
     assert!(row_blocks * ROWS == blocks.len() && quants.len() == row_blocks && scales.len() == row_blocks);
     let chunks = quants.chunks_mut(CHUNK).zip(scales.chunks_mut(CHUNK));
     for (chunk, (quants, scales)) in chunks.enumerate() {
+        prefetch(blocks, chunk);
         let zero = [_mm256_setzero_ps(); 2];
         // Of four rows: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
         let (mut columns, mut scale, mut min) = ([zero; 8], zero, zero);

@@ -2,8 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{FLOAT_ROWS, Float};
-use super::scalar;
+use super::super::{FLOAT_ROWS, Float, finish};
 use crate::quant::Format;
 
 /// Elements of a step.
@@ -55,7 +54,7 @@ pub(super) fn dots<W: Float, const T: usize>(w: &[W], x: &[f32], out: &mut [[f32
             let mut sums = [0.0; STEP];
             // SAFETY: 16 floats.
             unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), acc[t][r]) };
-            *out = scalar::finish(
+            *out = finish(
                 sums,
                 &w[r * cols + whole..][..cols - whole],
                 &x[t * cols + whole..][..cols - whole],

@@ -117,46 +117,68 @@ fn activations<const AT: usize>(x: &[Q8Activation]) -> __m512i {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
 fn decode<B: Layout>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
-    let row_blocks = x.len();
-    assert!(blocks.len() == ROWS * row_blocks && out.len() == ROWS);
+    assert!(blocks.len() == ROWS * x.len() && out.len() == ROWS);
     let mut acc = _mm512_setzero_ps();
-    for (chunk, x) in x.chunks(CHUNK).enumerate() {
-        let masks = Masks::new::<B>(x.len());
-        let header = activations::<0>(x);
-        let scale = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x00>(header));
-        let scaled_sum = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x55>(header));
-        let bias = _mm512_mullo_epi32(_mm512_shuffle_epi32::<0xAA>(header), _mm512_set1_epi32(B::BIAS));
-        let (x_low, x_high) = (activations::<12>(x), activations::<28>(x));
+    let (chunks, rest) = x.as_chunks::<CHUNK>();
+    for (chunk, now) in chunks.iter().enumerate() {
         prefetch(blocks, chunk);
-        let mut terms = [_mm512_setzero_si512(); 4];
-        for (i, term) in terms.iter_mut().enumerate() {
-            // SAFETY: rows 4i to 4i + 3 < 16 of `row_blocks` blocks each are in `blocks`; the masks end where the row does.
-            let rows = unsafe { load_four(blocks, row_blocks, 4 * i, CHUNK * chunk, &masks) };
-            let mut sums = [_mm512_setzero_si512(); 4];
-            for j in 0..4 {
-                let (low, high) = unpack::<B>(&rows[j]);
-                sums[j] = _mm512_dpbusd_epi32(sums[j], low, x_low);
-                sums[j] = _mm512_dpbusd_epi32(sums[j], high, x_high);
-            }
-            let mut sum = sum_lanes(sums);
-            if B::BIAS != 0 {
-                sum = _mm512_sub_epi32(sum, bias);
-            }
-            let (w_scale, w_min) = headers::<B>(&rows);
-            let mut value = _mm512_mul_ps(_mm512_mul_ps(w_scale, scale), _mm512_cvtepi32_ps(sum));
-            if B::HAS_MIN {
-                value = _mm512_add_ps(value, _mm512_mul_ps(w_min, scaled_sum));
-            }
-            *term = _mm512_castps_si512(value);
+        // SAFETY: `x` has a whole chunk there, and `blocks` 16 rows as long as `x`.
+        for term in unsafe { terms::<B, true>(blocks, x.len(), CHUNK * chunk, now) } {
+            acc = _mm512_add_ps(acc, term);
         }
-        for (k, term) in transpose_lanes(terms).into_iter().enumerate() {
-            if k < x.len() {
-                acc = _mm512_add_ps(acc, _mm512_castsi512_ps(term));
-            }
+    }
+    if !rest.is_empty() {
+        prefetch(blocks, chunks.len());
+        // SAFETY: `rest` are the blocks of `x` from there on, and `blocks` 16 rows as long as `x`.
+        let terms = unsafe { terms::<B, false>(blocks, x.len(), CHUNK * chunks.len(), rest) };
+        for term in &terms[..rest.len()] {
+            acc = _mm512_add_ps(acc, *term);
         }
     }
     // SAFETY: `out` is 16 floats.
     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) }
+}
+
+/// What each block of a chunk adds to the sums of 16 rows.
+///
+/// # Safety
+/// `blocks` are 16 rows of `row_blocks` blocks, which have at least `x.len()` from `block` on; `x` has 1 to 4, and 4 if `WHOLE`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+unsafe fn terms<B: Layout, const WHOLE: bool>(
+    blocks: &[B],
+    row_blocks: usize,
+    block: usize,
+    x: &[Q8Activation],
+) -> [__m512; 4] {
+    let masks = Masks::new::<B>(x.len());
+    let header = activations::<0>(x);
+    let scale = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x00>(header));
+    let scaled_sum = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x55>(header));
+    let bias = _mm512_mullo_epi32(_mm512_shuffle_epi32::<0xAA>(header), _mm512_set1_epi32(B::BIAS));
+    let (x_low, x_high) = (activations::<12>(x), activations::<28>(x));
+    let mut terms = [_mm512_setzero_si512(); 4];
+    for (i, term) in terms.iter_mut().enumerate() {
+        // SAFETY: rows 4i to 4i + 3 < 16 are in `blocks`; the masks are those of `x.len()` blocks.
+        let rows = unsafe { load_four::<B, WHOLE>(blocks, row_blocks, 4 * i, block, &masks) };
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for j in 0..4 {
+            let (low, high) = unpack::<B>(&rows[j]);
+            sums[j] = _mm512_dpbusd_epi32(sums[j], low, x_low);
+            sums[j] = _mm512_dpbusd_epi32(sums[j], high, x_high);
+        }
+        let mut sum = sum_lanes(sums);
+        if B::BIAS != 0 {
+            sum = _mm512_sub_epi32(sum, bias);
+        }
+        let (w_scale, w_min) = headers::<B>(&rows);
+        let mut value = _mm512_mul_ps(_mm512_mul_ps(w_scale, scale), _mm512_cvtepi32_ps(sum));
+        if B::HAS_MIN {
+            value = _mm512_add_ps(value, _mm512_mul_ps(w_min, scaled_sum));
+        }
+        *term = _mm512_castps_si512(value);
+    }
+    transpose_lanes(terms).map(|term| _mm512_castsi512_ps(term))
 }
 
 /// Asks for the part of the next group of rows that corresponds to this chunk, so that it is there when its turn comes: the
@@ -177,7 +199,7 @@ fn prefetch<B: Layout>(blocks: &[B], chunk: usize) {
 }
 
 /// Bytes beyond the next group's corresponding part.
-const PREFETCH_AHEAD: usize = 1024;
+const PREFETCH_AHEAD: usize = 4096;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
@@ -187,13 +209,14 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
     assert!(row_blocks * ROWS == blocks.len() && quants.len() == row_blocks && scales.len() == row_blocks);
     let chunks = quants.chunks_mut(CHUNK).zip(scales.chunks_mut(CHUNK));
     for (chunk, (quants, scales)) in chunks.enumerate() {
+        prefetch(blocks, chunk);
         let masks = Masks::new::<B>(quants.len());
         let zero = [_mm512_setzero_si512(); 4];
         // Of four rows: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
         let (mut columns, mut scale, mut min) = ([zero; 8], zero, zero);
         for i in 0..4 {
             // SAFETY: rows 4i to 4i + 3 < 16 of `row_blocks` blocks each are in `blocks`; the masks end where the row does.
-            let rows = unsafe { load_four(blocks, row_blocks, 4 * i, CHUNK * chunk, &masks) };
+            let rows = unsafe { load_four::<B, false>(blocks, row_blocks, 4 * i, CHUNK * chunk, &masks) };
             let (mut low, mut high) = (zero, zero);
             for j in 0..4 {
                 (low[j], high[j]) = unpack::<B>(&rows[j]);

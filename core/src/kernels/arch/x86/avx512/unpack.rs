@@ -115,20 +115,37 @@ impl Masks {
     }
 }
 
+/// 64 bytes from `at` on; those whose bit of `mask` is clear are 0, and not read. A `WHOLE` chunk needs no mask, which is faster.
+///
+/// # Safety
+/// The bytes whose mask bits are set can be read; all 64 if `WHOLE`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn window<const WHOLE: bool>(at: *const i8, mask: __mmask64) -> __m512i {
+    // SAFETY: as the caller promises; a masked load touches no byte whose mask bit is clear.
+    unsafe {
+        if WHOLE {
+            _mm512_loadu_si512(at.cast())
+        } else {
+            _mm512_maskz_loadu_epi8(mask, at)
+        }
+    }
+}
+
 /// Loads the chunk that starts at `row`.
 ///
 /// # Safety
-/// The blocks that `masks` was made for can be read from `row` on.
+/// The blocks that `masks` was made for can be read from `row` on; they are a whole chunk if `WHOLE`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn load<B: Layout>(row: *const B, masks: &Masks) -> Raw {
+unsafe fn load<B: Layout, const WHOLE: bool>(row: *const B, masks: &Masks) -> Raw {
     let at = |start: usize| row.cast::<i8>().wrapping_add(start);
-    let second = Map::<B>::SECOND;
-    // SAFETY: a masked load touches no byte whose mask bit is clear, and those set are in the caller's blocks.
+    let (second, high) = (Map::<B>::SECOND, Map::<B>::HIGH_SHIFT);
+    // SAFETY: the masks' set bits are the bytes of the caller's blocks, and the windows lie inside a whole chunk.
     unsafe {
         let windows = [
-            _mm512_maskz_loadu_epi8(masks.windows[0], at(0)),
-            _mm512_maskz_loadu_epi8(masks.windows[1], at(second)),
+            window::<WHOLE>(at(0), masks.windows[0]),
+            window::<WHOLE>(at(second), masks.windows[1]),
         ];
         if B::BITS != 8 {
             return Raw {
@@ -137,8 +154,8 @@ unsafe fn load<B: Layout>(row: *const B, masks: &Masks) -> Raw {
             };
         }
         let high = [
-            _mm512_maskz_loadu_epi8(masks.high[0], at(Map::<B>::HIGH_SHIFT)),
-            _mm512_maskz_loadu_epi8(masks.high[1], at(Map::<B>::HIGH_SHIFT + second)),
+            window::<WHOLE>(at(high), masks.high[0]),
+            window::<WHOLE>(at(high + second), masks.high[1]),
         ];
         Raw { windows, high }
     }
@@ -148,10 +165,10 @@ unsafe fn load<B: Layout>(row: *const B, masks: &Masks) -> Raw {
 ///
 /// # Safety
 /// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks each, and the blocks from `block` on that `masks` was made
-/// for are in the row.
+/// for are in the row; they are a whole chunk if `WHOLE`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn load_four<B: Layout>(
+pub(super) unsafe fn load_four<B: Layout, const WHOLE: bool>(
     blocks: &[B],
     row_blocks: usize,
     first: usize,
@@ -162,10 +179,10 @@ pub(super) unsafe fn load_four<B: Layout>(
     // SAFETY: as the caller promises.
     unsafe {
         [
-            load(start, masks),
-            load(start.wrapping_add(row_blocks), masks),
-            load(start.wrapping_add(2 * row_blocks), masks),
-            load(start.wrapping_add(3 * row_blocks), masks),
+            load::<B, WHOLE>(start, masks),
+            load::<B, WHOLE>(start.wrapping_add(row_blocks), masks),
+            load::<B, WHOLE>(start.wrapping_add(2 * row_blocks), masks),
+            load::<B, WHOLE>(start.wrapping_add(3 * row_blocks), masks),
         ]
     }
 }
