@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::arch;
 
 /// An instruction set that this program can use. A variant other than `Scalar` holds a token that can only be made where the

@@ -4,7 +4,9 @@ use core::ops::Range;
 
 use super::Q8Activation;
 use crate::arena::Columns;
-use crate::quant::{BLOCK, Block, QuantBlock};
+#[cfg(target_arch = "x86_64")]
+use crate::quant::Block;
+use crate::quant::{BLOCK, QuantBlock};
 use crate::tensor::Matrix;
 
 /// Quantises one token's activations `x` to int8 in blocks of 32.
@@ -74,6 +76,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// As [`dot`], for weights in any float format.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn dot_float<W: Block>(w: &[W], x: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let steps = w.len() / 16;
@@ -86,6 +89,7 @@ pub(super) fn dot_float<W: Block>(w: &[W], x: &[f32]) -> f32 {
 }
 
 /// Completes the partial sums with the last elements, fewer than 16, and folds them.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn finish<W: Block>(mut sums: [f32; 16], w: &[W], x: &[f32]) -> f32 {
     for (sum, (w, x)) in sums.iter_mut().zip(w.iter().zip(x)) {
         *sum += element(w) * x;
@@ -94,6 +98,7 @@ pub(super) fn finish<W: Block>(mut sums: [f32; 16], w: &[W], x: &[f32]) -> f32 {
 }
 
 /// The only element of a block of a float format.
+#[cfg(target_arch = "x86_64")]
 fn element<W: Block>(w: &W) -> f32 {
     let mut value = [0.0];
     w.dequantize(&mut value);
