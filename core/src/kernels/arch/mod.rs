@@ -26,6 +26,7 @@ use crate::arena::Columns;
 use crate::tensor::Matrix;
 
 /// Defines a proof token: a zero-size value whose existence says that the processor has certain instructions.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, all($($feature:literal),+)) => {
         $(#[$doc])*
@@ -147,6 +148,7 @@ pub(super) fn matmul_f32(
 
 /// Quantises one token's activations with the instruction set's own code, if it has any.
 pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
+    let own = isa != Isa::Scalar;
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => x86::Kernels::quantize(token, x, out),
@@ -156,10 +158,7 @@ pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
         Isa::Neon(token) => aarch64::quantize(token, x, out),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => aarch64::quantize(token.neon(), x, out),
-        Isa::Scalar => {
-            let _ = (x, out);
-            return false;
-        }
+        Isa::Scalar => _ = (x, out),
     }
-    true
+    own
 }
