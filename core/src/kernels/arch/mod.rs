@@ -1,6 +1,6 @@
 //! The only intrinsics of the crate: one file per instruction set, and the proof tokens of [`super::Isa`].
 //!
-//! [`matmul_q8`] and [`matmul_f32`] return `false` where the instruction set has no kernel for the format; the caller then uses
+//! `matmul_q8` and `matmul_f32` return `false` where the instruction set has no kernel for the format; the caller then uses
 //! the scalar reference, which gives the same bits.
 #![allow(
     unsafe_code,

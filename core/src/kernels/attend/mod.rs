@@ -141,7 +141,7 @@ struct Shifted<'o> {
     out: &'o mut dyn Output,
 }
 
-/// Floats of scratch that [`attend`] needs for `rows` rows: scores by slot, scores by chunk token, interleaved queries.
+/// Floats of scratch that `attend` needs for `rows` rows: scores by slot, scores by chunk token, interleaved queries.
 pub const fn scratch_floats(rows: usize, capacity: usize, chunk: usize, key_columns_of_head: usize) -> usize {
     rows.saturating_mul(capacity.saturating_add(chunk).saturating_add(key_columns_of_head))
 }
