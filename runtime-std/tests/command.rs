@@ -5,10 +5,55 @@ mod common;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{brooklet, command, failure, pulled, text, tiny, with_tiny};
+use common::{pulled, tiny};
+
+/// The command, away from the user's settings.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
+    command
+        .args(arguments)
+        .env_remove("BROOKLET_ISA")
+        .stdin(std::process::Stdio::null());
+    command
+}
+
+/// Runs the command.
+fn brooklet(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the command starts")
+}
+
+/// Runs `brooklet SUBCOMMAND -m TINY REST...`.
+fn with_tiny(subcommand: &str, rest: &[&str]) -> Output {
+    let tiny = tiny();
+    brooklet(&[&[subcommand, "-m", tiny.to_str().unwrap()], rest].concat())
+}
+
+/// What a run that must succeed has written to standard output.
+#[track_caller]
+fn text(output: Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one sentence of a run that must fail with `code` and no output.
+#[track_caller]
+fn failure(output: Output, code: i32) -> String {
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+    assert!(output.stdout.is_empty());
+    assert!(!errors.contains("panicked"), "{errors}");
+    if code == 1 {
+        assert!(
+            errors.starts_with("brooklet: ") && errors.lines().count() == 1,
+            "not one sentence: {errors}"
+        );
+    }
+    errors
+}
 
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))

@@ -1,7 +1,6 @@
-//! What the integration tests share: the command, a tiny model, and the pulled models.
+//! What the integration tests share: a tiny model, and the pulled ones.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use brooklet::manifest::Manifest;
 use brooklet::store::Store;
@@ -26,49 +25,4 @@ pub fn pulled(name: &str) -> Option<PathBuf> {
         println!("skipped: {name} has not been pulled");
     }
     path
-}
-
-/// The command, away from the user's settings.
-pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
-    command
-        .args(arguments)
-        .env_remove("BROOKLET_ISA")
-        .stdin(std::process::Stdio::null());
-    command
-}
-
-/// Runs the command.
-pub fn brooklet(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("the command starts")
-}
-
-/// Runs `brooklet SUBCOMMAND -m TINY REST...`.
-pub fn with_tiny(subcommand: &str, rest: &[&str]) -> Output {
-    let tiny = tiny();
-    brooklet(&[&[subcommand, "-m", tiny.to_str().unwrap()], rest].concat())
-}
-
-/// What a run that must succeed has written to standard output.
-#[track_caller]
-pub fn text(output: Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The one sentence of a run that must fail with `code` and no output.
-#[track_caller]
-pub fn failure(output: Output, code: i32) -> String {
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{errors}");
-    assert!(output.stdout.is_empty());
-    assert!(!errors.contains("panicked"), "{errors}");
-    if code == 1 {
-        assert!(
-            errors.starts_with("brooklet: ") && errors.lines().count() == 1,
-            "not one sentence: {errors}"
-        );
-    }
-    errors
 }

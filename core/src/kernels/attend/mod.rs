@@ -288,15 +288,24 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         let (by_token, _) = rest.split_at_mut(R * chunk_capacity);
         let queries = queries.as_chunks_mut::<R>().0;
 
-        interleave(rows.map(|row| row.sink_query), queries);
         let sinks = job.sinks.min(job.live);
-        scores(l, ring, first_column, queries, 0..sinks, by_slot);
-        interleave(rows.map(|row| row.query), queries);
-        scores(l, ring, first_column, queries, sinks..job.live, by_slot);
-        let mut seen = 0;
-        if let Some((planes, slots)) = chunk {
-            seen = rows.iter().fold(0, |most, row| most.max(row.chunk_tokens));
-            scores(l, planes, first_column, queries, 0..seen, by_token);
+        let seen = rows.iter().fold(0, |most, row| most.max(row.chunk_tokens));
+        // The sinks, the window and the chunk in one loop: one instance of the code for all three.
+        for pass in 0..3 {
+            let (planes, range, out) = match (pass, chunk) {
+                (0, _) => (ring, 0..sinks, &mut *by_slot),
+                (1, _) => (ring, sinks..job.live, &mut *by_slot),
+                (_, Some((planes, _))) => (planes, 0..seen, &mut *by_token),
+                (_, None) => break,
+            };
+            match pass {
+                0 => interleave(rows.map(|row| row.sink_query), queries),
+                1 => interleave(rows.map(|row| row.query), queries),
+                _ => {}
+            }
+            scores(l, planes, first_column, queries, range, out);
+        }
+        if let Some((_, slots)) = chunk {
             for (r, row) in rows.iter().enumerate() {
                 for index in 0..row.chunk_tokens {
                     by_slot[r * ring.capacity + slots.slot(index)] = by_token[r * chunk_capacity + index];

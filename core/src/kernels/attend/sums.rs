@@ -76,7 +76,9 @@ impl<E: Element> Sources<'_, E> {
     }
 }
 
-/// The weighted sums of a block of columns from `column` on (32, 16 or fewer, at most `left`) for `R` rows; returns its width.
+/// The weighted sums of a block of columns from `column` on (at most `left`) for `R` rows; returns how many columns.
+///
+/// A sum is a chain of dependent additions, so a few rows take more columns at a time to keep as many chains going.
 #[inline(always)]
 pub(super) fn weighted_sum<L: Lanes, E: Element, const R: usize>(
     l: L,
@@ -87,16 +89,32 @@ pub(super) fn weighted_sum<L: Lanes, E: Element, const R: usize>(
     inverse: &[f32; R],
     out: &mut dyn FnMut(usize, &[f32]),
 ) -> usize {
-    // A block of 32 columns must not straddle two scales.
-    let aligned = !E::SCALED || column.is_multiple_of(BLOCK);
-    if left >= 32 && aligned {
+    // A block of columns must not straddle two scales.
+    let room = if E::SCALED {
+        left.min(BLOCK - column % BLOCK)
+    } else {
+        left
+    };
+    if R < 8 && room >= 32 {
         sum_columns::<L, E, R, 2>(l, sources, column, weights, inverse, out);
         return 32;
     }
-    if left >= 16 && (!E::SCALED || column.is_multiple_of(16)) {
+    if room >= 16 {
         sum_columns::<L, E, R, 1>(l, sources, column, weights, inverse, out);
         return 16;
     }
+    sum_column(sources, column, weights, inverse, out);
+    1
+}
+
+/// One column, for what is left of heads that are not multiples of 16 wide.
+fn sum_column<E: Element, const R: usize>(
+    sources: &Sources<'_, E>,
+    column: usize,
+    weights: &[Weights<'_>; R],
+    inverse: &[f32; R],
+    out: &mut dyn FnMut(usize, &[f32]),
+) {
     let mut acc = [0.0f32; R];
     sources.for_each(|planes, row, by_token| {
         let value = planes.values[row * planes.value_columns + column].widen();
@@ -117,7 +135,6 @@ pub(super) fn weighted_sum<L: Lanes, E: Element, const R: usize>(
     for r in 0..R {
         out(r, &[acc[r] * inverse[r]]);
     }
-    1
 }
 
 /// `VECTORS · 16` columns from `column` on.
