@@ -97,7 +97,11 @@ pub const fn budget_message(needed: usize, given: usize) -> Message<160> {
         .number(given)
         .text(" bytes: ")
         .number(missing)
-        .text(if missing == 1 { " byte is missing" } else { " bytes are missing" })
+        .text(if missing == 1 {
+            " byte is missing"
+        } else {
+            " bytes are missing"
+        })
 }
 
 #[cfg(test)]
