@@ -10,7 +10,7 @@ use brooklet_core::tokenizer::EncodeOptions;
 use clap::Args;
 use serde::Serialize;
 
-use super::cache::CacheArguments;
+use super::cache::{CacheArguments, PolicyName};
 use super::model::ModelArguments;
 use super::progress::Counter;
 use super::tokenize::bos;
@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Write every score: a line with the position and the nats for each
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
+    /// Report the mean attention on the first S tokens, by layer and head (with the policies sink and dense)
+    #[arg(long)]
+    sink_mass: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -86,12 +89,21 @@ struct Report {
     chunk: usize,
     threads: usize,
     isa: &'static str,
+    /// By layer and head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sink_mass: Option<Vec<Vec<f64>>>,
 }
 
 /// Scores a text.
 pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     if arguments.stride == 0 {
         return Err(Error::Usage("--stride must be at least 1".into()));
+    }
+    let keeps_first = matches!(arguments.cache.policy, PolicyName::Sink | PolicyName::Dense);
+    if arguments.sink_mass && !(keeps_first && arguments.stride == 1) {
+        return Err(Error::Usage(
+            "--sink-mass needs the policy sink or dense, and every position scored".into(),
+        ));
     }
     let open = arguments.model.open()?;
     let weights = Weights::read(&open.file)?;
@@ -117,11 +129,22 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     }
     let mut resources = Resources::new(&weights, &settings)?;
     let plan = *resources.plan();
+    let config = weights.config();
+    let mut mass = vec![
+        0.0;
+        if arguments.sink_mass {
+            config.layers * config.heads * plan.capacity()
+        } else {
+            0
+        }
+    ];
     let mut engine = Engine::new(&weights, &mut resources)?;
+    engine.stream().probe(&mut mass)?;
     let mut scorer = Scorer::new(arguments, tokens)?;
     let start = Instant::now();
     scorer.run(engine.stream(), arguments.stride)?;
     let seconds = start.elapsed().as_secs_f64();
+    let mass = engine.stream().take_probe();
     let (nll, nll_error) = scorer.finish()?;
     let options = plan.options();
     let report = Report {
@@ -140,6 +163,10 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         chunk: options.chunk,
         threads: options.workers,
         isa: crate::pool::detect_isa()?.name(),
+        sink_mass: arguments.sink_mass.then(|| {
+            let fed = tokens.len() - 1;
+            sink_mass(mass, config.heads, plan.capacity(), arguments.cache.sinks, fed)
+        }),
     };
     if arguments.json {
         return write_json(out, &report);
@@ -160,7 +187,22 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         "perplexity {ppl:.4}  ({nll:.5} +- {nll_error:.5} nats over {tokens} predictions)\n\
          {policy}: {sinks} sinks and a window of {window}, cache in {cache_type}, arena {arena}, {seconds:.2} s"
     )
-    .map_err(Error::Output)
+    .map_err(Error::Output)?;
+    for (layer, heads) in report.sink_mass.iter().flatten().enumerate() {
+        let heads: Vec<String> = heads.iter().map(|mass| format!("{mass:.4}")).collect();
+        writeln!(out, "layer {layer:>3}  {}", heads.join("  ")).map_err(Error::Output)?;
+    }
+    Ok(())
+}
+
+/// From the summed attention weights, `layers x heads x slots`, to the mean over `tokens` of what falls on the first `sinks` slots.
+fn sink_mass(weights: &[f32], heads: usize, slots: usize, sinks: usize, tokens: usize) -> Vec<Vec<f64>> {
+    let head =
+        |slots: &[f32]| slots.iter().take(sinks).map(|&weight| weight as f64).sum::<f64>() / tokens as f64;
+    weights
+        .chunks_exact(heads * slots)
+        .map(|layer| layer.chunks_exact(slots).map(head).collect())
+        .collect()
 }
 
 /// The whole text as ids.
@@ -327,5 +369,11 @@ mod tests {
             assert!((negative_log_likelihood(&logits, target) + probability.ln()).abs() < 1e-6);
         }
         assert!(negative_log_likelihood(&[1e30, -1e30], 0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn mass_is_averaged_by_layer_and_head() {
+        let weights = [1.0, 2.0, 9.0, 3.0, 1.0, 9.0, 0.0, 4.0, 9.0, 2.0, 2.0, 9.0];
+        assert_eq!(sink_mass(&weights, 2, 3, 2, 4), [[0.75, 1.0], [1.0, 1.0]]);
     }
 }
