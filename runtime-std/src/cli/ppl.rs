@@ -65,7 +65,7 @@ pub struct Arguments {
     /// Write every score: a line with the position and the nats for each
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
-    /// Print the mean attention on the first S tokens (--sinks), by layer and head
+    /// Report the mean attention on the first S tokens, by layer and head (with the policies sink and dense)
     #[arg(long)]
     sink_mass: bool,
     /// Write the mean attention by layer, head and cache slot: lines of layer, head, slot and weight
@@ -426,5 +426,17 @@ mod tests {
             assert!((negative_log_likelihood(&logits, target) + probability.ln()).abs() < 1e-6);
         }
         assert!(negative_log_likelihood(&[1e30, -1e30], 0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn attention_is_averaged_by_layer_and_head() {
+        let weights = vec![1.0, 2.0, 9.0, 3.0, 1.0, 9.0, 0.0, 4.0, 9.0, 2.0, 2.0, 9.0];
+        let mut attention = Attention {
+            weights,
+            heads: 2,
+            slots: 3,
+        };
+        attention.finish(4);
+        assert_eq!(attention.on_first(2), [[0.75, 1.0], [1.0, 1.0]]);
     }
 }
