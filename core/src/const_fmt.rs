@@ -87,17 +87,21 @@ impl<const N: usize> Default for Message<N> {
     }
 }
 
-/// Says that an arena of `needed` bytes does not fit a budget of `given`, and how many bytes are missing.
+/// Says that a plan of `needed` bytes does not fit a budget of `given`, and how many bytes are missing.
 pub const fn budget_message(needed: usize, given: usize) -> Message<160> {
     let missing = needed.saturating_sub(given);
     Message::new()
-        .text("the arena does not fit its budget: needed ")
+        .text("the plan needs ")
         .number(needed)
-        .text(" bytes, given ")
+        .text(" bytes, the budget is ")
         .number(given)
-        .text(" bytes, missing ")
+        .text(" bytes: ")
         .number(missing)
-        .text(if missing == 1 { " byte" } else { " bytes" })
+        .text(if missing == 1 {
+            " byte is missing"
+        } else {
+            " bytes are missing"
+        })
 }
 
 #[cfg(test)]
@@ -129,13 +133,13 @@ mod tests {
         const MESSAGE: Message<160> = budget_message(70_000, 65_536);
         assert_eq!(
             MESSAGE.as_str(),
-            "the arena does not fit its budget: needed 70000 bytes, given 65536 bytes, missing 4464 bytes"
+            "the plan needs 70000 bytes, the budget is 65536 bytes: 4464 bytes are missing"
         );
         let longest = budget_message(usize::MAX, 0);
         assert!(
             longest
                 .as_str()
-                .ends_with(&format!("missing {} bytes", usize::MAX))
+                .ends_with(&format!("{} bytes are missing", usize::MAX))
         );
     }
 }

@@ -41,9 +41,9 @@ pub fn check() -> Result<(), Error> {
 /// What the message of a budget too small must contain.
 fn needed_given_missing(needed: usize, given: usize) -> [String; 3] {
     [
-        format!("needed {needed} bytes"),
-        format!("given {given} bytes"),
-        format!("missing {} byte", needed - given),
+        format!("needs {needed} bytes"),
+        format!("budget is {given} bytes"),
+        format!("{} byte is missing", needed - given),
     ]
 }
 
