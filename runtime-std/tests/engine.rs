@@ -236,7 +236,7 @@ fn refusals_name_the_number_that_matters() {
     let config = Config::from_gguf(&gguf).unwrap();
     let plan = Plan::new(&config, &Options::sink(2, 30)).unwrap();
     let short = Plan::within(&config, &Options::sink(2, 30), plan.bytes() - 1).unwrap_err();
-    assert!(short.to_string().ends_with("missing 1 byte"), "{short}");
+    assert!(short.to_string().contains("1 byte is missing"), "{short}");
     assert_eq!(
         Plan::largest(&config, &Options::sink(2, 1), plan.bytes())
             .unwrap()
