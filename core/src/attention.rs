@@ -43,7 +43,7 @@ pub(crate) struct Step<'a> {
 /// The caches of one layer.
 pub(crate) struct Caches<'a> {
     pub(crate) ring: LayerCache<'a>,
-    /// Where a chunk's keys and values lie until it is committed; `None` for one token at a time.
+    /// Where a chunk's keys and values lie until it is committed; `None` for a single token.
     pub(crate) chunk: Option<LayerCache<'a>>,
 }
 
@@ -58,27 +58,33 @@ pub(crate) fn attend(
     let tokens = step.keys.len() / config.kv_columns();
     rotate(compute, config, step, tokens);
     let kv = config.kv_columns();
-    let target = caches.chunk.as_mut().filter(|_| tokens > 1);
-    let in_chunk = target.is_some();
-    let store = target.unwrap_or(&mut caches.ring);
-    for (token, (key, value)) in step
-        .keys
-        .chunks_exact(kv)
-        .zip(step.values.chunks_exact(kv))
-        .enumerate()
-    {
-        let slot = if in_chunk {
-            token
-        } else {
-            ring.slot(ring.position())
-        };
-        store.write(compute.isa, slot, key, value);
+    let rows = step.keys.chunks_exact(kv).zip(step.values.chunks_exact(kv));
+    match &mut caches.chunk {
+        Some(chunk) => {
+            for (token, (key, value)) in rows.enumerate() {
+                chunk.write(compute.isa, token, key, value);
+            }
+        }
+        None => {
+            for (key, value) in rows {
+                caches
+                    .ring
+                    .write(compute.isa, ring.slot(ring.position()), key, value);
+            }
+        }
     }
     if step.first < tokens {
-        let chunk = caches.chunk.as_ref().filter(|_| in_chunk);
-        run_jobs(compute, config, ring, &caches.ring, chunk, step, tokens);
+        run_jobs(
+            compute,
+            config,
+            ring,
+            &caches.ring,
+            caches.chunk.as_ref(),
+            step,
+            tokens,
+        );
     }
-    if let Some(chunk) = caches.chunk.as_ref().filter(|_| in_chunk) {
+    if let Some(chunk) = &caches.chunk {
         let slots = ring.chunk_slots();
         for token in 0..tokens {
             caches.ring.copy(slots.slot(token), chunk, token);

@@ -287,15 +287,14 @@ fn an_interrupt_ends_cleanly_with_the_statistics() {
         .spawn()
         .unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    // Bytes, not text: 64 of them may end inside a character.
-    let mut report = vec![0; 64];
-    stdout.read_exact(&mut report).unwrap();
+    let mut bytes = vec![0; 64];
+    stdout.read_exact(&mut bytes).unwrap();
     let sent = Command::new("sh")
         .args(["-c", &format!("kill -INT {}", child.id())])
         .status()
         .unwrap();
     assert!(sent.success());
-    stdout.read_to_end(&mut report).unwrap();
+    stdout.read_to_end(&mut bytes).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -303,7 +302,7 @@ fn an_interrupt_ends_cleanly_with_the_statistics() {
         errors.contains("tokens/s") && errors.contains("position"),
         "{errors}"
     );
-    let report = json(str::from_utf8(&report).unwrap());
+    let report = json(&String::from_utf8(bytes).unwrap());
     assert_eq!(report["statistics"]["finish"], "interrupted");
 }
 
@@ -350,6 +349,40 @@ fn perplexity_has_the_promised_keys_and_meaning() {
     close(&ppl(&["--policy", "recompute", "--window", "60"]), &dense);
     let narrow = ppl(&["--policy", "window", "--window", "8"]);
     assert_ne!(narrow["nll"], dense["nll"]);
+    // With as many sinks as tokens, all attention is on them.
+    let mass = ppl(&[
+        "--policy",
+        "sink",
+        "--sinks",
+        "60",
+        "--window",
+        "4",
+        "--sink-mass",
+    ]);
+    let heads: Vec<f64> = mass["sink_mass"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|layer| layer.as_array().unwrap())
+        .map(|head| head.as_f64().unwrap())
+        .collect();
+    assert!(
+        !heads.is_empty() && heads.iter().all(|mass| (mass - 1.0).abs() < 1e-4),
+        "{heads:?}"
+    );
+    failure(
+        with_tiny(
+            "ppl",
+            &[
+                "--ids",
+                ids.to_str().unwrap(),
+                "--policy",
+                "window",
+                "--sink-mass",
+            ],
+        ),
+        2,
+    );
     // Excerpts, strides and what is written on the way.
     let (dump, scores) = (folder.path().join("dump"), folder.path().join("scores"));
     let part = ppl(&[

@@ -128,7 +128,7 @@ fn layer_forward(
         b.scratch,
     );
 
-    let mut caches = layer_caches(b.cache, b.chunk_cache, config, cache_type, ring, index);
+    let mut caches = layer_caches(b.cache, b.chunk_cache, config, (index, cache_type, ring), tokens);
     attention::attend(
         compute,
         config,
@@ -209,32 +209,23 @@ fn layer_probe<'a>(probe: &'a mut [f32], config: &Config, ring: &Ring, index: us
     probe.get_mut(index * len..(index + 1) * len).unwrap_or_default()
 }
 
-/// Layer `index`'s part of the caches.
+/// Layer `index`'s part of the caches. A chunk's lives for one pass, and has as many slots as there are tokens.
 fn layer_caches<'a>(
     cache: &'a mut [u8],
     chunk_cache: &'a mut [u8],
     config: &Config,
-    cache_type: CacheType,
-    ring: &Ring,
-    index: usize,
+    (index, cache_type, ring): (usize, CacheType, &Ring),
+    tokens: usize,
 ) -> Caches<'a> {
+    let carve =
+        |memory: &'a mut [u8], slots| match LayerCache::carve(memory, cache_type, slots, config.kv_columns())
+        {
+            Some(cache) => cache,
+            None => unreachable!("the plan gives every layer the bytes of its cache"),
+        };
     let bytes = layer_bytes(config, cache_type, ring.capacity());
-    let memory = &mut cache[index * bytes..][..bytes];
-    let Some(layer) = LayerCache::carve(memory, cache_type, ring.capacity(), config.kv_columns()) else {
-        unreachable!("the plan gives every layer the bytes of its cache");
-    };
-    let slots = chunk_slots(chunk_cache.len(), config, cache_type);
-    let chunk = LayerCache::carve(chunk_cache, cache_type, slots, config.kv_columns()).filter(|_| slots > 0);
-    Caches { ring: layer, chunk }
-}
-
-/// How many tokens the chunk's memory holds.
-fn chunk_slots(bytes: usize, config: &Config, cache_type: CacheType) -> usize {
-    let columns = config.kv_columns();
-    let slot = 2 * (columns * cache_type.element_bytes() + 2 * cache_type.row_scales(columns));
-    let mut slots = bytes / slot;
-    while slots > 0 && layer_bytes(config, cache_type, slots) > bytes {
-        slots -= 1;
+    Caches {
+        ring: carve(&mut cache[index * bytes..][..bytes], ring.capacity()),
+        chunk: (tokens > 1).then(|| carve(chunk_cache, tokens)),
     }
-    slots
 }

@@ -5,6 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use brooklet_core::model::Config;
+use brooklet_core::plan::{Plan, Policy};
 use brooklet_core::stream::Stream;
 use brooklet_core::tokenizer::EncodeOptions;
 use clap::Args;
@@ -63,6 +65,12 @@ pub struct Arguments {
     /// Write every score: a line with the position and the nats for each
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
+    /// Report the mean attention on the first S tokens, by layer and head (with the policies sink and dense)
+    #[arg(long)]
+    sink_mass: bool,
+    /// Write the mean attention by layer, head and cache slot: lines of layer, head, slot and weight
+    #[arg(long, value_name = "FILE")]
+    attention: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -86,6 +94,9 @@ struct Report {
     chunk: usize,
     threads: usize,
     isa: &'static str,
+    /// Mean attention on the first S tokens: of each head, of each layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sink_mass: Option<Vec<Vec<f32>>>,
 }
 
 /// Scores a text.
@@ -117,11 +128,18 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     }
     let mut resources = Resources::new(&weights, &settings)?;
     let plan = *resources.plan();
+    let mut attention = Attention::new(arguments, weights.config(), &plan)?;
     let mut engine = Engine::new(&weights, &mut resources)?;
+    engine.stream().probe(&mut attention.weights)?;
     let mut scorer = Scorer::new(arguments, tokens)?;
     let start = Instant::now();
     scorer.run(engine.stream(), arguments.stride)?;
     let seconds = start.elapsed().as_secs_f64();
+    drop(engine);
+    attention.finish(tokens.len() - 1);
+    if let Some(path) = &arguments.attention {
+        attention.write(path)?;
+    }
     let (nll, nll_error) = scorer.finish()?;
     let options = plan.options();
     let report = Report {
@@ -140,6 +158,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         chunk: options.chunk,
         threads: options.workers,
         isa: crate::pool::detect_isa()?.name(),
+        sink_mass: arguments.sink_mass.then(|| attention.on_first(settings.sinks)),
     };
     if arguments.json {
         return write_json(out, &report);
@@ -152,6 +171,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         sinks,
         window,
         cache_type,
+        ref sink_mass,
         ..
     } = report;
     let arena = Size(report.arena_bytes);
@@ -160,7 +180,86 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         "perplexity {ppl:.4}  ({nll:.5} +- {nll_error:.5} nats over {tokens} predictions)\n\
          {policy}: {sinks} sinks and a window of {window}, cache in {cache_type}, arena {arena}, {seconds:.2} s"
     )
-    .map_err(Error::Output)
+    .map_err(Error::Output)?;
+    for (layer, heads) in sink_mass.iter().flatten().enumerate() {
+        let shares: Vec<String> = heads
+            .iter()
+            .map(|share| format!("{:4.1}", 100.0 * share))
+            .collect();
+        writeln!(
+            out,
+            "layer {layer:3}, % on the first {}: {}",
+            settings.sinks,
+            shares.join(" ")
+        )
+        .map_err(Error::Output)?;
+    }
+    Ok(())
+}
+
+/// Softmax weights added up over all tokens, by layer, head and cache slot; empty if nobody asked.
+struct Attention {
+    weights: Vec<f32>,
+    heads: usize,
+    slots: usize,
+}
+
+impl Attention {
+    fn new(arguments: &Arguments, config: &Config, plan: &Plan) -> Result<Self, Error> {
+        let (heads, slots) = (config.heads, plan.capacity());
+        if !arguments.sink_mass && arguments.attention.is_none() {
+            return Ok(Attention {
+                weights: Vec::new(),
+                heads,
+                slots,
+            });
+        }
+        if arguments.stride != 1 || matches!(plan.options().policy, Policy::Recompute { .. }) {
+            return Err(Error::Usage(
+                "attention is averaged over all tokens: not with --stride or recompute".into(),
+            ));
+        }
+        if arguments.sink_mass && matches!(plan.options().policy, Policy::Window { .. }) {
+            return Err(Error::Usage(
+                "--sink-mass needs first tokens that stay: --policy sink or dense".into(),
+            ));
+        }
+        Ok(Attention {
+            weights: vec![0.0; config.layers * heads * slots],
+            heads,
+            slots,
+        })
+    }
+
+    /// Turns sums over `tokens` tokens into means.
+    fn finish(&mut self, tokens: usize) {
+        self.weights
+            .iter_mut()
+            .for_each(|weight| *weight /= tokens as f32);
+    }
+
+    /// Share of the first `sinks` slots, by layer and head.
+    fn on_first(&self, sinks: usize) -> Vec<Vec<f32>> {
+        let share = |head: &[f32]| head.iter().take(sinks).sum();
+        let layers = self.weights.chunks(self.heads * self.slots);
+        layers
+            .map(|layer| layer.chunks(self.slots).map(share).collect())
+            .collect()
+    }
+
+    fn write(&self, path: &Path) -> Result<(), Error> {
+        let mut output = Output::create(path)?;
+        for (index, weight) in self.weights.iter().enumerate() {
+            let (head, slot) = (index / self.slots, index % self.slots);
+            let line = format!(
+                "{} {} {slot} {weight:.6e}\n",
+                head / self.heads,
+                head % self.heads
+            );
+            output.write(line.as_bytes())?;
+        }
+        output.flush()
+    }
 }
 
 /// The whole text as ids.
@@ -327,5 +426,17 @@ mod tests {
             assert!((negative_log_likelihood(&logits, target) + probability.ln()).abs() < 1e-6);
         }
         assert!(negative_log_likelihood(&[1e30, -1e30], 0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn attention_is_averaged_by_layer_and_head() {
+        let weights = vec![1.0, 2.0, 9.0, 3.0, 1.0, 9.0, 0.0, 4.0, 9.0, 2.0, 2.0, 9.0];
+        let mut attention = Attention {
+            weights,
+            heads: 2,
+            slots: 3,
+        };
+        attention.finish(4);
+        assert_eq!(attention.on_first(2), [[0.75, 1.0], [1.0, 1.0]]);
     }
 }
