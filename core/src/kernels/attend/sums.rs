@@ -138,8 +138,8 @@ fn sum_column<E: Element, const R: usize>(
         acc: [0.0; R],
     };
     sources.add_to(&mut sum);
-    for r in 0..R {
-        out(r, &[sum.acc[r] * inverse[r]]);
+    for (r, (acc, inverse)) in sum.acc.iter().zip(inverse).enumerate() {
+        out(r, &[acc * inverse]);
     }
 }
 
@@ -182,11 +182,11 @@ fn sum_columns<L: Lanes, E: Element, const R: usize, const VECTORS: usize>(
         acc: [[l.splat(0.0); VECTORS]; R],
     };
     sources.add_to(&mut sum);
-    for r in 0..R {
-        let inverse = l.splat(inverse[r]);
+    for (r, (acc, inverse)) in sum.acc.iter().zip(inverse).enumerate() {
+        let inverse = l.splat(*inverse);
         let mut values = [[0.0; 16]; VECTORS];
-        for i in 0..VECTORS {
-            l.store(l.mul(sum.acc[r][i], inverse), &mut values[i]);
+        for (values, acc) in values.iter_mut().zip(acc) {
+            l.store(l.mul(*acc, inverse), values);
         }
         out(r, values.as_flattened());
     }
@@ -206,8 +206,8 @@ impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Colu
         let at = row * planes.value_columns + self.column;
         let raw = planes.values[at..at + VECTORS * 16].as_chunks::<16>().0;
         let scale = value_scale(planes, row, self.column);
-        for i in 0..VECTORS {
-            let values = E::load(l, &raw[i]);
+        for (i, raw) in raw.iter().enumerate() {
+            let values = E::load(l, raw);
             for r in 0..R {
                 let weight = self.weights[r].of(row, by_token);
                 let weight = l.splat(if E::SCALED { weight * scale } else { weight });
