@@ -36,22 +36,24 @@ pub(crate) fn fold<L: Lanes>(l: L, v: L::V) -> f32 {
     super::scalar::fold(lanes)
 }
 
-/// Calls `f` on sixteen values of `x` at a time; the last, shorter part is padded with `pad` and cut off again.
-#[inline(always)]
-fn map_in_place<L: Lanes>(l: L, x: &mut [f32], mut f: impl FnMut(L::V, usize) -> L::V) {
-    let (chunks, rest) = x.as_chunks_mut::<16>();
-    let whole = chunks.len() * 16;
-    for (i, chunk) in chunks.iter_mut().enumerate() {
-        let v = f(l.load(chunk), i * 16);
-        l.store(v, chunk);
-    }
-    if !rest.is_empty() {
-        let mut padded = [0.0; 16];
-        padded[..rest.len()].copy_from_slice(rest);
-        let v = f(l.load(&padded), whole);
-        l.store(v, &mut padded);
-        rest.copy_from_slice(&padded[..rest.len()]);
-    }
+/// Replaces sixteen values of `$x` at a time: `$v` is the vector of those from `$at` on; the last, shorter part is padded with
+/// zeros and cut off again. A macro, since the body of a closure would be compiled without the caller's instruction set.
+macro_rules! map_in_place {
+    ($l:expr, $x:expr, |$v:ident, $at:ident| $body:expr) => {{
+        let (chunks, rest) = $x.as_chunks_mut::<16>();
+        let whole = chunks.len() * 16;
+        for (i, chunk) in chunks.iter_mut().enumerate() {
+            let ($v, $at) = ($l.load(chunk), i * 16);
+            $l.store($body, chunk);
+        }
+        if !rest.is_empty() {
+            let mut padded = [0.0; 16];
+            padded[..rest.len()].copy_from_slice(rest);
+            let ($v, $at) = ($l.load(&padded), whole);
+            $l.store($body, &mut padded);
+            rest.copy_from_slice(&padded[..rest.len()]);
+        }
+    }};
 }
 
 /// Sixteen values of `x` from `at` on, zeros past the end.
@@ -88,7 +90,7 @@ pub(crate) fn rms_norm<L: Lanes>(l: L, x: &[f32], weight: &[F32], eps: f32, out:
 #[inline(always)]
 pub(crate) fn swiglu<L: Lanes>(l: L, gate: &mut [f32], up: &[f32]) {
     let (one, zero) = (l.splat(1.0), l.splat(0.0));
-    map_in_place(l, gate, |g, at| {
+    map_in_place!(l, gate, |g, at| {
         let denominator = l.add(one, exp(l, l.sub(zero, g)));
         l.mul(l.div(g, denominator), load_padded(l, up, at))
     });
@@ -97,7 +99,7 @@ pub(crate) fn swiglu<L: Lanes>(l: L, gate: &mut [f32], up: &[f32]) {
 /// `x += y`.
 #[inline(always)]
 pub(crate) fn add<L: Lanes>(l: L, x: &mut [f32], y: &[f32]) {
-    map_in_place(l, x, |v, at| l.add(v, load_padded(l, y, at)));
+    map_in_place!(l, x, |v, at| l.add(v, load_padded(l, y, at)));
 }
 
 /// Rounds to f16, as bits.
@@ -132,7 +134,7 @@ pub(crate) fn softmax<L: Lanes>(l: L, scores: &mut [f32]) -> f32 {
         max = if max > lane { max } else { lane };
     }
     let max = l.splat(max);
-    map_in_place(l, scores, |v, _| exp(l, l.sub(v, max)));
+    map_in_place!(l, scores, |v, _at| exp(l, l.sub(v, max)));
     let mut sums = l.splat(0.0);
     let mut at = 0;
     while at < scores.len() {

@@ -135,7 +135,6 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     let start = Instant::now();
     scorer.run(engine.stream(), arguments.stride)?;
     let seconds = start.elapsed().as_secs_f64();
-    drop(engine);
     attention.finish(tokens.len() - 1);
     if let Some(path) = &arguments.attention {
         attention.write(path)?;

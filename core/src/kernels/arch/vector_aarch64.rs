@@ -155,11 +155,12 @@ impl Lanes for NeonLanes {
     fn exp2_int(self, n: Self::V) -> Self::V {
         // SAFETY: the token's feature, see `quarters`.
         unsafe {
-            let one = |n| {
+            let mut powers = n;
+            for (power, n) in powers.iter_mut().zip(n) {
                 let exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
-            };
-            [one(n[0]), one(n[1]), one(n[2]), one(n[3])]
+                *power = vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent));
+            }
+            powers
         }
     }
 }

@@ -118,11 +118,10 @@ impl Lanes for Avx2Lanes {
     fn exp2_int(self, n: Self::V) -> Self::V {
         // SAFETY: the token's features, see `halves`.
         unsafe {
-            let one = |n| {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
-            };
-            [one(n[0]), one(n[1])]
+            let bias = _mm256_set1_epi32(127);
+            let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n[0]), bias));
+            let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n[1]), bias));
+            [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
         }
     }
 }

@@ -12,6 +12,17 @@ pub(super) struct Weights<'a> {
     pub(super) by_token: &'a [f32],
 }
 
+impl Weights<'_> {
+    #[inline(always)]
+    fn of(&self, row: usize, by_token: bool) -> f32 {
+        if by_token {
+            self.by_token[row]
+        } else {
+            self.by_slot[row]
+        }
+    }
+}
+
 /// Where values come from.
 pub(super) struct Sources<'a, E> {
     pub(super) ring: &'a Planes<'a, E>,
@@ -58,22 +69,28 @@ impl<E: Element> Sources<'_, E> {
         ]
     }
 
-    /// Calls `step(planes, row, by_token)` for every value row in the order of slots: the ring's, and after it the chunk token
-    /// that will take its slot (one of the two has weight 0).
+    /// Adds every value row in the order of slots: the ring's, and after it the chunk token that will take its slot (one of the
+    /// two has weight 0).
     #[inline(always)]
-    fn for_each(&self, mut step: impl FnMut(&Planes<'_, E>, usize, bool)) {
+    fn add_to<S: Sum<E>>(&self, sum: &mut S) {
         for Segment { slots, first_token } in self.segments() {
             let start = slots.start;
             for slot in slots {
                 if slot < self.live {
-                    step(self.ring, slot, false);
+                    sum.add(self.ring, slot, false);
                 }
                 if let (Some(token), Some((planes, _))) = (first_token, self.chunk) {
-                    step(planes, token + slot - start, true);
+                    sum.add(planes, token + slot - start, true);
                 }
             }
         }
     }
+}
+
+/// A weighted sum in the making. A trait and not a closure, whose body would be compiled without the caller's instruction set.
+trait Sum<E> {
+    /// Adds row `row` of `planes`, a chunk token's or a slot's.
+    fn add(&mut self, planes: &Planes<'_, E>, row: usize, by_token: bool);
 }
 
 /// The weighted sums of a block of columns from `column` on (at most `left`) for `R` rows; returns how many columns.
@@ -115,25 +132,36 @@ fn sum_column<E: Element, const R: usize>(
     inverse: &[f32; R],
     out: &mut dyn FnMut(usize, &[f32]),
 ) {
-    let mut acc = [0.0f32; R];
-    sources.for_each(|planes, row, by_token| {
-        let value = planes.values[row * planes.value_columns + column].widen();
-        let scale = value_scale(planes, row, column);
-        for r in 0..R {
-            let weight = if by_token {
-                weights[r].by_token[row]
-            } else {
-                weights[r].by_slot[row]
-            };
-            acc[r] += if E::SCALED {
+    let mut sum = OneColumn {
+        column,
+        weights,
+        acc: [0.0; R],
+    };
+    sources.add_to(&mut sum);
+    for (r, (acc, inverse)) in sum.acc.iter().zip(inverse).enumerate() {
+        out(r, &[acc * inverse]);
+    }
+}
+
+struct OneColumn<'a, const R: usize> {
+    column: usize,
+    weights: &'a [Weights<'a>; R],
+    acc: [f32; R],
+}
+
+impl<E: Element, const R: usize> Sum<E> for OneColumn<'_, R> {
+    #[inline(always)]
+    fn add(&mut self, planes: &Planes<'_, E>, row: usize, by_token: bool) {
+        let value = planes.values[row * planes.value_columns + self.column].widen();
+        let scale = value_scale(planes, row, self.column);
+        for (acc, weights) in self.acc.iter_mut().zip(self.weights) {
+            let weight = weights.of(row, by_token);
+            *acc += if E::SCALED {
                 (weight * scale) * value
             } else {
                 weight * value
             };
         }
-    });
-    for r in 0..R {
-        out(r, &[acc[r] * inverse[r]]);
     }
 }
 
@@ -147,31 +175,45 @@ fn sum_columns<L: Lanes, E: Element, const R: usize, const VECTORS: usize>(
     inverse: &[f32; R],
     out: &mut dyn FnMut(usize, &[f32]),
 ) {
-    let mut acc = [[l.splat(0.0); VECTORS]; R];
-    sources.for_each(|planes, row, by_token| {
-        let at = row * planes.value_columns + column;
-        let values = &planes.values[at..at + VECTORS * 16].as_chunks::<16>().0;
-        let values: [L::V; VECTORS] = core::array::from_fn(|i| E::load(l, &values[i]));
-        let scale = value_scale(planes, row, column);
-        for r in 0..R {
-            let weight = if by_token {
-                weights[r].by_token[row]
-            } else {
-                weights[r].by_slot[row]
-            };
-            let weight = l.splat(if E::SCALED { weight * scale } else { weight });
-            for i in 0..VECTORS {
-                acc[r][i] = l.add(acc[r][i], l.mul(weight, values[i]));
-            }
-        }
-    });
-    for r in 0..R {
-        let inverse = l.splat(inverse[r]);
+    let mut sum = Columns {
+        l,
+        column,
+        weights,
+        acc: [[l.splat(0.0); VECTORS]; R],
+    };
+    sources.add_to(&mut sum);
+    for (r, (acc, inverse)) in sum.acc.iter().zip(inverse).enumerate() {
+        let inverse = l.splat(*inverse);
         let mut values = [[0.0; 16]; VECTORS];
-        for i in 0..VECTORS {
-            l.store(l.mul(acc[r][i], inverse), &mut values[i]);
+        for (values, acc) in values.iter_mut().zip(acc) {
+            l.store(l.mul(*acc, inverse), values);
         }
         out(r, values.as_flattened());
+    }
+}
+
+struct Columns<'a, L: Lanes, const R: usize, const VECTORS: usize> {
+    l: L,
+    column: usize,
+    weights: &'a [Weights<'a>; R],
+    acc: [[L::V; VECTORS]; R],
+}
+
+impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Columns<'_, L, R, VECTORS> {
+    #[inline(always)]
+    fn add(&mut self, planes: &Planes<'_, E>, row: usize, by_token: bool) {
+        let l = self.l;
+        let at = row * planes.value_columns + self.column;
+        let raw = planes.values[at..at + VECTORS * 16].as_chunks::<16>().0;
+        let scale = value_scale(planes, row, self.column);
+        for (i, raw) in raw.iter().enumerate() {
+            let values = E::load(l, raw);
+            for r in 0..R {
+                let weight = self.weights[r].of(row, by_token);
+                let weight = l.splat(if E::SCALED { weight * scale } else { weight });
+                self.acc[r][i] = l.add(self.acc[r][i], l.mul(weight, values));
+            }
+        }
     }
 }
 
