@@ -11,6 +11,32 @@
 //! 5. **The same bits everywhere.** A result depends on neither the number of threads nor the size of a prefill chunk, and the
 //!    integer kernels agree bit for bit across instruction sets.
 //!
+//! # A whole program
+//!
+//! As firmware does it: the compiler reads the model, plans, and would refuse an arena of more than 256 KiB.
+//!
+//! ```
+//! # #![allow(long_running_const_eval)]
+//! use brooklet_core::arena::Aligned;
+//! use brooklet_core::{gguf::Gguf, kernels::Isa, model::*, plan::*, sampler::argmax, stream::Stream, threads::SingleThread};
+//!
+//! const FILE: &[u8] = include_bytes!("../../boards/cortex-m/model/random.gguf");
+//! macro_rules! must { ($e:expr) => { match $e { Ok(value) => value, Err(_) => panic!() } } }
+//! const GGUF: Gguf<'static> = must!(Gguf::parse(FILE));
+//! const CONFIG: Config = must!(Config::from_gguf(&GGUF));
+//! static LAYERS: [Layer<'static>; CONFIG.layers] = must!(layers(&GGUF, &CONFIG));
+//! const PLAN: Plan = must!(Plan::within(&CONFIG, &Options::sink(4, 60), 256 << 10));
+//!
+//! let mut arena = Box::new(Aligned([0; PLAN.bytes()])); // firmware has a static
+//! let model = Model::new(&GGUF, &LAYERS)?;
+//! let mut stream = Stream::new(model, &PLAN, &mut arena.0, Isa::of_target(), &SingleThread)?;
+//! let mut token = argmax(stream.feed(&[1, 2, 3])?);
+//! for _ in 0..100 {
+//!     token = argmax(stream.feed(&[token])?); // for ever, in the same bytes
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Modules, in the order in which data meets them
 //!
 //! - [`gguf`]: a checked zero-copy view of a model file.

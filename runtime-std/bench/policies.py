@@ -187,8 +187,8 @@ def draw_attention(file, out, plt):
     mass *= slots / (slots - np.arange(slots))
     figure, axes = plt.subplots(figsize=(9, 3.6))
     image = axes.imshow(100 * mass[:, :32], aspect="auto", cmap="magma_r", interpolation="nearest")
-    axes.set(xlabel="position of the token attended to (first 32 of 256)", ylabel="layer")
-    figure.colorbar(image, label="% of attention, mean over heads and later tokens")
+    axes.set(xlabel="position of the token attended to (first 32 of 256; mean over heads and later tokens)", ylabel="layer")
+    figure.colorbar(image, label="% of attention")
     figure.tight_layout()
     figure.savefig(out, metadata={"Date": None})
 

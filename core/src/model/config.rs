@@ -86,6 +86,9 @@ impl Config {
         if head_dim == 0 || head_dim > 1024 || !head_dim.is_multiple_of(2) {
             return Err(ModelError::BadMetadata("attention.key_length"));
         }
+        if heads as u64 * head_dim as u64 > MAX_DIMENSION {
+            return Err(ModelError::BadMetadata("attention.head_count"));
+        }
         let rope_dim = or(tri!(facts.optional_dim("rope.dimension_count")), head_dim);
         if rope_dim == 0 || rope_dim > head_dim || !rope_dim.is_multiple_of(2) {
             return Err(ModelError::BadMetadata("rope.dimension_count"));
