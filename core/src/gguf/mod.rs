@@ -29,6 +29,7 @@ pub use error::GgufError;
 pub use tensors::{TensorInfo, Tensors};
 pub use value::{Array, Elements, Value};
 
+use crate::const_fmt::Message;
 use reader::{Reader, tri};
 use value::{read_type, read_value};
 
@@ -193,24 +194,10 @@ impl<'a> Gguf<'a> {
 
     /// The tensor `blk.{layer}.{suffix}`, GGUF's name for a tensor of one layer, found without building the name.
     pub const fn layer_tensor(&self, layer: usize, suffix: &str) -> Option<TensorInfo<'a>> {
-        let mut digits = [0u8; 20];
-        let mut start = digits.len();
-        let mut rest = layer;
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        let (_, number) = digits.split_at(start);
-        let Ok(number) = core::str::from_utf8(number) else {
-            return None;
-        };
+        let number: Message<20> = Message::new().number(layer);
         let mut tensors = self.tensors();
         while let Some(tensor) = tensors.next_tensor() {
-            if same_parts(tensor.name(), &["blk.", number, ".", suffix]) {
+            if same_parts(tensor.name(), &["blk.", number.as_str(), ".", suffix]) {
                 return Some(tensor);
             }
         }
