@@ -160,7 +160,7 @@ fn run_jobs(
         let kv_head = index * heads / group;
         let job = Job {
             ring: cache.store(),
-            live: ring.live_after(committed),
+            live: ring.used_after(committed),
             sinks: ring.sinks(),
             chunk: chunk.map(|chunk| (chunk.store(), ring.chunk_slots())),
             key_head: (kv_head * head, head),
@@ -173,7 +173,8 @@ fn run_jobs(
                 query: &queries[at..][..head],
                 sink_query: &sink_queries[at..][..head],
                 chunk_tokens: if chunk.is_some() { token + 1 } else { 0 },
-                live: ring.live_after(token + 1),
+                live: ring.used_after(token + 1),
+                evicted: ring.evicted_slots(ring.position() + token as u64),
             }
         };
         let rows = (tokens - first) * heads;

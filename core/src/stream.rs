@@ -55,6 +55,15 @@ pub enum StreamError {
         /// Tokens that there is room for.
         capacity: usize,
     },
+    /// Only the sink policy evicts and pins what it is told to.
+    NotSink,
+    /// Too many tokens to pin: no room would be left for a chunk, or some have been evicted.
+    Pin {
+        /// Tokens fed.
+        tokens: u64,
+        /// Tokens that could be pinned before the first eviction.
+        most: usize,
+    },
 }
 
 impl fmt::Display for StreamError {
@@ -83,6 +92,13 @@ impl fmt::Display for StreamError {
                 f,
                 "the dense cache is full: it holds {capacity} tokens; the sink policy streams without end"
             ),
+            StreamError::NotSink => write!(f, "only the sink policy evicts and pins what it is told to"),
+            StreamError::Pin { tokens, most } => {
+                write!(
+                    f,
+                    "{tokens} tokens cannot be pinned; the cache has room for {most}"
+                )
+            }
         }
     }
 }
@@ -252,9 +268,48 @@ impl<'a> Stream<'a> {
         self.seen
     }
 
-    /// Tokens that the next one will attend to, itself not counted.
+    /// Tokens that are kept: the sinks and the window.
     pub fn live(&self) -> usize {
-        self.ring.live_after(0)
+        self.ring.live()
+    }
+
+    /// How tokens are kept: which are, and in which slots.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Makes sinks of all tokens fed so far, so that they are kept until the next reset: a system prompt. At least the planned sinks
+    /// stay sinks. A token's key and value do not change, so that this costs nothing.
+    ///
+    /// # Errors
+    /// [`StreamError::NotSink`]; [`StreamError::Pin`] if not even a chunk's tokens would have room beside them, or if some were evicted.
+    pub fn pin(&mut self) -> Result<(), StreamError> {
+        let Policy::Sink { .. } = self.plan.options().policy else {
+            return Err(StreamError::NotSink);
+        };
+        let most = self.plan.most_pinned();
+        let evicted = self.ring.window_start() != self.ring.sinks() as u64;
+        if evicted || self.seen > most as u64 {
+            return Err(StreamError::Pin {
+                tokens: self.seen,
+                most,
+            });
+        }
+        self.ring.pin();
+        Ok(())
+    }
+
+    /// Evicts the `tokens` oldest tokens of the window, or as many as there are, and returns how many: the oldest messages of a chat, as
+    /// a whole. No byte moves; what remains is at the positions within the cache that it would have if the evicted ones had never
+    /// been in the window.
+    ///
+    /// # Errors
+    /// [`StreamError::NotSink`].
+    pub fn evict(&mut self, tokens: usize) -> Result<usize, StreamError> {
+        match self.plan.options().policy {
+            Policy::Sink { .. } => Ok(self.ring.evict(tokens)),
+            _ => Err(StreamError::NotSink),
+        }
     }
 
     /// The plan that the stream was laid out by.
@@ -293,8 +348,13 @@ impl<'a> Stream<'a> {
 
     /// Forgets all tokens.
     pub fn reset(&mut self) {
-        self.ring.reset();
+        self.reset_ring();
         self.seen = 0;
+    }
+
+    fn reset_ring(&mut self) {
+        let policy = self.plan.options().policy;
+        self.ring = Ring::new(policy.sinks(), policy.window());
     }
 
     fn run(&mut self, tokens: &[u32], wanted: Wanted<'_>) -> Result<(), StreamError> {
@@ -359,7 +419,7 @@ impl<'a> Stream<'a> {
     }
 
     fn recompute(&mut self, window: usize, index: usize, mut wanted: Wanted<'_>) {
-        self.ring.reset();
+        self.reset_ring();
         let live = self.seen.min(window as u64);
         let mut buffer = [0u32; 64];
         let chunk = self.plan.options().chunk.min(buffer.len());

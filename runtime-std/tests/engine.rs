@@ -12,7 +12,7 @@ use brooklet::core::quant::Format;
 use brooklet::core::stream::{Stream, StreamError};
 use brooklet::core::threads::SingleThread;
 use brooklet::pool::{Pool, available_isas};
-use oracle::{Noise, Oracle, Shape, random_model};
+use oracle::{Noise, Oracle, Shape, kept, random_model};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -22,6 +22,14 @@ const F32_BUDGET: f64 = 1e-5;
 const F16_CACHE_BUDGET: f64 = 5e-3;
 /// The same with keys and values rounded to q8_0.
 const Q8_CACHE_BUDGET: f64 = 1e-1;
+
+fn budget(cache_type: CacheType) -> f64 {
+    match cache_type {
+        CacheType::F32 => F32_BUDGET,
+        CacheType::F16 => F16_CACHE_BUDGET,
+        CacheType::Q8_0 => Q8_CACHE_BUDGET,
+    }
+}
 
 /// How a stream is run.
 #[derive(Clone, Copy, Debug)]
@@ -161,17 +169,70 @@ proptest! {
         let want = Oracle::new(&Model::new(&gguf, &layers).unwrap()).logits(&tokens, policy);
         let run = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers: 1 };
         let got = stream_logits(&file, run, &tokens, 70);
-        let budget = match cache_type {
-            CacheType::F32 => F32_BUDGET,
-            CacheType::F16 => F16_CACHE_BUDGET,
-            CacheType::Q8_0 => Q8_CACHE_BUDGET,
-        };
         for (t, (got, want)) in got.iter().zip(&want).enumerate() {
             let size = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
             for (got, want) in got.iter().zip(want) {
                 let error = (f64::from(*got) - want).abs();
-                prop_assert!(error <= budget * size, "token {t}: {got} for {want}, of {size}");
+                prop_assert!(error <= budget(cache_type) * size, "token {t}: {got} for {want}, of {size}");
             }
+        }
+    }
+
+    /// Whole messages leave at once, with some tokens pinned: against the naive pass, and in any chunks.
+    #[test]
+    fn evicted_messages_are_as_if_they_had_not_been(
+        shape in shape(), sinks in 1..4usize, pinned in 0..9usize, window in 22..40usize, cache_type in cache_type(), chunk in 1..14usize,
+        workers in 1..4usize, messages in prop::collection::vec((1..30usize, 0..40usize), 1..7), seed: u64,
+    ) {
+        let file = random_model(shape, seed);
+        let len = pinned + messages.iter().map(|(len, _)| len).sum::<usize>();
+        let tokens = tokens(seed, len);
+        let policy = Policy::Sink { sinks, window };
+        let really_pinned = pinned.max(sinks);
+        let real_window = sinks + window - really_pinned;
+        // Feeds messages, each after an eviction; returns the logits, and the oldest token of the window at each.
+        let talk = |run: Run, step: usize| with_stream(&file, run, |stream| {
+            let (mut all, mut from) = (Vec::new(), Vec::new());
+            let (prefix, mut rest) = tokens.split_at(pinned);
+            if pinned > 0 {
+                stream.feed_each(prefix, &mut |_, logits| all.push(logits.to_vec())).unwrap();
+            }
+            from.resize(pinned, 0);
+            stream.pin().unwrap();
+            for (len, evicted) in &messages {
+                let live = stream.live();
+                let evicted = stream.evict(*evicted).unwrap();
+                assert_eq!(stream.live(), live - evicted);
+                let (message, later) = rest.split_at(*len);
+                from.resize(from.len() + len, stream.ring().window_start() as usize);
+                for part in message.chunks(step) {
+                    stream.feed_each(part, &mut |_, logits| all.push(logits.to_vec())).unwrap();
+                }
+                rest = later;
+            }
+            (all, from)
+        });
+        let run = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers };
+        let (got, from) = talk(run, len);
+        let gguf = Gguf::parse(&file).unwrap();
+        let config = Config::from_gguf(&gguf).unwrap();
+        let layers: Vec<Layer<'_>> =
+            (0..config.layers).map(|i| Layer::read(&gguf, &config, i).unwrap()).collect();
+        let oracle = Oracle::new(&Model::new(&gguf, &layers).unwrap());
+        let want = oracle.logits_of(&tokens, |t| {
+            if t < really_pinned { (0..=t).collect() } else { kept(t, really_pinned, real_window, from[t]) }
+        });
+        for (t, (got, want)) in got.iter().zip(&want).enumerate() {
+            let size = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            for (got, want) in got.iter().zip(want) {
+                let error = (f64::from(*got) - want).abs();
+                prop_assert!(error <= budget(cache_type) * size, "token {t}: {got} for {want}, of {size}");
+            }
+        }
+        for isa in available_isas() {
+            let (one_by_one, _) = talk(Run { isa, workers: 1, chunk: 1, ..run }, 1);
+            let (chunked, _) = talk(Run { isa, ..run }, 7);
+            prop_assert!(bits(&one_by_one) == bits(&chunked), "{}", isa.name());
         }
     }
 

@@ -238,6 +238,11 @@ impl Oracle {
                 })
                 .collect();
         }
+        self.logits_of(tokens, |t| kept(t, policy.sinks(), policy.window(), 0))
+    }
+
+    /// Logits after every token, where `kept(t)` are the tokens that token `t` attends to, itself last.
+    pub fn logits_of(&self, tokens: &[u32], kept: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<f64>> {
         let eps = f64::from(self.config.rms_eps);
         let mut streams: Vec<Vec<f64>> = tokens
             .iter()
@@ -249,7 +254,7 @@ impl Oracle {
             let values: Vec<Vec<f64>> = normed.iter().map(|x| apply(&w[3], x)).collect();
             for (t, x) in streams.iter_mut().enumerate() {
                 let query = apply(&w[1], &normed[t]);
-                let attended = self.attend(&query, &keys, &values, &kept(t, policy));
+                let attended = self.attend(&query, &keys, &values, &kept(t));
                 add(x, &apply(&w[4], &attended));
                 let h = norm(x, &w[5][0], eps);
                 let (gate, up) = (apply(&w[6], &h), apply(&w[7], &h));
@@ -295,10 +300,9 @@ impl Oracle {
     }
 }
 
-/// Tokens that token `t` attends to, itself last.
-fn kept(t: usize, policy: Policy) -> Vec<usize> {
-    let (sinks, window) = (policy.sinks(), policy.window());
-    let first = (t + 1).saturating_sub(window).max(sinks.min(t + 1));
+/// Tokens that token `t` attends to, itself last: the sinks, and of the last `window` those from `from` on.
+pub fn kept(t: usize, sinks: usize, window: usize, from: usize) -> Vec<usize> {
+    let first = (t + 1).saturating_sub(window).max(sinks.min(t + 1)).max(from);
     (0..sinks.min(first)).chain(first..=t).collect()
 }
 

@@ -70,17 +70,17 @@ pub struct Job<'a> {
     /// The first slots of the ring, which are scored by the sink queries.
     pub sinks: usize,
     /// A chunk that is not in the ring yet: its tokens by index, and the slots that they will take.
-    pub chunk: Option<(Store<'a>, ChunkSlots)>,
+    pub chunk: Option<(Store<'a>, SlotRun)>,
     /// First key column of the head, and how many it has.
     pub key_head: (usize, usize),
     /// First value column of the head, and how many it has.
     pub value_head: (usize, usize),
 }
 
-/// Which ring slots the tokens of a chunk will take: from `first` on and, after the last slot, from the first one past the sinks.
-#[derive(Clone, Copy)]
-pub struct ChunkSlots {
-    /// Slot of the chunk's first token.
+/// Slots of the ring in the order of their tokens: from `first` on and, after the last slot, from the first one past the sinks.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRun {
+    /// Slot of the first token.
     pub first: usize,
     /// First slot past the sinks.
     pub wrap_to: usize,
@@ -88,8 +88,8 @@ pub struct ChunkSlots {
     pub capacity: usize,
 }
 
-impl ChunkSlots {
-    /// The slot that token `index` of the chunk will take.
+impl SlotRun {
+    /// The slot of token `index`.
     #[inline(always)]
     pub fn slot(&self, index: usize) -> usize {
         let slot = self.first + index;
@@ -123,7 +123,12 @@ pub struct Row<'a> {
     pub chunk_tokens: usize,
     /// Slots that are in use once those tokens are in their places.
     pub live: usize,
+    /// Slots among them whose tokens were evicted, and how many.
+    pub evicted: (SlotRun, usize),
 }
+
+/// Score of what a row must not see. Finite: a row of `-inf` would be NaN.
+const HIDDEN: f32 = -1e30;
 
 /// Where [`attend`] puts its results.
 pub(crate) trait Output {
@@ -230,7 +235,7 @@ fn by_rows<L: Lanes, E: Element>(
     l: L,
     job: &Job<'_>,
     ring: &Planes<'_, E>,
-    chunk: &Option<(Planes<'_, E>, ChunkSlots)>,
+    chunk: &Option<(Planes<'_, E>, SlotRun)>,
     rows: &[Row<'_>],
     scratch: &mut [f32],
     out: &mut dyn Output,
@@ -264,7 +269,7 @@ struct Attention<'a, 'o, L, E> {
     l: L,
     job: &'a Job<'a>,
     ring: &'a Planes<'a, E>,
-    chunk: &'a Option<(Planes<'a, E>, ChunkSlots)>,
+    chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
     scratch: &'a mut [f32],
     out: Shifted<'o>,
 }
@@ -316,7 +321,15 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         let mut inverse = [0.0; R];
         for (r, row) in rows.iter().enumerate() {
             let by_slot = &mut by_slot[r * ring.capacity..][..ring.capacity];
+            let (run, evicted) = row.evicted;
+            for (slots, _) in run.runs(evicted) {
+                by_slot[slots].fill(HIDDEN);
+            }
             inverse[r] = ops::softmax(l, &mut by_slot[..row.live]);
+            // The exponential ends at e^-87; what is evicted weighs nothing at all.
+            for (slots, _) in run.runs(evicted) {
+                by_slot[slots].fill(0.0);
+            }
             if out.out.wants_weights() {
                 out.out.weights(out.first + r, &by_slot[..row.live], inverse[r]);
             }

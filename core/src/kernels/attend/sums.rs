@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::super::lanes::{Lanes, widen_f16};
-use super::{ChunkSlots, Element, Planes};
+use super::{Element, Planes, SlotRun};
 use crate::quant::BLOCK;
 
 /// A row's softmax weights.
@@ -27,7 +27,7 @@ impl Weights<'_> {
 pub(super) struct Sources<'a, E> {
     pub(super) ring: &'a Planes<'a, E>,
     pub(super) live: usize,
-    pub(super) chunk: &'a Option<(Planes<'a, E>, ChunkSlots)>,
+    pub(super) chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
     pub(super) seen: usize,
 }
 
