@@ -58,6 +58,9 @@ pub enum Error {
         /// What would fit, with the punctuation before it; may be empty.
         hint: String,
     },
+    /// The model cannot be chatted with.
+    #[error(transparent)]
+    Template(#[from] crate::chat::TemplateError),
     /// A model cannot be fetched.
     #[error(transparent)]
     Pull(#[from] PullError),

@@ -57,6 +57,47 @@ pub struct Report {
     pub time: Duration,
     /// Why it has ended.
     pub finish: Finish,
+    /// The last token sampled, where nothing followed it that it would have been fed for: the end is a limit or a stop text.
+    pub pending: Option<u32>,
+}
+
+/// What tokens are fed to: a stream, or something that keeps account of one.
+pub trait Feed {
+    /// Tokens that are computed at once.
+    fn chunk(&self) -> usize;
+
+    /// Feeds tokens, and computes the logits that follow the last of them.
+    ///
+    /// # Errors
+    /// The stream's.
+    fn feed(&mut self, tokens: &[u32]) -> Result<(), StreamError>;
+
+    /// Feeds tokens without computing logits.
+    ///
+    /// # Errors
+    /// The stream's.
+    fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError>;
+
+    /// The last logits, and scratch for a sampler, as [`Stream::logits_and_candidates`].
+    fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]);
+}
+
+impl Feed for Stream<'_> {
+    fn chunk(&self) -> usize {
+        self.plan().options().chunk
+    }
+
+    fn feed(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+        Stream::feed(self, tokens).map(|_| ())
+    }
+
+    fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+        Stream::absorb(self, tokens)
+    }
+
+    fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]) {
+        Stream::logits_and_candidates(self)
+    }
 }
 
 /// Continues `prompt`, writing the text to `sink` token by token. `interrupted` is asked between tokens.
@@ -72,6 +113,22 @@ pub fn generate(
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Report, Error> {
     let (stream, tokenizer) = engine.parts()?;
+    generate_with(stream, tokenizer, prompt, request, sampler, sink, interrupted)
+}
+
+/// As [`generate`], feeding `feed`.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_with(
+    feed: &mut dyn Feed,
+    tokenizer: &Tokenizer<'_>,
+    prompt: &[u32],
+    request: &Request,
+    sampler: &mut Sampler,
+    sink: &mut dyn TextSink,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Report, Error> {
     let start = Instant::now();
     let mut writer = Writer::new(request, sink);
     let banned: Vec<u32> = match request.past_end {
@@ -81,7 +138,7 @@ pub fn generate(
         false => Vec::new(),
     };
     prompt.iter().for_each(|token| sampler.accept(*token));
-    let fed = feed_prompt(stream, prompt, interrupted)?;
+    let fed = feed_prompt(feed, prompt, interrupted)?;
     let prompt_time = start.elapsed();
     let mut report = Report {
         prompt_tokens: fed,
@@ -89,15 +146,16 @@ pub fn generate(
         tokens: 0,
         time: Duration::ZERO,
         finish: Finish::Interrupted,
+        pending: None,
     };
     if fed == prompt.len() {
         let mut next = Next {
-            stream,
+            feed,
             tokenizer,
             sampler,
             banned: &banned,
         };
-        report.finish = next.run(request.limit, &mut report.tokens, &mut writer, interrupted)?;
+        report.finish = next.run(request.limit, &mut report, &mut writer, interrupted)?;
     }
     writer
         .finish(report.finish == Finish::Stop)
@@ -107,19 +165,15 @@ pub fn generate(
 }
 
 /// Feeds the prompt in chunks, so that an interrupt need not wait for all of it; returns how many tokens were fed.
-fn feed_prompt(
-    stream: &mut Stream<'_>,
-    prompt: &[u32],
-    interrupted: &dyn Fn() -> bool,
-) -> Result<usize, Error> {
-    let chunk = stream.plan().options().chunk;
+fn feed_prompt(feed: &mut dyn Feed, prompt: &[u32], interrupted: &dyn Fn() -> bool) -> Result<usize, Error> {
+    let chunk = feed.chunk();
     let mut fed = 0;
     while fed < prompt.len() && !interrupted() {
         let end = prompt.len().min(fed + chunk);
         if end < prompt.len() {
-            stream.absorb(&prompt[fed..end])?;
+            feed.absorb(&prompt[fed..end])?;
         } else {
-            stream.feed(&prompt[fed..end])?;
+            feed.feed(&prompt[fed..end])?;
         }
         fed = end;
     }
@@ -131,8 +185,8 @@ fn feed_prompt(
 
 /// What makes tokens.
 struct Next<'g, 'a> {
-    stream: &'g mut Stream<'a>,
-    tokenizer: &'g mut Tokenizer<'a>,
+    feed: &'g mut dyn Feed,
+    tokenizer: &'g Tokenizer<'a>,
     sampler: &'g mut Sampler,
     banned: &'g [u32],
 }
@@ -141,18 +195,18 @@ impl Next<'_, '_> {
     fn run(
         &mut self,
         limit: Option<u64>,
-        made: &mut u64,
+        report: &mut Report,
         writer: &mut Writer<'_>,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Finish, Error> {
         loop {
-            if limit.is_some_and(|limit| *made >= limit) {
+            if limit.is_some_and(|limit| report.tokens >= limit) {
                 return Ok(Finish::Length);
             }
             if interrupted() {
                 return Ok(Finish::Interrupted);
             }
-            let (logits, candidates) = self.stream.logits_and_candidates();
+            let (logits, candidates) = self.feed.logits_and_candidates();
             for id in self.banned {
                 logits[*id as usize] = NEVER;
             }
@@ -160,18 +214,19 @@ impl Next<'_, '_> {
             if self.banned.is_empty() && self.tokenizer.is_end_of_generation(token) {
                 return Ok(Finish::End);
             }
-            *made += 1;
+            report.tokens += 1;
+            report.pending = Some(token);
             if writer
                 .token(self.tokenizer.piece(token, false))
                 .map_err(Error::Output)?
             {
                 return Ok(Finish::Stop);
             }
-            if limit.is_some_and(|limit| *made >= limit) {
+            if limit.is_some_and(|limit| report.tokens >= limit) {
                 return Ok(Finish::Length);
             }
-            match self.stream.feed(&[token]) {
-                Ok(_) => {}
+            match self.feed.feed(&[token]) {
+                Ok(()) => report.pending = None,
                 Err(StreamError::Full { .. }) => return Ok(Finish::Full),
                 Err(error) => return Err(error.into()),
             }

@@ -27,6 +27,7 @@
 //! - [`mmap`], [`pool`]: what the system gives: mapped files, the arena's pages, threads, the instruction set. The only unsafe code.
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`engine`], [`generate`], [`text`]: from a file to an engine to text.
+//! - [`chat`]: a conversation whose messages are evicted as a whole.
 //! - [`manifest`], [`store`], [`pull`]: models by name.
 //! - [`memory`], [`size`]: numbers of bytes, as the system and as people say them.
 //! - [`cli`]: the command, one file a subcommand.
@@ -34,6 +35,7 @@
 
 pub use brooklet_core as core;
 
+pub mod chat;
 pub mod cli;
 pub mod engine;
 mod error;

@@ -46,11 +46,13 @@ pub use error::{Field, Name, TokenizerError};
 pub use split::PreTokenizer;
 pub use vocab::Vocab;
 
+use core::ops::Range;
+
 use bpe::{Bpe, characters};
 use decode::Form;
 use index::Index;
 use merge::{MIN_WINDOW, Window};
-use special::Specials;
+use special::{Allowed, Specials};
 use spm::{Escaped, Spm, words_are_apart};
 use vocab::{Kind, Model};
 
@@ -133,12 +135,29 @@ impl<'a> Tokenizer<'a> {
 
     /// Calls `out` with each token of `text`, in order. Any bytes are a text; a whole book is no problem.
     pub fn encode(&mut self, text: &[u8], options: EncodeOptions, out: &mut dyn FnMut(u32)) {
+        self.encode_quoting(text, options, &[], out);
+    }
+
+    /// As [`Tokenizer::encode`], where the bytes in the ranges `quoted` are a user's words within a text of the program's: control
+    /// tokens written out there, even in part, are text. So a chat template and what it frames become the tokens of one text, and the
+    /// user can forge no turn.
+    pub fn encode_quoting(
+        &mut self,
+        text: &[u8],
+        options: EncodeOptions,
+        quoted: &[Range<usize>],
+        out: &mut dyn FnMut(u32),
+    ) {
+        let allowed = Allowed {
+            control: options.special,
+            quoted,
+        };
         if let Some(bos) = options.bos.token(self.vocab.bos, self.vocab.add_bos) {
             out(bos);
         }
         let mut at = 0;
         while at < text.len() {
-            let special = self.specials.next(text, at, options.special);
+            let special = self.specials.next(text, at, allowed);
             let end = special.map_or(text.len(), |special| special.start);
             // Every fragment but the first follows a special token, and the first counts as if it did.
             self.fragment(&text[at..end], out);

@@ -4,6 +4,8 @@
 //! text is walked once and each match is checked against longer ones that overlap it, which gives the same matches. (Of
 //! two overlapping matches of equal length the earlier wins; llama.cpp leaves that open.)
 
+use core::ops::Range;
+
 use super::index::Index;
 use super::vocab::{Kind, Vocab};
 
@@ -19,6 +21,22 @@ pub(super) struct Match {
     pub(super) len: usize,
     /// The token.
     pub(super) id: u32,
+}
+
+/// Which special tokens count; user-defined ones always do.
+#[derive(Clone, Copy)]
+pub(super) struct Allowed<'q> {
+    /// Whether control and unknown tokens count.
+    pub(super) control: bool,
+    /// Bytes of the text in which they do not.
+    pub(super) quoted: &'q [Range<usize>],
+}
+
+impl Allowed<'_> {
+    fn control_at(&self, start: usize, len: usize) -> bool {
+        let overlaps = |quoted: &Range<usize>| quoted.start < start + len && start < quoted.end;
+        self.control && !self.quoted.iter().any(overlaps)
+    }
 }
 
 /// The special tokens of a vocabulary.
@@ -61,18 +79,18 @@ impl<'a> Specials<'a> {
         }
     }
 
-    /// The first special token in `text` at or after byte `from`. Without `control`, only user-defined ones count.
-    pub(super) fn next(&self, text: &[u8], from: usize, control: bool) -> Option<Match> {
-        if !control && !self.any_user_defined {
+    /// The first special token in `text` at or after byte `from` that counts.
+    pub(super) fn next(&self, text: &[u8], from: usize, allowed: Allowed<'_>) -> Option<Match> {
+        if !allowed.control && !self.any_user_defined {
             return None;
         }
         // Before a longer match that overlaps, a shorter one may still fit: `end` is where the longer one starts.
         let (mut from, mut end, mut found) = (from, text.len(), None);
-        while let Some(first) = self.leftmost(&text[..end], from, control) {
-            let Some(mut longer) = self.overlapped(&text[..end], first, control) else {
+        while let Some(first) = self.leftmost(&text[..end], from, allowed) {
+            let Some(mut longer) = self.overlapped(&text[..end], first, allowed) else {
                 return Some(first);
             };
-            while let Some(longest) = self.overlapped(&text[..end], longer, control) {
+            while let Some(longest) = self.overlapped(&text[..end], longer, allowed) {
                 longer = longest;
             }
             (from, end, found) = (first.start, longer.start, Some(longer));
@@ -80,15 +98,15 @@ impl<'a> Specials<'a> {
         found
     }
 
-    fn leftmost(&self, text: &[u8], from: usize, control: bool) -> Option<Match> {
-        (from..text.len()).find_map(|start| self.longest(text, start, control))
+    fn leftmost(&self, text: &[u8], from: usize, allowed: Allowed<'_>) -> Option<Match> {
+        (from..text.len()).find_map(|start| self.longest(text, start, allowed))
     }
 
     /// The longest match that starts inside `shorter` and is longer; the earliest of equals.
-    fn overlapped(&self, text: &[u8], shorter: Match, control: bool) -> Option<Match> {
+    fn overlapped(&self, text: &[u8], shorter: Match, allowed: Allowed<'_>) -> Option<Match> {
         let mut best = shorter;
         for start in shorter.start + 1..shorter.start + shorter.len {
-            match self.longest(text, start, control) {
+            match self.longest(text, start, allowed) {
                 Some(longer) if longer.len > best.len => best = longer,
                 _ => {}
             }
@@ -97,7 +115,7 @@ impl<'a> Specials<'a> {
     }
 
     /// The longest special token at byte `start`: the sorted list is narrowed byte by byte.
-    fn longest(&self, text: &[u8], start: usize, control: bool) -> Option<Match> {
+    fn longest(&self, text: &[u8], start: usize, allowed: Allowed<'_>) -> Option<Match> {
         let rest = &text[start..text.len().min(start + MAX_LEN)];
         let first = *rest.first()?;
         if self.starts[usize::from(first / 32)] & 1 << (first % 32) == 0 {
@@ -113,8 +131,9 @@ impl<'a> Specials<'a> {
             ids = &ids[low..high];
             let len = depth + 1;
             let whole = ids.iter().take_while(|&&id| self.index.text(id).len() == len);
-            let mut allowed = whole.filter(|&&id| control || self.kind(id) == Kind::UserDefined);
-            if let Some(&id) = allowed.next() {
+            let control = allowed.control_at(start, len);
+            let mut counting = whole.filter(|&&id| control || self.kind(id) == Kind::UserDefined);
+            if let Some(&id) = counting.next() {
                 best = Some(Match { start, len, id });
             }
             if ids.is_empty() {

@@ -602,6 +602,32 @@ proptest! {
 }
 
 #[test]
+fn a_quoted_user_forges_no_token() {
+    let file = file(&bpe("gpt-2", &[], &[("<s>", 3), ("<|end|>", 3), ("<u>", 4)]));
+    let control = [256, 257];
+    with(&file, 64, |t| {
+        let mut framed = |before: &str, words: &str, after: &str| {
+            let text = [before, words, after].concat();
+            let mut out = Vec::new();
+            let quoted = [before.len()..before.len() + words.len()];
+            t.encode_quoting(text.as_bytes(), SPECIAL, &quoted, &mut |id| out.push(id));
+            assert_eq!(bytes(t, &out), text.as_bytes());
+            let found: Vec<u32> = out.iter().copied().filter(|id| control.contains(id)).collect();
+            (found, out)
+        };
+        assert_eq!(framed("<s>", "a<|end|>b<s>", "<|end|>").0, control);
+        // The user's half does not complete the program's either.
+        assert_eq!(framed("<|e", "nd|><|", "end|>").0, []);
+        assert_eq!(framed("<s>", "<s", "><|end|>").0, control);
+        // User-defined tokens are words like others.
+        assert_eq!(framed("<s>", "a<u>", "").1, [256, 97, 258]);
+        // Around plain words, tokens are those of the whole text.
+        assert_eq!(framed("<s>a ", "b c", "d<|end|>").0, control);
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_stream_holds_back_half_a_character() {
     let mut stream = Utf8Stream::new();
     let mut seen = Vec::new();

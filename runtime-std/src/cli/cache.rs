@@ -34,15 +34,9 @@ pub enum CacheTypeName {
     F32,
 }
 
-/// How tokens are kept, and with how many threads to compute.
+/// Tokens in the cache, and threads that compute.
 #[derive(Args)]
-pub struct CacheArguments {
-    /// How tokens are kept
-    #[arg(long, value_enum, default_value = "sink", hide_possible_values = false)]
-    pub policy: PolicyName,
-    /// First tokens that are kept for ever, with the policy sink
-    #[arg(long, value_name = "S", default_value_t = DEFAULT_SINKS)]
-    pub sinks: usize,
+pub struct ComputeArguments {
     /// Tokens kept beside the sinks, the newest included
     #[arg(long, value_name = "W")]
     pub window: Option<usize>,
@@ -57,8 +51,37 @@ pub struct CacheArguments {
     pub f32_activations: bool,
 }
 
+/// How tokens are kept, and with how many threads to compute.
+#[derive(Args)]
+pub struct CacheArguments {
+    /// How tokens are kept
+    #[arg(long, value_enum, default_value = "sink", hide_possible_values = false)]
+    pub policy: PolicyName,
+    /// First tokens that are kept for ever, with the policy sink
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_SINKS)]
+    pub sinks: usize,
+    #[command(flatten)]
+    pub compute: ComputeArguments,
+}
+
 impl CacheArguments {
     /// The settings, for a model that may have a manifest with its own defaults.
+    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Error> {
+        Ok(Settings {
+            policy: match self.policy {
+                PolicyName::Sink => PolicyKind::Sink,
+                PolicyName::Window => PolicyKind::Window,
+                PolicyName::Dense => PolicyKind::Dense,
+                PolicyName::Recompute => PolicyKind::Recompute,
+            },
+            sinks: self.sinks,
+            ..self.compute.settings(model)?
+        })
+    }
+}
+
+impl ComputeArguments {
+    /// The settings with the policy `sink`, for a model that may have a manifest with its own defaults.
     pub fn settings(&self, model: &OpenModel) -> Result<Settings, Error> {
         let workers = self.threads.unwrap_or_else(Pool::default_workers);
         if !(1..=MAX_WORKERS).contains(&workers) {
@@ -70,13 +93,6 @@ impl CacheArguments {
             return Err(Error::Usage("--window must be at least 1".into()));
         }
         Ok(Settings {
-            policy: match self.policy {
-                PolicyName::Sink => PolicyKind::Sink,
-                PolicyName::Window => PolicyKind::Window,
-                PolicyName::Dense => PolicyKind::Dense,
-                PolicyName::Recompute => PolicyKind::Recompute,
-            },
-            sinks: self.sinks,
             window: self.window,
             default_cache: model
                 .manifest

@@ -30,6 +30,11 @@ impl Interrupt {
         Ok(Interrupt(noted))
     }
 
+    /// Forgets the signal that came, so that the next is a first one again.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     /// Whether a signal has come.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

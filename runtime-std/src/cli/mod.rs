@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod chat;
 mod input;
 mod inspect;
 mod interrupt;
@@ -14,6 +15,7 @@ mod plan;
 mod ppl;
 mod progress;
 mod run;
+mod sampling;
 mod tokenize;
 
 use std::ffi::OsString;
@@ -44,6 +46,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Talk with a model, for as long as you like
+    Chat(chat::Arguments),
     /// Continue a text, for ever if you like
     Run(run::Arguments),
     /// Measure how well a text is predicted
@@ -93,6 +97,7 @@ pub fn execute(
 
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
     match command {
+        Command::Chat(arguments) => chat::chat(&arguments, out),
         Command::Run(arguments) => run::run(&arguments, out),
         Command::Ppl(arguments) => ppl::ppl(&arguments, out),
         Command::Tokenize(arguments) => tokenize::tokenize(&arguments, out),

@@ -1,0 +1,174 @@
+//! What a chat remembers: a stream whose oldest messages are evicted as a whole.
+
+use std::collections::VecDeque;
+
+use brooklet_core::stream::{Stream, StreamError};
+
+use crate::generate::Feed;
+
+/// Who wrote a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// A message that is at least partly in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) role: Role,
+    pub(super) turn: u64,
+    /// Absolute position of its first token.
+    pub(super) start: u64,
+    pub(super) len: u64,
+}
+
+impl Span {
+    fn end(&self) -> u64 {
+        self.start + self.len
+    }
+}
+
+/// A stream, the tokens in its slots, and which message each belongs to.
+pub(super) struct Memory<'s, 'a> {
+    stream: &'s mut Stream<'a>,
+    /// By slot.
+    tokens: Vec<u32>,
+    spans: VecDeque<Span>,
+}
+
+impl<'s, 'a> Memory<'s, 'a> {
+    pub(super) fn new(stream: &'s mut Stream<'a>) -> Self {
+        let capacity = stream.ring().capacity();
+        Memory {
+            stream,
+            tokens: vec![0; capacity],
+            // A message has a token at least, and one more is opened before an old one goes.
+            spans: VecDeque::with_capacity(capacity + 1),
+        }
+    }
+
+    pub(super) fn stream(&self) -> &Stream<'a> {
+        self.stream
+    }
+
+    /// Forgets everything and starts with `prefix`, which is never evicted.
+    pub(super) fn begin(&mut self, prefix: &[u32]) -> Result<(), StreamError> {
+        let most = self.stream.plan().most_pinned();
+        if prefix.len() > most {
+            return Err(StreamError::Pin {
+                tokens: prefix.len() as u64,
+                most,
+            });
+        }
+        self.stream.reset();
+        self.spans.clear();
+        if !prefix.is_empty() {
+            self.write(prefix)?;
+            self.stream.absorb(prefix)?;
+        }
+        self.stream.pin()
+    }
+
+    /// Forgets all messages, and keeps the prefix.
+    pub(super) fn forget(&mut self) -> Result<(), StreamError> {
+        self.spans.clear();
+        self.stream.evict(usize::MAX).map(|_| ())
+    }
+
+    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are made.
+    pub(super) fn open(&mut self, role: Role, turn: u64, expected: usize) -> Result<(), StreamError> {
+        self.spans.push_back(Span {
+            role,
+            turn,
+            start: self.stream.position(),
+            len: 0,
+        });
+        self.make_room(expected)
+    }
+
+    /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is left. An answer whose question
+    /// went goes with it, unless it is the one being written.
+    fn make_room(&mut self, tokens: usize) -> Result<(), StreamError> {
+        let ring = self.stream.ring();
+        let tokens = tokens.min(ring.capacity() - ring.sinks());
+        while self.stream.live() + tokens > self.stream.ring().capacity() && self.spans.len() > 1 {
+            let Some(turn) = self.evict_oldest()? else { break };
+            let is_orphan = |span: &Span| span.turn == turn && span.role == Role::Assistant;
+            if self.spans.len() > 1 && self.spans.front().is_some_and(is_orphan) {
+                self.evict_oldest()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts the oldest message; returns its turn.
+    fn evict_oldest(&mut self) -> Result<Option<u64>, StreamError> {
+        let Some(oldest) = self.spans.pop_front() else {
+            return Ok(None);
+        };
+        let left = oldest.end().saturating_sub(self.stream.ring().window_start());
+        self.stream.evict(left as usize)?;
+        Ok(Some(oldest.turn))
+    }
+
+    /// Notes the tokens that are about to be fed.
+    fn write(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+        let position = self.stream.position();
+        for (i, token) in tokens.iter().enumerate() {
+            let slot = self.stream.ring().slot(position + i as u64);
+            self.tokens[slot] = *token;
+        }
+        Ok(())
+    }
+
+    /// Makes room for tokens of the open message and notes them.
+    fn take_in(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+        self.make_room(tokens.len())?;
+        self.write(tokens)?;
+        if let Some(span) = self.spans.back_mut() {
+            span.len += tokens.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Tokens of the sinks.
+    pub(super) fn pinned(&self) -> &[u32] {
+        &self.tokens[..self.stream.ring().sinks().min(self.stream.live())]
+    }
+
+    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens that are.
+    pub(super) fn live(&self) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + '_ {
+        let ring = self.stream.ring();
+        self.spans.iter().map(move |span| {
+            let from = span.start.max(ring.window_start());
+            let tokens = (from..span.end()).map(|at| self.tokens[ring.slot(at)]).collect();
+            // Sinks that lie in a message stay where they are.
+            let first_evictable = span.start.max(ring.sinks() as u64);
+            (*span, ring.window_start() <= first_evictable, tokens)
+        })
+    }
+}
+
+impl Feed for Memory<'_, '_> {
+    fn chunk(&self) -> usize {
+        self.stream.chunk()
+    }
+
+    fn feed(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+        self.take_in(tokens)?;
+        self.stream.feed(tokens).map(|_| ())
+    }
+
+    fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+        self.take_in(tokens)?;
+        self.stream.absorb(tokens)
+    }
+
+    fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]) {
+        self.stream.logits_and_candidates()
+    }
+}

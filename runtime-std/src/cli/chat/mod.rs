@@ -1,0 +1,377 @@
+//! `brooklet chat`: a conversation on a terminal, or through a pipe, for as long as it takes.
+
+mod lines;
+mod pace;
+mod transcript;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use brooklet_core::gguf::Gguf;
+use brooklet_core::plan::Plan;
+use brooklet_core::sampler::Sampler;
+use clap::Args;
+use serde::Serialize;
+
+use super::cache::ComputeArguments;
+use super::interrupt::Interrupt;
+use super::model::{self, OpenModel};
+use super::sampling::SamplingArguments;
+use crate::Error;
+use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
+use crate::engine::{Engine, Resources, Weights, with_tokenizer};
+use crate::generate::{Finish, Request};
+use crate::memory::MemoryUse;
+use crate::mmap::Access;
+use crate::planning::Settings;
+use crate::size::Size;
+use crate::text::TextSink;
+use lines::{Input, Lines};
+use pace::Pace;
+use transcript::Transcript;
+
+/// The model where none is named.
+const DEFAULT_MODEL: &str = "smollm2-135m";
+
+/// Lines of at most 40 characters.
+const HELP: &str = "\
+/help          this
+/reset         forget the conversation
+/stats         memory, window and speed
+/system TEXT   another system prompt
+/system        show the system prompt
+/save FILE     write the conversation
+/exit          leave, as does Ctrl-D
+A \\ at a line's end, or Ctrl-J, goes on
+in the next line. Ctrl-C stops an
+answer; twice leaves.
+";
+
+/// Arguments of `brooklet chat`.
+#[derive(Args)]
+pub struct Arguments {
+    /// A GGUF file, or a name that `brooklet models` lists (pulled on first use)
+    #[arg(short, long, default_value = DEFAULT_MODEL)]
+    model: String,
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    no_mmap: bool,
+    /// What the model is told before everything else; never forgotten
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
+    #[arg(long, value_name = "BYTES")]
+    ram: Option<Size>,
+    #[command(flatten)]
+    compute: ComputeArguments,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    /// Most tokens of an answer, -1 for no limit
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1024
+    )]
+    tokens: i64,
+    /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the cache
+    #[arg(long, value_name = "FILE")]
+    ctx_dump: Option<PathBuf>,
+}
+
+/// Talks until the person leaves.
+pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+    let limit = match arguments.tokens {
+        -1 => None,
+        n @ 1.. => Some(n as u64),
+        n => {
+            return Err(Error::Usage(format!(
+                "-n must be 1 or more, or -1 for no limit, not {n}"
+            )));
+        }
+    };
+    let options = arguments.sampling.options()?;
+    let access = if arguments.no_mmap {
+        Access::Read
+    } else {
+        Access::Map
+    };
+    let open = model::open(&arguments.model, access)?;
+    let weights = Weights::read(&open.file)?;
+    let template = template(&open, &weights)?;
+    let settings = Settings {
+        budget: arguments.ram.map(|size| size.0),
+        sampling: !options.is_greedy(),
+        ..arguments.compute.settings(&open)?
+    };
+    let dump = arguments.ctx_dump.as_deref().map(Dump::create).transpose()?;
+    let mut resources = Resources::new(&weights, &settings)?;
+    let plan = *resources.plan();
+    let mut engine = Engine::new(&weights, &mut resources)?;
+    let chat = Chat::new(&mut engine, template, arguments.system.clone())?;
+    let mut session = Session {
+        chat,
+        plan,
+        sampler: Sampler::new(options),
+        request: Request {
+            limit,
+            ..Request::default()
+        },
+        interrupt: Interrupt::catch()?,
+        lines: Lines::new()?,
+        pace: Pace::new(),
+        transcript: Transcript::default(),
+        dump,
+    };
+    session.greet();
+    session.talk(out)
+}
+
+/// The file's own template, or the one that its manifest names.
+fn template(open: &OpenModel, weights: &Weights<'_>) -> Result<Template, Error> {
+    let of_file = |gguf: &Gguf<'_>| {
+        let source = gguf.get("tokenizer.chat_template")?.as_str()?;
+        Some(source.to_owned())
+    };
+    let of_manifest = || {
+        let manifest = open.manifest.as_ref()?;
+        (manifest.template == "chatml").then(|| CHATML.to_owned())
+    };
+    let source = of_file(weights.gguf()).or_else(of_manifest).ok_or_else(|| {
+        Error::Input("this model has no chat template, so it does not know messages: `brooklet run` continues its text".into())
+    })?;
+    let [bos, eos] = with_tokenizer(weights, |tokenizer| {
+        [tokenizer.bos(), tokenizer.eos()].map(|token| {
+            let bytes: Vec<u8> = token
+                .into_iter()
+                .flat_map(|id| tokenizer.piece(id, true))
+                .collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    })?;
+    Ok(Template::new(&source, &bos, &eos)?)
+}
+
+/// A conversation with all that belongs to it.
+struct Session<'c, 'a> {
+    chat: Chat<'c, 'a>,
+    plan: Plan,
+    sampler: Sampler,
+    request: Request,
+    interrupt: Interrupt,
+    lines: Lines,
+    pace: Pace,
+    transcript: Transcript,
+    dump: Option<Dump>,
+}
+
+impl Session<'_, '_> {
+    /// What a person should know before the first word.
+    fn greet(&self) {
+        if self.lines.is_terminal() {
+            note(&format!(
+                "{} tokens in {}; /help for help\n",
+                self.plan.capacity(),
+                Size(self.plan.bytes())
+            ));
+        }
+    }
+
+    fn talk(&mut self, out: &mut dyn Write) -> Result<(), Error> {
+        // One Ctrl-C without words after it: the next one leaves.
+        let mut leaving = false;
+        loop {
+            self.interrupt.clear();
+            let text = match self.lines.next()? {
+                Input::Text(text) => text,
+                Input::Interrupted if !leaving => {
+                    leaving = true;
+                    note("Ctrl-C again leaves\n");
+                    continue;
+                }
+                Input::Interrupted | Input::End => return Ok(()),
+            };
+            leaving = false;
+            let words = text.trim();
+            if words.starts_with('/') && !words.contains('\n') {
+                if self.command(words)? {
+                    return Ok(());
+                }
+            } else if !words.is_empty() {
+                leaving = self.exchange(words, out)? == Finish::Interrupted;
+                if leaving && !self.lines.is_terminal() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Says something and prints the answer; returns why that ended.
+    fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Error> {
+        self.pace.begin();
+        let mut page = Page {
+            out,
+            pace: &mut self.pace,
+            text: String::new(),
+        };
+        let interrupt = &self.interrupt;
+        let report = self
+            .chat
+            .say(words, &self.request, &mut self.sampler, &mut page, &|| {
+                interrupt.is_set()
+            })?;
+        let answer = std::mem::take(&mut page.text);
+        writeln!(out).and_then(|()| out.flush()).map_err(Error::Output)?;
+        if report.finish == Finish::Length {
+            note(&format!(
+                "(ended after {} tokens; -n sets the limit)\n",
+                report.tokens
+            ));
+        }
+        self.transcript.add(Role::User, words);
+        self.transcript.add(Role::Assistant, &answer);
+        if let Some(dump) = &mut self.dump {
+            dump.write(&self.chat)?;
+        }
+        Ok(report.finish)
+    }
+
+    /// Obeys a command; whether it is to leave.
+    fn command(&mut self, words: &str) -> Result<bool, Error> {
+        let (name, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
+        let rest = rest.trim();
+        match (name, rest) {
+            ("/exit" | "/quit", "") => return Ok(true),
+            ("/help", "") => note(HELP),
+            ("/reset", "") => {
+                self.chat.reset()?;
+                self.transcript.clear();
+                note("forgotten\n");
+            }
+            ("/stats", "") => self.statistics(),
+            ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(none of yours)"))),
+            ("/system", text) => match self.chat.set_system(Some(text.to_owned())) {
+                Ok(()) => {
+                    self.transcript.clear();
+                    note("forgotten, with another system prompt\n");
+                }
+                Err(error) => note(&format!("{error}\n")),
+            },
+            ("/save", "") => note("/save wants the name of a file\n"),
+            ("/save", path) => match self.transcript.save(Path::new(path), self.chat.system()) {
+                Ok(messages) => note(&format!("saved {messages} messages\n")),
+                Err(error) => note(&format!("{error}\n")),
+            },
+            _ => note(&format!("{words} is no command; /help lists them\n")),
+        }
+        Ok(false)
+    }
+
+    fn statistics(&self) {
+        let stream = self.chat.stream();
+        let live = self.chat.live();
+        let (capacity, pinned) = (stream.ring().capacity(), stream.ring().sinks().min(stream.live()));
+        let mut text = format!(
+            "tokens seen  {}\nexchanges    {}\nmessages     {} in the window\nwindow       {} of {capacity} tokens, {pinned} pinned\n",
+            stream.position(),
+            self.chat.turn(),
+            live.len(),
+            stream.live(),
+        );
+        if let Some((first, last)) = self.pace.medians() {
+            text += &format!(
+                "per token    {:.2} ms, {:.2} at the start\n",
+                last.as_secs_f64() * 1e3,
+                first.as_secs_f64() * 1e3
+            );
+        }
+        if let Some(memory) = MemoryUse::now() {
+            text += &format!(
+                "memory       {} KiB anonymous\n",
+                memory.anonymous_kib + memory.swap_kib
+            );
+        }
+        text += &format!("arena        {} bytes\n", self.plan.bytes());
+        for (part, bytes) in self.plan.parts() {
+            text += &format!("{bytes:>11}  {}\n", part.name());
+        }
+        note(&text);
+    }
+}
+
+/// Tells the person something that is not the model's: on standard error, which may be closed.
+fn note(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// The answer on its way out.
+struct Page<'o> {
+    out: &'o mut dyn Write,
+    pace: &'o mut Pace,
+    text: String,
+}
+
+impl TextSink for Page<'_> {
+    fn text(&mut self, text: &str) -> io::Result<()> {
+        self.text += text;
+        self.out.write_all(text.as_bytes())
+    }
+
+    fn token(&mut self) -> io::Result<()> {
+        self.pace.token(Instant::now());
+        self.out.flush()
+    }
+}
+
+/// Where the window is written down after every exchange.
+struct Dump {
+    path: PathBuf,
+    file: File,
+}
+
+#[derive(Serialize)]
+struct DumpLine {
+    turn: u64,
+    position: u64,
+    capacity: usize,
+    live: usize,
+    pinned: String,
+    messages: Vec<LiveMessage>,
+}
+
+impl Dump {
+    fn create(path: &Path) -> Result<Dump, Error> {
+        let file = File::create(path).map_err(|error| Error::Write {
+            path: path.to_path_buf(),
+            error,
+        })?;
+        Ok(Dump {
+            path: path.to_path_buf(),
+            file,
+        })
+    }
+
+    fn write(&mut self, chat: &Chat<'_, '_>) -> Result<(), Error> {
+        let stream = chat.stream();
+        let line = DumpLine {
+            turn: chat.turn(),
+            position: stream.position(),
+            capacity: stream.ring().capacity(),
+            live: stream.live(),
+            pinned: chat.pinned(),
+            messages: chat.live(),
+        };
+        let mut write = || {
+            let mut text = serde_json::to_vec(&line)?;
+            text.push(b'\n');
+            self.file.write_all(&text)
+        };
+        write().map_err(|error| Error::Write {
+            path: self.path.clone(),
+            error,
+        })
+    }
+}
