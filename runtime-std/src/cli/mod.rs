@@ -13,6 +13,7 @@ mod models;
 mod plan;
 mod ppl;
 mod progress;
+mod quantize;
 mod run;
 mod tokenize;
 
@@ -54,6 +55,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
     Inspect(inspect::Arguments),
+    /// Write a copy of a model with its weights in another format
+    Quantize(quantize::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
@@ -98,6 +101,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
         Command::Tokenize(arguments) => tokenize::tokenize(&arguments, out),
         Command::Plan(arguments) => plan::plan(&arguments, out),
         Command::Bench(arguments) => bench::bench(&arguments, out),
+        Command::Quantize(arguments) => quantize::quantize(&arguments, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, out),
         Command::Models(arguments) => models::models(&arguments, out),
