@@ -75,6 +75,10 @@ fn check_place(place: &Path, replace: bool) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(there) if replace && (there.is_file() || there.is_symlink()) => Ok(()),
+        Ok(_) if replace => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "what lies there is no file",
+        )),
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
     }
 }

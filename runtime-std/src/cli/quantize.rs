@@ -59,7 +59,11 @@ pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error>
     })?;
     let conversion = Conversion::plan(&file, arguments.target).map_err(wrong(arguments, input))?;
     let summary = conversion.summary();
-    let bytes = write(arguments, &conversion, &summary, threads, input)?;
+    let pool = Pool::new(threads).map_err(|error| Error::System {
+        what: format!("{threads} threads"),
+        error,
+    })?;
+    let bytes = write(arguments, &conversion, &summary, &pool, input)?;
     if arguments.json {
         return write_json(out, &report(arguments, input, &summary, bytes));
     }
@@ -71,7 +75,7 @@ fn write(
     arguments: &Arguments,
     conversion: &Conversion<'_>,
     summary: &Summary,
-    threads: usize,
+    pool: &Pool,
     input: &Path,
 ) -> Result<u64, Error> {
     let interrupt = Interrupt::catch()?;
@@ -89,14 +93,15 @@ fn write(
         })?;
     if summary.requantized > 0 {
         progress::say(&format!(
-            "{}: {} tensors are quantised already and lose twice; the model's F16 or F32 file gives a better one",
+            "{}: quantised already ({} of {} tensors): the model's F16 or F32 file makes a better copy",
             input.display(),
-            summary.requantized
+            summary.requantized,
+            summary.tensors
         ));
     }
     let counter = Counter::new("quantize", summary.tensors);
     let bytes = conversion
-        .write(&mut new, threads, &mut |done| {
+        .write(&mut new, pool, &mut |done| {
             counter.set(done);
             !interrupt.is_set()
         })

@@ -118,3 +118,129 @@ pub(super) fn order<'a>(tensor: &TensorInfo<'a>) -> (Option<u32>, &'a str) {
     });
     (digits.and_then(|digits| digits.parse().ok()), tensor.name())
 }
+
+#[cfg(test)]
+mod tests {
+    use brooklet_core::gguf::Value;
+
+    use super::*;
+    use crate::gguf_writer::Header;
+
+    /// The chosen formats of these tensors of f32, in the new file's order.
+    fn chosen(
+        metadata: &[(&'static str, Value<'static>)],
+        tensors: &[(&'static str, &[usize])],
+        target: Format,
+    ) -> Vec<(String, Option<Format>)> {
+        let mut header = Header::default();
+        for (key, value) in metadata {
+            header.set(key, *value);
+        }
+        for (name, dims) in tensors {
+            header.tensor(name, dims, Format::F32).unwrap();
+        }
+        let mut body = header.write(Vec::new()).unwrap();
+        for (_, dims) in tensors {
+            body.write(&vec![0; dims.iter().product::<usize>() * 4]).unwrap();
+        }
+        let (bytes, _) = body.finish().unwrap();
+        let file = Gguf::parse(&bytes).unwrap();
+        let facts = Facts::of(&file);
+        let mut tensors: Vec<TensorInfo<'_>> = file.tensors().collect();
+        tensors.sort_by_key(order);
+        let chosen = |tensor: &TensorInfo<'_>| (tensor.name().to_owned(), facts.format_of(tensor, target));
+        tensors.iter().map(chosen).collect()
+    }
+
+    fn formats(tensors: &[(&'static str, &[usize])], target: Format) -> Vec<Option<Format>> {
+        let chosen = chosen(&[], tensors, target);
+        chosen.into_iter().map(|(_, format)| format).collect()
+    }
+
+    #[test]
+    fn only_weight_matrices_are_converted() {
+        let tensors: [(&str, &[usize]); 7] = [
+            ("a.weight", &[32, 2]),
+            ("b.weight", &[32]),
+            ("c.weight", &[32, 1, 1]),
+            ("d.bias", &[32, 2]),
+            ("e.weight", &[32, 1, 2]),
+            ("f_norm.weight", &[32, 2]),
+            ("g.ffn_gate_inp.weight", &[32, 2]),
+        ];
+        for target in [Format::Q4_0, Format::F16] {
+            let yes = Some(target);
+            assert_eq!(
+                formats(&tensors, target),
+                [yes, None, None, None, yes, None, None]
+            );
+        }
+    }
+
+    #[test]
+    fn the_output_matrix_keeps_eight_bits_also_where_it_is_the_embeddings() {
+        let tied: [(&str, &[usize]); 2] = [("token_embd.weight", &[32, 2]), ("x.weight", &[32, 2])];
+        assert_eq!(
+            formats(&tied, Format::Q4_0),
+            [Some(Format::Q8_0), Some(Format::Q4_0)]
+        );
+        assert_eq!(formats(&tied, Format::F16), [Some(Format::F16); 2]);
+        let untied: [(&str, &[usize]); 2] = [("output.weight", &[32, 2]), ("token_embd.weight", &[32, 2])];
+        assert_eq!(
+            formats(&untied, Format::Q5_0),
+            [Some(Format::Q8_0), Some(Format::Q5_0)]
+        );
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_blocks_become_f16() {
+        let tensors: [(&str, &[usize]); 2] = [("output.weight", &[33, 2]), ("x.weight", &[172, 2])];
+        assert_eq!(formats(&tensors, Format::Q8_0), [Some(Format::F16); 2]);
+    }
+
+    #[test]
+    fn attention_beside_eight_experts_keeps_eight_bits() {
+        let tensors: [(&str, &[usize]); 3] = [
+            ("blk.0.attn_k.weight", &[32, 2]),
+            ("blk.0.attn_q.weight", &[32, 2]),
+            ("blk.0.attn_v.weight", &[32, 2]),
+        ];
+        for (experts, format) in [(8, Format::Q8_0), (4, Format::Q4_1)] {
+            let metadata = [
+                ("general.architecture", Value::Str(b"llama")),
+                ("llama.expert_count", Value::U32(experts)),
+            ];
+            let chosen = chosen(&metadata, &tensors, Format::Q4_1);
+            let formats: Vec<_> = chosen.into_iter().map(|(_, format)| format.unwrap()).collect();
+            assert_eq!(formats, [format, Format::Q4_1, format]);
+        }
+    }
+
+    #[test]
+    fn layers_are_in_the_order_of_their_numbers() {
+        let names = [
+            "blk.10.b",
+            "blk.9.b",
+            "blk.9.a",
+            "blk.x",
+            "output",
+            "blk.99999999999.a",
+        ];
+        let tensors: Vec<(&str, &[usize])> = names.iter().map(|name| (*name, &[1usize][..])).collect();
+        let order: Vec<String> = chosen(&[], &tensors, Format::F16)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(
+            order,
+            [
+                "blk.99999999999.a",
+                "blk.x",
+                "output",
+                "blk.9.a",
+                "blk.9.b",
+                "blk.10.b"
+            ]
+        );
+    }
+}

@@ -5,8 +5,8 @@
 //! a multiple of 256, in files of four or five bits) this one writes Q8_0. Which tensors keep their format is said in `choice.rs`, how a
 //! block is rounded in `blocks.rs`.
 //!
-//! A tensor is a row of blocks whatever its shape, and is converted slab by slab: memory depends on the number of threads (about 0.3 MiB
-//! each) and the length of the tensor table, never on a tensor's size. Values that are not finite are refused, also in tensors that are
+//! A tensor is a row of blocks whatever its shape, and is converted slab by slab: memory depends on the number of threads (a quarter
+//! of a MiB each) and the length of the tensor table, never on a tensor's size. Values that are not finite are refused, also in tensors that are
 //! only copied.
 
 mod blocks;
@@ -15,12 +15,14 @@ mod choice;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use brooklet_core::gguf::{Gguf, TensorInfo, Value};
 use brooklet_core::quant::{BLOCK, Format};
 use brooklet_core::tensor::Matrix;
+use brooklet_core::threads::Threads;
 
-use crate::gguf_writer::{Body, Header};
+use crate::gguf_writer::Header;
 use choice::Facts;
 
 /// Elements that a thread converts between two writes; a multiple of [`PIECE`].
@@ -214,9 +216,9 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// Makes the copy with `threads` threads (at least one); returns its length in bytes.
+    /// Makes the copy; returns its length in bytes, which depend on nothing but the file.
     ///
-    /// After each slab, `watch` gets the number of finished tensors and says whether to go on.
+    /// Before each slab, `watch` gets the number of finished tensors and says whether to go on.
     ///
     /// # Errors
     /// [`QuantizeError::NotFinite`] or [`QuantizeError::TooLarge`] for values that the format cannot hold,
@@ -224,13 +226,22 @@ impl<'a> Conversion<'a> {
     pub fn write(
         &self,
         out: impl Write,
-        threads: usize,
+        threads: &dyn Threads,
         watch: &mut dyn FnMut(usize) -> bool,
     ) -> Result<u64, QuantizeError> {
         let mut body = self.header.write(BufWriter::new(out))?;
-        let mut converted = vec![0; threads.max(1) * SLAB * size_of::<f32>()];
+        let mut converted = vec![0; threads.workers() * bytes_of(Format::F32, SLAB)];
         for (done, step) in self.steps.iter().enumerate() {
-            step.write(&mut body, &mut converted, threads.max(1), &mut || watch(done))?;
+            // A slab for each worker at a time.
+            let slabs = threads.workers() * bytes_of(step.from, SLAB);
+            for input in step.tensor.data().chunks(slabs) {
+                if !watch(done) {
+                    return Err(QuantizeError::Interrupted);
+                }
+                let output = &mut converted[..bytes_of(step.to, elements_of(step.from, input))];
+                step.convert_in_parallel(input, output, threads)?;
+                body.write(output)?;
+            }
         }
         Ok(body.finish()?.1)
     }
@@ -252,50 +263,39 @@ fn header<'a>(file: &Gguf<'a>, steps: &[Step<'a>], target: Target) -> Result<Hea
     Ok(header)
 }
 
+/// A worker's part of a tensor: bytes to read, bytes to write, and how that went.
+type Slab<'b> = (&'b [u8], &'b mut [u8], Result<(), QuantizeError>);
+
 impl Step<'_> {
     fn elements(&self) -> u64 {
-        (self.tensor.data().len() / self.from.block_bytes() * self.from.block_len()) as u64
+        elements_of(self.from, self.tensor.data()) as u64
     }
 
     fn bytes_after(&self) -> u64 {
         self.elements() / self.to.block_len() as u64 * self.to.block_bytes() as u64
     }
 
-    /// Converts the tensor, a slab for each thread at a time, through `converted`, which holds that many slabs of any format.
-    fn write(
+    /// Converts blocks of the tensor to as many of the new format.
+    fn convert_in_parallel(
         &self,
-        body: &mut Body<impl Write>,
-        converted: &mut [u8],
-        threads: usize,
-        go_on: &mut dyn FnMut() -> bool,
+        input: &[u8],
+        output: &mut [u8],
+        threads: &dyn Threads,
     ) -> Result<(), QuantizeError> {
-        for input in self.tensor.data().chunks(threads * bytes_of(self.from, SLAB)) {
-            if !go_on() {
-                return Err(QuantizeError::Interrupted);
-            }
-            let elements = input.len() / self.from.block_bytes() * self.from.block_len();
-            let output = &mut converted[..bytes_of(self.to, elements)];
-            self.convert_in_parallel(input, output)?;
-            body.write(output)?;
-        }
-        Ok(())
-    }
-
-    fn convert_in_parallel(&self, input: &[u8], output: &mut [u8]) -> Result<(), QuantizeError> {
-        let slabs = input
+        let slabs: Vec<Mutex<Slab<'_>>> = input
             .chunks(bytes_of(self.from, SLAB))
-            .zip(output.chunks_mut(bytes_of(self.to, SLAB)));
-        std::thread::scope(|scope| {
-            let mut slabs: Vec<_> = slabs.collect();
-            let own = slabs.pop();
-            let others: Vec<_> = slabs
-                .into_iter()
-                .map(|(input, output)| scope.spawn(move || self.convert(input, output)))
-                .collect();
-            let own = own.map_or(Ok(()), |(input, output)| self.convert(input, output));
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or(Ok(()));
-            others.into_iter().map(join).chain([own]).collect()
-        })
+            .zip(output.chunks_mut(bytes_of(self.to, SLAB)))
+            .map(|(input, output)| Mutex::new((input, output, Ok(()))))
+            .collect();
+        // Each slab is locked by one job, once: the locks only prove that.
+        threads.run(slabs.len(), &|_worker, index| {
+            let mut slab = slabs[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let (input, output, result) = &mut *slab;
+            *result = self.convert(input, output);
+        });
+        slabs
+            .into_iter()
+            .try_for_each(|slab| slab.into_inner().unwrap_or_else(PoisonError::into_inner).2)
     }
 
     fn convert(&self, input: &[u8], output: &mut [u8]) -> Result<(), QuantizeError> {
@@ -304,11 +304,10 @@ impl Step<'_> {
             .chunks(bytes_of(self.from, PIECE))
             .zip(output.chunks_mut(bytes_of(self.to, PIECE)));
         for (input, output) in pieces {
-            let elements = input.len() / self.from.block_bytes() * self.from.block_len();
-            let values = &mut values[..elements];
-            if let Ok(row) = Matrix::new(self.from, 1, elements, input) {
-                row.dequantize_row(0, values);
-            }
+            let values = &mut values[..elements_of(self.from, input)];
+            Matrix::new(self.from, 1, values.len(), input)
+                .expect("pieces are whole blocks")
+                .dequantize_row(0, values);
             if !values.iter().all(|value| value.is_finite()) {
                 return Err(QuantizeError::NotFinite {
                     name: self.tensor.name().to_owned(),
@@ -327,9 +326,17 @@ impl Step<'_> {
     }
 }
 
+/// Elements of so many bytes, which are whole blocks.
+const fn elements_of(format: Format, bytes: &[u8]) -> usize {
+    bytes.len() / format.block_bytes() * format.block_len()
+}
+
 /// Bytes of so many elements, which are whole blocks.
 const fn bytes_of(format: Format, elements: usize) -> usize {
     elements / format.block_len() * format.block_bytes()
 }
 
 const _: () = assert!(SLAB.is_multiple_of(PIECE) && PIECE.is_multiple_of(BLOCK));
+
+#[cfg(test)]
+mod tests;
