@@ -39,7 +39,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Log what is chosen and why to standard error; twice for more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 }
 
@@ -56,6 +56,10 @@ enum Command {
     /// Show a model's metadata, formats, sizes and licence
     Inspect(inspect::Arguments),
     /// Write a copy of a model with its weights in another format
+    ///
+    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where that one writes Q6_K: for the output
+    /// matrix of models whose rows are a multiple of 256, in files of 4 or 5 bits. A file that is quantised already is converted too,
+    /// with a warning: its errors add up.
     Quantize(quantize::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
