@@ -555,9 +555,39 @@ fn models_are_listed() {
 }
 
 #[test]
+fn quantising_again_warns_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    let tiny = tiny();
+    let arguments = [
+        "quantize",
+        tiny.to_str().unwrap(),
+        output.to_str().unwrap(),
+        "Q8_0",
+    ];
+    let done = brooklet(&arguments);
+    let warning = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        warning.contains("quantised already (14 of 20 tensors)") && warning.lines().count() == 1,
+        "{warning}"
+    );
+    assert!(text(done).contains("Q8_0"));
+    assert!(failure(brooklet(&arguments), 1).contains("--force"));
+    let from_floats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random-gqa-f16.gguf");
+    let done = brooklet(&[
+        "quantize",
+        from_floats.to_str().unwrap(),
+        output.to_str().unwrap(),
+        "Q8_0",
+        "--force",
+    ]);
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "");
+}
+
+#[test]
 fn help_is_stable() {
     for subcommand in [
-        "run", "ppl", "tokenize", "plan", "inspect", "bench", "pull", "models",
+        "run", "ppl", "tokenize", "plan", "inspect", "quantize", "bench", "pull", "models",
     ] {
         insta::assert_snapshot!(format!("help-{subcommand}"), text(brooklet(&[subcommand, "-h"])));
     }

@@ -14,6 +14,7 @@ mod models;
 mod plan;
 mod ppl;
 mod progress;
+mod quantize;
 mod run;
 mod sampling;
 mod tokenize;
@@ -40,7 +41,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Log what is chosen and why to standard error; twice for more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 }
 
@@ -58,6 +59,12 @@ enum Command {
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
     Inspect(inspect::Arguments),
+    /// Write a copy of a model with its weights in another format
+    ///
+    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where that one writes Q6_K: for the output
+    /// matrix of models whose rows are a multiple of 256, in files of 4 or 5 bits. A file that is quantised already is converted too,
+    /// with a warning: its errors add up.
+    Quantize(quantize::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
@@ -103,6 +110,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
         Command::Tokenize(arguments) => tokenize::tokenize(&arguments, out),
         Command::Plan(arguments) => plan::plan(&arguments, out),
         Command::Bench(arguments) => bench::bench(&arguments, out),
+        Command::Quantize(arguments) => quantize::quantize(&arguments, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, out),
         Command::Models(arguments) => models::models(&arguments, out),
