@@ -1,6 +1,8 @@
 //! The command as people meet it: output, exit codes, errors, signals, pipes.
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use std::fs;
 use std::io::Read;
@@ -9,20 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{pulled, tiny};
-
-/// The program under test, started as cargo started this test: through the emulator where one runs another processor's programs.
-fn program() -> Command {
-    let path = env!("CARGO_BIN_EXE_brooklet");
-    let runner = if cfg!(all(target_arch = "aarch64", target_os = "linux")) {
-        std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()
-    } else {
-        String::new()
-    };
-    let mut words = runner.split_whitespace().chain([path]);
-    let mut command = Command::new(words.next().unwrap_or(path));
-    command.args(words);
-    command
-}
+use program::program;
 
 /// The command, away from the user's settings.
 fn command(arguments: &[&str]) -> Command {
