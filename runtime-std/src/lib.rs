@@ -28,7 +28,7 @@
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`engine`], [`generate`], [`text`]: from a file to an engine to text.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
-//! - [`manifest`], [`store`], [`pull`]: models by name.
+//! - [`manifest`], [`hub`], [`store`], [`pull`]: models by name.
 //! - [`memory`], [`size`]: numbers of bytes, as the system and as people say them.
 //! - [`cli`]: the command, one file a subcommand.
 #![warn(missing_docs)]
@@ -40,6 +40,7 @@ pub mod cli;
 pub mod engine;
 mod error;
 pub mod generate;
+pub mod hub;
 pub mod manifest;
 pub mod memory;
 pub mod mmap;
