@@ -152,7 +152,7 @@ impl Store {
             let path = path.to_path_buf();
             move |error| Error::Write { path, error }
         };
-        if !path.is_file() && !staging.exists() {
+        if !path.is_file() && folder_size(&staging) == 0 {
             return Ok(None);
         }
         let lock = self

@@ -52,6 +52,7 @@ pub(super) fn fetch(
     watch(Event::Stage("asking the hub", 0));
     let stated = download.ask(hub)?;
     context.size.set(stated.size.or(context.manifest.size));
+    context.packages.set(0);
     let mut out = download.resume(&stated, watch)?;
     if context.size.get().is_none_or(|size| out.bytes < size) {
         watch(Event::Stage("downloading", context.shown_size()));

@@ -153,6 +153,8 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
         .map_err(|(path, error)| context.io("create", &path)(error))?;
     lock.lock().map_err(context.io("lock", &staging))?;
     if store.has(manifest) && context.is_intact(&target, watch)? {
+        // Only if nothing is in it.
+        let _ = fs::remove_dir(&staging);
         return Ok(target);
     }
     // Another pull, which has just ended, may have removed it.
@@ -185,6 +187,8 @@ struct Context<'a> {
     hub: &'a str,
     /// Bytes of the whole file: the manifest's, or what the hub says.
     size: Cell<Option<u64>>,
+    /// Bytes of the packages that are kept until the file is unpacked.
+    packages: Cell<u64>,
 }
 
 impl<'a> Context<'a> {
@@ -196,6 +200,7 @@ impl<'a> Context<'a> {
             staging,
             hub,
             size,
+            packages: Cell::new(0),
         }
     }
 
@@ -208,13 +213,9 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What to say of a full disk: packages that a model is unpacked from need room beside it.
+    /// What to say of a full disk.
     fn disk_full(&self) -> PullError {
-        let packages = self.manifest.sources.first().map_or(0, |source| match source {
-            Source::Pip { parts } => parts.iter().map(|part| part.size).sum(),
-            Source::Hf { .. } => 0,
-        });
-        let missing = |size: u64| (size + packages).saturating_sub(folder_size(self.staging));
+        let missing = |size: u64| (size + self.packages.get()).saturating_sub(folder_size(self.staging));
         PullError::DiskFull {
             folder: self.folder.to_path_buf(),
             missing: self.size.get().map(missing),

