@@ -36,10 +36,13 @@ check_static() {
     [ -z "$found" ] || die "$program is not static:"$'\n'"$found"
 }
 
-# build TARGET FOLDER: the program, as FOLDER/bin/brooklet.
+# build TARGET: prints where the program is.
 build() {
     export CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_PROFILE_RELEASE_DEBUG=none
-    boards/cross.sh "$1" -- install --quiet --locked --no-track --path runtime-std --root "$2"
+    # Places in panics' messages: without this machine's folders.
+    export CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"$'\x1f'"--remap-path-prefix=$PWD=/brooklet"
+    boards/cross.sh "$1" -- build --quiet --release --locked -p brooklet --message-format json-render-diagnostics |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
 
 # document FOLDER COMMAND...: manual pages and completions, written by the program itself.
@@ -55,15 +58,15 @@ document() {
 
 # release TARGET OUT
 release() {
-    local target=$1 out=$2 name="brooklet-$version-$1" work folder command
+    local target=$1 out=$2 name="brooklet-$version-$1" work folder program command
     work=$(mktemp -d)
     folder=$work/$name
     mkdir "$folder"
-    if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
+    if command -v rustup >/dev/null && ! rustup target list --installed | grep -x "$target" >/dev/null; then
         rustup target add "$target" || echo "release.sh: rustup has no $target, trying without" >&2
     fi
-    build "$target" "$work"
-    mv "$work/bin/brooklet" "$folder"
+    program=$(build "$target")
+    cp "$program" "$folder"
     [[ $target != *-musl ]] || check_static "$folder/brooklet"
 
     read -ra command <<<"$(runner_of "$target") $folder/brooklet"

@@ -1,7 +1,7 @@
 //! `brooklet man`: manual pages, made of the same texts as `--help`.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
@@ -22,24 +22,38 @@ pub struct Arguments {
 
 /// Prints a manual page, or writes all of them.
 pub fn man(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> Result<(), Error> {
+    // Gives the subcommands the program's name, which is a part of their usage.
+    command.build();
     if let Some(folder) = &arguments.out {
         return write_all(command, folder).map_err(|error| Error::Write {
             path: folder.clone(),
             error,
         });
     }
-    command.build();
-    let page = match &arguments.subcommand {
+    let wanted = match &arguments.subcommand {
         Some(name) => command
             .find_subcommand(name)
             .cloned()
             .ok_or_else(|| Error::Usage(format!("there is no subcommand \"{}\"", name.escape_debug())))?,
         None => command,
     };
-    Man::new(page).render(out).map_err(Error::Output)
+    page(wanted).render(out).map_err(Error::Output)
 }
 
-fn write_all(command: Command, folder: &Path) -> std::io::Result<()> {
+fn write_all(command: Command, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(command, folder)
+    let subcommands = command.get_subcommands().cloned();
+    for command in subcommands.chain([command.clone()]) {
+        page(command).generate_to(folder)?;
+    }
+    Ok(())
+}
+
+/// The page of the program or of a subcommand. The synopsis is the usage: a list of every flag would only repeat what follows it.
+fn page(mut command: Command) -> Man {
+    let usage = command.render_usage().to_string();
+    let command = command.override_usage(usage.trim_start_matches("Usage: ").to_owned());
+    Man::new(command)
+        .source(concat!("brooklet ", env!("CARGO_PKG_VERSION")))
+        .manual("brooklet manual")
 }

@@ -148,7 +148,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
         Command::Pull(arguments) => models::pull(&arguments, out),
         Command::Models(arguments) => models::models(&arguments, out),
         Command::Completions(arguments) => completions::completions(&arguments, command_line(), out),
-        Command::Man(arguments) => man::man(&arguments, command_line(), out),
+        Command::Man(arguments) => man::man(&arguments, Cli::command(), out),
     }
 }
 
