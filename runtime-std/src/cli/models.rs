@@ -153,7 +153,7 @@ fn length(path: &Path) -> Option<u64> {
 }
 
 /// What the file itself says of its licence.
-fn own_licence(path: &Path) -> Option<String> {
+pub fn own_licence(path: &Path) -> Option<String> {
     let file = ModelFile::open(path, Access::Map).ok()?;
     let licence = licence(&Gguf::parse(&file).ok()?)?;
     Some(licence.escape_debug().take(LONGEST_LICENCE).collect())

@@ -111,6 +111,7 @@ fn a_file_of_the_hub_is_pulled_used_offline_listed_and_removed() {
     let first = run(&store, &hub.address, &sentence);
     let said = String::from_utf8_lossy(&first.stderr).into_owned();
     assert!(said.contains("https://huggingface.co/owner/repo"), "{said}");
+    assert!(said.contains("the licence MIT OR Apache-2.0"), "{said}");
     let first = text(first);
     assert_eq!(fs::read(store.join(PATH)).unwrap(), fs::read(tiny()).unwrap());
     let requests = hub.requests.load(Ordering::Relaxed);
