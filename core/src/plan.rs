@@ -386,11 +386,6 @@ impl Plan {
         self.options.policy.sinks() + self.options.policy.window()
     }
 
-    /// Most tokens that [`crate::stream::Stream::pin`] can keep for ever: all slots but those of a chunk.
-    pub const fn most_pinned(&self) -> usize {
-        self.capacity() - self.options.chunk
-    }
-
     /// Bytes of the whole arena.
     pub const fn bytes(&self) -> usize {
         let mut total = 0usize;

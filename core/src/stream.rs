@@ -57,7 +57,7 @@ pub enum StreamError {
     },
     /// Only the sink policy evicts and pins what it is told to.
     NotSink,
-    /// Too many tokens to pin: no room would be left for a chunk, or some have been evicted.
+    /// Too many tokens to pin: no slot would be left, or some have been evicted.
     Pin {
         /// Tokens fed.
         tokens: u64,
@@ -282,12 +282,12 @@ impl<'a> Stream<'a> {
     /// stay sinks. A token's key and value do not change, so that this costs nothing.
     ///
     /// # Errors
-    /// [`StreamError::NotSink`]; [`StreamError::Pin`] if not even a chunk's tokens would have room beside them, or if some were evicted.
+    /// [`StreamError::NotSink`]; [`StreamError::Pin`] if no slot would be left for a window, or if some tokens were evicted.
     pub fn pin(&mut self) -> Result<(), StreamError> {
         let Policy::Sink { .. } = self.plan.options().policy else {
             return Err(StreamError::NotSink);
         };
-        let most = self.plan.most_pinned();
+        let most = self.ring.capacity() - 1;
         let evicted = self.ring.window_start() != self.ring.sinks() as u64;
         if evicted || self.seen > most as u64 {
             return Err(StreamError::Pin {
@@ -383,7 +383,9 @@ impl<'a> Stream<'a> {
 
     /// Feeds chunk by chunk.
     fn run_chunks(&mut self, tokens: &[u32], mut wanted: Wanted<'_>) {
-        let chunk = self.plan.options().chunk;
+        // Pinned tokens may have left less than a chunk's.
+        let window = self.ring.capacity() - self.ring.sinks();
+        let chunk = self.plan.options().chunk.min(window);
         let mut done = 0;
         while done < tokens.len() {
             let part = &tokens[done..tokens.len().min(done + chunk)];

@@ -11,6 +11,7 @@ use brooklet_core::tokenizer::TokenizerError;
 use crate::hub::HubNameError;
 use crate::pool::IsaError;
 use crate::pull::PullError;
+use crate::quantize::QuantizeError;
 
 /// What this crate's functions fail with.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         error: TokenizerError,
+    },
+    /// A file cannot be quantised.
+    #[error("{}: {error}", .path.display())]
+    Quantize {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: QuantizeError,
     },
     /// The engine refuses tokens.
     #[error(transparent)]

@@ -29,6 +29,7 @@
 //! - [`engine`], [`generate`], [`text`]: from a file to an engine to text.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
 //! - [`manifest`], [`hub`], [`store`], [`pull`]: models by name.
+//! - [`quantize`], [`gguf_writer`], [`new_file`]: smaller copies of models, files that are whole or not there.
 //! - [`memory`], [`size`]: numbers of bytes, as the system and as people say them.
 //! - [`cli`]: the command, one file a subcommand.
 #![warn(missing_docs)]
@@ -40,13 +41,16 @@ pub mod cli;
 pub mod engine;
 mod error;
 pub mod generate;
+pub mod gguf_writer;
 pub mod hub;
 pub mod manifest;
 pub mod memory;
 pub mod mmap;
+pub mod new_file;
 pub mod planning;
 pub mod pool;
 pub mod pull;
+pub mod quantize;
 pub mod size;
 pub mod store;
 pub mod text;

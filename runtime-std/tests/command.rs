@@ -2,6 +2,8 @@
 
 mod common;
 mod hub;
+#[path = "common/program.rs"]
+mod program;
 
 use std::fs;
 use std::io::Read;
@@ -10,20 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{pulled, tiny};
-
-/// The program under test, started as cargo started this test: through the emulator where one runs another processor's programs.
-fn program() -> Command {
-    let path = env!("CARGO_BIN_EXE_brooklet");
-    let runner = if cfg!(all(target_arch = "aarch64", target_os = "linux")) {
-        std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()
-    } else {
-        String::new()
-    };
-    let mut words = runner.split_whitespace().chain([path]);
-    let mut command = Command::new(words.next().unwrap_or(path));
-    command.args(words);
-    command
-}
+use program::program;
 
 /// The command, away from the user's settings.
 fn command(arguments: &[&str]) -> Command {
@@ -617,6 +606,36 @@ fn manual_pages_are_written_for_every_subcommand() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     assert!(failure(brooklet(&["man", "--out", file.to_str().unwrap()]), 1).contains("cannot write"));
+}
+
+#[test]
+fn quantising_again_warns_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    let tiny = tiny();
+    let arguments = [
+        "quantize",
+        tiny.to_str().unwrap(),
+        output.to_str().unwrap(),
+        "Q8_0",
+    ];
+    let done = brooklet(&arguments);
+    let warning = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        warning.contains("quantised already (14 of 20 tensors)") && warning.lines().count() == 1,
+        "{warning}"
+    );
+    assert!(text(done).contains("Q8_0"));
+    assert!(failure(brooklet(&arguments), 1).contains("--force"));
+    let from_floats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random-gqa-f16.gguf");
+    let done = brooklet(&[
+        "quantize",
+        from_floats.to_str().unwrap(),
+        output.to_str().unwrap(),
+        "Q8_0",
+        "--force",
+    ]);
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "");
 }
 
 #[test]

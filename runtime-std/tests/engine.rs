@@ -181,7 +181,7 @@ proptest! {
     /// Whole messages leave at once, with some tokens pinned: against the naive pass, and in any chunks.
     #[test]
     fn evicted_messages_are_as_if_they_had_not_been(
-        shape in shape(), sinks in 1..4usize, pinned in 0..9usize, window in 22..40usize, cache_type in cache_type(), chunk in 1..14usize,
+        shape in shape(), sinks in 1..4usize, pinned in 0..20usize, window in 22..40usize, cache_type in cache_type(), chunk in 1..20usize,
         workers in 1..4usize, messages in prop::collection::vec((1..30usize, 0..40usize), 1..7), seed: u64,
     ) {
         let file = random_model(shape, seed);

@@ -89,6 +89,7 @@ fn encode(tokenizer: &mut Tokenizer<'_>, text: &[u8]) -> Vec<u32> {
         bos: Mark::Never,
         eos: Mark::Never,
         special: false,
+        ..EncodeOptions::default()
     };
     let mut ids = Vec::new();
     tokenizer.encode(text, options, &mut |id| ids.push(id));

@@ -77,6 +77,20 @@ impl Format {
         })
     }
 
+    /// The format's number in ggml's `enum ggml_type`, which GGUF files hold.
+    pub const fn ggml_type(self) -> u32 {
+        match self {
+            Format::F32 => 0,
+            Format::F16 => 1,
+            Format::Q4_0 => 2,
+            Format::Q4_1 => 3,
+            Format::Q5_0 => 6,
+            Format::Q5_1 => 7,
+            Format::Q8_0 => 8,
+            Format::BF16 => 30,
+        }
+    }
+
     /// The usual name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -182,6 +196,13 @@ mod tests {
         assert_eq!(Format::F32.row_bytes(3), Some(12));
         assert_eq!(Format::F32.row_bytes(usize::MAX), None);
         assert_eq!(Format::Q8_0.row_bytes(usize::MAX - 31), None);
+    }
+
+    #[test]
+    fn a_format_and_its_number_name_each_other() {
+        for format in Format::ALL {
+            assert_eq!(Format::from_ggml_type(format.ggml_type()), Some(format));
+        }
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct EncodeOptions {
     /// Whether control tokens written out in the text (`<|im_start|>`) become those tokens. Only for text that the
     /// program wrote itself: a user could forge turns with them. User-defined tokens are always found.
     pub special: bool,
+    /// Whether the text goes on from one before it. SentencePiece then puts no blank before its first word.
+    pub continued: bool,
 }
 
 /// Encodes and decodes; made from a [`Vocab`] and a piece of memory.
@@ -160,7 +162,7 @@ impl<'a> Tokenizer<'a> {
             let special = self.specials.next(text, at, allowed);
             let end = special.map_or(text.len(), |special| special.start);
             // Every fragment but the first follows a special token, and the first counts as if it did.
-            self.fragment(&text[at..end], out);
+            self.fragment(&text[at..end], options.continued && at == 0, out);
             at = end;
             if let Some(special) = special {
                 out(special.id);
@@ -173,7 +175,7 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Encodes text without special tokens.
-    fn fragment(&mut self, mut text: &[u8], out: &mut dyn FnMut(u32)) {
+    fn fragment(&mut self, mut text: &[u8], continued: bool, out: &mut dyn FnMut(u32)) {
         let (vocab, index) = (self.vocab, self.index);
         match vocab.model {
             Model::Bpe { pre, .. } => {
@@ -190,7 +192,7 @@ impl<'a> Tokenizer<'a> {
             }
             Model::Spm { space_prefix, .. } => {
                 let rules = Spm { vocab, index };
-                let mut escaped = Escaped::new(text, space_prefix && !text.is_empty());
+                let mut escaped = Escaped::new(text, space_prefix && !continued && !text.is_empty());
                 while !escaped.is_empty() {
                     self.window.encode(escaped.word(self.words_apart), &rules, out);
                 }

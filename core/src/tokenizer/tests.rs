@@ -89,6 +89,7 @@ const PLAIN: EncodeOptions = EncodeOptions {
     bos: Mark::Never,
     eos: Mark::Never,
     special: false,
+    continued: false,
 };
 const SPECIAL: EncodeOptions = EncodeOptions {
     special: true,
@@ -293,8 +294,17 @@ fn spm_merges_by_score_and_falls_back_to_bytes() {
         assert_eq!(ids(t, b"", PLAIN), []);
     })
     .unwrap();
+    let with_prefix = file(&entries);
     let no_prefix = but(entries, "add_space_prefix", Meta::Flag(false));
     assert_eq!(with(&no_prefix, 64, |t| ids(t, b"ab", PLAIN)).unwrap(), [262]);
+    let continued = EncodeOptions {
+        continued: true,
+        ..PLAIN
+    };
+    assert_eq!(
+        with(&with_prefix, 64, |t| ids(t, b"ab", continued)).unwrap(),
+        [262]
+    );
 }
 
 #[test]

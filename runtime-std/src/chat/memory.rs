@@ -55,15 +55,13 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.stream
     }
 
-    /// Forgets everything and starts with `prefix`, which is never evicted.
+    /// Slots of the cache.
+    pub(super) fn capacity(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Forgets everything and starts with `prefix`, which is never evicted, and leaves a slot at least.
     pub(super) fn begin(&mut self, prefix: &[u32]) -> Result<(), StreamError> {
-        let most = self.stream.plan().most_pinned();
-        if prefix.len() > most {
-            return Err(StreamError::Pin {
-                tokens: prefix.len() as u64,
-                most,
-            });
-        }
         self.stream.reset();
         self.spans.clear();
         if !prefix.is_empty() {

@@ -19,6 +19,9 @@ use memory::Memory;
 pub use memory::Role;
 pub use template::{CHATML, Framed, Template, TemplateError};
 
+/// Tokens that a system prompt must leave for the conversation: a question and the beginning of an answer.
+const LEAST_WINDOW: usize = 32;
+
 /// A message as far as it is in the window.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LiveMessage {
@@ -74,6 +77,12 @@ impl<'c, 'a> Chat<'c, 'a> {
     pub fn set_system(&mut self, system: Option<String>) -> Result<(), Error> {
         let prefix = self.template.prefix(system.as_deref())?;
         let tokens = self.encode(&prefix, Mark::Model);
+        let (len, capacity) = (tokens.len(), self.memory.capacity());
+        if len + LEAST_WINDOW > capacity {
+            return Err(Error::Input(format!(
+                "the system prompt takes {len} tokens, which leaves fewer than {LEAST_WINDOW} of the cache's {capacity} for a conversation"
+            )));
+        }
         self.memory.begin(&tokens)?;
         self.system = system;
         self.is_first = true;
@@ -186,6 +195,7 @@ impl<'c, 'a> Chat<'c, 'a> {
             bos,
             eos: Mark::Never,
             special: true,
+            continued: bos == Mark::Never,
         };
         let mut tokens = Vec::new();
         let words = std::slice::from_ref(&framed.words);

@@ -16,6 +16,7 @@ mod models;
 mod plan;
 mod ppl;
 mod progress;
+mod quantize;
 mod run;
 mod sampling;
 mod tokenize;
@@ -42,7 +43,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Log what is chosen and why to standard error; twice for more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 }
 
@@ -60,6 +61,12 @@ enum Command {
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
     Inspect(inspect::Arguments),
+    /// Write a copy of a model with its weights in another format
+    ///
+    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where that one writes Q6_K: for the output
+    /// matrix of models whose rows are a multiple of 256, in files of 4 or 5 bits. A file that is quantised already is converted too,
+    /// with a warning: its errors add up.
+    Quantize(quantize::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
@@ -121,19 +128,27 @@ const NARROW: usize = 40;
 
 /// Breaks a usage before words that would not fit; a flag and its value stay together.
 fn broken(usage: &str) -> String {
-    let indent = "Usage: brooklet ".len();
-    let (mut text, mut column) = (String::new(), "Usage: ".len());
-    for word in usage.replace(" <", "\0<").split(' ') {
-        let width = word.chars().count();
-        if column + width > NARROW {
-            text.push_str(&format!("\n{:indent$}", ""));
-            column = indent;
+    let mut words: Vec<String> = Vec::new();
+    for word in usage.split(' ') {
+        match words.last_mut() {
+            Some(flag) if flag.starts_with("--") && !flag.contains(' ') && word.starts_with('<') => {
+                flag.push_str(&format!(" {word}"));
+            }
+            _ => words.push(word.to_owned()),
         }
-        text.push_str(&word.replace('\0', " "));
-        text.push(' ');
-        column += width + 1;
     }
-    text.replace(" \n", "\n").trim_end().to_owned()
+    let indent = "Usage: brooklet ".len();
+    let (mut text, mut column) = (String::new(), "Usage:".len());
+    for word in words {
+        let width = 1 + word.chars().count();
+        if column + width > NARROW {
+            text.push_str(&format!("\n{:width$}", "", width = indent - 1));
+            column = indent - 1;
+        }
+        text.push_str(&format!(" {word}"));
+        column += width;
+    }
+    text.trim_start().to_owned()
 }
 
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
@@ -144,6 +159,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
         Command::Tokenize(arguments) => tokenize::tokenize(&arguments, out),
         Command::Plan(arguments) => plan::plan(&arguments, out),
         Command::Bench(arguments) => bench::bench(&arguments, out),
+        Command::Quantize(arguments) => quantize::quantize(&arguments, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, out),
         Command::Models(arguments) => models::models(&arguments, out),

@@ -9,6 +9,7 @@ mod bench;
 mod memory;
 mod peer;
 mod predict;
+mod quantize;
 mod tokenize;
 
 use args::Args;
@@ -24,6 +25,7 @@ llama-peer logits   MODEL IDS_FILE OUT [-n N]             raw f32 logits, little
 llama-peer topk     MODEL IDS_FILE [-n N]                 position, next id, top-1 id, ln p(top-1), ln p(next)
 llama-peer ppl      MODEL IDS_FILE [--start A] [--count N] [--sinks S] [--window W]
 llama-peer generate MODEL IDS_FILE -n N                   one line per token: id, top-1 minus top-2 logit
+llama-peer quantize IN OUT F16|Q8_0|Q5_0|Q4_1|Q4_0       as llama-quantize --allow-requantize does
 llama-peer bench    MODEL [-p 256] [-n 64] [-r 5] [--serve]
 tokenize and detokenize: [--pre NAME] uses another pre-tokenizer than the file's
 everywhere: [-t THREADS] [-c CONTEXT] [--cache-type f16|f32|q8_0] [--flash auto|on|off] [--verbose]";
@@ -49,6 +51,7 @@ fn run() -> Result<()> {
         "topk" => predict::topk(&args),
         "ppl" => predict::ppl(&args),
         "generate" => predict::generate(&args),
+        "quantize" => quantize::quantize(&args),
         "bench" => bench::bench(&args),
         _ => Err(USAGE.into()),
     }

@@ -226,10 +226,7 @@ impl Session<'_, '_> {
         let answer = std::mem::take(&mut page.text);
         writeln!(out).and_then(|()| out.flush()).map_err(Error::Output)?;
         if report.finish == Finish::Length {
-            note(&format!(
-                "(ended after {} tokens; -n sets the limit)\n",
-                report.tokens
-            ));
+            note(&format!("({} tokens; -n sets the limit)\n", report.tokens));
         }
         self.transcript.add(Role::User, words);
         self.transcript.add(Role::Assistant, &answer);
@@ -275,7 +272,7 @@ impl Session<'_, '_> {
         let live = self.chat.live();
         let (capacity, pinned) = (stream.ring().capacity(), stream.ring().sinks().min(stream.live()));
         let mut text = format!(
-            "tokens seen  {}\nexchanges    {}\nmessages     {} in the window\nwindow       {} of {capacity} tokens, {pinned} pinned\n",
+            "tokens seen  {}\nexchanges    {}\nmessages     {} in the window\nwindow       {} of {capacity}, {pinned} pinned\n",
             stream.position(),
             self.chat.turn(),
             live.len(),
@@ -283,7 +280,7 @@ impl Session<'_, '_> {
         );
         if let Some((first, last)) = self.pace.medians() {
             text += &format!(
-                "per token    {:.2} ms, {:.2} at the start\n",
+                "per token    {:.2} ms, first {:.2}\n",
                 last.as_secs_f64() * 1e3,
                 first.as_secs_f64() * 1e3
             );

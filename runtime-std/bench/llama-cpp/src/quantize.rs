@@ -1,0 +1,40 @@
+//! `quantize`: what llama.cpp's own `llama-quantize` writes, without an importance matrix.
+//!
+//! For the bits that ggml's source spells out, build with `CFLAGS=-ffp-contract=off CXXFLAGS=-ffp-contract=off`: else the compiler may join
+//! multiplications and additions.
+
+use crate::Result;
+use crate::args::Args;
+use crate::peer::threads;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use std::ffi::CString;
+
+/// Writes the second word's file from the first one's, in the format of the third.
+pub fn quantize(args: &Args) -> Result<()> {
+    let (input, output) = (args.word(0, "IN")?, args.word(1, "OUT")?);
+    let ftype = match args.word(2, "FTYPE")? {
+        "F16" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_F16,
+        "Q8_0" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q8_0,
+        "Q5_0" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_0,
+        "Q4_1" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_1,
+        "Q4_0" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_0,
+        other => return Err(format!("{other}: F16, Q8_0, Q5_0, Q4_1 or Q4_0").into()),
+    };
+    let mut backend = LlamaBackend::init()?;
+    if !args.has("--verbose") {
+        backend.void_logs();
+    }
+    let (from, to) = (CString::new(input)?, CString::new(output)?);
+    // SAFETY: the function takes nothing and returns a plain structure.
+    let mut params = unsafe { llama_cpp_sys_2::llama_model_quantize_default_params() };
+    params.nthread = threads(args)?;
+    params.ftype = ftype;
+    params.allow_requantize = true;
+    // SAFETY: both names are NUL-terminated and `params` is whole, its pointers null as the defaults have them; all three outlive the
+    // call, which keeps none of them. The backend is initialised.
+    let code = unsafe { llama_cpp_sys_2::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params) };
+    if code != 0 {
+        return Err(format!("{input}: llama.cpp cannot quantize it; --verbose says why").into());
+    }
+    Ok(())
+}

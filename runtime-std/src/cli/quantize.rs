@@ -1,0 +1,184 @@
+//! `brooklet quantize`: a copy of a model with its weights in another format.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use brooklet_core::gguf::Gguf;
+use brooklet_core::model::ModelError;
+use clap::Args;
+use serde_json::{Map, json};
+
+use super::interrupt::Interrupt;
+use super::progress::{self, Counter};
+use super::{model, write_json};
+use crate::Error;
+use crate::mmap::Access;
+use crate::new_file::NewFile;
+use crate::pool::{MAX_WORKERS, Pool};
+use crate::quantize::{Conversion, QuantizeError, Summary, Target};
+use crate::size::Size;
+
+/// Arguments of `brooklet quantize`.
+#[derive(Args)]
+pub struct Arguments {
+    /// A GGUF file, or the name of a model
+    #[arg(value_name = "IN")]
+    input: String,
+    /// The file to write; it appears when it is whole
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// Format of the weight matrices: F16, Q8_0, Q5_0, Q4_1 or Q4_0
+    #[arg(value_name = "FORMAT")]
+    target: Target,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    force: bool,
+    /// Threads that compute; as many as there are processors unless given
+    #[arg(short, long)]
+    threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Writes the copy and says what became of the bytes.
+pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+    let threads = arguments.threads.unwrap_or_else(Pool::default_workers);
+    if !(1..=MAX_WORKERS).contains(&threads) {
+        return Err(Error::Usage(format!(
+            "--threads must be from 1 to {MAX_WORKERS}, not {threads}"
+        )));
+    }
+    let open = model::open(&arguments.input, Access::Map)?;
+    let input = open.file.path();
+    refuse_the_same_file(input, &arguments.output)?;
+    let file = Gguf::parse(&open.file).map_err(|error| Error::Model {
+        path: input.to_path_buf(),
+        error: ModelError::Gguf(error),
+    })?;
+    let conversion = Conversion::plan(&file, arguments.target).map_err(wrong(arguments, input))?;
+    let summary = conversion.summary();
+    let pool = Pool::new(threads).map_err(|error| Error::System {
+        what: format!("{threads} threads"),
+        error,
+    })?;
+    let bytes = write(arguments, &conversion, &summary, &pool, input)?;
+    if arguments.json {
+        return write_json(out, &report(arguments, input, &summary, bytes));
+    }
+    print(arguments, &summary, bytes, out).map_err(Error::Output)
+}
+
+/// Makes the new file; returns its length.
+fn write(
+    arguments: &Arguments,
+    conversion: &Conversion<'_>,
+    summary: &Summary,
+    pool: &Pool,
+    input: &Path,
+) -> Result<u64, Error> {
+    let interrupt = Interrupt::catch()?;
+    let cannot_write = |error| Error::Write {
+        path: arguments.output.clone(),
+        error,
+    };
+    let mut new =
+        NewFile::create(&arguments.output, arguments.force).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists if !arguments.force => Error::Input(format!(
+                "{} exists: --force replaces it",
+                arguments.output.display()
+            )),
+            _ => cannot_write(error),
+        })?;
+    if summary.requantized > 0 {
+        progress::say(&format!(
+            "{}: quantised already ({} of {} tensors): the model's F16 or F32 file makes a better copy",
+            input.display(),
+            summary.requantized,
+            summary.tensors
+        ));
+    }
+    let counter = Counter::new("quantize", summary.tensors);
+    let bytes = conversion
+        .write(&mut new, pool, &mut |done| {
+            counter.set(done);
+            !interrupt.is_set()
+        })
+        .map_err(wrong(arguments, input))?;
+    new.finish().map_err(cannot_write)?;
+    Ok(bytes)
+}
+
+fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> Error {
+    move |error| match error {
+        QuantizeError::Write(error) => Error::Write {
+            path: arguments.output.clone(),
+            error,
+        },
+        error => Error::Quantize {
+            path: input.to_path_buf(),
+            error,
+        },
+    }
+}
+
+/// The input stays mapped while the output is written, and is the only copy of what is lost.
+fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Error> {
+    match (fs::canonicalize(input), fs::canonicalize(output)) {
+        (Ok(from), Ok(to)) if from == to => Err(Error::Input(format!(
+            "{} is the input: give the new file another name",
+            output.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn print(arguments: &Arguments, summary: &Summary, bytes: u64, out: &mut dyn Write) -> io::Result<()> {
+    let size = |bytes: u64| Size(usize::try_from(bytes).unwrap_or(usize::MAX));
+    writeln!(
+        out,
+        "{}: {}, {} ({bytes} bytes)",
+        arguments.output.display(),
+        arguments.target.format().name(),
+        size(bytes)
+    )?;
+    writeln!(
+        out,
+        "weights     {} -> {}, {:.2} bits each",
+        size(summary.bytes_before),
+        size(summary.bytes_after),
+        summary.bits_per_weight()
+    )?;
+    writeln!(
+        out,
+        "tensors     {}, of which {} were converted",
+        summary.tensors, summary.converted
+    )?;
+    for (format, (count, bytes)) in &summary.formats {
+        writeln!(out, "  {count:>5} {format:<8} {}", size(*bytes))?;
+    }
+    Ok(())
+}
+
+fn report(arguments: &Arguments, input: &Path, summary: &Summary, bytes: u64) -> serde_json::Value {
+    let formats: Map<_, _> = summary
+        .formats
+        .iter()
+        .map(|(name, (count, bytes))| ((*name).to_owned(), json!({"tensors": count, "bytes": bytes})))
+        .collect();
+    json!({
+        "input": input.display().to_string(),
+        "output": arguments.output.display().to_string(),
+        "format": arguments.target.format().name(),
+        "bytes": bytes,
+        "tensors": summary.tensors,
+        "converted": summary.converted,
+        "requantized": summary.requantized,
+        "elements": summary.elements,
+        "bytes_before": summary.bytes_before,
+        "bytes_after": summary.bytes_after,
+        "bits_per_weight": summary.bits_per_weight(),
+        "formats": formats,
+    })
+}

@@ -1,0 +1,405 @@
+//! Conversations: what is in the window after every exchange, and the command through a pipe and on a terminal.
+
+mod common;
+#[path = "common/program.rs"]
+mod program;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use brooklet::chat::{CHATML, Chat, LiveMessage, Role, Template};
+use brooklet::core::gguf::{Gguf, Value};
+use brooklet::core::plan::CacheType;
+use brooklet::core::sampler::{Sampler, SamplerOptions};
+use brooklet::engine::{Engine, Resources, Weights};
+use brooklet::generate::{Finish, Request};
+use brooklet::gguf_writer::Header;
+use brooklet::mmap::{Access, ModelFile};
+use brooklet::planning::Settings;
+use common::{pulled, tiny};
+use program::program;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+const SYSTEM: &str = "Be brief.";
+/// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template are words to it.
+const PINNED: &str = "<s> <|im_start|>system\nBe brief.<|im_end|>\n";
+
+/// Starts a chat with the tiny model, `window` tokens in the cache beside four sinks.
+fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat<'_, '_>) -> R) -> R {
+    let file = ModelFile::open(&tiny(), Access::Map).unwrap();
+    let weights = Weights::read(&file).unwrap();
+    let settings = Settings {
+        window: Some(window),
+        workers: 1,
+        // Keys at other absolute positions are the same only up to rounding; in f32 no choice among tokens hangs on that.
+        cache_type: CacheType::F32,
+        ..Settings::default()
+    };
+    let mut resources = Resources::new(&weights, &settings).unwrap();
+    let mut engine = Engine::new(&weights, &mut resources).unwrap();
+    let template = Template::new(CHATML, "", "").unwrap();
+    work(&mut Chat::new(&mut engine, template, Some(SYSTEM.into())).unwrap())
+}
+
+/// Says something; the model answers with at most `limit` tokens.
+fn say(chat: &mut Chat<'_, '_>, words: &str, limit: u64, seed: u64) -> (String, Finish) {
+    let mut answer = String::new();
+    let mut sampler = Sampler::new(SamplerOptions {
+        temperature: 1.0,
+        seed,
+        ..SamplerOptions::default()
+    });
+    let request = Request {
+        limit: Some(limit),
+        ..Request::default()
+    };
+    let mut sink = |text: &str| {
+        answer += text;
+        Ok(())
+    };
+    let report = chat
+        .say(words, &request, &mut sampler, &mut sink, &|| false)
+        .unwrap();
+    (answer, report.finish)
+}
+
+/// What can be compared of a random model's text: it also says control tokens and halves of characters.
+fn plain(text: &str) -> String {
+    let text = text.replace("<s>", "").replace("</s>", "").replace("<unk>", "");
+    text.chars().filter(char::is_ascii).collect()
+}
+
+/// The window holds whole messages in order, the last exchange with them, and as much as the books say.
+fn check(chat: &Chat<'_, '_>, words: &str, answer: &str) -> Result<(), TestCaseError> {
+    let live = chat.live();
+    prop_assert_eq!(chat.pinned(), PINNED);
+    let ring = chat.stream().ring();
+    let tokens: usize = live.iter().map(|message| message.tokens).sum();
+    prop_assert_eq!(tokens + ring.sinks(), chat.stream().live());
+    prop_assert!(chat.stream().live() <= ring.capacity());
+    for pair in live.windows(2) {
+        let follows = match pair[0].role {
+            Role::User => (Role::Assistant, pair[0].turn),
+            Role::Assistant => (Role::User, pair[0].turn + 1),
+        };
+        prop_assert_eq!((pair[1].role, pair[1].turn), follows);
+    }
+    for (i, message) in live.iter().enumerate() {
+        let LiveMessage {
+            role, whole, text, ..
+        } = message;
+        let name = if *role == Role::User { "user" } else { "assistant" };
+        let is_whole = text.starts_with(&format!("<|im_start|>{name}\n")) && text.ends_with("<|im_end|>\n");
+        prop_assert_eq!(*whole, is_whole, "{}", text);
+        // Only a message that is alone in the window may have lost tokens.
+        prop_assert!(*whole || (i == 0 && live.len() == 1), "{:?}", live);
+    }
+    let last = &live[live.len() - 1];
+    prop_assert_eq!((last.role, last.turn), (Role::Assistant, chat.turn()));
+    if last.whole {
+        let expected = format!("<|im_start|>assistant\n{}<|im_end|>\n", plain(answer));
+        prop_assert_eq!(plain(&last.text), expected);
+    }
+    if let [.., question, _] = &live[..] {
+        prop_assert_eq!(&question.text, &format!("<|im_start|>user\n{words}<|im_end|>\n"));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(20_240_517),
+        ..ProptestConfig::with_cases(24)
+    })]
+
+    #[test]
+    fn messages_are_never_cut_in_half(
+        window in 120..230usize,
+        turns in prop::collection::vec(("[a-z <|>]{1,60}", 1..40u64), 1..25),
+        seed: u64,
+    ) {
+        with_chat(window, |chat| {
+            for (i, (words, limit)) in turns.iter().enumerate() {
+                let (answer, _) = say(chat, words, *limit, seed.wrapping_add(i as u64));
+                check(chat, words, &answer)?;
+            }
+            Ok::<(), TestCaseError>(())
+        })?;
+    }
+}
+
+#[test]
+fn a_message_longer_than_the_window_leaves_token_by_token() {
+    with_chat(100, |chat| {
+        say(chat, "hello", 5, 1);
+        let long = "word ".repeat(100);
+        let (answer, _) = say(chat, &long, 5, 2);
+        let live = chat.live();
+        assert!(live.iter().all(|message| message.turn == 2), "{live:?}");
+        // The answer needed room, and the question is the oldest message.
+        assert_eq!(live.len(), 1);
+        let expected = format!("<|im_start|>assistant\n{}<|im_end|>\n", plain(&answer));
+        assert_eq!(plain(&live[0].text), expected);
+        let (answer, finish) = say(chat, "more", 300, 3);
+        assert_eq!(finish, Finish::Length);
+        let live = chat.live();
+        assert!(live.len() == 1 && !live[0].whole && live[0].turn == 3, "{live:?}");
+        let kept = plain(live[0].text.strip_suffix("<|im_end|>\n").unwrap());
+        assert!(
+            plain(&answer).ends_with(&kept) && kept.len() > 20,
+            "{answer:?} {kept:?}"
+        );
+        assert_eq!(chat.pinned(), PINNED);
+    });
+}
+
+/// A conversation goes on as if what was evicted had never been said, but for what the answers were made from.
+#[test]
+fn resetting_and_changing_the_system_prompt_begin_anew() {
+    with_chat(200, |chat| {
+        let first = say(chat, "hello", 9, 1);
+        say(chat, "and", 9, 2);
+        chat.reset().unwrap();
+        assert_eq!((chat.live().len(), chat.pinned()), (0, PINNED.into()));
+        assert_eq!(say(chat, "hello", 9, 1), first);
+        chat.set_system(Some("x".repeat(900))).unwrap_err();
+        assert_eq!((chat.live().len(), chat.pinned()), (2, PINNED.into()));
+        chat.set_system(None).unwrap();
+        assert_eq!(chat.live().len(), 0);
+        say(chat, "hello", 9, 1);
+        assert_eq!(chat.live()[0].turn, 4);
+    });
+}
+
+/// The tiny model with a chat template.
+fn talking_model(folder: &Path) -> PathBuf {
+    let bytes = fs::read(tiny()).unwrap();
+    let file = Gguf::parse(&bytes).unwrap();
+    let mut header = Header::with_metadata_of(&file);
+    header.set("tokenizer.chat_template", Value::Str(CHATML.as_bytes()));
+    for tensor in file.tensors() {
+        let dims = &tensor.dims()[..tensor.rank()];
+        header
+            .tensor(tensor.name(), dims, tensor.format().unwrap())
+            .unwrap();
+    }
+    let mut body = header.write(Vec::new()).unwrap();
+    for tensor in file.tensors() {
+        body.write(tensor.data()).unwrap();
+    }
+    let path = folder.join("talking.gguf");
+    fs::write(&path, body.finish().unwrap().0).unwrap();
+    path
+}
+
+/// Runs `brooklet chat` with `input` on standard input.
+fn chat(arguments: &[&str], input: &str) -> Output {
+    let mut child = program()
+        .arg("chat")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn strings(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn through_a_pipe_answers_alone_go_to_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = talking_model(folder.path());
+    let (dump, saved) = (folder.path().join("dump"), folder.path().join("saved"));
+    let arguments = [
+        "-m",
+        model.to_str().unwrap(),
+        "--system",
+        SYSTEM,
+        "--seed",
+        "7",
+        "-n",
+        "6",
+        "--ctx-dump",
+        dump.to_str().unwrap(),
+    ];
+    let input = format!(
+        "first\n\n/system\nsecond \\\nline\n/stats\n/save {}\n/nothing\n/help\n/reset\nthird\n/exit\nnot said\n",
+        saved.display()
+    );
+    let output = chat(&arguments, &input);
+    let (stdout, stderr) = strings(&output);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    for expected in [
+        "Be brief.\n",
+        "tokens seen",
+        "saved 4 messages",
+        "/nothing is no command",
+        "/reset",
+        "forgotten",
+    ] {
+        assert!(stderr.contains(expected), "no {expected} in {stderr}");
+    }
+    assert!(
+        stderr
+            .lines()
+            .filter(|line| !line.contains(saved.to_str().unwrap()))
+            .all(|line| line.len() <= 40 || line.starts_with(' ')),
+        "{stderr}"
+    );
+    let dump = fs::read_to_string(dump).unwrap();
+    let lines: Vec<serde_json::Value> = dump
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let texts: Vec<usize> = lines
+        .iter()
+        .map(|line| line["messages"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(texts, [2, 4, 2]);
+    assert_eq!(
+        lines[1]["messages"][2]["text"],
+        "<|im_start|>user\nsecond \nline<|im_end|>\n"
+    );
+    assert!(lines.iter().all(|line| line["pinned"] == PINNED));
+    // What was printed is what is in the window.
+    let mut said = String::new();
+    for (line, message) in lines.iter().zip([1, 3, 1]) {
+        let text = line["messages"][message]["text"].as_str().unwrap();
+        said += text
+            .strip_prefix("<|im_start|>assistant\n")
+            .unwrap()
+            .strip_suffix("<|im_end|>\n")
+            .unwrap();
+        said += "\n";
+    }
+    assert_eq!(plain(&stdout), plain(&said));
+    let saved = fs::read_to_string(saved).unwrap();
+    assert!(
+        saved.starts_with("system: Be brief.\n\nuser: first\n\nassistant: "),
+        "{saved}"
+    );
+}
+
+#[test]
+fn refusals_are_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = talking_model(folder.path());
+    let (model, tiny) = (model.to_str().unwrap(), tiny());
+    let long = "x".repeat(300);
+    for (arguments, part) in [
+        (vec!["-m", tiny.to_str().unwrap()], "no chat template"),
+        (vec!["-m", model, "--system", &long], "of the cache's"),
+        (vec!["-m", model, "--ram", "1KiB"], "missing"),
+        (
+            vec!["-m", model, "--ctx-dump", "/nowhere/at/all"],
+            "/nowhere/at/all",
+        ),
+        (vec!["-m", model, "-n", "0"], "-n must be"),
+    ] {
+        let output = chat(&arguments, "");
+        let (stdout, stderr) = strings(&output);
+        assert!(!output.status.success() && stdout.is_empty());
+        assert!(
+            stderr.starts_with("brooklet: ") && stderr.contains(part) && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+    }
+}
+
+/// Needs `script` of util-linux, which lends a terminal.
+#[test]
+fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
+    if Command::new("script").arg("--version").output().is_err() || cfg!(not(target_arch = "x86_64")) {
+        println!("skipped: there is no `script`");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let model = talking_model(folder.path());
+    let line = format!(
+        "stty cols 40; {} chat -m {} -n 3 --seed 1",
+        env!("CARGO_BIN_EXE_brooklet"),
+        model.display()
+    );
+    let mut child = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .env("NO_COLOR", "1")
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Raw mode begins with the prompt; keys sent earlier would be the terminal's to interpret.
+    let mut keys = child.stdin.take().unwrap();
+    for text in ["/help\r", "\x03", "\x03"] {
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        keys.write_all(text.as_bytes()).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again leaves"),
+        "{text}"
+    );
+    assert!(!text.contains("\x1b[1;32m"), "{text:?}");
+}
+
+/// Real words: the answer to a question whose topic only the system prompt and the last message name.
+#[test]
+fn smollm2_talks_beyond_its_window() {
+    if pulled("smollm2-135m").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("dump");
+    let questions: String = ["Paris", "Rome", "Berlin", "Madrid", "Lisbon", "Vienna"]
+        .iter()
+        .map(|city| format!("In which country is {city}?\n"))
+        .collect();
+    let arguments = [
+        "--system",
+        "You answer questions about cities.",
+        "--temp",
+        "0",
+        "-n",
+        "40",
+        "--window",
+        "120",
+        "--ctx-dump",
+        dump.to_str().unwrap(),
+    ];
+    let output = chat(&arguments, &questions);
+    let (stdout, stderr) = strings(&output);
+    assert!(output.status.success(), "{stderr}");
+    for country in ["France", "Italy", "Germany", "Spain", "Portugal", "Austria"] {
+        assert!(stdout.contains(country), "{stdout}");
+    }
+    let dump = fs::read_to_string(dump).unwrap();
+    for line in dump.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            line["pinned"],
+            "<|im_start|>system\nYou answer questions about cities.<|im_end|>\n"
+        );
+        assert!(
+            line["messages"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|message| message["whole"] == true)
+        );
+    }
+    assert!(
+        dump.lines().last().unwrap().contains("Vienna") && !dump.lines().last().unwrap().contains("Paris")
+    );
+}
