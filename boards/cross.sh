@@ -2,6 +2,7 @@
 # Runs cargo for another processor than this machine's, and runs what it built under QEMU.
 #
 #   boards/cross.sh aarch64-unknown-linux-gnu -- test -p brooklet-core
+#   boards/cross.sh aarch64-unknown-linux-musl -- build -p brooklet --release       static; see release.sh
 #   boards/cross.sh aarch64-unknown-none -- build -p brooklet-core --release
 #   boards/cross.sh thumbv7em-none-eabihf -- check -p brooklet-core
 #   boards/cross.sh --install aarch64-unknown-linux-gnu      fetches what the two lines below say is missing
@@ -98,6 +99,13 @@ case $target in
 aarch64-unknown-linux-gnu)
     export "${variable}_LINKER=aarch64-linux-gnu-gcc"
     export "${variable}_RUNNER=qemu-aarch64 -cpu ${BROOKLET_QEMU_CPU:-cortex-a76} ${BROOKLET_QEMU_ARGS-} -L /usr/aarch64-linux-gnu"
+    ;;
+*-linux-musl)
+    # Static: rustup's standard library brings the C library and the start files, and the toolchain its own linker.
+    ((${#build_std[@]} == 0)) || die "musl's C library comes with rustup's standard library only: rustup target add $target"
+    export "${variable}_LINKER=rust-lld"
+    [[ $target != aarch64-* ]] ||
+        export "${variable}_RUNNER=qemu-aarch64 -cpu ${BROOKLET_QEMU_CPU:-cortex-a76} ${BROOKLET_QEMU_ARGS-}"
     ;;
 thumb*-none-eabi*)
     linker=$(bare_arm_linker)

@@ -8,6 +8,7 @@ use brooklet_core::plan::PlanError;
 use brooklet_core::stream::StreamError;
 use brooklet_core::tokenizer::TokenizerError;
 
+use crate::hub::HubNameError;
 use crate::pool::IsaError;
 use crate::pull::PullError;
 use crate::quantize::QuantizeError;
@@ -73,6 +74,9 @@ pub enum Error {
     /// A model cannot be fetched.
     #[error(transparent)]
     Pull(#[from] PullError),
+    /// The name of a file on the hub is none.
+    #[error(transparent)]
+    HubName(#[from] HubNameError),
     /// The instruction set that was asked for is not there.
     #[error(transparent)]
     Isa(#[from] IsaError),

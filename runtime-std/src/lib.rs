@@ -28,7 +28,7 @@
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`engine`], [`generate`], [`text`]: from a file to an engine to text.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
-//! - [`manifest`], [`store`], [`pull`]: models by name.
+//! - [`manifest`], [`hub`], [`store`], [`pull`]: models by name.
 //! - [`quantize`], [`gguf_writer`], [`new_file`]: smaller copies of models, files that are whole or not there.
 //! - [`memory`], [`size`]: numbers of bytes, as the system and as people say them.
 //! - [`cli`]: the command, one file a subcommand.
@@ -42,6 +42,7 @@ pub mod engine;
 mod error;
 pub mod generate;
 pub mod gguf_writer;
+pub mod hub;
 pub mod manifest;
 pub mod memory;
 pub mod mmap;

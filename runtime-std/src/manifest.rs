@@ -1,9 +1,19 @@
 //! Manifests: what a named model is and where its file comes from. They are part of the program; `models/*.toml` holds them.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
+/// The revision of a repository where none is named.
+pub const DEFAULT_REVISION: &str = "main";
+
 /// The text of every manifest.
-const EMBEDDED: &[&str] = &[include_str!("../../models/smollm2-135m.toml")];
+const EMBEDDED: &[&str] = &[
+    include_str!("../models/llama-3.2-1b.toml"),
+    include_str!("../models/smollm2-135m.toml"),
+    include_str!("../models/smollm2-360m.toml"),
+    include_str!("../models/tinyllama-1.1b.toml"),
+];
 
 /// One model that can be pulled by name.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,13 +33,19 @@ pub struct Manifest {
     pub template: String,
     /// Tokens in the cache, sinks included, where nothing else is asked for.
     pub window: usize,
-    /// Bytes of the whole file.
-    pub size: u64,
-    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it yet.
+    /// Nobody has run this file here: its name, size and quality are what others say.
+    #[serde(default)]
+    pub untried: bool,
+    /// Bytes of the whole file; absent where nobody has counted them here, then the hub's word is taken.
+    pub size: Option<u64>,
+    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it here, then the hub's is compared.
     pub sha256: Option<String>,
     /// Where the file comes from, in the order in which they are tried.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
+    /// Where the file lies in the store's folder, if not under the model's name.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
 }
 
 /// A place that a model's file can be fetched from.
@@ -69,7 +85,7 @@ pub struct PipPart {
 }
 
 fn default_revision() -> String {
-    "main".into()
+    DEFAULT_REVISION.into()
 }
 
 impl Manifest {
@@ -78,6 +94,15 @@ impl Manifest {
         // The texts are constants and a test parses each.
         let parse = |text: &&str| toml::from_str(text).expect("embedded manifests are valid");
         EMBEDDED.iter().map(parse).collect()
+    }
+
+    /// The names of every manifest, for people who have typed another.
+    pub fn names() -> String {
+        let names: Vec<String> = Manifest::all()
+            .into_iter()
+            .map(|manifest| manifest.name)
+            .collect();
+        names.join(", ")
     }
 
     /// The manifest of that name.
@@ -98,7 +123,17 @@ mod tests {
             "names are unique and in order"
         );
         for manifest in &manifests {
-            assert!(!manifest.sources.is_empty() && manifest.size > 0 && manifest.window > 8);
+            assert!(!manifest.sources.is_empty() && manifest.size != Some(0) && manifest.window > 8);
+            assert!(manifest.licence_url.starts_with("https://") && !manifest.licence.is_empty());
+            // A package index states no digest of a member; the hub does.
+            let from_package = |source: &Source| matches!(source, Source::Pip { .. });
+            if !manifest.untried || manifest.sources.iter().any(from_package) {
+                assert!(
+                    manifest.sha256.is_some() && manifest.size.is_some(),
+                    "{}",
+                    manifest.name
+                );
+            }
             assert!(
                 manifest
                     .name
@@ -114,7 +149,7 @@ mod tests {
                 );
             }
         }
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
         let files = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path());
@@ -134,7 +169,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused() {
-        let text = EMBEDDED[0].replace("family =", "famly =");
+        let text = EMBEDDED[1].replace("family =", "famly =");
         assert!(toml::from_str::<Manifest>(&text).is_err());
     }
 }

@@ -20,7 +20,7 @@ const SHOWN_ELEMENTS: usize = 6;
 /// Arguments of `brooklet inspect`.
 #[derive(Args)]
 pub struct Arguments {
-    /// A GGUF file, or the name of a model
+    /// A GGUF file, or the name of a model as `-m` takes it
     model: String,
     /// List every tensor
     #[arg(long)]
@@ -61,7 +61,8 @@ struct Report<'a> {
     problem: Option<String>,
 }
 
-fn licence(file: &Gguf<'_>) -> Option<String> {
+/// What the file says of its licence.
+pub(super) fn licence(file: &Gguf<'_>) -> Option<String> {
     Some(file.get("general.license")?.as_str()?.to_owned())
 }
 

@@ -6,9 +6,11 @@
 mod bench;
 mod cache;
 mod chat;
+mod completions;
 mod input;
 mod inspect;
 mod interrupt;
+mod man;
 mod model;
 mod models;
 mod plan;
@@ -23,7 +25,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::Error;
@@ -69,13 +71,17 @@ enum Command {
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
     Pull(models::PullArguments),
-    /// List the models that can be pulled by name
+    /// List models, those that can be pulled and those that are; remove one
     Models(models::ModelsArguments),
+    /// Print the script by which a shell completes command lines
+    Completions(completions::Arguments),
+    /// Print a manual page, or write all of them
+    Man(man::Arguments),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and succeed; a closed pipe there is no reason to complain.
@@ -97,9 +103,52 @@ pub fn execute(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let cli = Cli::try_parse_from(arguments).map_err(|error| Error::Usage(error.to_string()))?;
+    let cli = parse(arguments).map_err(|error| Error::Usage(error.to_string()))?;
     dispatch(cli.command, out)?;
     out.flush().map_err(Error::Output)
+}
+
+fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches_mut(&mut command_line().try_get_matches_from(arguments)?)
+}
+
+/// The command line. clap wraps all of its help but the usage, which is broken here to fit [`NARROW`] columns.
+fn command_line() -> clap::Command {
+    let mut command = Cli::command();
+    // Gives the subcommands the program's name, which is a part of their usage.
+    command.build();
+    command.mut_subcommands(|mut subcommand| {
+        let usage = subcommand.render_usage().to_string();
+        subcommand.override_usage(broken(usage.trim_start_matches("Usage: ")))
+    })
+}
+
+/// Columns of the narrowest terminal.
+const NARROW: usize = 40;
+
+/// Breaks a usage before words that would not fit; a flag and its value stay together.
+fn broken(usage: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in usage.split(' ') {
+        match words.last_mut() {
+            Some(flag) if flag.starts_with("--") && !flag.contains(' ') && word.starts_with('<') => {
+                flag.push_str(&format!(" {word}"));
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    let indent = "Usage: brooklet ".len();
+    let (mut text, mut column) = (String::new(), "Usage:".len());
+    for word in words {
+        let width = 1 + word.chars().count();
+        if column + width > NARROW {
+            text.push_str(&format!("\n{:width$}", "", width = indent - 1));
+            column = indent - 1;
+        }
+        text.push_str(&format!(" {word}"));
+        column += width;
+    }
+    text.trim_start().to_owned()
 }
 
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
@@ -114,6 +163,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, out),
         Command::Models(arguments) => models::models(&arguments, out),
+        Command::Completions(arguments) => completions::completions(&arguments, command_line(), out),
+        Command::Man(arguments) => man::man(&arguments, Cli::command(), out),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::Error;
+use crate::hub::HubFile;
 use crate::manifest::Manifest;
 use crate::mmap::{Access, ModelFile};
 use crate::store::Store;
@@ -12,7 +13,7 @@ use crate::store::Store;
 /// Which model.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A GGUF file, or a name that `brooklet models` lists (pulled on first use)
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
     #[arg(short, long)]
     pub model: String,
     /// Read the file into memory instead of mapping it
@@ -24,7 +25,7 @@ pub struct ModelArguments {
 pub struct OpenModel {
     /// The bytes.
     pub file: ModelFile,
-    /// The manifest of a named model.
+    /// The manifest of a model that `brooklet models` lists.
     pub manifest: Option<Manifest>,
 }
 
@@ -35,24 +36,20 @@ impl ModelArguments {
     }
 }
 
-/// Opens the model that `model` names: a file if there is one, else a manifest's.
+/// Opens the model that `model` names: a file if there is one, else a manifest's or the hub's.
 pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
     let manifest = if Path::new(model).exists() {
         None
     } else {
-        Manifest::find(model)
+        named(model)?
     };
     let path = match &manifest {
         Some(manifest) => pulled(manifest)?,
         None if looks_like_a_path(model) || Path::new(model).exists() => PathBuf::from(model),
         None => {
-            let names: Vec<String> = Manifest::all()
-                .into_iter()
-                .map(|manifest| manifest.name)
-                .collect();
+            let names = Manifest::names();
             return Err(Error::Input(format!(
-                "there is no file and no model named \"{model}\": models that can be pulled are {}",
-                names.join(", ")
+                "there is no file and no model named \"{model}\": models that can be pulled are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
             )));
         }
     };
@@ -61,7 +58,17 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
         error,
     })?;
     tracing::info!(path = %path.display(), mapped = file.is_mapped(), bytes = file.len(), "opened the model");
+    // Of a file of the hub nothing is known but where it lies.
+    let manifest = manifest.filter(|manifest| manifest.path.is_none());
     Ok(OpenModel { file, manifest })
+}
+
+/// What a pull needs to know of the model of that name: a manifest's, or a file of the hub.
+pub fn named(model: &str) -> Result<Option<Manifest>, Error> {
+    match HubFile::parse(model) {
+        Some(hub) => Ok(Some(hub?.manifest())),
+        None => Ok(Manifest::find(model)),
+    }
 }
 
 fn looks_like_a_path(model: &str) -> bool {

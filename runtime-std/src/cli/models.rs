@@ -1,26 +1,34 @@
 //! `brooklet pull` and `brooklet models`.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
+use brooklet_core::gguf::Gguf;
 use clap::Args;
 use serde::Serialize;
 
-use super::model::store;
+use super::inspect::licence;
+use super::model::{named, store};
 use super::{progress, write_json};
 use crate::Error;
 use crate::manifest::Manifest;
+use crate::mmap::{Access, ModelFile};
 use crate::size::Size;
+use crate::store::{Store, Stored};
 
 /// Arguments of `brooklet pull`.
 #[derive(Args)]
 pub struct PullArguments {
-    /// The model's name
+    /// A name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf
     name: String,
 }
 
 /// Arguments of `brooklet models`.
 #[derive(Args)]
 pub struct ModelsArguments {
+    /// Remove a pulled model and what is left of unfinished downloads of it
+    #[arg(long, value_name = "NAME", conflicts_with = "json")]
+    rm: Option<String>,
     /// Print one JSON array
     #[arg(long)]
     json: bool,
@@ -28,64 +36,180 @@ pub struct ModelsArguments {
 
 /// Fetches a model and prints where it lies.
 pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Error> {
-    let Some(manifest) = Manifest::find(&arguments.name) else {
-        let names: Vec<String> = Manifest::all()
-            .into_iter()
-            .map(|manifest| manifest.name)
-            .collect();
+    let Some(manifest) = named(&arguments.name)? else {
         return Err(Error::Input(format!(
-            "there is no model named \"{}\" to pull: there is {}",
+            "there is no model named \"{}\" to pull: there are {}, and hf:OWNER/REPOSITORY/FILE.gguf",
             arguments.name,
-            names.join(", ")
+            Manifest::names()
         )));
     };
     let path = progress::pull(&manifest, &store()?)?;
     writeln!(out, "{}", path.display()).map_err(Error::Output)
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    title: &'a str,
-    pulled: bool,
-    bytes: u64,
-    licence: &'a str,
-    family: &'a str,
-    template: &'a str,
-    window: usize,
-    path: Option<String>,
-}
-
-/// Lists the manifests.
+/// Lists the models, or removes one.
 pub fn models(arguments: &ModelsArguments, out: &mut dyn Write) -> Result<(), Error> {
     let store = store()?;
-    let manifests = Manifest::all();
-    let rows = manifests.iter().map(|manifest| Row {
-        name: &manifest.name,
-        title: &manifest.title,
-        pulled: store.has(manifest),
-        bytes: manifest.size,
-        licence: &manifest.licence,
-        family: &manifest.family,
-        template: &manifest.template,
-        window: manifest.window,
-        path: store
-            .has(manifest)
-            .then(|| store.path(manifest).display().to_string()),
-    });
-    let rows: Vec<Row<'_>> = rows.collect();
+    if let Some(name) = &arguments.rm {
+        let bytes = remove(&store, name)?;
+        return writeln!(out, "removed {name}: {}", Size(bytes as usize)).map_err(Error::Output);
+    }
+    let rows = rows(&store);
     if arguments.json {
         return write_json(out, &rows);
     }
-    for row in &rows {
-        let pulled = if row.pulled { "pulled" } else { "-" };
-        let size = Size(row.bytes as usize).to_string();
-        writeln!(
-            out,
-            "{:<16} {pulled:<8} {size:>9}  {:<12} {}",
-            row.name, row.licence, row.title
-        )
-        .map_err(Error::Output)?;
+    list(&rows, &store, out).map_err(Error::Output)
+}
+
+/// Removes a model from the store; returns how many bytes that frees.
+fn remove(store: &Store, name: &str) -> Result<u64, Error> {
+    let removed = if let Some(stored) = store.others().iter().find(|stored| stored.name == name) {
+        store.remove_stored(stored)?
+    } else if let Some(manifest) = named(name)? {
+        store.remove(&manifest)?
+    } else {
+        return Err(Error::Input(format!(
+            "there is no model named \"{name}\": `brooklet models` lists those that there are"
+        )));
+    };
+    removed.ok_or_else(|| Error::Input(format!("{name} has not been pulled: there is nothing to remove")))
+}
+
+/// One model, whether pulled or not. What is not known is absent.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    title: Option<String>,
+    pulled: bool,
+    /// Whether this project has run it.
+    tried: bool,
+    /// Of the whole file.
+    bytes: Option<u64>,
+    /// Of unfinished downloads.
+    partial_bytes: u64,
+    licence: Option<String>,
+    licence_url: Option<String>,
+    family: Option<String>,
+    template: Option<String>,
+    window: Option<usize>,
+    path: Option<PathBuf>,
+}
+
+/// The manifests, then what else lies in the store, then what has begun to arrive.
+fn rows(store: &Store) -> Vec<Row> {
+    let manifests = Manifest::all();
+    let listed = manifests.into_iter().map(|manifest| of_manifest(store, manifest));
+    let others = store
+        .others()
+        .into_iter()
+        .map(|stored| of_stored(store, stored, true));
+    let unfinished = store
+        .unfinished()
+        .into_iter()
+        .map(|stored| of_stored(store, stored, false));
+    listed.chain(others).chain(unfinished).collect()
+}
+
+fn of_manifest(store: &Store, manifest: Manifest) -> Row {
+    let path = store.has(&manifest).then(|| store.path(&manifest));
+    Row {
+        pulled: path.is_some(),
+        tried: !manifest.untried,
+        bytes: path.as_deref().and_then(length).or(manifest.size),
+        partial_bytes: store.partial_bytes(&manifest),
+        name: manifest.name,
+        title: Some(manifest.title),
+        licence: Some(manifest.licence),
+        licence_url: Some(manifest.licence_url),
+        family: Some(manifest.family),
+        template: Some(manifest.template),
+        window: Some(manifest.window),
+        path,
     }
-    Ok(())
+}
+
+fn of_stored(store: &Store, stored: Stored, pulled: bool) -> Row {
+    Row {
+        pulled,
+        tried: false,
+        bytes: length(&stored.path),
+        partial_bytes: stored
+            .hub
+            .as_ref()
+            .map_or(0, |hub| store.partial_bytes(&hub.manifest())),
+        name: stored.name,
+        title: None,
+        licence: own_licence(&stored.path),
+        licence_url: stored.hub.map(|hub| hub.page()),
+        family: None,
+        template: None,
+        window: None,
+        path: pulled.then_some(stored.path),
+    }
+}
+
+fn length(path: &Path) -> Option<u64> {
+    Some(std::fs::metadata(path).ok()?.len())
+}
+
+/// What the file itself says of its licence.
+pub fn own_licence(path: &Path) -> Option<String> {
+    let file = ModelFile::open(path, Access::Map).ok()?;
+    let licence = licence(&Gguf::parse(&file).ok()?)?;
+    Some(licence.escape_debug().take(LONGEST_LICENCE).collect())
+}
+
+/// Characters of a licence that a file states: it may state anything.
+const LONGEST_LICENCE: usize = 40;
+
+/// One line a model, and what all of them take.
+fn list(rows: &[Row], store: &Store, out: &mut dyn Write) -> io::Result<()> {
+    let width = |text: &dyn Fn(&Row) -> usize| rows.iter().map(text).max().unwrap_or(0);
+    let name = width(&|row| row.name.chars().count());
+    let licence = width(&|row| row.licence_or_page().chars().count());
+    for row in rows {
+        let line = format!(
+            "{:name$}  {:7}  {:>8}  {:licence$}  {}",
+            row.name,
+            row.state(),
+            row.bytes
+                .map_or_else(|| "-".into(), |bytes| Size(bytes as usize).to_string()),
+            row.licence_or_page(),
+            row.remark(),
+        );
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    let pulled = rows.iter().filter(|row| row.pulled);
+    let bytes: u64 = pulled.clone().filter_map(|row| row.bytes).sum();
+    let partial: u64 = rows.iter().map(|row| row.partial_bytes).sum();
+    write!(out, "{} pulled, {}", pulled.count(), Size(bytes as usize))?;
+    if partial > 0 {
+        write!(out, ", unfinished {}", Size(partial as usize))?;
+    }
+    writeln!(out, ", in {}", store.folder().display())
+}
+
+impl Row {
+    fn state(&self) -> &'static str {
+        match (self.pulled, self.partial_bytes) {
+            (true, _) => "pulled",
+            (false, 0) => "-",
+            (false, _) => "partial",
+        }
+    }
+
+    fn licence_or_page(&self) -> &str {
+        self.licence
+            .as_deref()
+            .or(self.licence_url.as_deref())
+            .unwrap_or("unknown")
+    }
+
+    fn remark(&self) -> String {
+        match &self.title {
+            Some(title) if self.tried => title.clone(),
+            Some(title) => format!("{title} (not tried here)"),
+            None => "(not tried here)".into(),
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::models::own_licence;
 use crate::Error;
 use crate::manifest::Manifest;
 use crate::pull::Event;
@@ -19,7 +20,12 @@ pub fn pull(manifest: &Manifest, store: &Store) -> Result<std::path::PathBuf, Er
     let mut view = View { bar: None };
     let result = crate::pull::pull(manifest, store, &mut |event| view.show(event));
     view.end();
-    Ok(result?)
+    let path = result?;
+    // Of a file of the hub nothing was known before.
+    if let Some(licence) = manifest.path.as_ref().and_then(|_| own_licence(&path)) {
+        say(&format!("the file states the licence {licence}"));
+    }
+    Ok(path)
 }
 
 /// One line for people. They may have closed standard error.

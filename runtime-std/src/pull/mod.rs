@@ -10,6 +10,7 @@
 mod hf;
 mod pip;
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{Manifest, Source};
-use crate::store::Store;
+use crate::size::Size;
+use crate::store::{Store, digest_path, folder_size};
 
 /// The variable by which the hub's other tools name a mirror.
 const HUB_VARIABLE: &str = "HF_ENDPOINT";
@@ -59,13 +61,37 @@ pub enum PullError {
         /// What is wrong.
         reason: String,
     },
+    /// The connection broke, and trying again brought nothing more.
+    #[error(
+        "the connection ended before the whole of {what} had arrived: run the same command again to go on"
+    )]
+    Interrupted {
+        /// What was being fetched.
+        what: String,
+    },
+    /// The hub has no such file.
+    #[error("the hub has no {what} (404): check the repository, the revision and the file")]
+    NotThere {
+        /// The file.
+        what: String,
+    },
+    /// The hub wants to know who asks.
+    #[error(
+        "the hub does not show {what} to everybody ({status}): it is private, wants a login, or does not exist"
+    )]
+    Forbidden {
+        /// The file.
+        what: String,
+        /// The status of HTTP.
+        status: u16,
+    },
     /// There is no room for the file.
-    #[error("the disk that holds {} is full: the model needs {needed} bytes, and as many again while it is unpacked", .folder.display())]
+    #[error("the disk that holds {} is full: {}what has arrived is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
     DiskFull {
         /// The store's folder.
         folder: PathBuf,
-        /// Bytes of the model's file.
-        needed: u64,
+        /// Bytes that are still to come, where that is known.
+        missing: Option<u64>,
     },
     /// The bytes that arrived are not those of the manifest.
     #[error(
@@ -89,6 +115,11 @@ pub enum PullError {
         /// The system's reason.
         error: io::Error,
     },
+}
+
+fn missing_bytes(missing: &Option<u64>) -> String {
+    let size = |bytes: u64| format!("it lacks {}; ", Size(bytes as usize));
+    missing.map_or_else(String::new, size)
 }
 
 /// What a pull tells whoever watches it.
@@ -115,24 +146,26 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     let target = store.path(manifest);
     let staging = store.staging(manifest);
     let hub = std::env::var(HUB_VARIABLE).unwrap_or_else(|_| "https://huggingface.co".into());
-    let context = Context {
-        manifest,
-        folder: store.folder(),
-        staging: &staging,
-        hub: &hub,
-    };
+    let context = Context::new(manifest, store.folder(), &staging, &hub);
     fs::create_dir_all(&staging).map_err(context.io("create the folder", &staging))?;
-    let lock_path = staging.with_extension("lock");
-    let lock = File::create(&lock_path).map_err(context.io("create", &lock_path))?;
-    lock.lock().map_err(context.io("lock", &lock_path))?;
+    let lock = store
+        .lock_file(manifest)
+        .map_err(|(path, error)| context.io("create", &path)(error))?;
+    lock.lock().map_err(context.io("lock", &staging))?;
     if store.has(manifest) && context.is_intact(&target, watch)? {
+        // Only if nothing is in it.
+        let _ = fs::remove_dir(&staging);
         return Ok(target);
     }
     // Another pull, which has just ended, may have removed it.
-    fs::create_dir_all(&staging).map_err(context.io("create the folder", &staging))?;
-    let part = context.fetch(watch)?;
-    fs::rename(&part, &target).map_err(context.io("rename the finished file to", &target))?;
-    sync_folder(store.folder());
+    let folder = target.parent().unwrap_or(store.folder());
+    for folder in [&staging, folder] {
+        fs::create_dir_all(folder).map_err(context.io("create the folder", folder))?;
+    }
+    let digest = context.fetch(watch)?;
+    context.note_digest(&target, &digest)?;
+    fs::rename(context.part(), &target).map_err(context.io("rename the finished file to", &target))?;
+    sync_folder(folder);
     // What is left are packages that are used up; they are only in the way.
     let _ = fs::remove_dir_all(&staging);
     Ok(target)
@@ -152,18 +185,46 @@ struct Context<'a> {
     staging: &'a Path,
     /// Address of the hub.
     hub: &'a str,
+    /// Bytes of the whole file: the manifest's, or what the hub says.
+    size: Cell<Option<u64>>,
+    /// Bytes of the packages that are kept until the file is unpacked.
+    packages: Cell<u64>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(manifest: &'a Manifest, folder: &'a Path, staging: &'a Path, hub: &'a str) -> Context<'a> {
+        let size = Cell::new(manifest.size);
+        Context {
+            manifest,
+            folder,
+            staging,
+            hub,
+            size,
+            packages: Cell::new(0),
+        }
+    }
+
     /// Turns a system's error into one that says what was being done.
     fn io(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PullError {
-        let (folder, needed, path) = (self.folder.to_path_buf(), self.manifest.size, path.to_path_buf());
+        let path = path.to_path_buf();
         move |error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                PullError::DiskFull { folder, needed }
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.disk_full(),
             _ => PullError::Io { action, path, error },
         }
+    }
+
+    /// What to say of a full disk.
+    fn disk_full(&self) -> PullError {
+        let missing = |size: u64| (size + self.packages.get()).saturating_sub(folder_size(self.staging));
+        PullError::DiskFull {
+            folder: self.folder.to_path_buf(),
+            missing: self.size.get().map(missing),
+        }
+    }
+
+    /// The size for the progress display: 0 if it is not known.
+    fn shown_size(&self) -> u64 {
+        self.size.get().unwrap_or(0)
     }
 
     /// The unfinished file.
@@ -171,8 +232,8 @@ impl Context<'_> {
         self.staging.join("model.part")
     }
 
-    /// Tries the sources in order; returns the path of the whole, checked file in the staging folder.
-    fn fetch(&self, watch: Watch<'_>) -> Result<PathBuf, PullError> {
+    /// Tries the sources in order, until the whole, checked file is [`Context::part`]; returns its digest.
+    fn fetch(&self, watch: Watch<'_>) -> Result<String, PullError> {
         let mut first = None;
         for source in &self.manifest.sources {
             if let Some(error) = &first {
@@ -187,11 +248,9 @@ impl Context<'_> {
                 } => hf::fetch(self, repository, revision, file, watch),
             };
             match result {
-                Ok(()) => return Ok(self.part()),
+                Ok(digest) => return Ok(digest),
                 // No other source helps against these.
-                Err(error @ (PullError::DiskFull { .. } | PullError::Io { .. })) => {
-                    return Err(first.unwrap_or(error));
-                }
+                Err(error @ (PullError::DiskFull { .. } | PullError::Io { .. })) => return Err(error),
                 Err(error) => first = first.or(Some(error)),
             }
         }
@@ -201,22 +260,47 @@ impl Context<'_> {
         }))
     }
 
-    /// Whether the file at `path` has the manifest's digest.
+    /// Whether the file at `path` has the digest that it was pulled with. A file that somebody has put there himself has none.
     fn is_intact(&self, path: &Path, watch: Watch<'_>) -> Result<bool, PullError> {
-        let Some(expected) = &self.manifest.sha256 else {
+        let noted = || {
+            Some(
+                fs::read_to_string(digest_path(path))
+                    .ok()?
+                    .split(' ')
+                    .next()?
+                    .to_owned(),
+            )
+        };
+        let Some(expected) = self.manifest.sha256.clone().or_else(noted) else {
             return Ok(true);
         };
         let mut file = File::open(path).map_err(self.io("open", path))?;
-        watch(Event::Stage("checking", self.manifest.size));
+        watch(Event::Stage(
+            "checking",
+            file.metadata().map_or(0, |file| file.len()),
+        ));
         let mut sink = Hashing::new(io::sink());
         copy(&mut file, &mut sink, u64::MAX, watch).map_err(self.io("read", path))?;
-        Ok(&sink.finish().1 == expected)
+        Ok(sink.finish().1 == expected)
+    }
+
+    /// Keeps the digest of a file whose manifest has none, so that it can be checked again.
+    fn note_digest(&self, target: &Path, digest: &str) -> Result<(), PullError> {
+        if self.manifest.sha256.is_some() {
+            return Ok(());
+        }
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = digest_path(target);
+        fs::write(&path, format!("{digest}  {name}\n")).map_err(self.io("write", &path))
     }
 
     /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the source's own digest; deletes the file
     /// if it is another.
     fn check(&self, size: u64, digest: &str, of_source: Option<&str>) -> Result<(), PullError> {
-        let mut expected = vec![("size", self.manifest.size.to_string(), size.to_string())];
+        let mut expected = Vec::new();
+        for wanted in self.manifest.size.into_iter().chain(self.size.get()) {
+            expected.push(("size", wanted.to_string(), size.to_string()));
+        }
         for wanted in self.manifest.sha256.as_deref().into_iter().chain(of_source) {
             expected.push(("sha256", wanted.to_owned(), digest.to_owned()));
         }
@@ -247,6 +331,15 @@ impl<W: Write> Hashing<W> {
             inner,
             hash: Sha256::new(),
             bytes: 0,
+        }
+    }
+
+    /// Goes on with another writer.
+    fn onto<V: Write>(self, inner: V) -> Hashing<V> {
+        Hashing {
+            inner,
+            hash: self.hash,
+            bytes: self.bytes,
         }
     }
 

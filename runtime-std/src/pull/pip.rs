@@ -11,6 +11,7 @@ use zip::result::ZipError;
 
 use super::{Context, Event, Hashing, PullError, Watch, copy};
 use crate::manifest::PipPart;
+use crate::store::folder_size;
 
 /// How often the size of a running download is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -28,7 +29,8 @@ const NO_NETWORK: [&str; 7] = [
 ];
 
 /// Fetches the packages and joins their members to the unfinished file, checked.
-pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) -> Result<(), PullError> {
+pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) -> Result<String, PullError> {
+    context.packages.set(parts.iter().map(|part| part.size).sum());
     let wheels: Vec<PathBuf> = parts
         .iter()
         .enumerate()
@@ -37,7 +39,7 @@ pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) 
     let path = context.part();
     let file = File::create(&path).map_err(context.io("create", &path))?;
     let mut out = Hashing::new(file);
-    watch(Event::Stage("unpacking", context.manifest.size));
+    watch(Event::Stage("unpacking", context.shown_size()));
     for (part, wheel) in parts.iter().zip(&wheels) {
         unpack(context, part, wheel, &mut out, watch).inspect_err(|error| {
             // A damaged package would be used again by the next attempt.
@@ -50,7 +52,8 @@ pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) 
     let (size, digest) = out.finish();
     context.check(size, &digest, None).inspect_err(|_| {
         wheels.iter().for_each(|wheel| _ = fs::remove_file(wheel));
-    })
+    })?;
+    Ok(digest)
 }
 
 /// The package of a part: the one that an earlier attempt has left, or downloaded.
@@ -123,16 +126,14 @@ fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'
         return Ok(());
     }
     let log = fs::read(&log_path).unwrap_or_default();
+    let _ = fs::remove_file(&log_path);
     Err(explain(context, wanted, &String::from_utf8_lossy(&log)))
 }
 
 /// What pip's log of a failure means.
 fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
     if log.contains("No space left on device") || log.contains("Disk quota exceeded") {
-        return PullError::DiskFull {
-            folder: context.folder.to_path_buf(),
-            needed: context.manifest.size,
-        };
+        return context.disk_full();
     }
     if log.contains("No module named pip") {
         return PullError::NoProgram {
@@ -157,17 +158,6 @@ fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
     }
 }
 
-/// Bytes of all files under `folder`.
-fn folder_size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => folder_size(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    };
-    entries.map(size).sum()
-}
-
 /// Appends the part's member to `out`.
 fn unpack(
     context: &Context<'_>,
@@ -186,7 +176,11 @@ fn unpack(
         ZipError::FileNotFound => damaged(&"there is no such member"),
         error => damaged(&error),
     })?;
-    let limit = context.manifest.size.saturating_sub(out.bytes);
+    let limit = context
+        .manifest
+        .size
+        .unwrap_or(u64::MAX)
+        .saturating_sub(out.bytes);
     copy(&mut member, out, limit, watch).map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidData
         | std::io::ErrorKind::UnexpectedEof

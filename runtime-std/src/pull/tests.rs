@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use zip::write::SimpleFileOptions;
 
 use super::*;
+use crate::hub::HubFile;
 use crate::manifest::PipPart;
 
 const BODY: &[u8] = b"GGUF and so on, long enough to be resumed in the middle";
@@ -28,7 +29,7 @@ fn part(number: usize) -> PipPart {
 
 fn manifest(sources: Vec<Source>) -> Manifest {
     Manifest {
-        size: BODY.len() as u64,
+        size: Some(BODY.len() as u64),
         sha256: Some(digest(BODY)),
         name: "tiny".into(),
         sources,
@@ -72,7 +73,7 @@ fn parts_are_joined_checked_and_renamed() {
     });
     let path = path.unwrap();
     assert_eq!(fs::read(&path).unwrap(), BODY);
-    assert_eq!(last, manifest.size);
+    assert_eq!(Some(last), manifest.size);
     assert!(
         !store.staging(&manifest).exists(),
         "packages are removed afterwards"
@@ -136,34 +137,71 @@ fn a_store_that_cannot_be_made_is_an_error_with_its_path() {
 /// A hub of one file, on this machine: answers `HEAD`, `GET` and ranges, and notes the ranges.
 struct Hub {
     address: String,
-    ranges: std::sync::Arc<Mutex<Vec<usize>>>,
+    ranges: Arc<Mutex<Vec<usize>>>,
+}
+
+/// What a hub says and does.
+#[derive(Clone)]
+struct Manners {
+    body: &'static [u8],
+    stated_digest: String,
+    /// Most bytes that each connection brings before it breaks; the last value is for all later ones.
+    cuts: Vec<usize>,
 }
 
 impl Hub {
     fn start(body: &'static [u8], stated_digest: String) -> Hub {
+        let cuts = vec![usize::MAX];
+        Hub::with(Manners {
+            body,
+            stated_digest,
+            cuts,
+        })
+    }
+
+    /// Tells the truth, but breaks connections.
+    fn breaking(cuts: &[usize]) -> Hub {
+        let cuts = cuts.to_vec();
+        Hub::with(Manners {
+            body: BODY,
+            stated_digest: digest(BODY),
+            cuts,
+        })
+    }
+
+    fn with(manners: Manners) -> Hub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let ranges = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let ranges = Arc::new(Mutex::new(Vec::new()));
         let notes = ranges.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                answer(stream, body, &stated_digest, &notes);
+                answer(stream, &manners, &notes);
             }
         });
         Hub { address, ranges }
     }
 }
 
-fn answer(mut stream: TcpStream, body: &[u8], digest: &str, ranges: &Mutex<Vec<usize>>) {
+fn answer(mut stream: TcpStream, manners: &Manners, ranges: &Mutex<Vec<usize>>) {
     let lines: Vec<String> = BufReader::new(&stream)
         .lines()
         .map_while(Result::ok)
         .take_while(|line| !line.is_empty())
         .collect();
-    if !lines[0].contains(" /owner/repo/resolve/main/model.gguf ") {
-        return stream
-            .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            .unwrap();
+    let path = lines[0].split(' ').nth(1).unwrap();
+    let empty = |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let refusal = match path {
+        "/owner/repo/resolve/main/model.gguf" => None,
+        "/old/repo/resolve/main/model.gguf" => {
+            let moved = "307 Temporary Redirect\r\nLocation: /owner/repo/resolve/main/model.gguf";
+            Some(empty(moved))
+        }
+        "/gated/repo/resolve/main/model.gguf" => Some(empty("401 Unauthorized")),
+        _ => Some(empty("404 Not Found")),
+    };
+    if let Some(refusal) = refusal {
+        return stream.write_all(refusal.as_bytes()).unwrap();
     }
     let range = lines.iter().find_map(|line| {
         line.to_ascii_lowercase()
@@ -173,25 +211,29 @@ fn answer(mut stream: TcpStream, body: &[u8], digest: &str, ranges: &Mutex<Vec<u
     let from: usize = range
         .as_ref()
         .map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
-    let status = if range.is_some() {
-        "206 Partial Content"
-    } else {
-        "200 OK"
+    let body = manners.body;
+    let status = match range {
+        Some(_) => format!(
+            "206 Partial Content\r\nContent-Range: bytes {from}-{}/{}",
+            body.len() - 1,
+            body.len()
+        ),
+        None => "200 OK".into(),
     };
-    let content_range = format!(
-        "Content-Range: bytes {from}-{}/{}\r\n",
-        body.len() - 1,
-        body.len()
-    );
     let head = format!(
-        "HTTP/1.1 {status}\r\nX-Linked-ETag: \"{digest}\"\r\n{}Content-Length: {}\r\nConnection: close\r\n\r\n",
-        if range.is_some() { &content_range } else { "" },
+        "HTTP/1.1 {status}\r\nX-Linked-ETag: \"{}\"\r\nX-Linked-Size: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        manners.stated_digest,
+        body.len(),
         body.len() - from
     );
     stream.write_all(head.as_bytes()).unwrap();
     if lines[0].starts_with("GET") {
-        ranges.lock().unwrap().push(from);
-        stream.write_all(&body[from..]).unwrap();
+        let mut ranges = ranges.lock().unwrap();
+        let cut = *manners.cuts.get(ranges.len()).or(manners.cuts.last()).unwrap();
+        ranges.push(from);
+        stream
+            .write_all(&body[from..body.len().min(from.saturating_add(cut))])
+            .unwrap();
     }
 }
 
@@ -199,13 +241,8 @@ fn answer(mut stream: TcpStream, body: &[u8], digest: &str, ranges: &Mutex<Vec<u
 fn fetch_from(hub: &str, store: &Store, manifest: &Manifest) -> Option<Result<PathBuf, PullError>> {
     let staging = store.staging(manifest);
     fs::create_dir_all(&staging).unwrap();
-    let context = Context {
-        manifest,
-        folder: store.folder(),
-        staging: &staging,
-        hub,
-    };
-    match context.fetch(&mut ignore) {
+    let context = Context::new(manifest, store.folder(), &staging, hub);
+    match context.fetch(&mut ignore).map(|_| context.part()) {
         Err(PullError::NoProgram { .. }) => {
             println!("skipped: no curl");
             None
@@ -258,19 +295,104 @@ fn a_hub_that_lies_fails_or_is_away_is_an_error() {
         return;
     };
     assert!(matches!(result, Err(PullError::Wrong { what: "sha256", .. })));
-    let absent = Manifest {
-        sources: hub_source("absent.gguf"),
-        ..manifest.clone()
+    let other_place = |repository: &str, file: &str| {
+        let absent = Manifest {
+            sources: vec![Source::Hf {
+                repository: repository.into(),
+                revision: "main".into(),
+                file: file.into(),
+            }],
+            ..manifest.clone()
+        };
+        fetch_from(&lying.address, &store, &absent)
+            .unwrap()
+            .unwrap_err()
+            .to_string()
     };
-    let error = fetch_from(&lying.address, &store, &absent)
-        .unwrap()
-        .unwrap_err()
-        .to_string();
+    let error = other_place("owner/repo", "absent.gguf");
     assert!(
         error.contains("owner/repo/absent.gguf") && error.contains("404"),
         "{error}"
     );
+    let error = other_place("gated/repo", "model.gguf");
+    assert!(
+        error.contains("gated/repo/model.gguf") && error.contains("401"),
+        "{error}"
+    );
+    // A repository that was renamed is found.
+    assert!(other_place("old/repo", "model.gguf").contains("sha256"));
     let away = fetch_from("http://127.0.0.1:9", &store, &manifest).unwrap();
     assert!(matches!(away, Err(PullError::Unreachable { .. })));
     assert!(!store.path(&manifest).exists());
+}
+
+#[test]
+fn broken_connections_are_made_again_while_they_bring_something() {
+    let (_folder, store) = store();
+    let manifest = Manifest {
+        sha256: None,
+        size: None,
+        ..manifest(hub_source("model.gguf"))
+    };
+    let hub = Hub::breaking(&[20, 21, 100]);
+    let Some(path) = fetch_from(&hub.address, &store, &manifest) else {
+        return;
+    };
+    assert_eq!(fs::read(path.unwrap()).unwrap(), BODY);
+    assert_eq!(*hub.ranges.lock().unwrap(), [0, 20, 41]);
+}
+
+#[test]
+fn what_has_arrived_before_an_interruption_is_kept_and_gone_on_from() {
+    let (_folder, store) = store();
+    let manifest = Manifest {
+        sha256: None,
+        size: None,
+        ..manifest(hub_source("model.gguf"))
+    };
+    let hub = Hub::breaking(&[20, 0]);
+    let Some(result) = fetch_from(&hub.address, &store, &manifest) else {
+        return;
+    };
+    assert!(matches!(result, Err(PullError::Interrupted { .. })), "{result:?}");
+    let part = store.staging(&manifest).join("model.part");
+    assert_eq!(fs::read(&part).unwrap(), &BODY[..20]);
+    assert!(!store.path(&manifest).exists());
+    let well = Hub::start(BODY, digest(BODY));
+    let path = fetch_from(&well.address, &store, &manifest).unwrap().unwrap();
+    assert_eq!(fs::read(path).unwrap(), BODY);
+    assert_eq!(*well.ranges.lock().unwrap(), [20]);
+}
+
+#[test]
+fn a_full_disk_says_how_much_is_missing() {
+    let (_folder, store) = store();
+    let manifest = manifest(hub_source("model.gguf"));
+    let staging = store.staging(&manifest);
+    fs::create_dir_all(&staging).unwrap();
+    fs::write(staging.join("model.part"), &BODY[..15]).unwrap();
+    let context = Context::new(&manifest, store.folder(), &staging, "");
+    let error = context.io("write", &staging)(io::ErrorKind::StorageFull.into()).to_string();
+    let missing = format!("it lacks {} B;", BODY.len() - 15);
+    assert!(error.contains("is full") && error.contains(&missing), "{error}");
+    let error = context.io("write", &staging)(io::ErrorKind::PermissionDenied.into());
+    assert!(matches!(error, PullError::Io { .. }));
+}
+
+#[test]
+fn a_file_of_the_hub_is_checked_by_the_digest_that_it_came_with() {
+    let (_folder, store) = store();
+    let manifest = HubFile::parse("hf:owner/repo/model.gguf")
+        .unwrap()
+        .unwrap()
+        .manifest();
+    let path = store.path(&manifest);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, BODY).unwrap();
+    let context = Context::new(&manifest, store.folder(), store.folder(), "");
+    context.note_digest(&path, &digest(BODY)).unwrap();
+    let is_intact = || context.is_intact(&path, &mut ignore).unwrap();
+    assert!(is_intact());
+    fs::write(&path, &BODY[1..]).unwrap();
+    assert!(!is_intact());
 }

@@ -1,0 +1,59 @@
+//! `brooklet man`: manual pages, made of the same texts as `--help`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command};
+use clap_mangen::Man;
+
+use crate::Error;
+
+/// Arguments of `brooklet man`.
+#[derive(Args)]
+pub struct Arguments {
+    /// The subcommand whose page to print; the program's own page unless given
+    #[arg(conflicts_with = "out")]
+    subcommand: Option<String>,
+    /// Write the pages of the program and all subcommands to this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Prints a manual page, or writes all of them.
+pub fn man(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> Result<(), Error> {
+    // Gives the subcommands the program's name, which is a part of their usage.
+    command.build();
+    if let Some(folder) = &arguments.out {
+        return write_all(command, folder).map_err(|error| Error::Write {
+            path: folder.clone(),
+            error,
+        });
+    }
+    let wanted = match &arguments.subcommand {
+        Some(name) => command
+            .find_subcommand(name)
+            .cloned()
+            .ok_or_else(|| Error::Usage(format!("there is no subcommand \"{}\"", name.escape_debug())))?,
+        None => command,
+    };
+    page(wanted).render(out).map_err(Error::Output)
+}
+
+fn write_all(command: Command, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let subcommands = command.get_subcommands().cloned();
+    for command in subcommands.chain([command.clone()]) {
+        page(command).generate_to(folder)?;
+    }
+    Ok(())
+}
+
+/// The page of the program or of a subcommand. The synopsis is the usage: a list of every flag would only repeat what follows it.
+fn page(mut command: Command) -> Man {
+    let usage = command.render_usage().to_string();
+    let command = command.override_usage(usage.trim_start_matches("Usage: ").to_owned());
+    Man::new(command)
+        .source(concat!("brooklet ", env!("CARGO_PKG_VERSION")))
+        .manual("brooklet manual")
+}
