@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod chat;
 mod memory;
 mod peer;
 mod predict;
@@ -26,6 +27,7 @@ llama-peer topk     MODEL IDS_FILE [-n N]                 position, next id, top
 llama-peer ppl      MODEL IDS_FILE [--start A] [--count N] [--sinks S] [--window W]
 llama-peer generate MODEL IDS_FILE -n N                   one line per token: id, top-1 minus top-2 logit
 llama-peer quantize IN OUT F16|Q8_0|Q5_0|Q4_1|Q4_0       as llama-quantize --allow-requantize does
+llama-peer chat     MODEL SYSTEM QUESTIONS OUT [-n 64] [-c 512]      greedy, with context shift
 llama-peer bench    MODEL [-p 256] [-n 64] [-r 5] [--serve]
 tokenize and detokenize: [--pre NAME] uses another pre-tokenizer than the file's
 everywhere: [-t THREADS] [-c CONTEXT] [--cache-type f16|f32|q8_0] [--flash auto|on|off] [--verbose]";
@@ -53,6 +55,7 @@ fn run() -> Result<()> {
         "generate" => predict::generate(&args),
         "quantize" => quantize::quantize(&args),
         "bench" => bench::bench(&args),
+        "chat" => chat::chat(&args),
         _ => Err(USAGE.into()),
     }
 }
