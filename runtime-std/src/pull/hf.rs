@@ -123,13 +123,20 @@ impl Download<'_> {
         Ok(hashed.onto(file))
     }
 
-    /// Gets the rest of the file, however often the connection breaks, as long as every new one brings something.
+    /// Gets the rest of the file, however often the connection breaks, as long as every new one brings something. From a server that
+    /// only sends whole files, such as some mirrors, it is got from the start, once.
     fn get_all(&self, out: &mut Hashing<File>, watch: Watch<'_>) -> Result<(), PullError> {
+        let mut restarted = false;
         loop {
             let before = out.bytes;
             match self.get(out, watch) {
                 Err(PullError::Interrupted { .. } | PullError::Unreachable { .. }) if out.bytes > before => {
                     std::thread::sleep(PAUSE);
+                }
+                Err(PullError::NoRanges { .. }) if !restarted => {
+                    restarted = true;
+                    out.restart()
+                        .map_err(self.context.io("write", &self.context.part()))?;
                 }
                 result => return result,
             }
@@ -221,6 +228,7 @@ fn end(child: Child, what: &str) -> Result<(), PullError> {
         },
         // Less than was announced, time is up, nothing, sending, receiving, a broken stream of HTTP/2 or of TLS.
         (Some(16 | 18 | 28 | 35 | 52 | 55 | 56 | 92), _) => PullError::Interrupted { what },
+        (Some(33), _) => PullError::NoRanges { what },
         (Some(22), Some(404)) => PullError::NotThere { what },
         (Some(22), Some(status @ (401 | 403))) => PullError::Forbidden { what, status },
         _ => PullError::Download {

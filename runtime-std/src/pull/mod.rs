@@ -7,6 +7,7 @@
 //! TLS libraries in wide use need a C compiler (ring, aws-lc) or the system's OpenSSL headers, and this program is to build with
 //! nothing but cargo and a linker.
 
+mod error;
 mod hf;
 mod pip;
 
@@ -18,109 +19,12 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{Manifest, Source};
-use crate::size::Size;
 use crate::store::{Store, digest_path, folder_size};
+
+pub use error::PullError;
 
 /// The variable by which the hub's other tools name a mirror.
 const HUB_VARIABLE: &str = "HF_ENDPOINT";
-
-/// Why a model could not be pulled.
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    /// A program that does the download is missing.
-    #[error("{program} was not found, and {why}")]
-    NoProgram {
-        /// The program.
-        program: &'static str,
-        /// What it is needed for.
-        why: &'static str,
-    },
-    /// The package index or the hub does not answer.
-    #[error(
-        "{place} cannot be reached: check the network connection, then run the same command again to go on"
-    )]
-    Unreachable {
-        /// What was to be reached.
-        place: String,
-    },
-    /// The program that downloads has failed for another reason.
-    #[error("{program} could not fetch {what}: {reason}")]
-    Download {
-        /// The program.
-        program: &'static str,
-        /// What it was to fetch.
-        what: String,
-        /// Its own last word.
-        reason: String,
-    },
-    /// A downloaded package is damaged or lacks the member.
-    #[error("{what} is not as the manifest says: {reason}")]
-    Package {
-        /// The package or its member.
-        what: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The connection broke, and trying again brought nothing more.
-    #[error(
-        "the connection ended before the whole of {what} had arrived: run the same command again to go on"
-    )]
-    Interrupted {
-        /// What was being fetched.
-        what: String,
-    },
-    /// The hub has no such file.
-    #[error("the hub has no {what} (404): check the repository, the revision and the file")]
-    NotThere {
-        /// The file.
-        what: String,
-    },
-    /// The hub wants to know who asks.
-    #[error(
-        "the hub does not show {what} to everybody ({status}): it is private, wants a login, or does not exist"
-    )]
-    Forbidden {
-        /// The file.
-        what: String,
-        /// The status of HTTP.
-        status: u16,
-    },
-    /// There is no room for the file.
-    #[error("the disk that holds {} is full: {}what has arrived is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
-    DiskFull {
-        /// The store's folder.
-        folder: PathBuf,
-        /// Bytes that are still to come, where that is known.
-        missing: Option<u64>,
-    },
-    /// The bytes that arrived are not those of the manifest.
-    #[error(
-        "the file that arrived is not the one that the manifest names ({what} is {found}, not {expected}); it was deleted"
-    )]
-    Wrong {
-        /// `sha256` or `size`.
-        what: &'static str,
-        /// What the manifest or the hub says.
-        expected: String,
-        /// What arrived.
-        found: String,
-    },
-    /// The file system refuses something else.
-    #[error("cannot {action} {}: {error}", .path.display())]
-    Io {
-        /// What was to be done.
-        action: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// The system's reason.
-        error: io::Error,
-    },
-}
-
-fn missing_bytes(missing: &Option<u64>) -> String {
-    let size = |bytes: u64| format!("it lacks {}; ", Size(bytes as usize));
-    missing.map_or_else(String::new, size)
-}
 
 /// What a pull tells whoever watches it.
 #[derive(Clone, Copy, Debug)]
@@ -353,6 +257,15 @@ impl<W: Write> Hashing<W> {
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
         )
+    }
+}
+
+impl Hashing<File> {
+    /// Forgets everything.
+    fn restart(&mut self) -> io::Result<()> {
+        self.inner.set_len(0)?;
+        (self.hash, self.bytes) = (Sha256::new(), 0);
+        Ok(())
     }
 }
 

@@ -147,25 +147,27 @@ struct Manners {
     stated_digest: String,
     /// Most bytes that each connection brings before it breaks; the last value is for all later ones.
     cuts: Vec<usize>,
+    /// Answers no request for a range.
+    whole_only: bool,
 }
 
 impl Hub {
     fn start(body: &'static [u8], stated_digest: String) -> Hub {
-        let cuts = vec![usize::MAX];
         Hub::with(Manners {
             body,
             stated_digest,
-            cuts,
+            cuts: vec![usize::MAX],
+            whole_only: false,
         })
     }
 
     /// Tells the truth, but breaks connections.
-    fn breaking(cuts: &[usize]) -> Hub {
-        let cuts = cuts.to_vec();
+    fn breaking(cuts: &[usize], whole_only: bool) -> Hub {
         Hub::with(Manners {
             body: BODY,
             stated_digest: digest(BODY),
-            cuts,
+            cuts: cuts.to_vec(),
+            whole_only,
         })
     }
 
@@ -208,6 +210,7 @@ fn answer(mut stream: TcpStream, manners: &Manners, ranges: &Mutex<Vec<usize>>) 
             .strip_prefix("range: bytes=")
             .map(str::to_owned)
     });
+    let range = range.filter(|_| !manners.whole_only);
     let from: usize = range
         .as_ref()
         .map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
@@ -334,12 +337,32 @@ fn broken_connections_are_made_again_while_they_bring_something() {
         size: None,
         ..manifest(hub_source("model.gguf"))
     };
-    let hub = Hub::breaking(&[20, 21, 100]);
+    let hub = Hub::breaking(&[20, 21, 100], false);
     let Some(path) = fetch_from(&hub.address, &store, &manifest) else {
         return;
     };
     assert_eq!(fs::read(path.unwrap()).unwrap(), BODY);
     assert_eq!(*hub.ranges.lock().unwrap(), [0, 20, 41]);
+}
+
+#[test]
+fn a_server_of_whole_files_is_asked_once_more_for_the_whole() {
+    let (_folder, store) = store();
+    let manifest = Manifest {
+        sha256: None,
+        size: None,
+        ..manifest(hub_source("model.gguf"))
+    };
+    let hub = Hub::breaking(&[20, usize::MAX], true);
+    let Some(path) = fetch_from(&hub.address, &store, &manifest) else {
+        return;
+    };
+    assert_eq!(fs::read(path.unwrap()).unwrap(), BODY);
+    // Two broken connections: the third cannot go on either, and that is said.
+    let (_folder, store) = self::store();
+    let hub = Hub::breaking(&[20, usize::MAX, 20, usize::MAX], true);
+    let result = fetch_from(&hub.address, &store, &manifest).unwrap();
+    assert!(matches!(result, Err(PullError::NoRanges { .. })), "{result:?}");
 }
 
 #[test]
@@ -350,7 +373,7 @@ fn what_has_arrived_before_an_interruption_is_kept_and_gone_on_from() {
         size: None,
         ..manifest(hub_source("model.gguf"))
     };
-    let hub = Hub::breaking(&[20, 0]);
+    let hub = Hub::breaking(&[20, 0], false);
     let Some(result) = fetch_from(&hub.address, &store, &manifest) else {
         return;
     };

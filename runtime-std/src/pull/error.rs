@@ -1,0 +1,112 @@
+//! Why a model could not be pulled: one sentence each, with what to do where something can be done.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::size::Size;
+
+/// Why a model could not be pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// A program that does the download is missing.
+    #[error("{program} was not found, and {why}")]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+        /// What it is needed for.
+        why: &'static str,
+    },
+    /// The package index or the hub does not answer.
+    #[error(
+        "{place} cannot be reached: check the network connection, then run the same command again to go on"
+    )]
+    Unreachable {
+        /// What was to be reached.
+        place: String,
+    },
+    /// The program that downloads has failed for another reason.
+    #[error("{program} could not fetch {what}: {reason}")]
+    Download {
+        /// The program.
+        program: &'static str,
+        /// What it was to fetch.
+        what: String,
+        /// Its own last word.
+        reason: String,
+    },
+    /// A downloaded package is damaged or lacks the member.
+    #[error("{what} is not as the manifest says: {reason}")]
+    Package {
+        /// The package or its member.
+        what: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The connection broke, and trying again brought nothing more.
+    #[error(
+        "the connection ended before the whole of {what} had arrived: run the same command again to go on"
+    )]
+    Interrupted {
+        /// What was being fetched.
+        what: String,
+    },
+    /// The connection broke, and the server only sends whole files.
+    #[error(
+        "the connection ended before the whole of {what} had arrived, and the server cannot go on from there: try again"
+    )]
+    NoRanges {
+        /// What was being fetched.
+        what: String,
+    },
+    /// The hub has no such file.
+    #[error("the hub has no {what} (404): check the repository, the revision and the file")]
+    NotThere {
+        /// The file.
+        what: String,
+    },
+    /// The hub wants to know who asks.
+    #[error(
+        "the hub does not show {what} to everybody ({status}): it is private, wants a login, or does not exist"
+    )]
+    Forbidden {
+        /// The file.
+        what: String,
+        /// The status of HTTP.
+        status: u16,
+    },
+    /// There is no room for the file.
+    #[error("the disk that holds {} is full: {}what has arrived is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
+    DiskFull {
+        /// The store's folder.
+        folder: PathBuf,
+        /// Bytes that are still to come, where that is known.
+        missing: Option<u64>,
+    },
+    /// The bytes that arrived are not those of the manifest.
+    #[error(
+        "the file that arrived is not the one that the manifest names ({what} is {found}, not {expected}); it was deleted"
+    )]
+    Wrong {
+        /// `sha256` or `size`.
+        what: &'static str,
+        /// What the manifest or the hub says.
+        expected: String,
+        /// What arrived.
+        found: String,
+    },
+    /// The file system refuses something else.
+    #[error("cannot {action} {}: {error}", .path.display())]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+fn missing_bytes(missing: &Option<u64>) -> String {
+    let size = |bytes: u64| format!("it lacks {}; ", Size(bytes as usize));
+    missing.map_or_else(String::new, size)
+}
