@@ -10,6 +10,8 @@ pub(crate) trait Lanes: Copy {
     type V: Copy;
     /// Whether there are registers enough to work on several query rows at a time.
     const MANY_ROWS: bool;
+    /// Vectors of sums that fit the registers beside what makes them.
+    const SUMS: usize;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -51,6 +53,7 @@ fn zip(a: [f32; 16], b: [f32; 16], f: impl Fn(f32, f32) -> f32) -> [f32; 16] {
 impl Lanes for ScalarLanes {
     type V = [f32; 16];
     const MANY_ROWS: bool = false;
+    const SUMS: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 16] {

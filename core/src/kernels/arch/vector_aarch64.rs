@@ -36,6 +36,7 @@ macro_rules! quarters {
 impl Lanes for NeonLanes {
     type V = [float32x4_t; 4];
     const MANY_ROWS: bool = true;
+    const SUMS: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

@@ -28,6 +28,7 @@ macro_rules! halves {
 impl Lanes for Avx2Lanes {
     type V = [__m256; 2];
     const MANY_ROWS: bool = true;
+    const SUMS: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -151,6 +152,7 @@ macro_rules! whole {
 impl Lanes for Avx512Lanes {
     type V = __m512;
     const MANY_ROWS: bool = true;
+    const SUMS: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

@@ -304,6 +304,7 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
                 (_, None) => break,
             };
             match pass {
+                0 if sinks == 0 => continue,
                 0 => interleave(rows.map(|row| row.sink_query), queries),
                 1 => interleave(rows.map(|row| row.query), queries),
                 _ => {}
@@ -312,8 +313,11 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         }
         if let Some((_, slots)) = chunk {
             for (r, row) in rows.iter().enumerate() {
-                for index in 0..row.chunk_tokens {
-                    by_slot[r * ring.capacity + slots.slot(index)] = by_token[r * chunk_capacity + index];
+                let by_slot = &mut by_slot[r * ring.capacity..][..ring.capacity];
+                let by_token = &by_token[r * chunk_capacity..][..row.chunk_tokens];
+                for (slots, first) in slots.runs(row.chunk_tokens) {
+                    let len = slots.len();
+                    by_slot[slots].copy_from_slice(&by_token[first..][..len]);
                 }
             }
         }
@@ -334,11 +338,11 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
                 out.out.weights(out.first + r, &by_slot[..row.live], inverse[r]);
             }
             if let Some((_, slots)) = chunk {
-                by_slot[row.live..].fill(0.0);
-                let by_token = &mut by_token[r * chunk_capacity..][..chunk_capacity];
+                let by_token = &mut by_token[r * chunk_capacity..][..seen];
                 by_token[row.chunk_tokens..].fill(0.0);
-                for (index, weight) in by_token[..row.chunk_tokens].iter_mut().enumerate() {
-                    *weight = core::mem::take(&mut by_slot[slots.slot(index)]);
+                for (slots, first) in slots.runs(row.chunk_tokens) {
+                    by_token[first..][..slots.len()].copy_from_slice(&by_slot[slots.clone()]);
+                    by_slot[slots].fill(0.0);
                 }
             }
         }

@@ -112,7 +112,7 @@ pub(super) fn weighted_sum<L: Lanes, E: Element, const R: usize>(
     } else {
         left
     };
-    if R < 8 && room >= 32 {
+    if 2 * R <= L::SUMS && room >= 32 {
         sum_columns::<L, E, R, 2>(l, sources, column, weights, inverse, out);
         return 32;
     }

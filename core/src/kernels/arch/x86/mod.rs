@@ -225,6 +225,7 @@ fn multiply<K: Kernels, B: Layout>(
     while token < tokens {
         let x = &x[token * row_blocks..];
         token += match tokens - token {
+            12.. if K::TOKENS >= 12 => store::<K, B, 12>(isa, panel, &x[..12 * row_blocks], out, token, at),
             8.. if K::TOKENS >= 8 => store::<K, B, 8>(isa, panel, &x[..8 * row_blocks], out, token, at),
             4.. => store::<K, B, 4>(isa, panel, &x[..4 * row_blocks], out, token, at),
             2.. => store::<K, B, 2>(isa, panel, &x[..2 * row_blocks], out, token, at),
