@@ -14,7 +14,7 @@ use crate::compute::Compute;
 use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
 use crate::kernels::vector;
 use crate::model::Config;
-use crate::nn::{math, rope};
+use crate::nn::math;
 
 /// The activations that attention reads and writes, token after token.
 pub(crate) struct Step<'a> {
@@ -107,7 +107,7 @@ fn rotate(compute: &Compute<'_>, config: &Config, step: &mut Step<'_>, tokens: u
     );
     compute.per_token(tokens, |token| {
         let angles = &step.angles[token * pairs..][..pairs];
-        rope::rotate(&mut keys.take(token), head, angles);
+        vector::rotate(compute.isa, &mut keys.take(token), head, angles);
         if token < step.first {
             return;
         }
@@ -118,9 +118,14 @@ fn rotate(compute: &Compute<'_>, config: &Config, step: &mut Step<'_>, tokens: u
         if has_sinks {
             let mut sink_query = sink_queries.take(token);
             sink_query.copy_from_slice(&query);
-            rope::rotate(&mut sink_query, head, &step.sink_angles[token * pairs..][..pairs]);
+            vector::rotate(
+                compute.isa,
+                &mut sink_query,
+                head,
+                &step.sink_angles[token * pairs..][..pairs],
+            );
         }
-        rope::rotate(&mut query, head, angles);
+        vector::rotate(compute.isa, &mut query, head, angles);
     });
 }
 

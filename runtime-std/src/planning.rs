@@ -13,7 +13,7 @@ pub const DEFAULT_CACHE: usize = 2048;
 pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
-const CHUNKS: [usize; 7] = [128, 64, 32, 16, 8, 4, 1];
+const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
 
 /// How tokens are kept, without saying how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -102,6 +102,17 @@ pub(crate) fn add<L: Lanes>(l: L, x: &mut [f32], y: &[f32]) {
     map_in_place!(l, x, |v, at| l.add(v, load_padded(l, y, at)));
 }
 
+/// Rotates pairs of neighbouring values; the compiler's own vectors serve it.
+#[inline(always)]
+pub(crate) fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
+    for head in heads.chunks_exact_mut(head_dim) {
+        for (pair, [cos, sin]) in head.as_chunks_mut::<2>().0.iter_mut().zip(table) {
+            let [a, b] = *pair;
+            *pair = [a * cos - b * sin, a * sin + b * cos];
+        }
+    }
+}
+
 /// Rounds to f16, as bits.
 #[inline(always)]
 pub(crate) fn narrow<L: Lanes>(l: L, x: &[f32], out: &mut [u16]) {

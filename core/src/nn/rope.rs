@@ -35,24 +35,11 @@ pub fn angles(frequencies: &[u64], position: u64, table: &mut [[f32; 2]]) {
     }
 }
 
-/// Rotates the first `2 · table.len()` elements of each head of `heads` in place; the others pass through.
-///
-/// # Panics
-/// If `heads` is not whole heads of `head_dim`, or the table has more pairs than a head.
-pub fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
-    assert!(heads.len().is_multiple_of(head_dim) && table.len() * 2 <= head_dim);
-    for head in heads.chunks_exact_mut(head_dim) {
-        for (pair, [cos, sin]) in head.chunks_exact_mut(2).zip(table) {
-            let (a, b) = (pair[0], pair[1]);
-            pair[0] = a * cos - b * sin;
-            pair[1] = a * sin + b * cos;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Isa;
+    use crate::kernels::vector::rotate;
 
     #[test]
     fn matches_the_paper_near_zero_and_keeps_distance_far_away() {
@@ -71,9 +58,9 @@ mod tests {
             let (mut q, mut k) = ([0.3f32; 32], [0.7f32; 32]);
             let mut table = [[0.0; 2]; 16];
             angles(&freq, at + 5, &mut table);
-            rotate(&mut q, 32, &table);
+            rotate(Isa::Scalar, &mut q, 32, &table);
             angles(&freq, at, &mut table);
-            rotate(&mut k, 32, &table);
+            rotate(Isa::Scalar, &mut k, 32, &table);
             q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>()
         };
         assert!((score(3) - score(4_000_000_000)).abs() < 2e-6);

@@ -33,6 +33,11 @@ macro_rules! entries {
             }
 
             $(#[$feature])*
+            pub(super) fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
+                ops::rotate(heads, head_dim, table);
+            }
+
+            $(#[$feature])*
             pub(super) fn narrow(x: &[f32], out: &mut [u16]) {
                 ops::narrow($lanes, x, out);
             }
@@ -119,6 +124,16 @@ pub fn softmax(isa: Isa, scores: &mut [f32]) -> f32 {
 pub(crate) fn add(isa: Isa, x: &mut [f32], y: &[f32]) {
     assert!(x.len() == y.len());
     choose!(isa, add(x, y));
+}
+
+/// Rotates heads of `head_dim` values in place by the cosines and sines of `table`: neighbouring values are a pair (RoPE, Su et al.,
+/// arXiv 2104.09864, equation 34). Values of a head past the table stay as they are.
+///
+/// # Panics
+/// If `heads` is not whole heads of `head_dim`, or the table has more pairs than a head.
+pub fn rotate(isa: Isa, heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
+    assert!(heads.len().is_multiple_of(head_dim) && table.len() * 2 <= head_dim);
+    choose!(isa, rotate(heads, head_dim, table));
 }
 
 /// Rounds to f16, as bits.

@@ -52,7 +52,7 @@ answer; twice leaves.
 /// Arguments of `brooklet chat`.
 #[derive(Args)]
 pub struct Arguments {
-    /// A GGUF file, or a name that `brooklet models` lists (pulled on first use)
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
     #[arg(short, long, default_value = DEFAULT_MODEL)]
     model: String,
     /// Read the file into memory instead of mapping it
