@@ -29,7 +29,7 @@ const PINNED: &str = "<s> <|im_start|>system\nBe brief.<|im_end|>\n";
 
 /// Starts a chat with the tiny model, `window` tokens in the cache beside four sinks.
 fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat<'_, '_>) -> R) -> R {
-    let file = ModelFile::open(&tiny(), Access::Map).unwrap();
+    let file = ModelFile::open(tiny(), Access::Map).unwrap();
     let weights = Weights::read(&file).unwrap();
     let settings = Settings {
         window: Some(window),
