@@ -40,7 +40,12 @@ fn use_all(tokenizer: &mut Tokenizer<'_>, text: &[u8]) {
             bos: Mark::Always,
             eos: Mark::Always,
             special,
+            continued: special,
         };
+        let third = text.len() / 3;
+        tokenizer.encode_quoting(text, options, &[third..2 * third], &mut |id| {
+            assert!((id as usize) < vocab_len);
+        });
         let ids = encode(tokenizer, text, options);
         assert_eq!(
             ids,
