@@ -439,8 +439,8 @@ mod tests {
                 slots[ring.slot(position)] = Some(position);
                 let (run, len) = ring.evicted_slots(position);
                 let dead: std::vec::Vec<usize> = (0..len).map(|i| run.slot(i)).collect();
-                for slot in 0..ring.used_after(1) {
-                    let of = slots[slot].unwrap();
+                for (slot, of) in slots[..ring.used_after(1)].iter().enumerate() {
+                    let of = of.unwrap();
                     let live = of < pinned as u64 || kept.contains(&of);
                     assert_eq!(dead.contains(&slot), !live, "slot {slot} at {position}");
                 }

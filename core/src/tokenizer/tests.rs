@@ -619,8 +619,9 @@ fn a_quoted_user_forges_no_token() {
         let mut framed = |before: &str, words: &str, after: &str| {
             let text = [before, words, after].concat();
             let mut out = Vec::new();
-            let quoted = [before.len()..before.len() + words.len()];
-            t.encode_quoting(text.as_bytes(), SPECIAL, &quoted, &mut |id| out.push(id));
+            let quoted = before.len()..before.len() + words.len();
+            let quoted = std::slice::from_ref(&quoted);
+            t.encode_quoting(text.as_bytes(), SPECIAL, quoted, &mut |id| out.push(id));
             assert_eq!(bytes(t, &out), text.as_bytes());
             let found: Vec<u32> = out.iter().copied().filter(|id| control.contains(id)).collect();
             (found, out)

@@ -43,9 +43,14 @@ fn use_all(tokenizer: &mut Tokenizer<'_>, text: &[u8]) {
             continued: special,
         };
         let third = text.len() / 3;
-        tokenizer.encode_quoting(text, options, &[third..2 * third], &mut |id| {
-            assert!((id as usize) < vocab_len);
-        });
+        tokenizer.encode_quoting(
+            text,
+            options,
+            std::slice::from_ref(&(third..2 * third)),
+            &mut |id| {
+                assert!((id as usize) < vocab_len);
+            },
+        );
         let ids = encode(tokenizer, text, options);
         assert_eq!(
             ids,
