@@ -5,7 +5,8 @@
 //! ```
 //!
 //! 1. The text (from its beginning again where it ends) goes through the ring in chunks of 64. Three slices of it, early, in the middle and
-//!    at the end, are scored, and scored again from a fresh cache that was shown the window's tokens before the slice only.
+//!    at the end, are scored, and scored again from a fresh cache that was shown the same sinks and the window's tokens before the
+//!    slice only.
 //! 2. Then tokens are decoded one by one, 64 with a full window, each of which evicts one, then 64 after 64 were evicted at once, none of
 //!    which does: the same slots are read by both, and both meet the same noise of the machine.
 //!
@@ -23,7 +24,7 @@ use brooklet::core::tokenizer::EncodeOptions;
 use brooklet::engine::{Engine, Resources, Weights, tokenize};
 use brooklet::memory::MemoryUse;
 use brooklet::mmap::{Access, ModelFile};
-use brooklet::planning::Settings;
+use brooklet::planning::{DEFAULT_SINKS, Settings};
 use clap::Parser;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -31,6 +32,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CHUNK: usize = 64;
+
+/// First tokens that are kept for ever.
+const SINKS: usize = DEFAULT_SINKS;
 
 /// Tokens after which memory must not grow, all of them before the first slice.
 const SETTLED: usize = 1000;
@@ -106,7 +110,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Early, in the middle, and at the end.
 fn slices(arguments: &Arguments) -> Result<[Range<usize>; 3], String> {
-    let (len, before) = (arguments.slice, SETTLED.max(arguments.window + 4));
+    let (len, before) = (arguments.slice, SETTLED.max(arguments.window + SINKS));
     let most = arguments.tokens.saturating_sub(before) / 3;
     if len == 0 || len > most {
         return Err(format!("a slice must have from 1 to {most} tokens"));
@@ -196,7 +200,8 @@ fn pass(
     let mut differs = false;
     for (nats, slice) in streamed.iter().zip(slices) {
         stream.reset();
-        text.feed(stream, slice.start - (arguments.window + 4)..slice.start, false)?;
+        text.feed(stream, 0..SINKS, false)?;
+        text.feed(stream, slice.start - arguments.window..slice.start, false)?;
         let fresh = text.feed(stream, slice.clone(), true)? / slice.len() as f64;
         let nats = nats / slice.len() as f64;
         let change = 100.0 * ((nats - fresh).exp() - 1.0);
@@ -213,7 +218,7 @@ fn pass(
 /// Tokens one by one; whether anything was allocated.
 fn decode(stream: &mut Stream<'_>, text: &Text, arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     stream.reset();
-    text.feed(stream, 0..arguments.window + 4, false)?;
+    text.feed(stream, 0..arguments.window + SINKS, false)?;
     let block = CHUNK.min(arguments.window);
     let blocks = arguments.decodes / (2 * block);
     // Written to once, so that the pages are there before memory is looked at.
