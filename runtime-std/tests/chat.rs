@@ -357,6 +357,10 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
 /// Real words: the answer to a question whose topic only the system prompt and the last message name.
 #[test]
 fn smollm2_talks_beyond_its_window() {
+    if !program::runner().is_empty() {
+        println!("skipped: 18,000,000,000 instructions are too many for an emulator");
+        return;
+    }
     if pulled("smollm2-135m").is_none() {
         return;
     }

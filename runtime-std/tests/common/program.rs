@@ -5,13 +5,18 @@ use std::process::Command;
 /// The program under test, started as cargo started this test: through the emulator where one runs another processor's programs.
 pub fn program() -> Command {
     let path = env!("CARGO_BIN_EXE_brooklet");
-    let runner = if cfg!(all(target_arch = "aarch64", target_os = "linux")) {
-        std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()
-    } else {
-        String::new()
-    };
+    let runner = runner();
     let mut words = runner.split_whitespace().chain([path]);
     let mut command = Command::new(words.next().unwrap_or(path));
     command.args(words);
     command
+}
+
+/// The emulator's command line; empty where the program runs natively.
+pub fn runner() -> String {
+    if cfg!(all(target_arch = "aarch64", target_os = "linux")) {
+        std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()
+    } else {
+        String::new()
+    }
 }
