@@ -25,6 +25,7 @@ use brooklet::engine::{Engine, Resources, Weights, tokenize};
 use brooklet::memory::MemoryUse;
 use brooklet::mmap::{Access, ModelFile};
 use brooklet::planning::{DEFAULT_SINKS, Settings};
+use brooklet::score::negative_log_likelihood;
 use clap::Parser;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -149,7 +150,7 @@ impl Text {
             let part = self.chunk(at..end, &mut buffer);
             if score {
                 stream.feed_each(part, &mut |i, logits| {
-                    nats += surprise(logits, self.token(at + i + 1))
+                    nats += negative_log_likelihood(logits, self.token(at + i + 1) as usize)
                 })?;
             } else {
                 stream.absorb(part)?;
@@ -158,13 +159,6 @@ impl Text {
         }
         Ok(nats)
     }
-}
-
-/// `-ln softmax(logits)[token]`.
-fn surprise(logits: &[f32], token: u32) -> f64 {
-    let max = logits.iter().copied().fold(f32::MIN, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
-    sum.ln() - f64::from(logits[token as usize] - max)
 }
 
 /// The whole text once, and the slices again; whether anything grew.

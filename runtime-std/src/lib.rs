@@ -30,6 +30,7 @@
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
 //! - [`manifest`], [`hub`], [`store`], [`pull`]: models by name.
 //! - [`quantize`], [`gguf_writer`], [`new_file`]: smaller copies of models, files that are whole or not there.
+//! - [`score`]: how well a token was predicted.
 //! - [`memory`], [`size`]: numbers of bytes, as the system and as people say them.
 //! - [`cli`]: the command, one file a subcommand.
 #![warn(missing_docs)]
@@ -51,6 +52,7 @@ pub mod planning;
 pub mod pool;
 pub mod pull;
 pub mod quantize;
+pub mod score;
 pub mod size;
 pub mod store;
 pub mod text;

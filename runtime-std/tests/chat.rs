@@ -5,7 +5,7 @@ mod common;
 mod program;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -338,15 +338,25 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut text = String::new();
     // Raw mode begins with the prompt; keys sent earlier would be the terminal's to interpret.
-    let mut keys = child.stdin.take().unwrap();
-    for text in ["/help\r", "\x03", "\x03"] {
-        std::thread::sleep(std::time::Duration::from_millis(700));
-        keys.write_all(text.as_bytes()).unwrap();
+    for (answer, key) in [
+        ("", "/help\r"),
+        ("twice leaves", "\x03"),
+        ("again leaves", "\x03"),
+    ] {
+        for expected in [answer, "> "] {
+            let before = text.len();
+            let mut byte = [0];
+            while !text[before..].contains(expected) && screen.read(&mut byte).unwrap() > 0 {
+                text.push(char::from(byte[0]));
+            }
+        }
+        keys.write_all(key.as_bytes()).unwrap();
     }
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
+    screen.read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success(), "{text}");
     assert!(
         text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again leaves"),
         "{text}"

@@ -2,8 +2,8 @@
 //!
 //! A slot holds one token. Token `t` (counted from the last reset) takes slot `t` while there are empty ones; then the window's
 //! slots are a ring, so that the oldest window token is overwritten and the sinks, the first slots, never are: eviction moves no
-//! byte. Whole messages can be evicted at once, which moves none either: the ring then knows where what it keeps begins. Keys are stored already rotated at their absolute position. Where in a plane an element lies is
-//! [`crate::kernels::attend`]'s layout.
+//! byte. Whole messages can be evicted at once, which moves none either: the ring knows where what it keeps begins. Keys are
+//! stored already rotated at their absolute position. Where in a plane an element lies is [`crate::kernels::attend`]'s layout.
 //!
 //! This is the layout `kv`; other layouts of a slot (keys only, or the input of the projections) have their place beside it:
 //! they differ in what [`LayerCache::write`] stores and in the kernel that reads it, not in how slots are chosen.
@@ -148,7 +148,10 @@ impl Ring {
         evicted as usize
     }
 
-    /// Makes sinks of all tokens so far, unless there were fewer than sinks. Nothing may have been evicted, and a slot must be left.
+    /// Makes sinks of all tokens so far, unless there were fewer than sinks.
+    ///
+    /// # Panics
+    /// If a token was evicted, or no slot would be left for a window.
     pub const fn pin(&mut self) {
         assert!(self.start == self.sinks as u64 && self.position < self.capacity as u64);
         if self.position > self.sinks as u64 {

@@ -65,7 +65,7 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.stream.reset();
         self.spans.clear();
         if !prefix.is_empty() {
-            self.write(prefix)?;
+            self.note(prefix);
             self.stream.absorb(prefix)?;
         }
         self.stream.pin()
@@ -114,19 +114,18 @@ impl<'s, 'a> Memory<'s, 'a> {
     }
 
     /// Notes the tokens that are about to be fed.
-    fn write(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
+    fn note(&mut self, tokens: &[u32]) {
         let position = self.stream.position();
         for (i, token) in tokens.iter().enumerate() {
             let slot = self.stream.ring().slot(position + i as u64);
             self.tokens[slot] = *token;
         }
-        Ok(())
     }
 
     /// Makes room for tokens of the open message and notes them.
     fn take_in(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
         self.make_room(tokens.len())?;
-        self.write(tokens)?;
+        self.note(tokens);
         if let Some(span) = self.spans.back_mut() {
             span.len += tokens.len() as u64;
         }

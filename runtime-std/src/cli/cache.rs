@@ -34,6 +34,17 @@ pub enum CacheTypeName {
     F32,
 }
 
+/// Threads to start for what `--threads` says.
+pub fn workers(threads: Option<usize>) -> Result<usize, Error> {
+    let workers = threads.unwrap_or_else(Pool::default_workers);
+    if (1..=MAX_WORKERS).contains(&workers) {
+        return Ok(workers);
+    }
+    Err(Error::Usage(format!(
+        "--threads must be from 1 to {MAX_WORKERS}, not {workers}"
+    )))
+}
+
 /// Tokens in the cache, and threads that compute.
 #[derive(Args)]
 pub struct ComputeArguments {
@@ -83,12 +94,7 @@ impl CacheArguments {
 impl ComputeArguments {
     /// The settings with the policy `sink`, for a model that may have a manifest with its own defaults.
     pub fn settings(&self, model: &OpenModel) -> Result<Settings, Error> {
-        let workers = self.threads.unwrap_or_else(Pool::default_workers);
-        if !(1..=MAX_WORKERS).contains(&workers) {
-            return Err(Error::Usage(format!(
-                "--threads must be from 1 to {MAX_WORKERS}, not {workers}"
-            )));
-        }
+        let workers = workers(self.threads)?;
         if self.window == Some(0) {
             return Err(Error::Usage("--window must be at least 1".into()));
         }

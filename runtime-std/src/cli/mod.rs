@@ -13,6 +13,7 @@ mod interrupt;
 mod man;
 mod model;
 mod models;
+mod output;
 mod plan;
 mod ppl;
 mod progress;

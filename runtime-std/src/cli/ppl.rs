@@ -1,7 +1,6 @@
 //! `brooklet ppl`: how well a text is predicted, under any policy.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,12 +13,14 @@ use serde::Serialize;
 
 use super::cache::CacheArguments;
 use super::model::ModelArguments;
+use super::output::Output;
 use super::progress::Counter;
 use super::tokenize::bos;
 use super::{input, write_json};
 use crate::Error;
 use crate::engine::{Engine, Resources, Weights, tokenize};
 use crate::planning::{PolicyKind, Settings};
+use crate::score::negative_log_likelihood;
 use crate::size::Size;
 
 /// Tokens whose logits are computed at once.
@@ -373,59 +374,9 @@ impl<'t> Scorer<'t> {
     }
 }
 
-/// `-ln softmax(logits)[target]`, in double precision.
-fn negative_log_likelihood(logits: &[f32], target: usize) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
-    let sum: f64 = logits.iter().map(|&logit| (logit as f64 - largest).exp()).sum();
-    largest + sum.ln() - logits[target] as f64
-}
-
-/// A file that is written bit by bit.
-struct Output {
-    path: PathBuf,
-    file: BufWriter<File>,
-}
-
-impl Output {
-    fn create(path: &Path) -> Result<Output, Error> {
-        let file = File::create(path).map_err(|error| Error::Write {
-            path: path.to_path_buf(),
-            error,
-        })?;
-        Ok(Output {
-            path: path.to_path_buf(),
-            file: BufWriter::with_capacity(1 << 16, file),
-        })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|error| Error::Write {
-            path: self.path.clone(),
-            error,
-        })
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.file.flush().map_err(|error| Error::Write {
-            path: self.path.clone(),
-            error,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_score_is_the_log_of_the_softmax() {
-        // softmax of [ln 1, ln 2, ln 5] is [1/8, 2/8, 5/8].
-        let logits = [0.0, 2f32.ln(), 5f32.ln()];
-        for (target, probability) in [(0, 0.125f64), (1, 0.25), (2, 0.625)] {
-            assert!((negative_log_likelihood(&logits, target) + probability.ln()).abs() < 1e-6);
-        }
-        assert!(negative_log_likelihood(&[1e30, -1e30], 0).abs() < 1e-9);
-    }
 
     #[test]
     fn attention_is_averaged_by_layer_and_head() {

@@ -9,13 +9,14 @@ use brooklet_core::model::ModelError;
 use clap::Args;
 use serde_json::{Map, json};
 
+use super::cache::workers;
 use super::interrupt::Interrupt;
 use super::progress::{self, Counter};
 use super::{model, write_json};
 use crate::Error;
 use crate::mmap::Access;
 use crate::new_file::NewFile;
-use crate::pool::{MAX_WORKERS, Pool};
+use crate::pool::Pool;
 use crate::quantize::{Conversion, QuantizeError, Summary, Target};
 use crate::size::Size;
 
@@ -44,12 +45,7 @@ pub struct Arguments {
 
 /// Writes the copy and says what became of the bytes.
 pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
-    let threads = arguments.threads.unwrap_or_else(Pool::default_workers);
-    if !(1..=MAX_WORKERS).contains(&threads) {
-        return Err(Error::Usage(format!(
-            "--threads must be from 1 to {MAX_WORKERS}, not {threads}"
-        )));
-    }
+    let threads = workers(arguments.threads)?;
     let open = model::open(&arguments.input, Access::Map)?;
     let input = open.file.path();
     refuse_the_same_file(input, &arguments.output)?;

@@ -4,7 +4,6 @@ mod lines;
 mod pace;
 mod transcript;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,7 +17,9 @@ use serde::Serialize;
 use super::cache::ComputeArguments;
 use super::interrupt::Interrupt;
 use super::model::{self, OpenModel};
+use super::output::Output;
 use super::sampling::SamplingArguments;
+use super::write_json;
 use crate::Error;
 use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
 use crate::engine::{Engine, Resources, Weights, with_tokenizer};
@@ -107,7 +108,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         sampling: !options.is_greedy(),
         ..arguments.compute.settings(&open)?
     };
-    let dump = arguments.ctx_dump.as_deref().map(Dump::create).transpose()?;
+    let dump = arguments.ctx_dump.as_deref().map(Output::create).transpose()?;
     let mut resources = Resources::new(&weights, &settings)?;
     let plan = *resources.plan();
     let mut engine = Engine::new(&weights, &mut resources)?;
@@ -165,7 +166,7 @@ struct Session<'c, 'a> {
     lines: Lines,
     pace: Pace,
     transcript: Transcript,
-    dump: Option<Dump>,
+    dump: Option<Output>,
 }
 
 impl Session<'_, '_> {
@@ -231,7 +232,7 @@ impl Session<'_, '_> {
         self.transcript.add(Role::User, words);
         self.transcript.add(Role::Assistant, &answer);
         if let Some(dump) = &mut self.dump {
-            dump.write(&self.chat)?;
+            write_window(dump, &self.chat)?;
         }
         Ok(report.finish)
     }
@@ -323,12 +324,7 @@ impl TextSink for Page<'_> {
     }
 }
 
-/// Where the window is written down after every exchange.
-struct Dump {
-    path: PathBuf,
-    file: File,
-}
-
+/// The window, as it is written down after every exchange.
 #[derive(Serialize)]
 struct DumpLine {
     turn: u64,
@@ -339,36 +335,19 @@ struct DumpLine {
     messages: Vec<LiveMessage>,
 }
 
-impl Dump {
-    fn create(path: &Path) -> Result<Dump, Error> {
-        let file = File::create(path).map_err(|error| Error::Write {
-            path: path.to_path_buf(),
-            error,
-        })?;
-        Ok(Dump {
-            path: path.to_path_buf(),
-            file,
-        })
-    }
-
-    fn write(&mut self, chat: &Chat<'_, '_>) -> Result<(), Error> {
-        let stream = chat.stream();
-        let line = DumpLine {
-            turn: chat.turn(),
-            position: stream.position(),
-            capacity: stream.ring().capacity(),
-            live: stream.live(),
-            pinned: chat.pinned(),
-            messages: chat.live(),
-        };
-        let mut write = || {
-            let mut text = serde_json::to_vec(&line)?;
-            text.push(b'\n');
-            self.file.write_all(&text)
-        };
-        write().map_err(|error| Error::Write {
-            path: self.path.clone(),
-            error,
-        })
-    }
+/// Adds the window to the dump.
+fn write_window(dump: &mut Output, chat: &Chat<'_, '_>) -> Result<(), Error> {
+    let stream = chat.stream();
+    let line = DumpLine {
+        turn: chat.turn(),
+        position: stream.position(),
+        capacity: stream.ring().capacity(),
+        live: stream.live(),
+        pinned: chat.pinned(),
+        messages: chat.live(),
+    };
+    let mut text = Vec::new();
+    write_json(&mut text, &line)?;
+    dump.write(&text)?;
+    dump.flush()
 }

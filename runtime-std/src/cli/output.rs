@@ -1,0 +1,43 @@
+//! Files that a command writes beside its standard output.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// A file that is written bit by bit.
+pub struct Output {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Output {
+    /// Creates the file, or empties it.
+    pub fn create(path: &Path) -> Result<Output, Error> {
+        let file = File::create(path).map_err(|error| Error::Write {
+            path: path.to_path_buf(),
+            error,
+        })?;
+        Ok(Output {
+            path: path.to_path_buf(),
+            file: BufWriter::with_capacity(1 << 16, file),
+        })
+    }
+
+    /// Writes the next bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(|error| Error::Write {
+            path: self.path.clone(),
+            error,
+        })
+    }
+
+    /// Brings what was written to the file.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.file.flush().map_err(|error| Error::Write {
+            path: self.path.clone(),
+            error,
+        })
+    }
+}
