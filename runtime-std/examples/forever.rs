@@ -10,8 +10,8 @@
 //! 2. Then tokens are decoded one by one, 64 with a full window, each of which evicts one, then 64 after 64 were evicted at once, none of
 //!    which does: the same slots are read by both, and both meet the same noise of the machine.
 //!
-//! Fails if memory grew after the first thousand tokens, anything was allocated, or a slice's perplexity differs by 1 % or more. Times
-//! are only printed.
+//! Fails if memory grew after the first thousand tokens by more than [`STACKS_KIB`], anything was allocated, or a slice's perplexity
+//! differs by 1 % or more. Times are only printed.
 
 use std::alloc::System;
 use std::error::Error;
@@ -39,6 +39,10 @@ const SINKS: usize = DEFAULT_SINKS;
 
 /// Tokens after which memory must not grow, all of them before the first slice.
 const SETTLED: usize = 1000;
+
+/// What the threads' stacks may yet deepen by: the first time that a thread has nothing to do for long enough to sleep, or the
+/// system delivers a signal, may come at any token.
+const STACKS_KIB: u64 = 16;
 
 #[derive(Parser)]
 struct Arguments {
@@ -169,8 +173,9 @@ fn pass(
     arguments: &Arguments,
 ) -> Result<bool, Box<dyn Error>> {
     let start = Instant::now();
-    // Scored, so that every planned page has been written to.
-    text.feed(stream, 0..SETTLED, true)?;
+    // With and without scores, so that every planned page has been written to.
+    text.feed(stream, 0..SETTLED / 2, true)?;
+    text.feed(stream, SETTLED / 2..SETTLED, false)?;
     let (allocations, settled) = (calls(), held());
     let (mut most, mut at) = (settled, stream.position() as usize);
     let mut streamed = [0.0; 3];
@@ -206,7 +211,7 @@ fn pass(
         );
         differs |= change.abs() >= 1.0;
     }
-    Ok(most > settled || allocated > 0 || differs)
+    Ok(most > settled + STACKS_KIB || allocated > 0 || differs)
 }
 
 /// Tokens one by one; whether anything was allocated.
@@ -261,5 +266,5 @@ fn decode(stream: &mut Stream<'_>, text: &Text, arguments: &Arguments) -> Result
         "medians differ by {:+.2} %",
         100.0 * (medians[0] / medians[1] - 1.0)
     );
-    Ok(allocated > 0 || grown > 0)
+    Ok(allocated > 0 || grown > STACKS_KIB)
 }

@@ -34,6 +34,10 @@ pub const SPIN: Duration = Duration::from_micros(100);
 /// Most workers of a pool.
 pub const MAX_WORKERS: usize = 64;
 
+/// How much of its stack a worker makes resident when it starts, so that the first deep call or the first sleep, whenever it comes,
+/// takes no memory: 12 KiB were seen in use.
+const STACK: usize = 16 << 10;
+
 /// Most jobs of one run: the ticket's fields have 32 bits, and every worker may overshoot the count once.
 const MAX_JOBS: usize = u32::MAX as usize - MAX_WORKERS;
 
@@ -130,6 +134,7 @@ impl Pool {
                 .spawn(move || shared.serve(worker))?;
             pool.threads.push(thread);
         }
+        touch_stack();
         // A thread allocates while it starts: let that be over.
         while pool.shared.done.0.load(Ordering::SeqCst) < pool.threads.len() {
             thread::yield_now();
@@ -259,6 +264,7 @@ impl Shared {
 
     /// A worker's life.
     fn serve(&self, worker: usize) {
+        touch_stack();
         self.done.0.fetch_add(1, Ordering::SeqCst);
         loop {
             // The caller reports that a job has panicked; the payload itself was printed by the panic hook.
@@ -284,6 +290,12 @@ impl Shared {
         let ticket = self.ticket.0.load(Ordering::SeqCst);
         (ticket as u32 as u64) < ticket >> 32
     }
+}
+
+/// Writes to [`STACK`] bytes of the calling thread's stack.
+#[inline(never)]
+fn touch_stack() {
+    std::hint::black_box([0u8; STACK]);
 }
 
 /// Spins until `condition` holds or `limit` has passed; whether it holds.
