@@ -16,14 +16,14 @@ pub enum Input<'a> {
     Q8(&'a [Q8Activation]),
 }
 
-/// Bytes of scratch that [`matmul`] needs for a matrix of `cols` columns: a panel of 16 rows, unpacked with their scales and
+/// Bytes of scratch that [`matmul`] needs for a matrix of `cols` columns: a panel of 32 rows, unpacked with their scales and
 /// minima, for prefill on any instruction set; a row of f32 for one token.
 pub const fn scratch_bytes(cols: usize, tokens: usize) -> usize {
     let row = cols * size_of::<f32>();
     if tokens == 1 {
         row.next_multiple_of(64)
     } else {
-        row.next_multiple_of(64) + cols.div_ceil(BLOCK) * 16 * (BLOCK + 2 * size_of::<f32>())
+        row.next_multiple_of(64) + cols.div_ceil(BLOCK) * 32 * (BLOCK + 2 * size_of::<f32>())
     }
 }
 

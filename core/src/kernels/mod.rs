@@ -69,5 +69,15 @@ pub struct Q8Activation {
 
 const _: () = assert!(size_of::<Q8Activation>() == 44);
 
+impl Q8Activation {
+    /// 32 zeros.
+    pub const ZERO: Q8Activation = Q8Activation {
+        scale: 0.0,
+        scaled_sum: 0.0,
+        sum: 0,
+        q: [0; BLOCK],
+    };
+}
+
 #[cfg(test)]
 mod tests;

@@ -117,12 +117,7 @@ fn activations_round_to_nearest_and_never_to_minus_128() {
     for (i, x) in x.iter_mut().enumerate() {
         *x = (i as f32 - 32.0) * 0.37;
     }
-    let mut q = [Q8Activation {
-        scale: 0.0,
-        scaled_sum: 0.0,
-        sum: 0,
-        q: [0; 32],
-    }; 2];
+    let mut q = [Q8Activation::ZERO; 2];
     quantize_activations(&x, &mut q);
     for (b, x) in q.iter().zip(x.chunks(32)) {
         assert!(b.q.iter().all(|q| *q >= -127));
@@ -145,15 +140,7 @@ fn bits(out: &[f32]) -> Vec<u32> {
 }
 
 fn quantized(x: &[f32]) -> Vec<Q8Activation> {
-    let mut q = vec![
-        Q8Activation {
-            scale: 0.0,
-            scaled_sum: 0.0,
-            sum: 0,
-            q: [0; 32]
-        };
-        x.len() / 32
-    ];
+    let mut q = vec![Q8Activation::ZERO; x.len() / 32];
     quantize_activations(x, &mut q);
     q
 }

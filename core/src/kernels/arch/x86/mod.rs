@@ -25,8 +25,8 @@ use crate::quant::{
 };
 use crate::tensor::Matrix;
 
-/// Most rows in a group, over the instruction sets.
-const MAX_LANES: usize = 16;
+/// Most rows in a panel, over the instruction sets.
+const MAX_PANEL_ROWS: usize = 32;
 
 /// Rows of float weights in a group: enough independent sums to hide the latency of an addition.
 const FLOAT_ROWS: usize = 4;
@@ -95,33 +95,46 @@ impl Float for F32 {}
 impl Float for F16 {}
 impl Float for Bf16 {}
 
-/// A group of rows, unpacked.
+/// Some groups of rows, unpacked, one group after the other.
 pub(super) struct Panel<'s> {
-    /// For each block 8 registers; 32-bit lane `r` of register `j` holds elements `4j..4j + 4` of row `r`.
+    /// For each block of a group 8 registers; 32-bit lane `r` of register `j` holds elements `4j..4j + 4` of row `r`.
     quants: &'s mut [u8],
-    /// For each block every row's scale, then every row's minimum.
+    /// For each block of a group every row's scale, then every row's minimum.
     scales: &'s mut [f32],
+}
+
+impl Panel<'_> {
+    /// Group `group` of `groups`.
+    fn group(&mut self, group: usize, groups: usize) -> Panel<'_> {
+        let (quants, scales) = (self.quants.len() / groups, self.scales.len() / groups);
+        Panel {
+            quants: &mut self.quants[group * quants..][..quants],
+            scales: &mut self.scales[group * scales..][..scales],
+        }
+    }
 }
 
 /// The kernels of one instruction set, for one group of rows.
 pub(super) trait Kernels: Copy {
     /// Rows in a group.
     const LANES: usize;
-    /// Tokens whose sums fit the registers.
+    /// Groups in a panel.
+    const GROUPS: usize;
+    /// Tokens whose sums with a panel's rows fit the registers.
     const TOKENS: usize;
 
     /// One token: `blocks` are `LANES` rows of `x.len()` blocks, `out` their `LANES` outputs.
     fn decode<B: Layout>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]);
 
-    /// Unpacks `LANES` rows.
+    /// Unpacks `LANES` rows into a panel of one group.
     fn fill<B: Layout>(self, blocks: &[B], panel: &mut Panel<'_>);
 
-    /// `T` tokens, one after the other in `x`, through a panel; the first `LANES` of each of `out` are its outputs.
+    /// `T` tokens, one after the other in `x`, through a panel; the first `GROUPS · LANES` of each of `out` are its outputs.
     fn tile<B: Layout, const T: usize>(
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
-        out: &mut [[f32; MAX_LANES]; T],
+        out: &mut [[f32; MAX_PANEL_ROWS]; T],
     );
 
     /// Products of `FLOAT_ROWS` rows and `T` tokens, one after the other in `w` and `x`: [`scalar::dot`] of each pair.
@@ -163,12 +176,12 @@ fn matmul<K: Kernels, B: Layout>(
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
     let blocks = w.blocks::<B>(rows);
-    let groups = blocks.chunks_exact(K::LANES * row_blocks);
-    let rest = groups.remainder();
+    let group_blocks = K::LANES * row_blocks;
+    let (blocks, rest) = blocks.split_at(blocks.len() / group_blocks * group_blocks);
     let mut at = 0;
-    prefetch_first(&blocks[..blocks.len().min(K::LANES * row_blocks)]);
+    prefetch_first(&blocks[..blocks.len().min(group_blocks)]);
     if tokens < PANEL_TOKENS {
-        for group in groups {
+        for group in blocks.chunks_exact(group_blocks) {
             for (token, x) in x.chunks_exact(row_blocks).enumerate() {
                 isa.decode(group, x, &mut out.row_mut(token)[at..at + K::LANES]);
             }
@@ -176,10 +189,14 @@ fn matmul<K: Kernels, B: Layout>(
         }
     } else {
         let mut panel = panel::<K>(scratch, row_blocks);
-        for group in groups {
-            isa.fill(group, &mut panel);
-            multiply::<K, B>(isa, &panel, row_blocks, x, out, at);
-            at += K::LANES;
+        for groups in blocks.chunks(K::GROUPS * group_blocks) {
+            for (i, group) in groups.chunks_exact(group_blocks).enumerate() {
+                isa.fill(group, &mut panel.group(i, K::GROUPS));
+            }
+            // Of a panel that is not full, what was there before is multiplied too, and dropped.
+            let rows = groups.len() / row_blocks;
+            multiply::<K, B>(isa, &panel, row_blocks, x, out, at..at + rows);
+            at += rows;
         }
     }
     for (i, row) in rest.chunks_exact(row_blocks).enumerate() {
@@ -203,33 +220,32 @@ fn panel<K: Kernels>(scratch: &mut [u8], row_blocks: usize) -> Panel<'_> {
     let Some(mut carver) = Carver::new(scratch) else {
         panic!("scratch is not aligned")
     };
-    let quants = carver.take(row_blocks * BLOCK * K::LANES);
-    let scales = carver.take(row_blocks * 2 * K::LANES);
+    let quants = carver.take(row_blocks * BLOCK * K::LANES * K::GROUPS);
+    let scales = carver.take(row_blocks * 2 * K::LANES * K::GROUPS);
     let (Some(quants), Some(scales)) = (quants, scales) else {
         panic!("scratch is too small")
     };
     Panel { quants, scales }
 }
 
-/// All tokens through one panel, whose rows' outputs start at column `at` of `out`.
+/// All tokens through one panel, whose rows' outputs go to columns `rows` of `out`.
 fn multiply<K: Kernels, B: Layout>(
     isa: K,
     panel: &Panel<'_>,
     row_blocks: usize,
     x: &[Q8Activation],
     out: &mut Columns<'_, f32>,
-    at: usize,
+    rows: Range<usize>,
 ) {
     let tokens = out.rows();
     let mut token = 0;
     while token < tokens {
-        let x = &x[token * row_blocks..];
+        let (x, rows) = (&x[token * row_blocks..], rows.clone());
         token += match tokens - token {
-            12.. if K::TOKENS >= 12 => store::<K, B, 12>(isa, panel, &x[..12 * row_blocks], out, token, at),
-            8.. if K::TOKENS >= 8 => store::<K, B, 8>(isa, panel, &x[..8 * row_blocks], out, token, at),
-            4.. => store::<K, B, 4>(isa, panel, &x[..4 * row_blocks], out, token, at),
-            2.. => store::<K, B, 2>(isa, panel, &x[..2 * row_blocks], out, token, at),
-            _ => store::<K, B, 1>(isa, panel, &x[..row_blocks], out, token, at),
+            6.. if K::TOKENS >= 6 => store::<K, B, 6>(isa, panel, &x[..6 * row_blocks], out, token, rows),
+            4.. => store::<K, B, 4>(isa, panel, &x[..4 * row_blocks], out, token, rows),
+            2.. => store::<K, B, 2>(isa, panel, &x[..2 * row_blocks], out, token, rows),
+            _ => store::<K, B, 1>(isa, panel, &x[..row_blocks], out, token, rows),
         };
     }
 }
@@ -241,12 +257,16 @@ fn store<K: Kernels, B: Layout, const T: usize>(
     x: &[Q8Activation],
     out: &mut Columns<'_, f32>,
     token: usize,
-    at: usize,
+    rows: Range<usize>,
 ) -> usize {
-    let mut sums = [[0.0; MAX_LANES]; T];
+    let mut sums = [[0.0; MAX_PANEL_ROWS]; T];
     isa.tile::<B, T>(panel, x, &mut sums);
     for (i, sums) in sums.iter().enumerate() {
-        out.row_mut(token + i)[at..at + K::LANES].copy_from_slice(&sums[..K::LANES]);
+        // Group by group: a length that the compiler knows needs no call.
+        let out = out.row_mut(token + i)[rows.clone()].chunks_exact_mut(K::LANES);
+        for (out, sums) in out.zip(sums.chunks_exact(K::LANES)) {
+            out.copy_from_slice(sums);
+        }
     }
     T
 }

@@ -12,7 +12,7 @@ use core::arch::x86_64::*;
 use self::unpack::{Blocks, headers, unpack};
 use super::super::super::scalar;
 use super::super::Avx2;
-use super::{FLOAT_ROWS, Float, Kernels, Layout, MAX_LANES, Panel, Q8Activation};
+use super::{FLOAT_ROWS, Float, Kernels, Layout, MAX_PANEL_ROWS, Panel, Q8Activation};
 use crate::quant::BLOCK;
 
 /// Rows of a group: 32-bit lanes of a register.
@@ -22,6 +22,7 @@ const CHUNK: usize = 2;
 
 impl Kernels for Avx2 {
     const LANES: usize = ROWS;
+    const GROUPS: usize = 1;
     const TOKENS: usize = 4;
 
     #[inline]
@@ -41,7 +42,7 @@ impl Kernels for Avx2 {
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
-        out: &mut [[f32; MAX_LANES]; T],
+        out: &mut [[f32; MAX_PANEL_ROWS]; T],
     ) {
         // SAFETY: the token says that the processor has the features.
         unsafe { tile::<B, T>(panel, x, out) }
@@ -255,7 +256,11 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
 }
 
 #[target_feature(enable = "avx2")]
-fn tile<B: Layout, const T: usize>(panel: &Panel<'_>, x: &[Q8Activation], out: &mut [[f32; MAX_LANES]; T]) {
+fn tile<B: Layout, const T: usize>(
+    panel: &Panel<'_>,
+    x: &[Q8Activation],
+    out: &mut [[f32; MAX_PANEL_ROWS]; T],
+) {
     let (quants, _) = panel.quants.as_chunks::<{ ROWS * BLOCK }>();
     let (scales, _) = panel.scales.as_chunks::<{ ROWS * 2 }>();
     let row_blocks = quants.len();

@@ -6,20 +6,23 @@ mod unpack;
 use core::arch::x86_64::*;
 
 use self::unpack::{Masks, headers, load_four, unpack};
-use super::super::super::scalar;
 use super::super::Avx512;
-use super::{FLOAT_ROWS, Float, Kernels, Layout, MAX_LANES, Panel, Q8Activation};
+use super::{FLOAT_ROWS, Float, Kernels, Layout, MAX_PANEL_ROWS, Panel, Q8Activation};
 use crate::quant::BLOCK;
 
 /// Rows of a group: 32-bit lanes of a register.
 const ROWS: usize = 16;
+/// Groups of a panel.
+const GROUPS: usize = 2;
 /// Blocks of a chunk: 128-bit lanes of a register.
 const CHUNK: usize = 4;
 
 impl Kernels for Avx512 {
     const LANES: usize = ROWS;
-    // The products of 8 tokens do not hide one another's latency; 12 do, and fit the registers.
-    const TOKENS: usize = 12;
+    // An activation that is loaded once multiplies two registers of weights; 6 tokens make 12 sums, which hide one another's latency
+    // and fit the registers.
+    const GROUPS: usize = GROUPS;
+    const TOKENS: usize = 6;
 
     #[inline]
     fn decode<B: Layout>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
@@ -38,7 +41,7 @@ impl Kernels for Avx512 {
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
-        out: &mut [[f32; MAX_LANES]; T],
+        out: &mut [[f32; MAX_PANEL_ROWS]; T],
     ) {
         // SAFETY: the token says that the processor has the features.
         unsafe { tile::<B, T>(panel, x, out) }
@@ -250,77 +253,154 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn tile<B: Layout, const T: usize>(panel: &Panel<'_>, x: &[Q8Activation], out: &mut [[f32; MAX_LANES]; T]) {
+fn tile<B: Layout, const T: usize>(
+    panel: &Panel<'_>,
+    x: &[Q8Activation],
+    out: &mut [[f32; MAX_PANEL_ROWS]; T],
+) {
     let (quants, _) = panel.quants.as_chunks::<{ ROWS * BLOCK }>();
     let (scales, _) = panel.scales.as_chunks::<{ ROWS * 2 }>();
-    let row_blocks = quants.len();
-    assert!(x.len() == T * row_blocks && scales.len() == row_blocks);
-    let mut acc = [_mm512_setzero_ps(); T];
-    for (block, (quants, scales)) in quants.iter().zip(scales).enumerate() {
+    let row_blocks = quants.len() / GROUPS;
+    assert!(x.len() == T * row_blocks && quants.len() == GROUPS * row_blocks && scales.len() == quants.len());
+    let mut acc = [[_mm512_setzero_ps(); GROUPS]; T];
+    for block in 0..row_blocks {
         // SAFETY: token t < T of `row_blocks` activations each, block < row_blocks.
         let x = |t: usize| unsafe { x.get_unchecked(t * row_blocks + block) };
-        let mut sums = [_mm512_setzero_si512(); T];
+        // SAFETY: group g < GROUPS of `row_blocks` blocks each in both, block < row_blocks.
+        let (quants, scales) = unsafe {
+            (
+                [0, 1].map(|g: usize| quants.get_unchecked(g * row_blocks + block)),
+                [0, 1].map(|g: usize| scales.get_unchecked(g * row_blocks + block)),
+            )
+        };
+        let mut sums = [[_mm512_setzero_si512(); GROUPS]; T];
         if B::BIAS != 0 {
-            // One instruction for `-BIAS · x.sum`: the product of 16-bit pairs, whose low halves are those two.
+            // One instruction for `-BIAS · x.sum`, for both groups: the product of 16-bit pairs, whose low halves are those two.
             let bias = _mm512_set1_epi32(-B::BIAS & 0xFFFF);
-            for (t, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm512_dpwssd_epi32(*sum, bias, _mm512_set1_epi32(x(t).sum));
+            for (t, sums) in sums.iter_mut().enumerate() {
+                *sums = [_mm512_dpwssd_epi32(sums[0], bias, _mm512_set1_epi32(x(t).sum)); GROUPS];
             }
         }
         for j in 0..BLOCK / 4 {
             // SAFETY: 64 bytes at 64·j, j < 8, of 512.
-            let w = unsafe { _mm512_loadu_si512(quants.as_ptr().add(64 * j).cast()) };
-            for (t, sum) in sums.iter_mut().enumerate() {
+            let w = unsafe {
+                [
+                    _mm512_loadu_si512(quants[0].as_ptr().add(64 * j).cast()),
+                    _mm512_loadu_si512(quants[1].as_ptr().add(64 * j).cast()),
+                ]
+            };
+            for (t, sums) in sums.iter_mut().enumerate() {
                 let (four, _) = x(t).q.as_chunks::<4>();
-                let four = four[j].map(|q| q as u8);
-                *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(i32::from_le_bytes(four)));
+                let four = _mm512_set1_epi32(i32::from_le_bytes(four[j].map(|q| q as u8)));
+                sums[0] = _mm512_dpbusd_epi32(sums[0], w[0], four);
+                sums[1] = _mm512_dpbusd_epi32(sums[1], w[1], four);
             }
         }
-        // SAFETY: 32 floats.
-        let (w_scale, w_min) = unsafe {
-            (
-                _mm512_loadu_ps(scales.as_ptr()),
-                _mm512_loadu_ps(scales.as_ptr().add(ROWS)),
-            )
-        };
-        for t in 0..T {
-            let x = x(t);
-            let scale = _mm512_mul_ps(w_scale, _mm512_set1_ps(x.scale));
-            let mut term = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums[t]));
-            if B::HAS_MIN {
-                term = _mm512_add_ps(term, _mm512_mul_ps(w_min, _mm512_set1_ps(x.scaled_sum)));
+        for g in 0..GROUPS {
+            // SAFETY: 32 floats.
+            let (w_scale, w_min) = unsafe {
+                (
+                    _mm512_loadu_ps(scales[g].as_ptr()),
+                    _mm512_loadu_ps(scales[g].as_ptr().add(ROWS)),
+                )
+            };
+            for t in 0..T {
+                let x = x(t);
+                let scale = _mm512_mul_ps(w_scale, _mm512_set1_ps(x.scale));
+                let mut term = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums[t][g]));
+                if B::HAS_MIN {
+                    term = _mm512_add_ps(term, _mm512_mul_ps(w_min, _mm512_set1_ps(x.scaled_sum)));
+                }
+                acc[t][g] = _mm512_add_ps(acc[t][g], term);
             }
-            acc[t] = _mm512_add_ps(acc[t], term);
         }
     }
     for (out, acc) in out.iter_mut().zip(acc) {
-        // SAFETY: 16 floats.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
+        for (out, acc) in out.as_chunks_mut::<ROWS>().0.iter_mut().zip(acc) {
+            // SAFETY: 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
+        }
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw")]
+/// The two halves of what folding the upper 256 bits onto the lower ones with `$op` gives.
+macro_rules! fold_lanes {
+    ($op:ident, $v:expr) => {{
+        let half = $op(_mm512_castsi512_si256($v), _mm512_extracti64x4_epi64::<1>($v));
+        (_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half))
+    }};
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     let (blocks, _) = x.as_chunks::<BLOCK>();
-    for (x, out) in blocks.iter().zip(out) {
+    let (fours, rest) = blocks.as_chunks::<4>();
+    let (out_fours, out_rest) = out.as_chunks_mut::<4>();
+    for (x, out) in fours.iter().zip(out_fours) {
+        quantize_four(x, out);
+    }
+    // The last one to three, filled up to four.
+    let (mut last, mut last_out) = ([[0.0; BLOCK]; 4], [Q8Activation::ZERO; 4]);
+    last[..rest.len()].copy_from_slice(rest);
+    if !rest.is_empty() {
+        quantize_four(&last, &mut last_out);
+        out_rest.copy_from_slice(&last_out[..rest.len()]);
+    }
+}
+
+/// Four blocks at once, so that their largest values and their sums are found together.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
+    let zero = _mm512_setzero_ps();
+    let (mut values, mut maxima) = ([[zero; 2]; 4], [_mm512_setzero_si512(); 4]);
+    for (k, x) in x.iter().enumerate() {
         // SAFETY: 32 floats.
-        let x = unsafe { [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))] };
+        values[k] = unsafe { [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))] };
         // The instruction gives its second operand where one is NaN: NaN counts for nothing, as in the reference.
-        let max = _mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_setzero_ps());
-        let max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x[1]), max));
-        let inverse = scalar::inverse_scale(max);
-        let round = |x| {
-            let x = _mm512_mul_ps(x, _mm512_set1_ps(inverse));
-            let numbers = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x);
-            _mm512_maskz_cvtps_epi32(numbers, x)
-        };
-        let q = [round(x[0]), round(x[1])];
-        let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(q[0], q[1]));
+        let max = _mm512_max_ps(_mm512_abs_ps(values[k][0]), zero);
+        maxima[k] = _mm512_castps_si512(_mm512_max_ps(_mm512_abs_ps(values[k][1]), max));
+    }
+    // None of them is negative, so that they are ordered as the integers with the same bits are.
+    let [a, b, c, d] = maxima;
+    let ab = _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_max_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let max = _mm512_max_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let (low, high) = fold_lanes!(_mm256_max_epi32, max);
+    let max = _mm_castsi128_ps(_mm_max_epi32(low, high));
+
+    let inverse = _mm_div_ps(_mm_set1_ps(127.0), max);
+    let finite = _mm_cmp_ps_mask::<_CMP_LT_OQ>(inverse, _mm_set1_ps(f32::INFINITY));
+    let mut inverses = [0.0; 4];
+    // SAFETY: 4 floats.
+    unsafe { _mm_storeu_ps(inverses.as_mut_ptr(), _mm_maskz_mov_ps(finite, inverse)) };
+    let mut sums = [_mm512_setzero_si512(); 4];
+    for (k, out) in out.iter_mut().enumerate() {
+        let inverse = _mm512_set1_ps(inverses[k]);
+        let mut q = [_mm512_setzero_si512(); 2];
+        for (q, x) in q.iter_mut().zip(values[k]) {
+            let x = _mm512_mul_ps(x, inverse);
+            *q = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), x);
+        }
+        sums[k] = _mm512_add_epi32(q[0], q[1]);
         // SAFETY: 32 bytes.
         unsafe {
             _mm_storeu_si128(out.q.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(q[0]));
             _mm_storeu_si128(out.q.as_mut_ptr().add(16).cast(), _mm512_cvtepi32_epi8(q[1]));
         }
-        scalar::set_scale(out, max, sum);
+    }
+    let (low, high) = fold_lanes!(_mm256_add_epi32, sum_lanes(sums));
+    let sum = _mm_add_epi32(low, high);
+    let scale = _mm_div_ps(max, _mm_set1_ps(127.0));
+    let scaled_sum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
+    let (mut scales, mut scaled_sums, mut integers) = ([0.0; 4], [0.0; 4], [0; 4]);
+    // SAFETY: 4 numbers each.
+    unsafe {
+        _mm_storeu_ps(scales.as_mut_ptr(), scale);
+        _mm_storeu_ps(scaled_sums.as_mut_ptr(), scaled_sum);
+        _mm_storeu_si128(integers.as_mut_ptr().cast(), sum);
+    }
+    for (k, out) in out.iter_mut().enumerate() {
+        (out.scale, out.scaled_sum, out.sum) = (scales[k], scaled_sums[k], integers[k]);
     }
 }
