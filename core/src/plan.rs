@@ -454,7 +454,7 @@ const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; P
     let widest = max(max(config.d_model, config.query_columns()), config.ff);
     let rows = attention_rows(config, chunk);
     let shadow = if chunk > 1 { chunk } else { 0 };
-    let scores = scratch_floats(rows, capacity, shadow, config.head_dim);
+    let scores = scratch_floats(rows, capacity, shadow);
     let scratch_tokens = if options.f32_activations { 1 } else { chunk };
     let mut sizes = [0; Part::ALL.len()];
     sizes[Part::Cache as usize] =

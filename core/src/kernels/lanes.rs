@@ -17,6 +17,15 @@ pub(crate) trait Lanes: Copy {
     fn splat(self, x: f32) -> Self::V;
     /// Sixteen values from memory.
     fn load(self, x: &[f32; 16]) -> Self::V;
+    /// Up to sixteen values from memory, zeros after them.
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> Self::V {
+        let mut padded = [0.0; 16];
+        for (to, from) in padded.iter_mut().zip(x) {
+            *to = *from;
+        }
+        self.load(&padded)
+    }
     /// Sixteen f16, widened exactly.
     fn load_f16(self, x: &[u16; 16]) -> Self::V;
     /// Sixteen i8, converted exactly.
@@ -25,6 +34,15 @@ pub(crate) trait Lanes: Copy {
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]);
     /// Writes the lanes to memory.
     fn store(self, v: Self::V, out: &mut [f32; 16]);
+    /// Writes the first lanes to memory, as many as there is room for.
+    #[inline(always)]
+    fn store_part(self, v: Self::V, out: &mut [f32]) {
+        let mut lanes = [0.0; 16];
+        self.store(v, &mut lanes);
+        for (to, from) in out.iter_mut().zip(lanes) {
+            *to = from;
+        }
+    }
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.

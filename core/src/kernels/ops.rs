@@ -47,11 +47,8 @@ macro_rules! map_in_place {
             $l.store($body, chunk);
         }
         if !rest.is_empty() {
-            let mut padded = [0.0; 16];
-            padded[..rest.len()].copy_from_slice(rest);
-            let ($v, $at) = ($l.load(&padded), whole);
-            $l.store($body, &mut padded);
-            rest.copy_from_slice(&padded[..rest.len()]);
+            let ($v, $at) = ($l.load_part(rest), whole);
+            $l.store_part($body, rest);
         }
     }};
 }
@@ -61,11 +58,7 @@ macro_rules! map_in_place {
 fn load_padded<L: Lanes>(l: L, x: &[f32], at: usize) -> L::V {
     match x[at..].first_chunk::<16>() {
         Some(chunk) => l.load(chunk),
-        None => {
-            let mut padded = [0.0; 16];
-            padded[..x.len() - at].copy_from_slice(&x[at..]);
-            l.load(&padded)
-        }
+        None => l.load_part(&x[at..]),
     }
 }
 
@@ -145,12 +138,16 @@ pub(crate) fn softmax<L: Lanes>(l: L, scores: &mut [f32]) -> f32 {
         max = if max > lane { max } else { lane };
     }
     let max = l.splat(max);
-    map_in_place!(l, scores, |v, _at| exp(l, l.sub(v, max)));
     let mut sums = l.splat(0.0);
-    let mut at = 0;
-    while at < scores.len() {
-        sums = l.add(sums, load_padded(l, scores, at));
-        at += 16;
+    let (chunks, rest) = scores.as_chunks_mut::<16>();
+    for chunk in chunks {
+        let power = exp(l, l.sub(l.load(chunk), max));
+        sums = l.add(sums, power);
+        l.store(power, chunk);
+    }
+    if !rest.is_empty() {
+        l.store_part(exp(l, l.sub(l.load_part(rest), max)), rest);
+        sums = l.add(sums, l.load_part(rest));
     }
     1.0 / fold(l, sums)
 }

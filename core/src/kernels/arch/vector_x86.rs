@@ -144,9 +144,15 @@ impl Avx512Lanes {
 macro_rules! whole {
     ($intrinsic:ident($($argument:expr),*)) => {
         // SAFETY: a token was made in a function with AVX-512 F, BW, VL and DQ, so the processor has them; pointers come from
-        // references to 16 values of the size that the intrinsic reads or writes.
+        // references to 16 values of the size that the intrinsic reads or writes, or to as many as its mask has bits.
         unsafe { $intrinsic($($argument),*) }
     };
+}
+
+/// The mask of the first `n` lanes, at most all sixteen.
+#[inline(always)]
+fn first_lanes(n: usize) -> __mmask16 {
+    ((1u32 << n.min(16)) - 1) as __mmask16
 }
 
 impl Lanes for Avx512Lanes {
@@ -162,6 +168,12 @@ impl Lanes for Avx512Lanes {
     #[inline(always)]
     fn load(self, x: &[f32; 16]) -> __m512 {
         whole!(_mm512_loadu_ps(x.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> __m512 {
+        // A masked load reads no value whose bit of the mask is clear: not more than there are.
+        whole!(_mm512_maskz_loadu_ps(first_lanes(x.len()), x.as_ptr()))
     }
 
     #[inline(always)]
@@ -188,6 +200,12 @@ impl Lanes for Avx512Lanes {
     #[inline(always)]
     fn store(self, v: __m512, out: &mut [f32; 16]) {
         whole!(_mm512_storeu_ps(out.as_mut_ptr(), v));
+    }
+
+    #[inline(always)]
+    fn store_part(self, v: __m512, out: &mut [f32]) {
+        // As in `load_part`.
+        whole!(_mm512_mask_storeu_ps(out.as_mut_ptr(), first_lanes(out.len()), v));
     }
 
     #[inline(always)]

@@ -21,7 +21,7 @@ use core::ops::Range;
 
 use super::lanes::{Lanes, widen_f16};
 use super::ops;
-use scores::{interleave, scores};
+use scores::scores;
 use sums::{Sources, Weights, weighted_sum};
 
 /// Slots in a tile of keys.
@@ -102,7 +102,7 @@ impl SlotRun {
 
     /// The first `tokens` tokens as runs `(slots, index of the first token)` in the order of slots: what wrapped comes first.
     #[inline(always)]
-    fn runs(&self, tokens: usize) -> [(Range<usize>, usize); 2] {
+    pub(crate) fn runs(&self, tokens: usize) -> [(Range<usize>, usize); 2] {
         let straight = tokens.min(self.capacity - self.first);
         let wrapped = tokens - straight;
         [
@@ -146,9 +146,9 @@ struct Shifted<'o> {
     out: &'o mut dyn Output,
 }
 
-/// Floats of scratch that `attend` needs for `rows` rows: scores by slot, scores by chunk token, interleaved queries.
-pub const fn scratch_floats(rows: usize, capacity: usize, chunk: usize, key_columns_of_head: usize) -> usize {
-    rows.saturating_mul(capacity.saturating_add(chunk).saturating_add(key_columns_of_head))
+/// Floats of scratch that `attend` needs for `rows` rows: scores by slot, scores by chunk token.
+pub const fn scratch_floats(rows: usize, capacity: usize, chunk: usize) -> usize {
+    rows.saturating_mul(capacity.saturating_add(chunk))
 }
 
 /// How an element type is loaded.
@@ -288,27 +288,21 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         } = self;
         let chunk_capacity = chunk.as_ref().map_or(0, |(planes, _)| planes.capacity);
         let (first_column, columns) = job.key_head;
-        let (queries, scratch) = scratch.split_at_mut(R * columns);
         let (by_slot, rest) = scratch.split_at_mut(R * ring.capacity);
         let (by_token, _) = rest.split_at_mut(R * chunk_capacity);
-        let queries = queries.as_chunks_mut::<R>().0;
 
         let sinks = job.sinks.min(job.live);
         let seen = rows.iter().fold(0, |most, row| most.max(row.chunk_tokens));
         // The sinks, the window and the chunk in one loop: one instance of the code for all three.
+        let sink_queries = rows.map(|row| &row.sink_query[..columns]);
+        let queries = rows.map(|row| &row.query[..columns]);
         for pass in 0..3 {
-            let (planes, range, out) = match (pass, chunk) {
-                (0, _) => (ring, 0..sinks, &mut *by_slot),
-                (1, _) => (ring, sinks..job.live, &mut *by_slot),
-                (_, Some((planes, _))) => (planes, 0..seen, &mut *by_token),
+            let (planes, queries, range, out) = match (pass, chunk) {
+                (0, _) => (ring, &sink_queries, 0..sinks, &mut *by_slot),
+                (1, _) => (ring, &queries, sinks..job.live, &mut *by_slot),
+                (_, Some((planes, _))) => (planes, &queries, 0..seen, &mut *by_token),
                 (_, None) => break,
             };
-            match pass {
-                0 if sinks == 0 => continue,
-                0 => interleave(rows.map(|row| row.sink_query), queries),
-                1 => interleave(rows.map(|row| row.query), queries),
-                _ => {}
-            }
             scores(l, planes, first_column, queries, range, out);
         }
         if let Some((_, slots)) = chunk {

@@ -6,23 +6,13 @@ use super::super::lanes::{Lanes, widen_f16};
 use super::{Element, Planes, TILE};
 use crate::quant::BLOCK;
 
-/// Packs the queries of `R` rows so that the values of one column lie together.
-#[inline(always)]
-pub(super) fn interleave<const R: usize>(rows: [&[f32]; R], out: &mut [[f32; R]]) {
-    for (r, row) in rows.iter().enumerate() {
-        for (out, x) in out.iter_mut().zip(*row) {
-            out[r] = *x;
-        }
-    }
-}
-
 /// Scores of `R` rows against the keys in slots `range`, to `out[r · capacity + slot]`.
 #[inline(always)]
 pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
     l: L,
     planes: &Planes<'_, E>,
     first_column: usize,
-    queries: &[[f32; R]],
+    queries: &[&[f32]; R],
     range: Range<usize>,
     out: &mut [f32],
 ) {
@@ -60,11 +50,12 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
     keys: &[E],
     scales: &[u16],
     first_column: usize,
-    queries: &[[f32; R]],
+    queries: &[&[f32]; R],
     sums: &mut [[f32; TILE]; R],
 ) {
+    let columns = queries[0].len();
     let zero = l.splat(0.0);
-    let keys = &keys.as_chunks::<16>().0.as_chunks::<2>().0[first_column..][..queries.len()];
+    let keys = &keys.as_chunks::<16>().0.as_chunks::<2>().0[first_column..][..columns];
     let mut total = [[zero; 2]; R];
     let mut at = 0;
     while at < keys.len() {
@@ -76,10 +67,12 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
             keys.len()
         };
         let mut acc = [[zero; 2]; R];
-        for (key, query) in keys[at..end].iter().zip(&queries[at..end]) {
+        // Slices of one length: no access in the loop is checked.
+        let (keys, queries) = (&keys[at..end], queries.map(|query| &query[at..end]));
+        for (i, key) in keys.iter().enumerate() {
             let (low, high) = (E::load(l, &key[0]), E::load(l, &key[1]));
             for r in 0..R {
-                let q = l.splat(query[r]);
+                let q = l.splat(queries[r][i]);
                 acc[r][0] = l.add(acc[r][0], l.mul(q, low));
                 acc[r][1] = l.add(acc[r][1], l.mul(q, high));
             }
@@ -110,24 +103,25 @@ fn narrow_tile<E: Element, const R: usize>(
     scales: &[u16],
     width: usize,
     first_column: usize,
-    queries: &[[f32; R]],
+    queries: &[&[f32]; R],
     sums: &mut [[f32; TILE]; R],
 ) {
+    let columns = queries[0].len();
     for slot in 0..width {
         let mut total = [0.0; R];
         let mut at = 0;
-        while at < queries.len() {
+        while at < columns {
             let block = (first_column + at) / BLOCK;
             let end = if E::SCALED {
-                queries.len().min((block + 1) * BLOCK - first_column)
+                columns.min((block + 1) * BLOCK - first_column)
             } else {
-                queries.len()
+                columns
             };
             let mut acc = [0.0; R];
-            for (i, query) in queries[at..end].iter().enumerate() {
-                let key = keys[(first_column + at + i) * width + slot].widen();
+            for i in at..end {
+                let key = keys[(first_column + i) * width + slot].widen();
                 for r in 0..R {
-                    acc[r] += query[r] * key;
+                    acc[r] += queries[r][i] * key;
                 }
             }
             for r in 0..R {

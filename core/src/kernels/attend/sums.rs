@@ -13,13 +13,11 @@ pub(super) struct Weights<'a> {
 }
 
 impl Weights<'_> {
+    /// The weights of some slots or chunk tokens.
     #[inline(always)]
-    fn of(&self, row: usize, by_token: bool) -> f32 {
-        if by_token {
-            self.by_token[row]
-        } else {
-            self.by_slot[row]
-        }
+    fn of(&self, rows: &Range<usize>, by_token: bool) -> &[f32] {
+        let weights = if by_token { self.by_token } else { self.by_slot };
+        &weights[rows.start..][..rows.len()]
     }
 }
 
@@ -74,23 +72,26 @@ impl<E: Element> Sources<'_, E> {
     #[inline(always)]
     fn add_to<S: Sum<E>>(&self, sum: &mut S) {
         for Segment { slots, first_token } in self.segments() {
-            let start = slots.start;
-            for slot in slots {
-                if slot < self.live {
-                    sum.add(self.ring, slot, false);
-                }
-                if let (Some(token), Some((planes, _))) = (first_token, self.chunk) {
-                    sum.add(planes, token + slot - start, true);
-                }
+            let (Some(first), Some((planes, _))) = (first_token, self.chunk) else {
+                sum.add(self.ring, slots, false);
+                continue;
+            };
+            let (start, in_ring) = (slots.start, slots.end.min(self.live));
+            for slot in start..in_ring {
+                let token = first + slot - start;
+                sum.add(self.ring, slot..slot + 1, false);
+                sum.add(planes, token..token + 1, true);
             }
+            let from = start.max(in_ring);
+            sum.add(planes, first + from - start..first + slots.end - start, true);
         }
     }
 }
 
 /// A weighted sum in the making. A trait and not a closure, whose body would be compiled without the caller's instruction set.
 trait Sum<E> {
-    /// Adds row `row` of `planes`, a chunk token's or a slot's.
-    fn add(&mut self, planes: &Planes<'_, E>, row: usize, by_token: bool);
+    /// Adds rows `rows` of `planes`, chunk tokens' or slots'.
+    fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool);
 }
 
 /// The weighted sums of a block of columns from `column` on (at most `left`) for `R` rows; returns how many columns.
@@ -151,16 +152,18 @@ struct OneColumn<'a, const R: usize> {
 
 impl<E: Element, const R: usize> Sum<E> for OneColumn<'_, R> {
     #[inline(always)]
-    fn add(&mut self, planes: &Planes<'_, E>, row: usize, by_token: bool) {
-        let value = planes.values[row * planes.value_columns + self.column].widen();
-        let scale = value_scale(planes, row, self.column);
-        for (acc, weights) in self.acc.iter_mut().zip(self.weights) {
-            let weight = weights.of(row, by_token);
-            *acc += if E::SCALED {
-                (weight * scale) * value
-            } else {
-                weight * value
-            };
+    fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
+        for row in rows {
+            let value = planes.values[row * planes.value_columns + self.column].widen();
+            let scale = value_scale(planes, row, self.column);
+            for (acc, weights) in self.acc.iter_mut().zip(self.weights) {
+                let weight = weights.of(&(row..row + 1), by_token)[0];
+                *acc += if E::SCALED {
+                    (weight * scale) * value
+                } else {
+                    weight * value
+                };
+            }
         }
     }
 }
@@ -201,19 +204,25 @@ struct Columns<'a, L: Lanes, const R: usize, const VECTORS: usize> {
 
 impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Columns<'_, L, R, VECTORS> {
     #[inline(always)]
-    fn add(&mut self, planes: &Planes<'_, E>, row: usize, by_token: bool) {
-        let l = self.l;
-        let at = row * planes.value_columns + self.column;
-        let raw = planes.values[at..at + VECTORS * 16].as_chunks::<16>().0;
-        let scale = value_scale(planes, row, self.column);
-        for (i, raw) in raw.iter().enumerate() {
-            let values = E::load(l, raw);
-            for r in 0..R {
-                let weight = self.weights[r].of(row, by_token);
-                let weight = l.splat(if E::SCALED { weight * scale } else { weight });
-                self.acc[r][i] = l.add(self.acc[r][i], l.mul(weight, values));
+    fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
+        let (l, len, stride) = (self.l, rows.len(), planes.value_columns);
+        // In slices of one length, so that no access of the loop is checked but the value row's.
+        let weights: [&[f32]; R] = self.weights.each_ref().map(|weights| weights.of(&rows, by_token));
+        let values = &planes.values[(rows.start * stride + self.column).min(planes.values.len())..];
+        let mut acc = self.acc;
+        for n in 0..len {
+            let raw = values[n * stride..][..VECTORS * 16].as_chunks::<16>().0;
+            let scale = value_scale(planes, rows.start + n, self.column);
+            for (i, raw) in raw.iter().enumerate() {
+                let values = E::load(l, raw);
+                for r in 0..R {
+                    let weight = weights[r][n];
+                    let weight = l.splat(if E::SCALED { weight * scale } else { weight });
+                    acc[r][i] = l.add(acc[r][i], l.mul(weight, values));
+                }
             }
         }
+        self.acc = acc;
     }
 }
 
