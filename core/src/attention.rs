@@ -8,6 +8,8 @@
 //! they will be in the ring, since the ring still holds what the chunk's first tokens must see; each attends to the ring with the
 //! slots of the chunk's earlier tokens replaced, and then the chunk is copied over.
 
+use core::ops::Range;
+
 use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
 use crate::compute::Compute;
@@ -56,21 +58,11 @@ pub(crate) fn attend(
     step: &mut Step<'_>,
 ) {
     let tokens = step.keys.len() / config.kv_columns();
-    rotate(compute, config, step, tokens);
-    let kv = config.kv_columns();
-    let rows = step.keys.chunks_exact(kv).zip(step.values.chunks_exact(kv));
     match &mut caches.chunk {
-        Some(chunk) => {
-            for (token, (key, value)) in rows.enumerate() {
-                chunk.write(compute.isa, token, key, value);
-            }
-        }
+        Some(chunk) => rotate_and_write(compute, config, chunk, 0..tokens, step),
         None => {
-            for (key, value) in rows {
-                caches
-                    .ring
-                    .write(compute.isa, ring.slot(ring.position()), key, value);
-            }
+            let slot = ring.slot(ring.position());
+            rotate_and_write(compute, config, &mut caches.ring, slot..slot + 1, step);
         }
     }
     if step.first < tokens {
@@ -85,16 +77,21 @@ pub(crate) fn attend(
         );
     }
     if let Some(chunk) = &caches.chunk {
-        let slots = ring.chunk_slots();
-        for token in 0..tokens {
-            caches.ring.copy(slots.slot(token), chunk, token);
+        for (slots, first) in ring.chunk_slots().runs(tokens) {
+            commit(compute, &mut caches.ring, slots, chunk, first);
         }
     }
 }
 
-/// Rotates keys and queries, and scales queries by 1/sqrt(head_dim).
-fn rotate(compute: &Compute<'_>, config: &Config, step: &mut Step<'_>, tokens: usize) {
-    let (pairs, head) = (config.rope_dim / 2, config.head_dim);
+/// Rotates the keys and queries of all tokens, scales queries by 1/sqrt(head_dim), and writes keys and values to `slots`.
+fn rotate_and_write(
+    compute: &Compute<'_>,
+    config: &Config,
+    cache: &mut LayerCache<'_>,
+    slots: Range<usize>,
+    step: &mut Step<'_>,
+) {
+    let (pairs, head, tokens) = (config.rope_dim / 2, config.head_dim, slots.len());
     let (query_columns, kv_columns) = (config.query_columns(), config.kv_columns());
     let scale = 1.0 / math::sqrt(head as f32);
     let has_sinks = !step.sink_queries.is_empty();
@@ -105,9 +102,17 @@ fn rotate(compute: &Compute<'_>, config: &Config, step: &mut Step<'_>, tokens: u
         if has_sinks { tokens * query_columns } else { 1 },
         query_columns,
     );
-    compute.per_token(tokens, |token| {
+    by_parts(compute, cache, slots.clone(), &|slot, part, at| {
+        let token = slot - slots.start;
         let angles = &step.angles[token * pairs..][..pairs];
-        vector::rotate(compute.isa, &mut keys.take(token), head, angles);
+        let mut key = keys.take(token);
+        vector::rotate(compute.isa, &mut key, head, angles);
+        part.write(
+            compute.isa,
+            at,
+            &key,
+            &step.values[token * kv_columns..][..kv_columns],
+        );
         if token < step.first {
             return;
         }
@@ -129,6 +134,44 @@ fn rotate(compute: &Compute<'_>, config: &Config, step: &mut Step<'_>, tokens: u
     });
 }
 
+/// Copies the chunk's tokens from `first` on to `slots` of the ring.
+fn commit(
+    compute: &Compute<'_>,
+    ring: &mut LayerCache<'_>,
+    slots: Range<usize>,
+    chunk: &LayerCache<'_>,
+    first: usize,
+) {
+    by_parts(compute, ring, slots.clone(), &|slot, part, at| {
+        part.copy(at, chunk, first + slot - slots.start);
+    });
+}
+
+/// Calls `job(slot, part, slot within the part)` for each of `slots`, on all workers if there are several slots.
+fn by_parts(
+    compute: &Compute<'_>,
+    cache: &mut LayerCache<'_>,
+    slots: Range<usize>,
+    job: &(dyn Fn(usize, &mut LayerCache<'_>, usize) + Sync),
+) {
+    if slots.len() <= 1 {
+        return slots.for_each(|slot| job(slot, cache, slot));
+    }
+    let (mut parts, first, each) = cache.parts(slots.clone());
+    let len = parts.len();
+    let parts = Shared::new(&mut parts, len, 1);
+    compute.threads.run(parts.parts(), &|_, index| {
+        let start = first + index * each;
+        let mut part = parts.take(index);
+        for slot in slots.start.max(start)..slots.end.min(start + each) {
+            job(slot, &mut part[0], slot - start);
+        }
+    });
+}
+
+/// Most ranges of tokens that attend as jobs of their own.
+const MAX_RANGES: usize = 4;
+
 /// Divides heads and tokens into jobs.
 fn run_jobs(
     compute: &Compute<'_>,
@@ -144,7 +187,21 @@ fn run_jobs(
     // All query heads of a KV head together read its keys once; one by one they balance better among workers.
     let together = group <= MAX_ROWS && tokens * group <= MAX_ROWS && config.kv_heads.is_multiple_of(workers);
     let heads = if together { group } else { 1 };
-    let attended = Shared::new(step.attended, columns, heads * head);
+    let probing = !step.probe.is_empty();
+    // Heads alone may share out badly, nine to two workers say. A probe's sums are over tokens, in their order.
+    let rows = (tokens - step.first) * heads;
+    let ranges = if workers == 1 || probing {
+        1
+    } else {
+        rows.div_ceil(MAX_ROWS).min(MAX_RANGES)
+    };
+    let range = (tokens - step.first)
+        .div_ceil(ranges)
+        .next_multiple_of(MAX_ROWS.div_ceil(heads));
+    let attended: heapless::Vec<_, MAX_RANGES> = step.attended[step.first * columns..]
+        .chunks_mut(range * columns)
+        .map(|part| Shared::new(part, columns, heads * head))
+        .collect();
     let scores_len = step.scores.len();
     let scores = Shared::new(step.scores, scores_len, scores_len / workers);
     let (queries, first) = (&*step.queries, step.first);
@@ -155,13 +212,16 @@ fn run_jobs(
     };
     let committed = usize::from(chunk.is_none());
     let slots = ring.capacity();
-    let probing = !step.probe.is_empty();
     let probe = Shared::new(
         step.probe,
         if probing { config.heads * slots } else { 1 },
         heads * slots,
     );
-    compute.threads.run(config.heads / heads, &|worker, index| {
+    let head_jobs = config.heads / heads;
+    compute.threads.run(head_jobs * attended.len(), &|worker, job| {
+        // The last tokens see most: those that take longest come first.
+        let (part, index) = (attended.len() - 1 - job / head_jobs, job % head_jobs);
+        let first = first + part * range;
         let kv_head = index * heads / group;
         let job = Job {
             ring: cache.store(),
@@ -182,12 +242,11 @@ fn run_jobs(
                 evicted: ring.evicted_slots(ring.position() + token as u64),
             }
         };
-        let rows = (tokens - first) * heads;
+        let rows = (tokens - first).min(range) * heads;
         let mut scratch = scores.take(worker);
         let mut out = JobOutput {
-            attended: attended.take(index),
+            attended: attended[part].take(index),
             probe: probing.then(|| probe.take(index)),
-            first,
             done: 0,
             heads,
             head,
@@ -202,11 +261,10 @@ fn run_jobs(
     });
 }
 
-/// Where a job's rows go: row `n` is head `n mod heads` of token `first + n / heads`.
+/// Where a job's rows go: row `n` is head `n mod heads` of the range's token `n / heads`.
 struct JobOutput<'a> {
     attended: Columns<'a, f32>,
     probe: Option<Columns<'a, f32>>,
-    first: usize,
     done: usize,
     heads: usize,
     head: usize,
@@ -230,6 +288,6 @@ impl Output for JobOutput<'_> {
     fn values(&mut self, row: usize, column: usize, values: &[f32]) {
         let n = self.done + row;
         let start = n % self.heads * self.head + column;
-        self.attended.row_mut(self.first + n / self.heads)[start..][..values.len()].copy_from_slice(values);
+        self.attended.row_mut(n / self.heads)[start..][..values.len()].copy_from_slice(values);
     }
 }

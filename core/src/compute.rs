@@ -51,10 +51,11 @@ impl Compute<'_> {
         }
     }
 
-    /// Norms each token's row of `x` into `normed`, and quantises that into `quantized`.
+    /// Adds each token's row of `normed` to that of `x` if `add`; then norms `x` into `normed`, and quantises that into `quantized`.
     pub(crate) fn norm(
         &self,
-        x: &[f32],
+        x: &mut [f32],
+        add: bool,
         weight: &[F32],
         eps: f32,
         normed: &mut [f32],
@@ -65,11 +66,15 @@ impl Compute<'_> {
         if tokens == 0 {
             return;
         }
+        let x = Shared::new(x, tokens * d, d);
         let normed = Shared::new(normed, tokens * d, d);
         let quantized = self.rows(quantized, tokens, d);
         self.per_token(tokens, |token| {
-            let mut row = normed.take(token);
-            vector::rms_norm(self.isa, &x[token * d..][..d], weight, eps, &mut row);
+            let (mut x, mut row) = (x.take(token), normed.take(token));
+            if add {
+                vector::add(self.isa, &mut x, &row);
+            }
+            vector::rms_norm(self.isa, &x, weight, eps, &mut row);
             if let Some(quantized) = &quantized {
                 kernels::quantize(self.isa, &row, &mut quantized.take(token));
             }
@@ -148,11 +153,11 @@ impl Compute<'_> {
     }
 }
 
-/// Rows of one job: about four jobs a worker, so that an uneven start evens out; whole groups of 16 rows, which is what kernels
-/// put in lanes.
+/// Rows of one job: about four jobs a worker, so that an uneven start evens out; whole panels of 32 rows, which is what kernels
+/// unpack at once.
 fn rows_of_a_job(rows: usize, workers: usize) -> usize {
     if workers == 1 {
         return rows;
     }
-    rows.div_ceil((workers * 4).min(MAX_PARTS)).next_multiple_of(16)
+    rows.div_ceil((workers * 4).min(MAX_PARTS)).next_multiple_of(32)
 }

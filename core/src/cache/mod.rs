@@ -8,6 +8,8 @@
 //! This is the layout `kv`; other layouts of a slot (keys only, or the input of the projections) have their place beside it:
 //! they differ in what [`LayerCache::write`] stores and in the kernel that reads it, not in how slots are chosen.
 
+use core::ops::Range;
+
 use crate::arena::Carver;
 use crate::kernels::attend::{Planes, SlotRun, Store, TILE};
 use crate::kernels::{Isa, vector};
@@ -161,6 +163,9 @@ impl Ring {
     }
 }
 
+/// Most parts that a cache is cut into for several workers.
+pub(crate) const MAX_CACHE_PARTS: usize = 8;
+
 /// Keys and values of one layer, mutable.
 pub struct LayerCache<'a> {
     planes: PlanesMut<'a>,
@@ -218,6 +223,50 @@ impl<'a> LayerCache<'a> {
             capacity,
             columns,
         })
+    }
+
+    /// Slots `slots` in parts of at least a tile, at most [`MAX_CACHE_PARTS`], for as many workers to write to: the parts, which are
+    /// caches of their own, the slot where the first one begins, and how many each has (the last may have fewer).
+    pub(crate) fn parts(
+        &mut self,
+        slots: Range<usize>,
+    ) -> (heapless::Vec<LayerCache<'_>, MAX_CACHE_PARTS>, usize, usize) {
+        let start = slots.start / TILE * TILE;
+        let end = slots.end.next_multiple_of(TILE).min(self.capacity);
+        let each = (end - start)
+            .div_ceil(MAX_CACHE_PARTS)
+            .next_multiple_of(TILE)
+            .max(TILE);
+        let columns = self.columns;
+        let blocks = columns.div_ceil(BLOCK);
+        let mut parts = heapless::Vec::new();
+        // Tiles lie one after the other in every plane, so that whole tiles are a cache like any other.
+        macro_rules! cut {
+            ($variant:ident: $($plane:ident by $columns:expr),*) => {{
+                $(let mut $plane = $plane[start * $columns..end * $columns].chunks_mut(each * $columns);)*
+                while let ($(Some($plane),)*) = ($($plane.next(),)*) {
+                    let part = LayerCache {
+                        capacity: each.min(end - start - parts.len() * each),
+                        planes: PlanesMut::$variant { $($plane),* },
+                        columns,
+                    };
+                    if parts.push(part).is_err() {
+                        unreachable!("parts are long enough for there to be few");
+                    }
+                }
+            }};
+        }
+        match &mut self.planes {
+            PlanesMut::F32 { keys, values } => cut!(F32: keys by columns, values by columns),
+            PlanesMut::F16 { keys, values } => cut!(F16: keys by columns, values by columns),
+            PlanesMut::Q8 {
+                keys,
+                key_scales,
+                values,
+                value_scales,
+            } => cut!(Q8: keys by columns, key_scales by blocks, values by columns, value_scales by blocks),
+        }
+        (parts, start, each)
     }
 
     /// The same memory, to attend to.

@@ -7,7 +7,7 @@ use super::{Config, Layer, Model};
 use crate::attention::{self, Caches, Step};
 use crate::cache::{LayerCache, Ring};
 use crate::compute::{Activations, Compute, Quantized};
-use crate::kernels::{Q8Activation, vector};
+use crate::kernels::Q8Activation;
 use crate::plan::{CacheType, layer_bytes};
 use crate::quant::F32;
 
@@ -80,9 +80,10 @@ pub(crate) fn forward(
         );
     }
     let rows = wanted * d..tokens.len() * d;
-    let (residual, normed) = (&buffers.residual[rows.clone()], &mut buffers.normed[rows]);
+    let (residual, normed) = (&mut buffers.residual[rows.clone()], &mut buffers.normed[rows]);
     compute.norm(
         residual,
+        true,
         model.output_norm.blocks(0..1),
         config.rms_eps,
         normed,
@@ -90,6 +91,8 @@ pub(crate) fn forward(
     );
 }
 
+/// One layer. Between layers, `b.normed` holds the last feed-forward's output, which is yet to be added to `b.residual`: the norm
+/// that comes next does it, on all workers, while the row is at hand.
 fn layer_forward(
     compute: &Compute<'_>,
     config: &Config,
@@ -112,6 +115,7 @@ fn layer_forward(
     let takers = [&layer.query, &layer.key, &layer.value];
     compute.norm(
         residual,
+        index > 0,
         norm(&layer.attention_norm),
         eps,
         normed,
@@ -164,13 +168,13 @@ fn layer_forward(
         [(&layer.attention_output, &mut *normed)],
         b.scratch,
     );
-    vector::add(compute.isa, residual, normed);
 
     let gate = &mut b.gate[first * ff..tokens * ff];
     let up = &mut b.up[first * ff..tokens * ff];
     let takers = [&layer.gate, &layer.up];
     compute.norm(
         residual,
+        true,
         norm(&layer.ff_norm),
         eps,
         normed,
@@ -187,7 +191,6 @@ fn layer_forward(
         [(&layer.down, &mut *normed)],
         b.scratch,
     );
-    vector::add(compute.isa, residual, normed);
 }
 
 fn norm<'w>(weight: &crate::tensor::Matrix<'w>) -> &'w [F32] {
