@@ -129,13 +129,12 @@ pub(super) trait Kernels: Copy {
     /// Unpacks `LANES` rows into a panel of one group.
     fn fill<B: Layout>(self, blocks: &[B], panel: &mut Panel<'_>);
 
-    /// `T` tokens, one after the other in `x`, through a panel; the first `GROUPS · LANES` of each of `out` are its outputs.
+    /// `T` tokens, one after the other in `x`, through a panel; the first `GROUPS · LANES` of each are its outputs.
     fn tile<B: Layout, const T: usize>(
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
-        out: &mut [[f32; MAX_PANEL_ROWS]; T],
-    );
+    ) -> [[f32; MAX_PANEL_ROWS]; T];
 
     /// Products of `FLOAT_ROWS` rows and `T` tokens, one after the other in `w` and `x`: [`scalar::dot`] of each pair.
     fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]);
@@ -259,8 +258,7 @@ fn store<K: Kernels, B: Layout, const T: usize>(
     token: usize,
     rows: Range<usize>,
 ) -> usize {
-    let mut sums = [[0.0; MAX_PANEL_ROWS]; T];
-    isa.tile::<B, T>(panel, x, &mut sums);
+    let sums = isa.tile::<B, T>(panel, x);
     for (i, sums) in sums.iter().enumerate() {
         // Group by group: a length that the compiler knows needs no call.
         let out = out.row_mut(token + i)[rows.clone()].chunks_exact_mut(K::LANES);

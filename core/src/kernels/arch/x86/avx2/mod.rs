@@ -42,10 +42,9 @@ impl Kernels for Avx2 {
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
-        out: &mut [[f32; MAX_PANEL_ROWS]; T],
-    ) {
+    ) -> [[f32; MAX_PANEL_ROWS]; T] {
         // SAFETY: the token says that the processor has the features.
-        unsafe { tile::<B, T>(panel, x, out) }
+        unsafe { tile::<B, T>(panel, x) }
     }
 
     #[inline]
@@ -256,11 +255,7 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
 }
 
 #[target_feature(enable = "avx2")]
-fn tile<B: Layout, const T: usize>(
-    panel: &Panel<'_>,
-    x: &[Q8Activation],
-    out: &mut [[f32; MAX_PANEL_ROWS]; T],
-) {
+fn tile<B: Layout, const T: usize>(panel: &Panel<'_>, x: &[Q8Activation]) -> [[f32; MAX_PANEL_ROWS]; T] {
     let (quants, _) = panel.quants.as_chunks::<{ ROWS * BLOCK }>();
     let (scales, _) = panel.scales.as_chunks::<{ ROWS * 2 }>();
     let row_blocks = quants.len();
@@ -293,10 +288,12 @@ fn tile<B: Layout, const T: usize>(
             acc[t] = _mm256_add_ps(acc[t], term);
         }
     }
+    let mut out = [[0.0; MAX_PANEL_ROWS]; T];
     for (out, acc) in out.iter_mut().zip(acc) {
         // SAFETY: 16 floats.
         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) };
     }
+    out
 }
 
 /// Sums of products of one block of 8 rows and `T` tokens.

@@ -41,10 +41,9 @@ impl Kernels for Avx512 {
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
-        out: &mut [[f32; MAX_PANEL_ROWS]; T],
-    ) {
+    ) -> [[f32; MAX_PANEL_ROWS]; T] {
         // SAFETY: the token says that the processor has the features.
-        unsafe { tile::<B, T>(panel, x, out) }
+        unsafe { tile::<B, T>(panel, x) }
     }
 
     #[inline]
@@ -253,11 +252,7 @@ fn fill<B: Layout>(blocks: &[B], panel: &mut Panel<'_>) {
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn tile<B: Layout, const T: usize>(
-    panel: &Panel<'_>,
-    x: &[Q8Activation],
-    out: &mut [[f32; MAX_PANEL_ROWS]; T],
-) {
+fn tile<B: Layout, const T: usize>(panel: &Panel<'_>, x: &[Q8Activation]) -> [[f32; MAX_PANEL_ROWS]; T] {
     let (quants, _) = panel.quants.as_chunks::<{ ROWS * BLOCK }>();
     let (scales, _) = panel.scales.as_chunks::<{ ROWS * 2 }>();
     let row_blocks = quants.len() / GROUPS;
@@ -315,12 +310,14 @@ fn tile<B: Layout, const T: usize>(
             }
         }
     }
+    let mut out = [[0.0; MAX_PANEL_ROWS]; T];
     for (out, acc) in out.iter_mut().zip(acc) {
         for (out, acc) in out.as_chunks_mut::<ROWS>().0.iter_mut().zip(acc) {
             // SAFETY: 16 floats.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
         }
     }
+    out
 }
 
 /// The two halves of what folding the upper 256 bits onto the lower ones with `$op` gives.
