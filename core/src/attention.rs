@@ -14,7 +14,7 @@ use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
 use crate::compute::Compute;
 use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
-use crate::kernels::vector;
+use crate::kernels::{Isa, vector};
 use crate::model::Config;
 use crate::nn::math;
 
@@ -59,10 +59,12 @@ pub(crate) fn attend(
 ) {
     let tokens = step.keys.len() / config.kv_columns();
     match &mut caches.chunk {
-        Some(chunk) => rotate_and_write(compute, config, chunk, 0..tokens, step),
+        Some(chunk) => rotate_and_write_chunk(compute, config, chunk, step, tokens),
         None => {
             let slot = ring.slot(ring.position());
-            rotate_and_write(compute, config, &mut caches.ring, slot..slot + 1, step);
+            let rotation = Rotation::new(compute, config, step);
+            let rows = (&mut *step.keys, &mut *step.queries, &mut *step.sink_queries);
+            rotation.rotate_and_write(0, rows, &mut caches.ring, slot);
         }
     }
     if step.first < tokens {
@@ -83,54 +85,101 @@ pub(crate) fn attend(
     }
 }
 
-/// Rotates the keys and queries of all tokens, scales queries by 1/sqrt(head_dim), and writes keys and values to `slots`.
-fn rotate_and_write(
-    compute: &Compute<'_>,
-    config: &Config,
-    cache: &mut LayerCache<'_>,
-    slots: Range<usize>,
-    step: &mut Step<'_>,
-) {
-    let (pairs, head, tokens) = (config.rope_dim / 2, config.head_dim, slots.len());
-    let (query_columns, kv_columns) = (config.query_columns(), config.kv_columns());
-    let scale = 1.0 / math::sqrt(head as f32);
-    let has_sinks = !step.sink_queries.is_empty();
-    let keys = Shared::new(step.keys, tokens * kv_columns, kv_columns);
-    let queries = Shared::new(step.queries, tokens * query_columns, query_columns);
-    let sink_queries = Shared::new(
-        step.sink_queries,
-        if has_sinks { tokens * query_columns } else { 1 },
-        query_columns,
-    );
-    by_parts(compute, cache, slots.clone(), &|slot, part, at| {
-        let token = slot - slots.start;
-        let angles = &step.angles[token * pairs..][..pairs];
-        let mut key = keys.take(token);
-        vector::rotate(compute.isa, &mut key, head, angles);
-        part.write(
-            compute.isa,
-            at,
-            &key,
-            &step.values[token * kv_columns..][..kv_columns],
+/// What happens to a token before it attends.
+struct Rotation<'a> {
+    isa: Isa,
+    head: usize,
+    /// Columns of a token's value.
+    columns: usize,
+    pairs: usize,
+    /// 1/sqrt(head_dim).
+    scale: f32,
+    angles: &'a [[f32; 2]],
+    sink_angles: &'a [[f32; 2]],
+    values: &'a [f32],
+    first: usize,
+}
+
+impl<'a> Rotation<'a> {
+    fn new(compute: &Compute<'_>, config: &Config, step: &Step<'a>) -> Self {
+        Rotation {
+            isa: compute.isa,
+            head: config.head_dim,
+            columns: config.kv_columns(),
+            pairs: config.rope_dim / 2,
+            scale: 1.0 / math::sqrt(config.head_dim as f32),
+            angles: step.angles,
+            sink_angles: step.sink_angles,
+            values: step.values,
+            first: step.first,
+        }
+    }
+
+    /// Rotates the key and queries of a token, scales the queries, and writes key and value to `slot`.
+    fn rotate_and_write(
+        &self,
+        token: usize,
+        (key, query, sink_query): (&mut [f32], &mut [f32], &mut [f32]),
+        cache: &mut LayerCache<'_>,
+        slot: usize,
+    ) {
+        let of_token = |angles: &'a [[f32; 2]]| &angles[token * self.pairs..][..self.pairs];
+        let angles = of_token(self.angles);
+        vector::rotate(self.isa, key, self.head, angles);
+        cache.write(
+            self.isa,
+            slot,
+            key,
+            &self.values[token * self.columns..][..self.columns],
         );
-        if token < step.first {
+        if token < self.first {
             return;
         }
-        let mut query = queries.take(token);
         for q in query.iter_mut() {
-            *q *= scale;
+            *q *= self.scale;
         }
-        if has_sinks {
-            let mut sink_query = sink_queries.take(token);
-            sink_query.copy_from_slice(&query);
-            vector::rotate(
-                compute.isa,
-                &mut sink_query,
-                head,
-                &step.sink_angles[token * pairs..][..pairs],
+        if !sink_query.is_empty() {
+            sink_query.copy_from_slice(query);
+            vector::rotate(self.isa, sink_query, self.head, of_token(self.sink_angles));
+        }
+        vector::rotate(self.isa, query, self.head, angles);
+    }
+}
+
+/// [`Rotation::rotate_and_write`] for all tokens of a chunk, whose store's slots are the tokens.
+fn rotate_and_write_chunk(
+    compute: &Compute<'_>,
+    config: &Config,
+    chunk: &mut LayerCache<'_>,
+    step: &mut Step<'_>,
+    tokens: usize,
+) {
+    let rotation = Rotation::new(compute, config, step);
+    let (kv, columns) = (config.kv_columns(), config.query_columns());
+    let sink_columns = if step.sink_queries.is_empty() { 0 } else { columns };
+    let (mut parts, _, each) = chunk.parts(0..tokens);
+    let len = parts.len();
+    let parts = Shared::new(&mut parts, len, 1);
+    let keys = Shared::new(step.keys, tokens * kv, each * kv);
+    let queries = Shared::new(step.queries, tokens * columns, each * columns);
+    let sink_queries = Shared::new(
+        step.sink_queries,
+        (tokens * sink_columns).max(1),
+        (each * sink_columns).max(1),
+    );
+    compute.threads.run(len, &|_, index| {
+        let (mut part, mut keys, mut queries) = (parts.take(index), keys.take(index), queries.take(index));
+        let mut sink_queries = (sink_columns > 0).then(|| sink_queries.take(index));
+        for slot in 0..each.min(tokens - index * each) {
+            let rows = (
+                &mut keys[slot * kv..][..kv],
+                &mut queries[slot * columns..][..columns],
+                sink_queries
+                    .as_deref_mut()
+                    .map_or(&mut [][..], |rows| &mut rows[slot * columns..][..columns]),
             );
+            rotation.rotate_and_write(index * each + slot, rows, &mut part[0], slot);
         }
-        vector::rotate(compute.isa, &mut query, head, angles);
     });
 }
 
@@ -142,29 +191,17 @@ fn commit(
     chunk: &LayerCache<'_>,
     first: usize,
 ) {
-    by_parts(compute, ring, slots.clone(), &|slot, part, at| {
-        part.copy(at, chunk, first + slot - slots.start);
-    });
-}
-
-/// Calls `job(slot, part, slot within the part)` for each of `slots`, on all workers if there are several slots.
-fn by_parts(
-    compute: &Compute<'_>,
-    cache: &mut LayerCache<'_>,
-    slots: Range<usize>,
-    job: &(dyn Fn(usize, &mut LayerCache<'_>, usize) + Sync),
-) {
-    if slots.len() <= 1 {
-        return slots.for_each(|slot| job(slot, cache, slot));
+    if slots.is_empty() {
+        return;
     }
-    let (mut parts, first, each) = cache.parts(slots.clone());
+    let (mut parts, from, each) = ring.parts(slots.clone());
     let len = parts.len();
     let parts = Shared::new(&mut parts, len, 1);
-    compute.threads.run(parts.parts(), &|_, index| {
-        let start = first + index * each;
+    compute.threads.run(len, &|_, index| {
+        let start = from + index * each;
         let mut part = parts.take(index);
         for slot in slots.start.max(start)..slots.end.min(start + each) {
-            job(slot, &mut part[0], slot - start);
+            part[0].copy(slot - start, chunk, first + slot - slots.start);
         }
     });
 }

@@ -42,13 +42,26 @@ impl<'a> Quantized<'a> {
 }
 
 impl Compute<'_> {
-    /// Calls `job(token)` for every token, on all workers if there are several tokens.
-    pub(crate) fn per_token(&self, tokens: usize, job: impl Fn(usize) + Sync) {
+    /// Tokens of one job of [`Compute::by_tokens`]: about eight jobs a worker. One for each token would have the workers wait for one
+    /// another's claims.
+    pub(crate) fn tokens_of_a_job(&self, tokens: usize) -> usize {
+        tokens.div_ceil((self.threads.workers() * 8).min(MAX_PARTS))
+    }
+
+    /// Calls `job(part)` for every range of [`Compute::tokens_of_a_job`] tokens, on all workers if there are several tokens.
+    fn by_tokens(&self, tokens: usize, job: impl Fn(usize) + Sync) {
         if tokens == 1 {
             job(0);
         } else {
-            self.threads.run(tokens, &|_, token| job(token));
+            let parts = tokens.div_ceil(self.tokens_of_a_job(tokens));
+            self.threads.run(parts, &|_, part| job(part));
         }
+    }
+
+    /// Rows of `width` values, one for each token, by the jobs of [`Compute::by_tokens`].
+    fn share<'m, T>(&self, rows: &'m mut [T], width: usize) -> Shared<'m, T> {
+        let each = self.tokens_of_a_job(rows.len() / width);
+        Shared::new(rows, rows.len(), each * width)
     }
 
     /// Adds each token's row of `normed` to that of `x` if `add`; then norms `x` into `normed`, and quantises that into `quantized`.
@@ -66,47 +79,49 @@ impl Compute<'_> {
         if tokens == 0 {
             return;
         }
-        let x = Shared::new(x, tokens * d, d);
-        let normed = Shared::new(normed, tokens * d, d);
-        let quantized = self.rows(quantized, tokens, d);
-        self.per_token(tokens, |token| {
-            let (mut x, mut row) = (x.take(token), normed.take(token));
-            if add {
-                vector::add(self.isa, &mut x, &row);
+        let (x, normed) = (self.share(x, d), self.share(normed, d));
+        let quantized = self.share_quantized(quantized, tokens, d);
+        self.by_tokens(tokens, |part| {
+            let (mut x, mut normed) = (x.take(part), normed.take(part));
+            for (x, normed) in x.chunks_exact_mut(d).zip(normed.chunks_exact_mut(d)) {
+                if add {
+                    vector::add(self.isa, x, normed);
+                }
+                vector::rms_norm(self.isa, x, weight, eps, normed);
             }
-            vector::rms_norm(self.isa, &x, weight, eps, &mut row);
             if let Some(quantized) = &quantized {
-                kernels::quantize(self.isa, &row, &mut quantized.take(token));
+                kernels::quantize(self.isa, &normed, &mut quantized.take(part));
             }
         });
     }
 
     /// `gate = silu(gate) · up` for each token's row of `width` values, quantised into `quantized`.
-    pub(crate) fn swiglu(&self, gate: &mut [f32], up: &[f32], width: usize, quantized: Quantized<'_>) {
+    pub(crate) fn swiglu(&self, gate: &mut [f32], up: &mut [f32], width: usize, quantized: Quantized<'_>) {
         let tokens = gate.len() / width;
-        let gate = Shared::new(gate, tokens * width, width);
-        let quantized = self.rows(quantized, tokens, width);
-        self.per_token(tokens, |token| {
-            let mut row = gate.take(token);
-            vector::swiglu(self.isa, &mut row, &up[token * width..][..width]);
+        let (gate, up) = (self.share(gate, width), self.share(up, width));
+        let quantized = self.share_quantized(quantized, tokens, width);
+        self.by_tokens(tokens, |part| {
+            let mut gate = gate.take(part);
+            vector::swiglu(self.isa, &mut gate, &up.take(part));
             if let Some(quantized) = &quantized {
-                kernels::quantize(self.isa, &row, &mut quantized.take(token));
+                kernels::quantize(self.isa, &gate, &mut quantized.take(part));
             }
         });
     }
 
     /// Quantises each token's row of `width` values.
-    pub(crate) fn quantize(&self, x: &[f32], width: usize, quantized: Quantized<'_>) {
+    pub(crate) fn quantize(&self, x: &mut [f32], width: usize, quantized: Quantized<'_>) {
         let tokens = x.len() / width;
-        if let Some(quantized) = self.rows(quantized, tokens, width) {
-            self.per_token(tokens, |token| {
-                kernels::quantize(self.isa, &x[token * width..][..width], &mut quantized.take(token));
+        let x = self.share(x, width);
+        if let Some(quantized) = self.share_quantized(quantized, tokens, width) {
+            self.by_tokens(tokens, |part| {
+                kernels::quantize(self.isa, &x.take(part), &mut quantized.take(part));
             });
         }
     }
 
-    /// The buffer by tokens, if int8 activations are wanted at all.
-    fn rows<'q>(
+    /// As [`Compute::share`], if int8 activations are wanted at all.
+    fn share_quantized<'q>(
         &self,
         quantized: Quantized<'q>,
         tokens: usize,
@@ -114,7 +129,7 @@ impl Compute<'_> {
     ) -> Option<Shared<'q, Q8Activation>> {
         let blocks = width / BLOCK;
         (!self.f32_activations && quantized.wanted)
-            .then(|| Shared::new(&mut quantized.buffer[..tokens * blocks], tokens * blocks, blocks))
+            .then(|| self.share(&mut quantized.buffer[..tokens * blocks], blocks))
     }
 
     /// Several linear layers of the same input at once: `out[t] = w · x[t]` for each `(w, out)`.

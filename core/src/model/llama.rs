@@ -157,7 +157,7 @@ fn layer_forward(
 
     let residual = &mut residual[first * d..];
     let normed = &mut normed[first * d..];
-    let attended = &b.attended[first * query_columns..tokens * query_columns];
+    let attended = &mut b.attended[first * query_columns..tokens * query_columns];
     compute.quantize(
         attended,
         query_columns,
