@@ -1,0 +1,89 @@
+//! Commands that fetch, list and write files: `pull`, `models`, `quantize`.
+
+use super::*;
+
+#[test]
+fn a_pull_without_a_network_leaves_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = "http://127.0.0.1:9";
+    let started = Instant::now();
+    let output = command(&["pull", "smollm2-135m"])
+        .env("BROOKLET_MODELS", folder.path())
+        .env("PIP_CONFIG_FILE", "/dev/null")
+        .env("PIP_INDEX_URL", nowhere)
+        .env("PIP_NO_CACHE_DIR", "1")
+        .env("PIP_RETRIES", "0")
+        .env_remove("PIP_FIND_LINKS")
+        .env_remove("PIP_EXTRA_INDEX_URL")
+        .env("HF_ENDPOINT", nowhere)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    let last = errors.lines().last().unwrap();
+    // Where Python or pip is missing, that is what is said.
+    assert!(
+        last.starts_with("brooklet: ") && (last.contains("cannot be reached") || last.contains("install")),
+        "{errors}"
+    );
+    assert!(errors.contains("Apache-2.0") && !errors.contains("panicked"));
+    assert!(output.stdout.is_empty());
+    let names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, [".partial"]);
+    assert!(started.elapsed() < Duration::from_secs(120));
+    assert!(failure(brooklet(&["pull", "gpt-9"]), 1).contains("smollm2-135m"));
+}
+
+#[test]
+fn models_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = |arguments: &[&str]| {
+        text(
+            command(arguments)
+                .env("BROOKLET_MODELS", folder.path())
+                .output()
+                .unwrap(),
+        )
+    };
+    let rows = json(&list(&["models", "--json"]));
+    assert_eq!(rows[1]["name"], "smollm2-135m");
+    assert_eq!(
+        (&rows[1]["pulled"], &rows[1]["tried"]),
+        (&false.into(), &true.into())
+    );
+    let folder = folder.path().to_str().unwrap();
+    insta::assert_snapshot!(list(&["models"]).replace(folder, "FOLDER"));
+}
+
+#[test]
+fn quantising_again_warns_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    let tiny = tiny();
+    let arguments = [
+        "quantize",
+        tiny.to_str().unwrap(),
+        output.to_str().unwrap(),
+        "Q8_0",
+    ];
+    let done = brooklet(&arguments);
+    let warning = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        warning.contains("quantised already (14 of 20 tensors)") && warning.lines().count() == 1,
+        "{warning}"
+    );
+    assert!(text(done).contains("Q8_0"));
+    assert!(failure(brooklet(&arguments), 1).contains("--force"));
+    let from_floats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random-gqa-f16.gguf");
+    let done = brooklet(&[
+        "quantize",
+        from_floats.to_str().unwrap(),
+        output.to_str().unwrap(),
+        "Q8_0",
+        "--force",
+    ]);
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "");
+}

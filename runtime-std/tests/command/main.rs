@@ -1,0 +1,79 @@
+//! The command as people meet it: output, exit codes, errors, signals, pipes.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ends;
+mod files;
+mod help;
+#[path = "../hub/mod.rs"]
+mod hub;
+mod measures;
+#[path = "../common/program.rs"]
+mod program;
+mod refusals;
+mod text;
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{pulled, tiny};
+use program::program;
+
+/// The command, away from the user's settings.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = program();
+    command
+        .args(arguments)
+        .env_remove("BROOKLET_ISA")
+        .env_remove("COLUMNS")
+        .stdin(std::process::Stdio::null());
+    command
+}
+
+/// Runs the command.
+fn brooklet(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the command starts")
+}
+
+/// Runs `brooklet SUBCOMMAND -m TINY REST...`.
+fn with_tiny(subcommand: &str, rest: &[&str]) -> Output {
+    let tiny = tiny();
+    brooklet(&[&[subcommand, "-m", tiny.to_str().unwrap()], rest].concat())
+}
+
+/// What a run that must succeed has written to standard output.
+#[track_caller]
+fn text(output: Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one sentence of a run that must fail with `code` and no output.
+#[track_caller]
+fn failure(output: Output, code: i32) -> String {
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+    assert!(output.stdout.is_empty());
+    assert!(!errors.contains("panicked"), "{errors}");
+    if code == 1 {
+        assert!(
+            errors.starts_with("brooklet: ") && errors.lines().count() == 1,
+            "not one sentence: {errors}"
+        );
+    }
+    errors
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+const GREEDY: [&str; 4] = ["-n", "24", "--temp", "0"];
+
+fn greedy(rest: &[&str]) -> String {
+    text(with_tiny("run", &[&["The sea"], &GREEDY[..], rest].concat()))
+}

@@ -1,0 +1,185 @@
+//! Commands that measure and show: `ppl`, `tokenize`, `plan`, `inspect`, `bench`.
+
+use super::*;
+
+#[test]
+fn perplexity_has_the_promised_keys_and_meaning() {
+    let folder = tempfile::tempdir().unwrap();
+    let ids = folder.path().join("ids");
+    let numbers: Vec<String> = (0..61).map(|i| (i * 37 % 290).to_string()).collect();
+    fs::write(&ids, numbers.join(" ")).unwrap();
+    let ppl = |rest: &[&str]| {
+        json(&text(with_tiny(
+            "ppl",
+            &[&["--ids", ids.to_str().unwrap(), "--json"], rest].concat(),
+        )))
+    };
+    let dense = ppl(&["--policy", "dense"]);
+    for key in [
+        "tokens",
+        "nll",
+        "ppl",
+        "policy",
+        "sinks",
+        "window",
+        "cache_type",
+        "arena_bytes",
+        "seconds",
+    ] {
+        assert!(!dense[key].is_null(), "{key}");
+    }
+    assert_eq!(
+        (&dense["tokens"], &dense["window"], &dense["sinks"]),
+        (&60.into(), &60.into(), &0.into())
+    );
+    assert!((dense["nll"].as_f64().unwrap().exp() - dense["ppl"].as_f64().unwrap()).abs() < 1e-6);
+    // Everything that holds all tokens agrees, one row of logits or sixteen, one thread or three.
+    let close = |a: &serde_json::Value, b: &serde_json::Value| {
+        assert!(
+            (a["nll"].as_f64().unwrap() - b["nll"].as_f64().unwrap()).abs() < 1e-5,
+            "{a} {b}"
+        );
+    };
+    close(&ppl(&["--policy", "sink", "--window", "100"]), &dense);
+    close(&ppl(&["--policy", "window", "--window", "60", "-t", "3"]), &dense);
+    close(&ppl(&["--policy", "recompute", "--window", "60"]), &dense);
+    let narrow = ppl(&["--policy", "window", "--window", "8"]);
+    assert_ne!(narrow["nll"], dense["nll"]);
+    // With as many sinks as tokens, all attention is on them.
+    let mass = ppl(&[
+        "--policy",
+        "sink",
+        "--sinks",
+        "60",
+        "--window",
+        "4",
+        "--sink-mass",
+    ]);
+    let heads: Vec<f64> = mass["sink_mass"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|layer| layer.as_array().unwrap())
+        .map(|head| head.as_f64().unwrap())
+        .collect();
+    assert!(
+        !heads.is_empty() && heads.iter().all(|mass| (mass - 1.0).abs() < 1e-4),
+        "{heads:?}"
+    );
+    failure(
+        with_tiny(
+            "ppl",
+            &[
+                "--ids",
+                ids.to_str().unwrap(),
+                "--policy",
+                "window",
+                "--sink-mass",
+            ],
+        ),
+        2,
+    );
+    // Excerpts, strides and what is written on the way.
+    let (dump, scores) = (folder.path().join("dump"), folder.path().join("scores"));
+    let part = ppl(&[
+        "--start",
+        "5",
+        "--count",
+        "20",
+        "--stride",
+        "7",
+        "--policy",
+        "recompute",
+        "--window",
+        "8",
+        "--dump",
+        dump.to_str().unwrap(),
+        "--scores",
+        scores.to_str().unwrap(),
+    ]);
+    assert_eq!(part["tokens"], 3);
+    assert_eq!(fs::metadata(&dump).unwrap().len() % (3 * 4), 0);
+    let lines = fs::read_to_string(&scores).unwrap();
+    let positions: Vec<&str> = lines
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(positions, ["0", "7", "14"]);
+    let error = failure(
+        with_tiny("ppl", &["--ids", ids.to_str().unwrap(), "--count", "61"]),
+        1,
+    );
+    assert!(
+        error.contains("61 tokens") && error.contains("60 predictions"),
+        "{error}"
+    );
+    fs::write(&ids, "1 2 1000000").unwrap();
+    assert!(failure(with_tiny("ppl", &["--ids", ids.to_str().unwrap()]), 1).contains("1000000"));
+}
+
+#[test]
+fn token_ids_are_separated_by_blanks() {
+    let line = text(with_tiny("tokenize", &["--ids", "The sea"]));
+    let ids: Vec<u32> = line.trim_end().split(' ').map(|id| id.parse().unwrap()).collect();
+    let without = text(with_tiny("tokenize", &["--ids", "--no-bos", "The sea"]));
+    assert_eq!(
+        without.trim_end(),
+        ids[1..].iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+    );
+    let lines = text(with_tiny("tokenize", &["The sea"]));
+    assert_eq!(lines.lines().count(), ids.len());
+    assert!(lines.contains("sea"));
+}
+
+#[test]
+fn a_plan_accounts_for_every_byte() {
+    let report = json(&text(with_tiny("plan", &["--json", "-t", "2", "--ram", "300kB"])));
+    let parts = report["parts"].as_array().unwrap();
+    let sum: u64 = parts.iter().map(|part| part["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(report["arena_bytes"], sum);
+    assert!(sum <= 300_000);
+    assert_eq!(
+        report["capacity"].as_u64().unwrap(),
+        4 + report["window"].as_u64().unwrap()
+    );
+}
+
+#[test]
+fn inspect_shows_what_is_there() {
+    let tiny = tiny();
+    let path = tiny.to_str().unwrap();
+    let report = json(&text(brooklet(&["inspect", path, "--json", "--tensors"])));
+    assert_eq!(report["licence"], "MIT OR Apache-2.0");
+    assert_eq!(report["runs"], true);
+    assert_eq!(report["bytes"], fs::metadata(&tiny).unwrap().len());
+    assert_eq!(
+        report["tensors"].as_array().unwrap().len() as u64,
+        report["tensor_count"].as_u64().unwrap()
+    );
+    assert!(text(brooklet(&["inspect", path])).contains("general.architecture = \"llama\""));
+}
+
+#[test]
+fn bench_reports_medians_and_serves() {
+    let report = json(&text(with_tiny(
+        "bench",
+        &["-p", "9", "-n", "3", "-r", "3", "--json"],
+    )));
+    assert!(report["prefill_tps"].as_f64().unwrap() > 0.0 && report["decode_tps"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["decode_tps_runs"].as_array().unwrap().len(), 3);
+    let folder = tempfile::tempdir().unwrap();
+    let requests = folder.path().join("requests");
+    fs::write(&requests, "p 8\nn 4\nm\n").unwrap();
+    let tiny = tiny();
+    let arguments = ["bench", "-m", tiny.to_str().unwrap(), "--serve"];
+    let answers = text(
+        command(&arguments)
+            .stdin(fs::File::open(&requests).unwrap())
+            .output()
+            .unwrap(),
+    );
+    let lines: Vec<&str> = answers.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (4, "READY"));
+    assert!(lines[1].parse::<f64>().unwrap() > 0.0 && lines[2].parse::<f64>().unwrap() > 0.0);
+    assert_eq!(lines[3].split(' ').count(), 2);
+}

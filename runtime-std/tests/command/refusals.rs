@@ -1,0 +1,116 @@
+//! What is refused: in one sentence, with the number that matters, and never by a crash.
+
+use super::*;
+
+#[test]
+fn an_unknown_instruction_set_is_named_with_those_there_are() {
+    let tiny = tiny();
+    let arguments = ["run", "-m", tiny.to_str().unwrap(), "x", "-n", "1"];
+    let error = failure(
+        command(&arguments).env("BROOKLET_ISA", "mmx").output().unwrap(),
+        1,
+    );
+    assert!(error.contains("\"mmx\"") && error.contains("scalar"), "{error}");
+}
+
+#[test]
+fn wrong_command_lines_exit_with_two() {
+    let wrong: [&[&str]; 10] = [
+        &[],
+        &["fly"],
+        &["run"],
+        &["run", "-m", "x", "--unknown"],
+        &["run", "-m", "x", "p", "-n", "-2"],
+        &["run", "-m", "x", "p", "--ram", "64apples"],
+        &["run", "-m", "x", "p", "--policy", "forget"],
+        &["run", "-m", "x", "p", "--temp", "-1"],
+        &["ppl", "-m", "x"],
+        &["ppl", "-m", "x", "-f", "y", "--ids", "z"],
+    ];
+    for arguments in wrong {
+        let error = failure(brooklet(arguments), 2);
+        assert!(!error.is_empty(), "{arguments:?}");
+    }
+    for zero in [["-t", "0"], ["--window", "0"], ["-t", "1000"]] {
+        let error = failure(with_tiny("run", &["x", zero[0], zero[1]]), 2);
+        assert!(error.contains(zero[1]) || error.contains("at least 1"), "{error}");
+    }
+}
+
+#[test]
+fn files_that_are_no_models_are_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |path: &Path| {
+        failure(
+            brooklet(&["run", "-m", path.to_str().unwrap(), "x", "-n", "1"]),
+            1,
+        )
+    };
+    assert!(run(&folder.path().join("absent.gguf")).contains("absent.gguf"));
+    assert!(run(folder.path()).contains("directory"));
+    for (name, bytes) in [("empty", &b""[..]), ("text", b"once upon a time")] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        assert!(run(&path).contains("not a GGUF file"));
+    }
+    assert!(failure(brooklet(&["run", "-m", "no-such-model", "x"]), 1).contains("smollm2-135m"));
+}
+
+#[test]
+fn truncated_and_flipped_models_never_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.gguf");
+    let good = fs::read(tiny()).unwrap();
+    let run = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        brooklet(&[
+            "run",
+            "-m",
+            path.to_str().unwrap(),
+            "The sea",
+            "-n",
+            "4",
+            "-t",
+            "2",
+        ])
+    };
+    for cut in (0..good.len()).step_by(good.len() / 23) {
+        failure(run(&good[..cut]), 1);
+    }
+    // Flips are densest in the header, where they do most.
+    let header = good.len() / 4;
+    for at in (0..header)
+        .step_by(header / 61)
+        .chain((header..good.len()).step_by(good.len() / 29))
+    {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let output = run(&bytes);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "byte {at}: {:?} {errors}",
+            output.status
+        );
+        assert!(!errors.contains("panicked"), "byte {at}: {errors}");
+    }
+}
+
+#[test]
+fn a_budget_that_is_too_small_says_what_is_missing_and_what_would_fit() {
+    let error = failure(with_tiny("run", &["x", "--ram", "1KiB"]), 1);
+    assert!(
+        error.contains("1024") && error.contains("missing") && error.contains("smallest window"),
+        "{error}"
+    );
+    let error = failure(with_tiny("run", &["x", "--ram", "120kB", "--window", "250"]), 1);
+    assert!(
+        error.contains("a window of") && error.contains("would fit"),
+        "{error}"
+    );
+    let error = failure(with_tiny("run", &["x", "--window", "1000"]), 1);
+    assert!(
+        error.contains("256") && error.contains("the largest window is 252"),
+        "{error}"
+    );
+}
