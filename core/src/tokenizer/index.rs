@@ -17,11 +17,6 @@ use crate::gguf::Array;
 /// Farthest that a string may stand from its place in a table.
 const PROBES: usize = 512;
 
-/// Slots of a table for `len` strings.
-pub(super) const fn table_len(len: usize) -> usize {
-    len.saturating_add(len / 2).saturating_add(1)
-}
-
 /// An open-addressing hash table of numbers below `1 << bits`, minus one.
 #[derive(Clone, Copy)]
 struct Table<S> {
@@ -157,7 +152,7 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    /// Builds the index of `vocab`: `offsets` has a place for each token, `tokens` and `ranks` have [`table_len`] of the
+    /// Builds the index of `vocab`: `offsets` has a place for each token, `tokens` and `ranks` have [`table_len`](super::vocab::table_len) of the
     /// tokens and of the merges.
     ///
     /// Control and unknown tokens, empty ones and those that cannot be spelled are not in it: text never becomes one of
@@ -318,6 +313,7 @@ mod tests {
 
     use super::super::tests::{Meta, file, with};
     use super::*;
+    use crate::tokenizer::vocab::table_len;
 
     #[test]
     fn a_file_made_to_collide_is_refused() {

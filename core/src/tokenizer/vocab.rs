@@ -4,7 +4,6 @@
 //! name implies where the file is silent: llama.cpp's `llama-vocab.cpp`.
 
 use super::error::{Field, Name, TokenizerError};
-use super::index::table_len;
 use super::merge::Window;
 use super::split::PreTokenizer;
 use crate::arena::Carver;
@@ -93,6 +92,11 @@ const END_NAMES: [&[u8]; 31] = [
 
 /// One for each name, and the end-of-sequence, -turn and -message tokens of the metadata.
 const MAX_ENDS: usize = END_NAMES.len() + 3;
+
+/// Slots of the index's table for `len` strings.
+pub(super) const fn table_len(len: usize) -> usize {
+    len.saturating_add(len / 2).saturating_add(1)
+}
 
 impl<'a> Vocab<'a> {
     /// Reads and checks the tokenizer of `file`.

@@ -8,6 +8,7 @@ use brooklet_core::model::{Config, ModelError};
 use clap::Args;
 use serde_json::{Map, json};
 
+use super::licence::licence;
 use super::{model, write_json};
 use crate::Error;
 use crate::mmap::Access;
@@ -59,11 +60,6 @@ struct Report<'a> {
     formats: BTreeMap<String, (usize, usize)>,
     /// Why this program cannot run it.
     problem: Option<String>,
-}
-
-/// What the file says of its licence.
-pub(super) fn licence(file: &Gguf<'_>) -> Option<String> {
-    Some(file.get("general.license")?.as_str()?.to_owned())
 }
 
 /// Name of a tensor's format, also of one that only has a number here.

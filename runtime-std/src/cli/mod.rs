@@ -10,6 +10,7 @@ mod completions;
 mod input;
 mod inspect;
 mod interrupt;
+mod licence;
 mod man;
 mod model;
 mod models;

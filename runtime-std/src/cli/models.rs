@@ -3,16 +3,14 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use brooklet_core::gguf::Gguf;
 use clap::Args;
 use serde::Serialize;
 
-use super::inspect::licence;
+use super::licence::own_licence;
 use super::model::{named, store};
 use super::{progress, write_json};
 use crate::Error;
 use crate::manifest::Manifest;
-use crate::mmap::{Access, ModelFile};
 use crate::size::Size;
 use crate::store::{Store, Stored};
 
@@ -151,16 +149,6 @@ fn of_stored(store: &Store, stored: Stored, pulled: bool) -> Row {
 fn length(path: &Path) -> Option<u64> {
     Some(std::fs::metadata(path).ok()?.len())
 }
-
-/// What the file itself says of its licence.
-pub fn own_licence(path: &Path) -> Option<String> {
-    let file = ModelFile::open(path, Access::Map).ok()?;
-    let licence = licence(&Gguf::parse(&file).ok()?)?;
-    Some(licence.escape_debug().take(LONGEST_LICENCE).collect())
-}
-
-/// Characters of a licence that a file states: it may state anything.
-const LONGEST_LICENCE: usize = 40;
 
 /// One line a model, and what all of them take.
 fn list(rows: &[Row], store: &Store, out: &mut dyn Write) -> io::Result<()> {

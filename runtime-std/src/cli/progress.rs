@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::models::own_licence;
+use super::licence::own_licence;
 use crate::Error;
 use crate::manifest::Manifest;
 use crate::pull::Event;
