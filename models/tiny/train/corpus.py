@@ -28,6 +28,9 @@ def story(start, text):
     end = max(text.rfind(mark) for mark in ".!?")
     text = text[:end + 1] + ('"' if text[end + 1:end + 2] == '"' else "")
     words = text.split()
+    # A sentence that begins without a blank before it.
+    if re.search(r'[a-z][.!?]"?[A-Z]', text):
+        return None
     if not 20 <= len(words) <= 250 or not ALLOWED.fullmatch(text) or UNWANTED.search(text) or text.count('"') % 2:
         return None
     # Stuck in a loop: a run of six words that comes twice, or few different words.

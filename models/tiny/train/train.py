@@ -123,7 +123,9 @@ def main():
             group["lr"] = rate
         # A generator of its own for every step, so that a resumed run draws what an uninterrupted one would.
         inputs, targets = sample(train, np.random.default_rng((SEED, step)), batch, config.context, args.sink)
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(inputs)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         spread = model.key_spread()
         (loss + args.condition * spread).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
