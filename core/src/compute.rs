@@ -49,7 +49,7 @@ impl Compute<'_> {
     }
 
     /// Calls `job(part)` for every range of [`Compute::tokens_of_a_job`] tokens, on all workers if there are several tokens.
-    fn by_tokens(&self, tokens: usize, job: impl Fn(usize) + Sync) {
+    pub(crate) fn by_tokens(&self, tokens: usize, job: impl Fn(usize) + Sync) {
         if tokens == 1 {
             job(0);
         } else {

@@ -8,8 +8,8 @@
 //!    board a model that does not fit is a compile error, on a host a budget becomes the largest window that fits it.
 //! 3. **Weights are borrowed**, in the file's own block format, never copied.
 //! 4. **Untrusted bytes are checked once**, at the border; nothing behind it can panic or read out of bounds because of them.
-//! 5. **The same bits everywhere.** A result depends on neither the number of threads nor the size of a prefill chunk, and the
-//!    integer kernels agree bit for bit across instruction sets.
+//! 5. **The same bits everywhere.** A result depends on neither the number of threads nor (but for slim attention) the size of a
+//!    prefill chunk, and the integer kernels agree bit for bit across instruction sets.
 //!
 //! # A whole program
 //!
@@ -49,7 +49,7 @@
 //! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks for workers.
-//! - [`cache`]: sinks and a ring of recent tokens, one layer's keys and values.
+//! - [`cache`]: sinks and a ring of recent tokens, what one layer keeps of them.
 //! - [`model`]: the facts and the borrowed weights of a model, and its forward pass.
 //! - [`sampler`]: from logits to a token.
 //! - [`stream`]: the engine that a program talks to.

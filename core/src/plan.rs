@@ -6,7 +6,9 @@
 use core::fmt;
 
 use crate::arena::{ALIGN, MAX_PARTS};
+use crate::attention::{geometry, slim};
 use crate::const_fmt::{Message, budget_message};
+use crate::kernels::attend::raw::LaneAngles;
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
 use crate::kernels::{self, Q8Activation};
 use crate::model::Config;
@@ -110,6 +112,15 @@ impl CacheType {
         }
     }
 
+    /// Element type of the further channels of [`Layout::Slim`] beside keys of this type: f16 at least, since values take their
+    /// error as it is.
+    pub const fn of_channels(self) -> CacheType {
+        match self {
+            CacheType::F32 => CacheType::F32,
+            CacheType::F16 | CacheType::Q8_0 => CacheType::F16,
+        }
+    }
+
     /// Scales (two bytes each) of a row of `columns` elements.
     pub const fn row_scales(self, columns: usize) -> usize {
         match self {
@@ -117,6 +128,41 @@ impl CacheType {
             _ => 0,
         }
     }
+}
+
+/// What is kept of a token in one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Layout {
+    /// Keys and values.
+    Kv,
+    /// Keys, and `rank` further channels: values are computed from them (slim attention, Graef and Wasielewski, arXiv 2503.05840;
+    /// with rank 0 its plain form). The values of the policy's sinks are kept in f32.
+    Slim {
+        /// Further channels.
+        rank: u16,
+    },
+}
+
+impl Layout {
+    /// Further channels.
+    pub const fn rank(self) -> usize {
+        match self {
+            Layout::Kv => 0,
+            Layout::Slim { rank } => rank as usize,
+        }
+    }
+}
+
+/// Which layouts are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum LayoutChoice {
+    /// Those that the file is made for: slim where it says how values are made of keys.
+    #[default]
+    File,
+    /// [`Layout::Kv`] in every layer.
+    Kv,
 }
 
 /// What a plan is asked for.
@@ -127,6 +173,8 @@ pub struct Options {
     pub policy: Policy,
     /// Element type of the cache.
     pub cache_type: CacheType,
+    /// What is kept of a token.
+    pub layout: LayoutChoice,
     /// Tokens that a prefill computes at once; at least 1. At most the window is used, and at most 256.
     pub chunk: usize,
     /// Tokens of a chunk whose logits are wanted: 1, or more where every token's are (perplexity).
@@ -147,6 +195,7 @@ impl Options {
         Options {
             policy: Policy::Sink { sinks, window },
             cache_type: CacheType::F16,
+            layout: LayoutChoice::File,
             chunk: 1,
             logits_rows: 1,
             workers: 1,
@@ -154,6 +203,21 @@ impl Options {
             tokenizer_bytes: 0,
             sampling: false,
         }
+    }
+}
+
+impl Options {
+    /// Layer `layer`'s layout.
+    pub const fn layout_of(&self, config: &Config, layer: usize) -> Layout {
+        match self.layout {
+            LayoutChoice::File => config.layouts.of(layer),
+            LayoutChoice::Kv => Layout::Kv,
+        }
+    }
+
+    /// Whether any layer is slim.
+    pub const fn any_slim(&self, config: &Config) -> bool {
+        matches!(self.layout, LayoutChoice::File) && config.layouts.any_slim()
     }
 }
 
@@ -224,6 +288,7 @@ pub enum Part {
     SinkQueries,
     Keys,
     Values,
+    Channels,
     Attended,
     Gate,
     Up,
@@ -233,6 +298,8 @@ pub enum Part {
     Frequencies,
     Angles,
     SinkAngles,
+    LaneAngles,
+    TileAngles,
     Logits,
     Candidates,
     Tokenizer,
@@ -240,7 +307,7 @@ pub enum Part {
 
 impl Part {
     /// Every part, in the order of the arena.
-    pub const ALL: [Part; 21] = [
+    pub const ALL: [Part; 24] = [
         Part::Cache,
         Part::ChunkCache,
         Part::History,
@@ -250,6 +317,7 @@ impl Part {
         Part::SinkQueries,
         Part::Keys,
         Part::Values,
+        Part::Channels,
         Part::Attended,
         Part::Gate,
         Part::Up,
@@ -259,6 +327,8 @@ impl Part {
         Part::Frequencies,
         Part::Angles,
         Part::SinkAngles,
+        Part::LaneAngles,
+        Part::TileAngles,
         Part::Logits,
         Part::Candidates,
         Part::Tokenizer,
@@ -276,6 +346,7 @@ impl Part {
             Part::SinkQueries => "queries at sink positions",
             Part::Keys => "new keys",
             Part::Values => "new values",
+            Part::Channels => "new further channels",
             Part::Attended => "attention output",
             Part::Gate => "feed-forward gate",
             Part::Up => "feed-forward up",
@@ -285,6 +356,8 @@ impl Part {
             Part::Frequencies => "rotary frequencies",
             Part::Angles => "rotary angles",
             Part::SinkAngles => "rotary angles at sink positions",
+            Part::LaneAngles => "rotary angles within a tile",
+            Part::TileAngles => "rotary angles of tiles",
             Part::Logits => "logits",
             Part::Candidates => "sampler candidates",
             Part::Tokenizer => "tokenizer index",
@@ -433,12 +506,27 @@ const fn padded(count: usize, each: usize) -> usize {
     }
 }
 
-/// Bytes of the keys and values of `slots` slots of one layer, as [`crate::cache`] carves them.
-pub(crate) const fn layer_bytes(config: &Config, cache_type: CacheType, slots: usize) -> usize {
+/// Bytes of `slots` slots of one layer in `layout`, as [`crate::cache`] carves them; `exact_sinks` of them with values beside.
+pub(crate) const fn layer_bytes(
+    config: &Config,
+    (layout, cache_type): (Layout, CacheType),
+    slots: usize,
+    exact_sinks: usize,
+) -> usize {
     let columns = config.kv_columns();
+    let keys = plane_bytes(cache_type, slots, columns);
+    match layout {
+        Layout::Kv => keys.saturating_mul(2),
+        Layout::Slim { rank } => keys
+            .saturating_add(plane_bytes(cache_type.of_channels(), slots, rank as usize))
+            .saturating_add(padded(exact_sinks.saturating_mul(columns), size_of::<f32>())),
+    }
+}
+
+const fn plane_bytes(cache_type: CacheType, slots: usize, columns: usize) -> usize {
     let plane = padded(slots.saturating_mul(columns), cache_type.element_bytes());
     let scales = padded(slots.saturating_mul(cache_type.row_scales(columns)), 2);
-    plane.saturating_add(scales).saturating_mul(2)
+    plane.saturating_add(scales)
 }
 
 /// Query rows that one attention job works on at a time.
@@ -454,12 +542,28 @@ const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; P
     let widest = max(max(config.d_model, config.query_columns()), config.ff);
     let rows = attention_rows(config, chunk);
     let shadow = if chunk > 1 { chunk } else { 0 };
-    let scores = scratch_floats(rows, capacity, shadow);
+    let mut scores = scratch_floats(rows, capacity, shadow);
+    let exact_sinks = options.policy.sinks();
+    let (mut cache, mut chunk_cache, mut rank, mut mapped) = (0usize, 0, 0, 0);
+    let mut layer = 0;
+    while layer < config.layers {
+        let layout = options.layout_of(config, layer);
+        let of_layer = (layout, options.cache_type);
+        cache = cache.saturating_add(layer_bytes(config, of_layer, capacity, exact_sinks));
+        chunk_cache = max(chunk_cache, layer_bytes(config, of_layer, shadow, 0));
+        if let Layout::Slim { .. } = layout {
+            let of_slim = slim::scratch_floats(config, layout.rank(), (capacity, chunk, exact_sinks));
+            scores = max(scores, of_slim);
+            rank = max(rank, layout.rank());
+            mapped = config.kv_columns().saturating_add(rank);
+        }
+        layer += 1;
+    }
+    let slim_pairs = if mapped > 0 { pairs } else { 0 };
     let scratch_tokens = if options.f32_activations { 1 } else { chunk };
     let mut sizes = [0; Part::ALL.len()];
-    sizes[Part::Cache as usize] =
-        layer_bytes(config, options.cache_type, capacity).saturating_mul(config.layers);
-    sizes[Part::ChunkCache as usize] = layer_bytes(config, options.cache_type, shadow);
+    sizes[Part::Cache as usize] = cache;
+    sizes[Part::ChunkCache as usize] = chunk_cache;
     let history = if let Policy::Recompute { window } = options.policy {
         window
     } else {
@@ -472,6 +576,7 @@ const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; P
     sizes[Part::SinkQueries as usize] = padded(sink_chunk.saturating_mul(config.query_columns()), f);
     sizes[Part::Keys as usize] = padded(chunk.saturating_mul(config.kv_columns()), f);
     sizes[Part::Values as usize] = padded(chunk.saturating_mul(config.kv_columns()), f);
+    sizes[Part::Channels as usize] = padded(chunk.saturating_mul(rank), f);
     sizes[Part::Attended as usize] = padded(chunk.saturating_mul(config.query_columns()), f);
     sizes[Part::Gate as usize] = padded(chunk.saturating_mul(config.ff), f);
     sizes[Part::Up as usize] = padded(chunk.saturating_mul(config.ff), f);
@@ -482,10 +587,16 @@ const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; P
     };
     sizes[Part::Scores as usize] = padded(scores, f).saturating_mul(options.workers);
     sizes[Part::KernelScratch as usize] =
-        padded(kernels::scratch_bytes(widest, scratch_tokens), 1).saturating_mul(options.workers);
+        padded(kernels::scratch_bytes(max(widest, mapped), scratch_tokens), 1)
+            .saturating_mul(options.workers);
     sizes[Part::Frequencies as usize] = padded(pairs, size_of::<u64>());
     sizes[Part::Angles as usize] = padded(chunk.saturating_mul(pairs), 2 * f);
     sizes[Part::SinkAngles as usize] = padded(sink_chunk.saturating_mul(pairs), 2 * f);
+    sizes[Part::LaneAngles as usize] = padded(slim_pairs, size_of::<LaneAngles>());
+    sizes[Part::TileAngles as usize] = padded(
+        slim_pairs.saturating_mul(geometry::base_tiles(capacity, chunk)),
+        2 * f,
+    );
     sizes[Part::Logits as usize] = padded(options.logits_rows.saturating_mul(config.vocab), f);
     sizes[Part::Candidates as usize] = if options.sampling {
         padded(config.vocab, size_of::<u32>())

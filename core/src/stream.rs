@@ -6,11 +6,13 @@
 use core::fmt;
 
 use crate::arena::Carver;
+use crate::attention::geometry::{self, Geometry};
 use crate::cache::Ring;
 use crate::compute::Compute;
 use crate::kernels::Isa;
-use crate::model::Model;
+use crate::kernels::attend::raw::LaneAngles;
 use crate::model::llama::{self, Buffers};
+use crate::model::{Model, Visit};
 use crate::nn::rope;
 use crate::plan::{Part, Plan, Policy};
 use crate::threads::Threads;
@@ -121,6 +123,10 @@ pub struct Stream<'a> {
     seen: u64,
     buffers: Buffers<'a>,
     frequencies: &'a mut [u64],
+    /// Angles of every pair at every place in a tile; empty if no layer is slim.
+    lanes: &'a mut [LaneAngles],
+    /// Scratch for the angles of a pass's tiles.
+    bases: &'a mut [[f32; 2]],
     history: &'a mut [u32],
     logits: &'a mut [f32],
     candidates: &'a mut [u32],
@@ -173,6 +179,7 @@ impl<'a> Stream<'a> {
             sink_queries: parts.take(Part::SinkQueries)?,
             keys: parts.take(Part::Keys)?,
             values: parts.take(Part::Values)?,
+            channels: parts.take(Part::Channels)?,
             attended: parts.take(Part::Attended)?,
             gate: parts.take(Part::Gate)?,
             up: parts.take(Part::Up)?,
@@ -182,10 +189,13 @@ impl<'a> Stream<'a> {
             angles: &mut [],
             sink_angles: &mut [],
             probe: &mut [],
+            inputs: None,
         };
         let frequencies: &mut [u64] = parts.take(Part::Frequencies)?;
         let angles: &mut [f32] = parts.take(Part::Angles)?;
         let sink_angles: &mut [f32] = parts.take(Part::SinkAngles)?;
+        let lanes: &mut [f32] = parts.take(Part::LaneAngles)?;
+        let bases: &mut [f32] = parts.take(Part::TileAngles)?;
         let policy = options.policy;
         let mut stream = Stream {
             compute: Compute {
@@ -201,6 +211,8 @@ impl<'a> Stream<'a> {
                 ..buffers
             },
             frequencies,
+            lanes: lanes.as_chunks_mut().0.as_chunks_mut().0,
+            bases: bases.as_chunks_mut().0,
             history,
             logits: parts.take(Part::Logits)?,
             candidates: parts.take(Part::Candidates)?,
@@ -208,6 +220,12 @@ impl<'a> Stream<'a> {
             plan: *plan,
         };
         stream.start_frequencies();
+        if options.any_slim(&stream.model.config) {
+            // Slots that no token has taken yet are multiplied by a weight of zero, and must be numbers.
+            stream.buffers.cache.fill(0);
+            let pairs = stream.model.config.rope_dim / 2;
+            geometry::fill_lanes(&stream.frequencies[..pairs], &mut stream.lanes[..pairs]);
+        }
         crate::log::info!(
             "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
             isa.name(),
@@ -341,6 +359,12 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
+    /// From now on calls `visit(layer, rows)` with what enters every layer's attention, `tokens x d_model`, normed: what calibration
+    /// wants to see. `None` ends it.
+    pub fn visit_inputs(&mut self, visit: Option<&'a mut Visit<'a>>) {
+        self.buffers.inputs = visit;
+    }
+
     /// Ends [`Stream::probe`] and returns its weights.
     pub fn take_probe(&mut self) -> &'a mut [f32] {
         core::mem::take(&mut self.buffers.probe)
@@ -465,12 +489,21 @@ impl<'a> Stream<'a> {
                 );
             }
         }
-        let cache_type = self.plan.options().cache_type;
+        let options = self.plan.options();
+        let geometry = options.any_slim(&self.model.config).then(|| {
+            Geometry::new(
+                &self.ring,
+                tokens.len(),
+                self.model.config.rope_pairs,
+                (frequencies, &self.lanes[..pairs]),
+                self.bases,
+            )
+        });
         llama::forward(
             &self.compute,
             &self.model,
-            cache_type,
-            &self.ring,
+            &options,
+            (&self.ring, geometry.as_ref()),
             &mut self.buffers,
             tokens,
             wanted,

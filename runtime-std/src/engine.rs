@@ -60,6 +60,11 @@ impl<'f> Weights<'f> {
         &self.config
     }
 
+    /// The weights of every layer.
+    pub fn layers(&self) -> &[Layer<'f>] {
+        &self.layers
+    }
+
     /// The file's metadata and tensors.
     pub fn gguf(&self) -> &Gguf<'f> {
         &self.file

@@ -54,6 +54,7 @@ pub mod pull;
 pub mod quantize;
 pub mod score;
 pub mod size;
+pub mod slim;
 pub mod store;
 pub mod text;
 

@@ -1,7 +1,7 @@
 //! From what a person asks for to a plan: defaults, and what would fit where something does not.
 
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Options, Part, Plan, PlanError, Policy};
+use brooklet_core::plan::{CacheType, Layout, LayoutChoice, Options, Part, Plan, PlanError, Policy};
 
 use crate::Error;
 
@@ -29,6 +29,48 @@ pub enum PolicyKind {
     Recompute,
 }
 
+/// What a run asks to be kept of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheLayout {
+    /// What the file is made for.
+    #[default]
+    Auto,
+    /// Keys and values.
+    Kv,
+    /// Keys alone, in every layer.
+    K,
+    /// Keys and further channels, or keys alone, in every layer.
+    KR,
+    /// The layer's input.
+    X,
+}
+
+impl CacheLayout {
+    /// Refuses what the model's file is not made for.
+    fn check(self, config: &Config) -> Result<(), Error> {
+        let layouts = || (0..config.layers).map(|layer| config.layouts.of(layer));
+        let missing = |what: &str, fits: fn(&Layout) -> bool| {
+            let others = layouts().filter(|layout| !fits(layout)).count();
+            if others == 0 {
+                return Ok(());
+            }
+            Err(Error::Input(format!(
+                "{others} of the model's {} layers are not made for a cache of {what}: `brooklet slim` makes a copy that is, where the \
+                 model's attention allows it",
+                config.layers
+            )))
+        };
+        match self {
+            CacheLayout::Auto | CacheLayout::Kv => Ok(()),
+            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::Slim { rank: 0 }),
+            CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
+            CacheLayout::X => Err(Error::Input(
+                "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)".into(),
+            )),
+        }
+    }
+}
+
 /// What a run asks of memory and threads. The default is what suits `model` without a budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -44,6 +86,8 @@ pub struct Settings {
     pub default_cache: usize,
     /// Element type of the cache.
     pub cache_type: CacheType,
+    /// What is kept of a token.
+    pub layout: CacheLayout,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
     /// Workers, the calling thread included.
@@ -63,6 +107,7 @@ impl Default for Settings {
             budget: None,
             default_cache: DEFAULT_CACHE,
             cache_type: CacheType::F16,
+            layout: CacheLayout::Auto,
             logits_rows: 1,
             workers: crate::pool::Pool::default_workers(),
             sampling: true,
@@ -89,6 +134,10 @@ impl Settings {
         Options {
             policy: self.policy(window),
             cache_type: self.cache_type,
+            layout: match self.layout {
+                CacheLayout::Kv => LayoutChoice::Kv,
+                _ => LayoutChoice::File,
+            },
             chunk,
             logits_rows: self.logits_rows,
             workers: self.workers,
@@ -115,8 +164,9 @@ impl Settings {
     /// With a window, exactly that; with a budget, within it, with the largest window if none is given.
     ///
     /// # Errors
-    /// [`Error::Plan`] with what is missing, and what would fit.
+    /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Input`] if the file is not made for the layout.
     pub fn plan(&self, config: &Config, tokenizer_bytes: usize) -> Result<Plan, Error> {
+        self.layout.check(config)?;
         let result = match (self.window, self.budget) {
             (window, None) => {
                 let window = window.unwrap_or_else(|| self.default_window(config));

@@ -1,6 +1,7 @@
 //! The vector algorithms around the matrix products, written once over [`Lanes`]: norm, activation, exponential, sums.
 
 use super::lanes::Lanes;
+use crate::nn::rope::Pairs;
 use crate::quant::F32;
 
 /// Error budget of the exponential, relative, for arguments from -87 to 87.
@@ -95,13 +96,23 @@ pub(crate) fn add<L: Lanes>(l: L, x: &mut [f32], y: &[f32]) {
     map_in_place!(l, x, |v, at| l.add(v, load_padded(l, y, at)));
 }
 
-/// Rotates pairs of neighbouring values; the compiler's own vectors serve it.
+/// Rotates pairs; the compiler's own vectors serve it.
 #[inline(always)]
-pub(crate) fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
+pub(crate) fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]], pairs: Pairs) {
     for head in heads.chunks_exact_mut(head_dim) {
-        for (pair, [cos, sin]) in head.as_chunks_mut::<2>().0.iter_mut().zip(table) {
-            let [a, b] = *pair;
-            *pair = [a * cos - b * sin, a * sin + b * cos];
+        match pairs {
+            Pairs::Neighbours => {
+                for (pair, [cos, sin]) in head.as_chunks_mut::<2>().0.iter_mut().zip(table) {
+                    let [a, b] = *pair;
+                    *pair = [a * cos - b * sin, a * sin + b * cos];
+                }
+            }
+            Pairs::Halves => {
+                let (first, second) = head.split_at_mut(table.len());
+                for ((a, b), [cos, sin]) in first.iter_mut().zip(second).zip(table) {
+                    (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+                }
+            }
         }
     }
 }

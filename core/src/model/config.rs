@@ -1,8 +1,13 @@
 //! The facts of a model, from its metadata.
 
+use core::fmt;
+
 use super::ModelError;
+use super::weights::{SLIM_CHANNELS, SLIM_MAP};
 use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
+use crate::nn::rope::Pairs;
+use crate::plan::Layout;
 
 /// A model family: how its layers are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +16,58 @@ use crate::gguf::reader::tri;
 pub enum Family {
     /// Llama 1 to 3, SmolLM2, TinyLlama and whatever else says `llama`.
     Llama,
+}
+
+/// Most layers whose layout may differ from [`Layout::Kv`].
+pub const MAX_SLIM_LAYERS: usize = 96;
+
+/// The layout of every layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Layouts([Layout; MAX_SLIM_LAYERS]);
+
+impl Layouts {
+    /// [`Layout::Kv`] in every layer.
+    pub const KV: Layouts = Layouts([Layout::Kv; MAX_SLIM_LAYERS]);
+
+    /// The same with layer `layer` in `layout`.
+    ///
+    /// # Panics
+    /// If `layer` is not under [`MAX_SLIM_LAYERS`].
+    pub const fn with(mut self, layer: usize, layout: Layout) -> Layouts {
+        self.0[layer] = layout;
+        self
+    }
+
+    /// Layer `layer`'s.
+    pub const fn of(&self, layer: usize) -> Layout {
+        if layer < MAX_SLIM_LAYERS {
+            self.0[layer]
+        } else {
+            Layout::Kv
+        }
+    }
+
+    /// Whether any layer is slim.
+    pub const fn any_slim(&self) -> bool {
+        let mut layer = 0;
+        while layer < MAX_SLIM_LAYERS {
+            if let Layout::Slim { .. } = self.0[layer] {
+                return true;
+            }
+            layer += 1;
+        }
+        false
+    }
+}
+
+impl fmt::Debug for Layouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.0.iter().rposition(|layout| *layout != Layout::Kv);
+        f.debug_list()
+            .entries(&self.0[..last.map_or(0, |last| last + 1)])
+            .finish()
+    }
 }
 
 /// The facts of a model. All are checked: dimensions are not zero and fit together, products do not overflow.
@@ -38,12 +95,16 @@ pub struct Config {
     pub context: usize,
     /// Elements of a head that are rotated.
     pub rope_dim: usize,
+    /// Which elements are rotated together.
+    pub rope_pairs: Pairs,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
     /// What positions are divided by (linear RoPE scaling), 1 for none.
     pub rope_scale: f32,
     /// Added to the mean square in norms.
     pub rms_eps: f32,
+    /// What each layer is made to keep of a token.
+    pub layouts: Layouts,
 }
 
 /// No dimension of a model is larger; products of two then never overflow 64 bits, and are checked where they are made.
@@ -105,9 +166,11 @@ impl Config {
         if vocab as u64 > MAX_DIMENSION {
             return Err(ModelError::BadMetadata("vocabulary size"));
         }
+        let layers = tri!(facts.dim("block_count"));
         Ok(Config {
             family: Family::Llama,
-            layers: tri!(facts.dim("block_count")),
+            layers,
+            layouts: tri!(layouts(file, layers)),
             d_model,
             heads,
             kv_heads,
@@ -116,6 +179,7 @@ impl Config {
             vocab,
             context: tri!(facts.dim("context_length")),
             rope_dim,
+            rope_pairs: Pairs::Neighbours,
             rope_theta: tri!(facts.float("rope.freq_base", Some(10_000.0), 1.0, 1e12)),
             rope_scale: tri!(facts.rope_scale()),
             rms_eps: tri!(facts.float("attention.layer_norm_rms_epsilon", None, 0.0, 1.0)),
@@ -136,6 +200,26 @@ impl Config {
     pub const fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
+}
+
+/// The layouts that the file's tensors are made for.
+const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> {
+    let mut layouts = Layouts::KV;
+    let mut layer = 0;
+    while layer < layers && layer < MAX_SLIM_LAYERS {
+        if file.layer_tensor(layer, SLIM_MAP).is_some() {
+            let rank = match file.layer_tensor(layer, SLIM_CHANNELS) {
+                Some(channels) => channels.rows(),
+                None => 0,
+            };
+            if rank > u16::MAX as usize {
+                return Err(ModelError::BadMetadata("rows of attn_slim_channels"));
+            }
+            layouts = layouts.with(layer, Layout::Slim { rank: rank as u16 });
+        }
+        layer += 1;
+    }
+    Ok(layouts)
 }
 
 const fn or(value: Option<usize>, default: usize) -> usize {

@@ -5,6 +5,7 @@ mod error;
 pub mod llama;
 mod weights;
 
-pub use config::{Config, Family};
+pub use config::{Config, Family, Layouts, MAX_SLIM_LAYERS};
 pub use error::ModelError;
-pub use weights::{Layer, Model, layers};
+pub use llama::Visit;
+pub use weights::{Layer, Model, SlimWeights, layers};

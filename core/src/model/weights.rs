@@ -3,8 +3,78 @@
 use super::{Config, ModelError};
 use crate::gguf::reader::tri;
 use crate::gguf::{Gguf, TensorInfo};
+use crate::plan::Layout;
 use crate::quant::Format;
 use crate::tensor::Matrix;
+
+/// What makes a layer's values of its keys: slim attention with a rank correction. Written by `brooklet slim`.
+#[derive(Clone, Copy)]
+pub struct SlimWeights<'w> {
+    /// `kv_heads·head_dim x (kv_heads·head_dim + rank)`, F16 or F32: values are keys and further channels times its transpose.
+    pub map: Matrix<'w>,
+    /// `rank x d_model`: the further channels; `None` if there are none.
+    pub channels: Option<Matrix<'w>>,
+    /// `1 x kv_heads·head_dim`: what is taken off keys before they are rounded.
+    pub mean: Option<Matrix<'w>>,
+    /// `1 x kv_heads·head_dim`: the mean's value.
+    pub offset: Option<Matrix<'w>>,
+}
+
+impl<'w> SlimWeights<'w> {
+    /// Further channels.
+    pub const fn rank(&self) -> usize {
+        match &self.channels {
+            Some(channels) => channels.rows(),
+            None => 0,
+        }
+    }
+
+    const fn read(
+        file: &Gguf<'w>,
+        config: &Config,
+        layer: usize,
+    ) -> Result<Option<SlimWeights<'w>>, ModelError> {
+        let (kv, l) = (config.kv_columns(), Some(layer));
+        let Layout::Slim { rank } = config.layouts.of(layer) else {
+            return Ok(None);
+        };
+        let rank = rank as usize;
+        if rank > kv {
+            return Err(ModelError::BadMetadata("rows of attn_slim_channels"));
+        }
+        let map = tri!(matrix(file, SLIM_MAP, l, kv, kv + rank));
+        match map.format() {
+            Format::F16 | Format::F32 => {}
+            _ => {
+                return Err(ModelError::UnsupportedFeature(
+                    "a slim map in another format than F16 or F32",
+                ));
+            }
+        }
+        let channels = match rank {
+            0 => None,
+            _ => Some(tri!(matrix(file, SLIM_CHANNELS, l, rank, config.d_model))),
+        };
+        let (mean, offset) = match file.layer_tensor(layer, SLIM_MEAN) {
+            None => (None, None),
+            Some(_) => (
+                Some(tri!(norm(file, SLIM_MEAN, l, kv))),
+                Some(tri!(norm(file, SLIM_OFFSET, l, kv))),
+            ),
+        };
+        Ok(Some(SlimWeights {
+            map,
+            channels,
+            mean,
+            offset,
+        }))
+    }
+}
+
+pub(super) const SLIM_MAP: &str = "attn_slim_map.weight";
+pub(super) const SLIM_CHANNELS: &str = "attn_slim_channels.weight";
+const SLIM_MEAN: &str = "attn_slim_mean.weight";
+const SLIM_OFFSET: &str = "attn_slim_offset.weight";
 
 /// The weights of one layer. Linear layers are `outputs x inputs`; norms are one row of F32.
 #[derive(Clone, Copy)]
@@ -17,6 +87,8 @@ pub struct Layer<'w> {
     pub key: Matrix<'w>,
     /// `kv_heads·head_dim x d_model`.
     pub value: Matrix<'w>,
+    /// What makes values of keys, if the file says.
+    pub slim: Option<SlimWeights<'w>>,
     /// `d_model x heads·head_dim`.
     pub attention_output: Matrix<'w>,
     /// `1 x d_model`.
@@ -46,6 +118,7 @@ impl<'w> Layer<'w> {
             query: tri!(matrix(file, "attn_q.weight", l, queries, d)),
             key: tri!(matrix(file, "attn_k.weight", l, kv, d)),
             value: tri!(matrix(file, "attn_v.weight", l, kv, d)),
+            slim: tri!(SlimWeights::read(file, config, layer)),
             attention_output: tri!(matrix(file, "attn_output.weight", l, d, queries)),
             ff_norm: tri!(norm(file, "ffn_norm.weight", l, d)),
             gate: tri!(matrix(file, "ffn_gate.weight", l, ff, d)),

@@ -5,9 +5,30 @@
 //! ends, so that position four thousand million is as precise as position 0, and the difference of two angles depends on the
 //! distance alone.
 //!
-//! Pairs are interleaved, which is how GGUF files of the llama family store their projections.
+//! Which columns are a pair is a family's choice: see [`Pairs`].
 
 use super::math::{inverse_root, sin_cos_turns};
+
+/// Which columns of a head are rotated together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Pairs {
+    /// Columns `2i` and `2i + 1`: the paper's, and how GGUF files of the llama family store their projections.
+    Neighbours,
+    /// Columns `i` and `i + pairs` (GPT-NeoX).
+    Halves,
+}
+
+impl Pairs {
+    /// The two columns of pair `pair` of `pairs`.
+    #[inline(always)]
+    pub const fn columns(self, pair: usize, pairs: usize) -> (usize, usize) {
+        match self {
+            Pairs::Neighbours => (2 * pair, 2 * pair + 1),
+            Pairs::Halves => (pair, pair + pairs),
+        }
+    }
+}
 
 /// Fills `frequencies` (one per pair) with turns per position, in units of 2^-64 turn.
 ///
@@ -58,9 +79,9 @@ mod tests {
             let (mut q, mut k) = ([0.3f32; 32], [0.7f32; 32]);
             let mut table = [[0.0; 2]; 16];
             angles(&freq, at + 5, &mut table);
-            rotate(Isa::Scalar, &mut q, 32, &table);
+            rotate(Isa::Scalar, &mut q, 32, &table, Pairs::Neighbours);
             angles(&freq, at, &mut table);
-            rotate(Isa::Scalar, &mut k, 32, &table);
+            rotate(Isa::Scalar, &mut k, 32, &table, Pairs::Neighbours);
             q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>()
         };
         assert!((score(3) - score(4_000_000_000)).abs() < 2e-6);

@@ -6,7 +6,7 @@ use brooklet_core::plan::CacheType;
 
 use super::model::OpenModel;
 use crate::Error;
-use crate::planning::{DEFAULT_CACHE, DEFAULT_SINKS, PolicyKind, Settings};
+use crate::planning::{CacheLayout, DEFAULT_CACHE, DEFAULT_SINKS, PolicyKind, Settings};
 use crate::pool::{MAX_WORKERS, Pool};
 
 /// How tokens are kept.
@@ -34,6 +34,45 @@ pub enum CacheTypeName {
     F32,
 }
 
+impl CacheTypeName {
+    /// The element type.
+    pub fn cache_type(self) -> CacheType {
+        match self {
+            CacheTypeName::F16 => CacheType::F16,
+            CacheTypeName::Q8_0 => CacheType::Q8_0,
+            CacheTypeName::F32 => CacheType::F32,
+        }
+    }
+}
+
+/// What is kept of a token.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LayoutName {
+    /// What the file is made for: keys and values, unless `brooklet slim` wrote it
+    Auto,
+    /// Keys and values
+    Kv,
+    /// Keys alone
+    K,
+    /// Keys and further channels
+    #[value(name = "k+r")]
+    KR,
+    /// The layer's input, for models that do not rotate keys
+    X,
+}
+
+impl LayoutName {
+    fn layout(self) -> CacheLayout {
+        match self {
+            LayoutName::Auto => CacheLayout::Auto,
+            LayoutName::Kv => CacheLayout::Kv,
+            LayoutName::K => CacheLayout::K,
+            LayoutName::KR => CacheLayout::KR,
+            LayoutName::X => CacheLayout::X,
+        }
+    }
+}
+
 /// Threads to start for what `--threads` says.
 pub fn workers(threads: Option<usize>) -> Result<usize, Error> {
     let workers = threads.unwrap_or_else(Pool::default_workers);
@@ -54,6 +93,15 @@ pub struct ComputeArguments {
     /// Element type of the cache
     #[arg(long, value_name = "TYPE", value_enum, default_value = "f16")]
     pub cache_type: CacheTypeName,
+    /// What is kept of a token
+    #[arg(
+        long,
+        value_name = "LAYOUT",
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = false
+    )]
+    pub cache: LayoutName,
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     pub threads: Option<usize>,
@@ -104,11 +152,8 @@ impl ComputeArguments {
                 .manifest
                 .as_ref()
                 .map_or(DEFAULT_CACHE, |manifest| manifest.window),
-            cache_type: match self.cache_type {
-                CacheTypeName::F16 => CacheType::F16,
-                CacheTypeName::Q8_0 => CacheType::Q8_0,
-                CacheTypeName::F32 => CacheType::F32,
-            },
+            cache_type: self.cache_type.cache_type(),
+            layout: self.cache.layout(),
             workers,
             f32_activations: self.f32_activations,
             ..Settings::default()

@@ -21,6 +21,7 @@ mod progress;
 mod quantize;
 mod run;
 mod sampling;
+mod slim;
 mod tokenize;
 
 use std::ffi::OsString;
@@ -69,6 +70,12 @@ enum Command {
     /// matrix of models whose rows are a multiple of 256, in files of 4 or 5 bits. A file that is quantised already is converted too,
     /// with a warning: its errors add up.
     Quantize(quantize::Arguments),
+    /// Write a copy of a model that caches keys alone, and computes values from them
+    ///
+    /// For models whose attention has as many key heads as query heads: their cache becomes half as large (slim attention). Keys in f16 or
+    /// q8_0 are not exact, and what that does to values depends on the model; it is measured on a text, layer by layer, and each layer gets
+    /// as many further channels as hold the bound, or stays as it is.
+    Slim(slim::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
@@ -162,6 +169,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
         Command::Plan(arguments) => plan::plan(&arguments, out),
         Command::Bench(arguments) => bench::bench(&arguments, out),
         Command::Quantize(arguments) => quantize::quantize(&arguments, out),
+        Command::Slim(arguments) => slim::slim(&arguments, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, out),
         Command::Models(arguments) => models::models(&arguments, out),

@@ -14,6 +14,7 @@ use crate::Error;
 use crate::engine::Weights;
 use crate::planning::Settings;
 use crate::size::Size;
+use crate::slim;
 
 /// Budgets of the table, in MiB.
 const BUDGETS: [usize; 10] = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
@@ -104,10 +105,10 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
 
 /// What one more token of window takes from the cache.
 fn bytes_per_token(config: &Config, plan: &Plan) -> usize {
-    let cache_type = plan.options().cache_type;
-    let columns = config.kv_columns();
-    let row = columns * cache_type.element_bytes() + cache_type.row_scales(columns) * 2;
-    2 * row * config.layers
+    let options = plan.options();
+    (0..config.layers)
+        .map(|layer| slim::bytes_per_token(config, options.cache_type, options.layout_of(config, layer)))
+        .sum()
 }
 
 /// The largest windows, up to the first budget that holds the whole trained context.

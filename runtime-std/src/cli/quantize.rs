@@ -79,14 +79,7 @@ fn write(
         path: arguments.output.clone(),
         error,
     };
-    let mut new =
-        NewFile::create(&arguments.output, arguments.force).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists if !arguments.force => Error::Input(format!(
-                "{} exists: --force replaces it",
-                arguments.output.display()
-            )),
-            _ => cannot_write(error),
-        })?;
+    let mut new = create(&arguments.output, arguments.force)?;
     if summary.requantized > 0 {
         progress::say(&format!(
             "{}: quantised already ({} of {} tensors): the model's F16 or F32 file makes a better copy",
@@ -106,6 +99,19 @@ fn write(
     Ok(bytes)
 }
 
+/// Starts the file that a command writes.
+pub fn create(output: &Path, force: bool) -> Result<NewFile, Error> {
+    NewFile::create(output, force).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists if !force => {
+            Error::Input(format!("{} exists: --force replaces it", output.display()))
+        }
+        _ => Error::Write {
+            path: output.to_path_buf(),
+            error,
+        },
+    })
+}
+
 fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> Error {
     move |error| match error {
         QuantizeError::Write(error) => Error::Write {
@@ -120,7 +126,7 @@ fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> E
 }
 
 /// The input stays mapped while the output is written, and is the only copy of what is lost.
-fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Error> {
+pub fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Error> {
     match (fs::canonicalize(input), fs::canonicalize(output)) {
         (Ok(from), Ok(to)) if from == to => Err(Error::Input(format!(
             "{} is the input: give the new file another name",

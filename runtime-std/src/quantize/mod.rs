@@ -92,6 +92,11 @@ pub enum QuantizeError {
     /// The file holds only some of the model's tensors.
     #[error("it is one of {0} parts of a model: join them to one file first")]
     Split(u64),
+    /// What makes values of its keys is made for the weights as they are.
+    #[error(
+        "it computes values from its keys, by maps that are made for the weights as they are: quantise the original, and make the copy slim"
+    )]
+    Slim,
     /// Tensors share bytes, so that the new file might be any number of times as large.
     #[error("its tensors overlap")]
     Overlap,
@@ -162,11 +167,18 @@ impl<'a> Conversion<'a> {
     /// Plans the copy of `file` in the format `target`. Reads no tensor's bytes yet.
     ///
     /// # Errors
-    /// [`QuantizeError::UnknownFormat`], [`QuantizeError::Split`] or [`QuantizeError::Overlap`], if that is what `file` is.
+    /// [`QuantizeError::UnknownFormat`], [`QuantizeError::Split`], [`QuantizeError::Slim`] or [`QuantizeError::Overlap`], if that is what
+    /// `file` is.
     pub fn plan(file: &Gguf<'a>, target: Target) -> Result<Conversion<'a>, QuantizeError> {
         match file.get("split.count").and_then(|value| value.as_u64()) {
             Some(parts) if parts > 1 => return Err(QuantizeError::Split(parts)),
             _ => {}
+        }
+        if file
+            .tensors()
+            .any(|tensor| tensor.name().contains(crate::slim::file::PREFIX))
+        {
+            return Err(QuantizeError::Slim);
         }
         let facts = Facts::of(file);
         let mut steps = Vec::new();

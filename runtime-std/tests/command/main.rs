@@ -11,6 +11,7 @@ mod measures;
 #[path = "../common/program.rs"]
 mod program;
 mod refusals;
+mod slim;
 mod text;
 
 use std::fs;

@@ -1,9 +1,14 @@
 //! The vector algorithms ([`super::super::ops`], [`super::super::attend`]) instantiated for every instruction set, and the choice
 //! among them.
 
-use super::super::attend::{self, Job, Output, Row};
+use core::ops::Range;
+
+use super::super::attend::raw::{self, RawKeys};
+use super::super::attend::tile_sums::{self, Map, Summed, TileWeights};
+use super::super::attend::{self, Job, Output, Row, TileStore};
 use super::super::lanes::ScalarLanes;
 use super::super::{Isa, ops};
+use crate::nn::rope::Pairs;
 use crate::quant::F32;
 
 /// Defines the entry points of one instruction set: plain calls into the generic algorithms, compiled with its features.
@@ -33,13 +38,41 @@ macro_rules! entries {
             }
 
             $(#[$feature])*
-            pub(super) fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
-                ops::rotate(heads, head_dim, table);
+            pub(super) fn rotate(heads: &mut [f32], head_dim: usize, table: &[[f32; 2]], pairs: Pairs) {
+                ops::rotate(heads, head_dim, table, pairs);
             }
 
             $(#[$feature])*
             pub(super) fn narrow(x: &[f32], out: &mut [u16]) {
                 ops::narrow($lanes, x, out);
+            }
+
+            $(#[$feature])*
+            pub(super) fn raw_scores(
+                keys: &RawKeys<'_>,
+                slots: Range<usize>,
+                bases: &[[f32; 2]],
+                queries: &[&[f32]],
+                out: (&mut [f32], usize),
+                scratch: &mut [f32],
+            ) {
+                raw::raw_scores($lanes, keys, slots, bases, queries, out, scratch);
+            }
+
+            $(#[$feature])*
+            pub(super) fn tile_sums(summed: &Summed<'_>, weights: TileWeights<'_>, out: (&mut [f32], usize)) {
+                tile_sums::tile_sums($lanes, summed, weights, out);
+            }
+
+            $(#[$feature])*
+            pub(super) fn expand(
+                store: &TileStore<'_>,
+                tiles: Range<usize>,
+                map: Map<'_>,
+                out: &mut [f32],
+                add: bool,
+            ) {
+                tile_sums::expand($lanes, store, tiles, map, out, add);
             }
 
             $(#[$feature])*
@@ -126,14 +159,14 @@ pub(crate) fn add(isa: Isa, x: &mut [f32], y: &[f32]) {
     choose!(isa, add(x, y));
 }
 
-/// Rotates heads of `head_dim` values in place by the cosines and sines of `table`: neighbouring values are a pair (RoPE, Su et al.,
-/// arXiv 2104.09864, equation 34). Values of a head past the table stay as they are.
+/// Rotates heads of `head_dim` values in place by the cosines and sines of `table`, one for each of the `pairs` (RoPE, Su et al.,
+/// arXiv 2104.09864, equation 34). Values of a head past the pairs stay as they are.
 ///
 /// # Panics
 /// If `heads` is not whole heads of `head_dim`, or the table has more pairs than a head.
-pub fn rotate(isa: Isa, heads: &mut [f32], head_dim: usize, table: &[[f32; 2]]) {
+pub fn rotate(isa: Isa, heads: &mut [f32], head_dim: usize, table: &[[f32; 2]], pairs: Pairs) {
     assert!(heads.len().is_multiple_of(head_dim) && table.len() * 2 <= head_dim);
-    choose!(isa, rotate(heads, head_dim, table));
+    choose!(isa, rotate(heads, head_dim, table, pairs));
 }
 
 /// Rounds to f16, as bits.
@@ -148,4 +181,34 @@ pub(crate) fn narrow(isa: Isa, x: &[f32], out: &mut [u16]) {
 /// See [`attend::attend`].
 pub(crate) fn attend(isa: Isa, job: &Job<'_>, rows: &[Row<'_>], scratch: &mut [f32], out: &mut dyn Output) {
     choose!(isa, attend(job, rows, scratch, out));
+}
+
+/// See [`raw::raw_scores`].
+pub(crate) fn raw_scores(
+    isa: Isa,
+    keys: &RawKeys<'_>,
+    slots: Range<usize>,
+    bases: &[[f32; 2]],
+    queries: &[&[f32]],
+    out: (&mut [f32], usize),
+    scratch: &mut [f32],
+) {
+    choose!(isa, raw_scores(keys, slots, bases, queries, out, scratch));
+}
+
+/// See [`tile_sums::tile_sums`].
+pub(crate) fn tile_sums(isa: Isa, summed: &Summed<'_>, weights: TileWeights<'_>, out: (&mut [f32], usize)) {
+    choose!(isa, tile_sums(summed, weights, out));
+}
+
+/// See [`tile_sums::expand`].
+pub(crate) fn expand(
+    isa: Isa,
+    store: &TileStore<'_>,
+    tiles: Range<usize>,
+    map: Map<'_>,
+    out: &mut [f32],
+    add: bool,
+) {
+    choose!(isa, expand(store, tiles, map, out, add));
 }

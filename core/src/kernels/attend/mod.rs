@@ -14,13 +14,16 @@
 //! order. Products and sums are never fused. All of it depends on slots only, so that a token attends to the same bits whether
 //! it comes alone or in a chunk, on any instruction set and any number of threads.
 
+pub mod raw;
 mod scores;
 mod sums;
+pub mod tile_sums;
 
 use core::ops::Range;
 
 use super::lanes::{Lanes, widen_f16};
 use super::ops;
+use crate::quant::BLOCK;
 use scores::scores;
 use sums::{Sources, Weights, weighted_sum};
 
@@ -30,26 +33,40 @@ pub const TILE: usize = 32;
 /// Most query rows in one [`Job`].
 pub const MAX_ROWS: usize = 8;
 
-/// Keys and values of one layer in elements of type `E`; see the module for their layout.
+/// Columns interleaved in tiles of slots; see the module for the layout.
 #[derive(Clone, Copy)]
-pub struct Planes<'a, E> {
-    /// Keys, interleaved in tiles: `capacity · key_columns`.
-    pub keys: &'a [E],
-    /// Scales of 8-bit keys, f16 as bits; else empty.
-    pub key_scales: &'a [u16],
-    /// Values, row-major: `capacity · value_columns`.
-    pub values: &'a [E],
-    /// Scales of 8-bit values, f16 as bits; else empty.
-    pub value_scales: &'a [u16],
+pub struct Tiles<'a, E> {
+    /// `capacity · columns` elements.
+    pub elements: &'a [E],
+    /// Scales of 8-bit elements, f16 as bits; else empty.
+    pub scales: &'a [u16],
     /// Slots that there is room for.
     pub capacity: usize,
-    /// Columns of a slot's keys, all heads together.
-    pub key_columns: usize,
-    /// Columns of a slot's values, all heads together.
-    pub value_columns: usize,
+    /// Columns of a slot, all heads together.
+    pub columns: usize,
 }
 
-/// A store of one layer.
+/// Row-major columns.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, E> {
+    /// `capacity · columns` elements.
+    pub elements: &'a [E],
+    /// Scales of 8-bit elements, f16 as bits; else empty.
+    pub scales: &'a [u16],
+    /// Columns of a slot, all heads together.
+    pub columns: usize,
+}
+
+/// Keys and values of one layer in elements of type `E`.
+#[derive(Clone, Copy)]
+pub struct Planes<'a, E> {
+    /// Keys.
+    pub keys: Tiles<'a, E>,
+    /// Values.
+    pub values: Rows<'a, E>,
+}
+
+/// Keys and values of one layer.
 #[derive(Clone, Copy)]
 pub enum Store<'a> {
     /// f32 elements.
@@ -58,6 +75,17 @@ pub enum Store<'a> {
     F16(Planes<'a, u16>),
     /// 8-bit elements.
     Q8(Planes<'a, i8>),
+}
+
+/// Interleaved columns of one layer, whatever they are.
+#[derive(Clone, Copy)]
+pub enum TileStore<'a> {
+    /// f32 elements.
+    F32(Tiles<'a, f32>),
+    /// f16 elements, as bits.
+    F16(Tiles<'a, u16>),
+    /// 8-bit elements.
+    Q8(Tiles<'a, i8>),
 }
 
 /// What some query rows of one KV head attend to.
@@ -128,7 +156,7 @@ pub struct Row<'a> {
 }
 
 /// Score of what a row must not see. Finite: a row of `-inf` would be NaN.
-const HIDDEN: f32 = -1e30;
+pub(crate) const HIDDEN: f32 = -1e30;
 
 /// Where [`attend`] puts its results.
 pub(crate) trait Output {
@@ -151,16 +179,33 @@ pub const fn scratch_floats(rows: usize, capacity: usize, chunk: usize) -> usize
     rows.saturating_mul(capacity.saturating_add(chunk))
 }
 
+/// Elements and scales of the `width` slots from `start` on, a tile.
+#[inline(always)]
+fn tile_of<'a, E: Element>(tiles: &Tiles<'a, E>, start: usize, width: usize) -> (&'a [E], &'a [u16]) {
+    let blocks = tiles.columns.div_ceil(BLOCK);
+    let scales = if E::SCALED {
+        &tiles.scales[start * blocks..][..width * blocks]
+    } else {
+        &[]
+    };
+    (
+        &tiles.elements[start * tiles.columns..][..width * tiles.columns],
+        scales,
+    )
+}
+
 /// How an element type is loaded.
 trait Element: Copy + 'static {
     /// Whether there is a scale per block of 32 columns.
     const SCALED: bool;
+    const ZERO: Self;
     fn load<L: Lanes>(l: L, x: &[Self; 16]) -> L::V;
     fn widen(self) -> f32;
 }
 
 impl Element for f32 {
     const SCALED: bool = false;
+    const ZERO: f32 = 0.0;
 
     #[inline(always)]
     fn load<L: Lanes>(l: L, x: &[f32; 16]) -> L::V {
@@ -175,6 +220,7 @@ impl Element for f32 {
 
 impl Element for u16 {
     const SCALED: bool = false;
+    const ZERO: u16 = 0;
 
     #[inline(always)]
     fn load<L: Lanes>(l: L, x: &[u16; 16]) -> L::V {
@@ -189,6 +235,7 @@ impl Element for u16 {
 
 impl Element for i8 {
     const SCALED: bool = true;
+    const ZERO: i8 = 0;
 
     #[inline(always)]
     fn load<L: Lanes>(l: L, x: &[i8; 16]) -> L::V {
@@ -286,9 +333,9 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
             scratch,
             out,
         } = self;
-        let chunk_capacity = chunk.as_ref().map_or(0, |(planes, _)| planes.capacity);
+        let chunk_capacity = chunk.as_ref().map_or(0, |(planes, _)| planes.keys.capacity);
         let (first_column, columns) = job.key_head;
-        let (by_slot, rest) = scratch.split_at_mut(R * ring.capacity);
+        let (by_slot, rest) = scratch.split_at_mut(R * ring.keys.capacity);
         let (by_token, _) = rest.split_at_mut(R * chunk_capacity);
 
         let sinks = job.sinks.min(job.live);
@@ -303,11 +350,11 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
                 (_, Some((planes, _))) => (planes, &queries, 0..seen, &mut *by_token),
                 (_, None) => break,
             };
-            scores(l, planes, first_column, queries, range, out);
+            scores(l, &planes.keys, first_column, queries, range, out);
         }
         if let Some((_, slots)) = chunk {
             for (r, row) in rows.iter().enumerate() {
-                let by_slot = &mut by_slot[r * ring.capacity..][..ring.capacity];
+                let by_slot = &mut by_slot[r * ring.keys.capacity..][..ring.keys.capacity];
                 let by_token = &by_token[r * chunk_capacity..][..row.chunk_tokens];
                 for (slots, first) in slots.runs(row.chunk_tokens) {
                     let len = slots.len();
@@ -318,7 +365,7 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
 
         let mut inverse = [0.0; R];
         for (r, row) in rows.iter().enumerate() {
-            let by_slot = &mut by_slot[r * ring.capacity..][..ring.capacity];
+            let by_slot = &mut by_slot[r * ring.keys.capacity..][..ring.keys.capacity];
             let (run, evicted) = row.evicted;
             for (slots, _) in run.runs(evicted) {
                 by_slot[slots].fill(HIDDEN);
@@ -342,7 +389,7 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         }
 
         let weights: [Weights<'_>; R] = core::array::from_fn(|r| Weights {
-            by_slot: &by_slot[r * ring.capacity..][..ring.capacity],
+            by_slot: &by_slot[r * ring.keys.capacity..][..ring.keys.capacity],
             by_token: &by_token[r * chunk_capacity..][..chunk_capacity],
         });
         let sources = Sources {

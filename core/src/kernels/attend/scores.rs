@@ -3,14 +3,14 @@
 use core::ops::Range;
 
 use super::super::lanes::{Lanes, widen_f16};
-use super::{Element, Planes, TILE};
+use super::{Element, TILE, Tiles, tile_of};
 use crate::quant::BLOCK;
 
 /// Scores of `R` rows against the keys in slots `range`, to `out[r · capacity + slot]`.
 #[inline(always)]
 pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
     l: L,
-    planes: &Planes<'_, E>,
+    keys: &Tiles<'_, E>,
     first_column: usize,
     queries: &[&[f32]; R],
     range: Range<usize>,
@@ -19,24 +19,18 @@ pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
     let mut tile = range.start / TILE;
     while tile * TILE < range.end {
         let start = tile * TILE;
-        let width = TILE.min(planes.capacity - start);
-        let keys = &planes.keys[start * planes.key_columns..][..width * planes.key_columns];
-        let blocks = planes.key_columns.div_ceil(BLOCK);
-        let scales = if E::SCALED {
-            &planes.key_scales[start * blocks..][..width * blocks]
-        } else {
-            &[]
-        };
+        let width = TILE.min(keys.capacity - start);
+        let (elements, scales) = tile_of(keys, start, width);
         let mut sums = [[0.0; TILE]; R];
         if width == TILE {
-            whole_tile(l, keys, scales, first_column, queries, &mut sums);
+            whole_tile(l, elements, scales, first_column, queries, &mut sums);
         } else {
-            narrow_tile(keys, scales, width, first_column, queries, &mut sums);
+            narrow_tile(elements, scales, width, first_column, queries, &mut sums);
         }
         let from = range.start.max(start);
         let to = range.end.min(start + width);
         for (r, sums) in sums.iter().enumerate() {
-            out[r * planes.capacity + from..r * planes.capacity + to]
+            out[r * keys.capacity + from..r * keys.capacity + to]
                 .copy_from_slice(&sums[from - start..to - start]);
         }
         tile += 1;

@@ -154,7 +154,7 @@ impl<E: Element, const R: usize> Sum<E> for OneColumn<'_, R> {
     #[inline(always)]
     fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
         for row in rows {
-            let value = planes.values[row * planes.value_columns + self.column].widen();
+            let value = planes.values.elements[row * planes.values.columns + self.column].widen();
             let scale = value_scale(planes, row, self.column);
             for (acc, weights) in self.acc.iter_mut().zip(self.weights) {
                 let weight = weights.of(&(row..row + 1), by_token)[0];
@@ -205,10 +205,11 @@ struct Columns<'a, L: Lanes, const R: usize, const VECTORS: usize> {
 impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Columns<'_, L, R, VECTORS> {
     #[inline(always)]
     fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
-        let (l, len, stride) = (self.l, rows.len(), planes.value_columns);
+        let (l, len, stride) = (self.l, rows.len(), planes.values.columns);
         // In slices of one length, so that no access of the loop is checked but the value row's.
         let weights: [&[f32]; R] = self.weights.each_ref().map(|weights| weights.of(&rows, by_token));
-        let values = &planes.values[(rows.start * stride + self.column).min(planes.values.len())..];
+        let values =
+            &planes.values.elements[(rows.start * stride + self.column).min(planes.values.elements.len())..];
         let mut acc = self.acc;
         for n in 0..len {
             let raw = values[n * stride..][..VECTORS * 16].as_chunks::<16>().0;
@@ -229,7 +230,7 @@ impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Colu
 #[inline(always)]
 fn value_scale<E: Element>(planes: &Planes<'_, E>, row: usize, column: usize) -> f32 {
     if E::SCALED {
-        widen_f16(planes.value_scales[row * planes.value_columns.div_ceil(BLOCK) + column / BLOCK])
+        widen_f16(planes.values.scales[row * planes.values.columns.div_ceil(BLOCK) + column / BLOCK])
     } else {
         1.0
     }

@@ -1,22 +1,20 @@
-//! One layer's attention for some tokens: rotate, write to the cache, attend; the same code for decode and for a prefill chunk.
+//! Attention over a cache of keys and values.
 //!
 //! The score of a rotated query and key depends on their distance only. Keys are stored rotated at their absolute position; each
 //! query is rotated twice: at its absolute position for the window, and at its position *within the cache* for the sinks, which is
 //! where StreamingLLM (arXiv 2309.17453, section 3.2) has it. So no key is ever rotated again.
-//!
-//! One token is written to the ring and then attends to it. The tokens of a chunk go to a store of their own first, rounded as
-//! they will be in the ring, since the ring still holds what the chunk's first tokens must see; each attends to the ring with the
-//! slots of the chunk's earlier tokens replaced, and then the chunk is copied over.
 
 use core::ops::Range;
 
+use super::MAX_RANGES;
 use crate::arena::{Columns, Shared};
-use crate::cache::{LayerCache, Ring};
+use crate::cache::{KvCache, Ring};
 use crate::compute::Compute;
 use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
 use crate::kernels::{Isa, vector};
 use crate::model::Config;
 use crate::nn::math;
+use crate::nn::rope::Pairs;
 
 /// The activations that attention reads and writes, token after token.
 pub(crate) struct Step<'a> {
@@ -44,9 +42,9 @@ pub(crate) struct Step<'a> {
 
 /// The caches of one layer.
 pub(crate) struct Caches<'a> {
-    pub(crate) ring: LayerCache<'a>,
+    pub(crate) ring: KvCache<'a>,
     /// Where a chunk's keys and values lie until it is committed; `None` for a single token.
-    pub(crate) chunk: Option<LayerCache<'a>>,
+    pub(crate) chunk: Option<KvCache<'a>>,
 }
 
 /// Attends; `ring` says where the tokens will be, and is not advanced.
@@ -94,6 +92,7 @@ struct Rotation<'a> {
     pairs: usize,
     /// 1/sqrt(head_dim).
     scale: f32,
+    order: Pairs,
     angles: &'a [[f32; 2]],
     sink_angles: &'a [[f32; 2]],
     values: &'a [f32],
@@ -108,6 +107,7 @@ impl<'a> Rotation<'a> {
             columns: config.kv_columns(),
             pairs: config.rope_dim / 2,
             scale: 1.0 / math::sqrt(config.head_dim as f32),
+            order: config.rope_pairs,
             angles: step.angles,
             sink_angles: step.sink_angles,
             values: step.values,
@@ -120,12 +120,12 @@ impl<'a> Rotation<'a> {
         &self,
         token: usize,
         (key, query, sink_query): (&mut [f32], &mut [f32], &mut [f32]),
-        cache: &mut LayerCache<'_>,
+        cache: &mut KvCache<'_>,
         slot: usize,
     ) {
         let of_token = |angles: &'a [[f32; 2]]| &angles[token * self.pairs..][..self.pairs];
         let angles = of_token(self.angles);
-        vector::rotate(self.isa, key, self.head, angles);
+        vector::rotate(self.isa, key, self.head, angles, self.order);
         cache.write(
             self.isa,
             slot,
@@ -140,9 +140,15 @@ impl<'a> Rotation<'a> {
         }
         if !sink_query.is_empty() {
             sink_query.copy_from_slice(query);
-            vector::rotate(self.isa, sink_query, self.head, of_token(self.sink_angles));
+            vector::rotate(
+                self.isa,
+                sink_query,
+                self.head,
+                of_token(self.sink_angles),
+                self.order,
+            );
         }
-        vector::rotate(self.isa, query, self.head, angles);
+        vector::rotate(self.isa, query, self.head, angles, self.order);
     }
 }
 
@@ -150,15 +156,15 @@ impl<'a> Rotation<'a> {
 fn rotate_and_write_chunk(
     compute: &Compute<'_>,
     config: &Config,
-    chunk: &mut LayerCache<'_>,
+    chunk: &mut KvCache<'_>,
     step: &mut Step<'_>,
     tokens: usize,
 ) {
     let rotation = Rotation::new(compute, config, step);
     let (kv, columns) = (config.kv_columns(), config.query_columns());
     let sink_columns = if step.sink_queries.is_empty() { 0 } else { columns };
-    let (mut parts, _, each) = chunk.parts(0..tokens);
-    let len = parts.len();
+    let (mut parts, cut) = chunk.parts(0..tokens);
+    let (len, each) = (parts.len(), cut.each);
     let parts = Shared::new(&mut parts, len, 1);
     let keys = Shared::new(step.keys, tokens * kv, each * kv);
     let queries = Shared::new(step.queries, tokens * columns, each * columns);
@@ -186,36 +192,33 @@ fn rotate_and_write_chunk(
 /// Copies the chunk's tokens from `first` on to `slots` of the ring.
 fn commit(
     compute: &Compute<'_>,
-    ring: &mut LayerCache<'_>,
+    ring: &mut KvCache<'_>,
     slots: Range<usize>,
-    chunk: &LayerCache<'_>,
+    chunk: &KvCache<'_>,
     first: usize,
 ) {
     if slots.is_empty() {
         return;
     }
-    let (mut parts, from, each) = ring.parts(slots.clone());
+    let (mut parts, cut) = ring.parts(slots.clone());
     let len = parts.len();
     let parts = Shared::new(&mut parts, len, 1);
     compute.threads.run(len, &|_, index| {
-        let start = from + index * each;
+        let start = cut.start + index * cut.each;
         let mut part = parts.take(index);
-        for slot in slots.start.max(start)..slots.end.min(start + each) {
+        for slot in slots.start.max(start)..slots.end.min(start + cut.each) {
             part[0].copy(slot - start, chunk, first + slot - slots.start);
         }
     });
 }
-
-/// Most ranges of tokens that attend as jobs of their own.
-const MAX_RANGES: usize = 4;
 
 /// Divides heads and tokens into jobs.
 fn run_jobs(
     compute: &Compute<'_>,
     config: &Config,
     ring: &Ring,
-    cache: &LayerCache<'_>,
-    chunk: Option<&LayerCache<'_>>,
+    cache: &KvCache<'_>,
+    chunk: Option<&KvCache<'_>>,
     step: &mut Step<'_>,
     tokens: usize,
 ) {

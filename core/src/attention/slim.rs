@@ -1,0 +1,705 @@
+//! Attention over a cache of keys alone: slim attention (Graef and Wasielewski, arXiv 2503.05840), made to work in low precision.
+//!
+//! Where keys and values have as many columns as the model, `V = K·W_K⁻¹·W_V`; with a few further channels `R` of the input beside
+//! the keys, `V = K·A + R·B` for an `A` that amplifies K's rounding less (this project's own step). The paper's equation 5 has two
+//! orders of evaluation for head `i` and softmax weights `p`:
+//!
+//! - `(p·[K R])·[A B]_i`, sums first: for a few rows;
+//! - `p·([K R]·[A B]_i)`, values first: for a chunk whose rows share the values.
+//!
+//! Which takes fewer multiplications is counted for each pass. Keys are cached without rotation and without their mean, which is
+//! added before they are rotated and whose values, the offset, are added to each output.
+//!
+//! The values of the first sinks are kept as they are: their weights are large, and so would be their errors.
+
+use core::ops::Range;
+
+use super::MAX_RANGES;
+use super::geometry::{Geometry, Of};
+use crate::arena::{Columns, Shared};
+use crate::cache::{Ring, SlimCache};
+use crate::compute::Compute;
+use crate::kernels::attend::raw::RawKeys;
+use crate::kernels::attend::tile_sums::{Map, Summed, TileWeights};
+use crate::kernels::attend::{HIDDEN, MAX_ROWS, TILE, TileStore, Tiles};
+use crate::kernels::{self, Input, Isa, vector};
+use crate::model::Config;
+use crate::nn::math;
+use crate::nn::rope::Pairs;
+use crate::quant::F32;
+use crate::tensor::Matrix;
+
+/// What makes one layer's values of its keys.
+#[derive(Clone, Copy)]
+pub(crate) struct ValueMap<'a> {
+    /// `value columns x (key columns + rank)`: row `j` is column `j` of `[A B]`.
+    pub(crate) map: Matrix<'a>,
+    /// The keys' mean, and what values have of it; empty for none.
+    pub(crate) mean: &'a [F32],
+    /// The mean times `A`: as many values as value columns, or empty.
+    pub(crate) offset: &'a [F32],
+    /// Further channels.
+    pub(crate) rank: usize,
+}
+
+/// The activations that attention reads and writes, token after token.
+pub(crate) struct Step<'a> {
+    /// `tokens x query columns`; rotated in place.
+    pub(crate) queries: &'a mut [f32],
+    /// The same for the sinks; empty if there are none.
+    pub(crate) sink_queries: &'a mut [f32],
+    /// `tokens x key columns`; the mean is taken off in place.
+    pub(crate) keys: &'a mut [f32],
+    /// `tokens x rank`.
+    pub(crate) channels: &'a [f32],
+    /// Values of those of the tokens that are first sinks, from the first token on.
+    pub(crate) sink_values: &'a [f32],
+    /// `tokens x query columns`.
+    pub(crate) attended: &'a mut [f32],
+    /// Scratch of all workers.
+    pub(crate) scratch: &'a mut [f32],
+    /// Kernel scratch of all workers.
+    pub(crate) kernel_scratch: &'a mut [u8],
+    /// Angles of each token at its absolute position: `tokens x pairs`.
+    pub(crate) angles: &'a [[f32; 2]],
+    /// Angles at its position within the cache; empty if there are no sinks.
+    pub(crate) sink_angles: &'a [[f32; 2]],
+    /// Tokens before this one need no output.
+    pub(crate) first: usize,
+    /// Where softmax weights are added up, `heads x slots`; empty if nobody looks.
+    pub(crate) probe: &'a mut [f32],
+}
+
+/// The caches of one layer.
+pub(crate) struct Caches<'a> {
+    pub(crate) ring: SlimCache<'a>,
+    /// Where a chunk's keys lie until it is committed; `None` for a single token.
+    pub(crate) chunk: Option<SlimCache<'a>>,
+    /// Sinks whose values are kept as they are.
+    pub(crate) exact_sinks: usize,
+}
+
+/// Floats of a worker's scratch for a layer with `rank` channels.
+pub(crate) const fn scratch_floats(
+    config: &Config,
+    rank: usize,
+    (capacity, chunk, exact_sinks): (usize, usize, usize),
+) -> usize {
+    let tokens = if chunk > 1 { chunk.div_ceil(TILE) } else { 0 };
+    let shape = Shape {
+        head: config.head_dim,
+        mapped: config.kv_columns().saturating_add(rank),
+        ring: capacity.div_ceil(TILE),
+        chunk: tokens,
+        exact_sinks,
+    };
+    let sums_first = shape.sums_first(MAX_ROWS);
+    if values_first(chunk, capacity.saturating_add(chunk), shape.mapped, shape.head) {
+        let both = shape.values_first();
+        if both > sums_first { both } else { sums_first }
+    } else {
+        sums_first
+    }
+}
+
+/// Whether making values first takes fewer multiplications, for `rows` rows of a head that attend to `slots` slots: equation 5 of
+/// the paper, counted.
+const fn values_first(rows: usize, slots: usize, mapped: usize, head: usize) -> bool {
+    let sums = (rows as u128) * (mapped as u128) * (slots as u128 + head as u128);
+    let values = (slots as u128) * (head as u128) * (mapped as u128 + rows as u128);
+    values < sums
+}
+
+/// Sizes that scratch depends on; rings and chunks in tiles.
+#[derive(Clone, Copy)]
+struct Shape {
+    head: usize,
+    mapped: usize,
+    ring: usize,
+    chunk: usize,
+    exact_sinks: usize,
+}
+
+impl Shape {
+    /// Weights of a row.
+    const fn stride(self) -> usize {
+        self.ring.saturating_add(self.chunk).saturating_mul(TILE)
+    }
+
+    const fn of_rows(self, rows: usize, summed: usize) -> usize {
+        self.stride()
+            .saturating_add(self.head)
+            .saturating_add(summed)
+            .saturating_add(self.exact_sinks)
+            .saturating_mul(rows)
+    }
+
+    /// Floats for `rows` rows whose sums come first.
+    const fn sums_first(self, rows: usize) -> usize {
+        self.of_rows(rows, self.mapped)
+    }
+
+    /// Floats for a head whose values come first.
+    const fn values_first(self) -> usize {
+        self.of_rows(MAX_ROWS, self.head)
+            .saturating_add(self.stride().saturating_mul(self.head))
+            .saturating_add(self.mapped.saturating_mul(self.head))
+    }
+}
+
+/// Attends; `ring` says where the tokens will be, and is not advanced.
+pub(crate) fn attend(
+    compute: &Compute<'_>,
+    config: &Config,
+    ring: &Ring,
+    geometry: &Geometry<'_>,
+    values: &ValueMap<'_>,
+    caches: &mut Caches<'_>,
+    step: &mut Step<'_>,
+) {
+    let tokens = step.keys.len() / config.kv_columns();
+    rotate(compute, config, geometry.pairs, values, step, tokens);
+    write_sink_values(config, ring, caches, step);
+    match &mut caches.chunk {
+        None => write(
+            compute.isa,
+            &mut caches.ring,
+            ring.slot(ring.position()),
+            step,
+            0,
+            config,
+        ),
+        Some(chunk) => write_chunk(compute, config, chunk, step, tokens),
+    }
+    if step.first < tokens {
+        let layer = Layer {
+            compute,
+            config,
+            ring,
+            geometry,
+            values,
+            caches,
+        };
+        layer.run_jobs(step, tokens);
+    }
+    if let Some(chunk) = &caches.chunk {
+        commit(compute, ring, &mut caches.ring, chunk, tokens);
+    }
+}
+
+/// Takes the mean off the keys; scales and rotates the queries.
+fn rotate(
+    compute: &Compute<'_>,
+    config: &Config,
+    order: Pairs,
+    values: &ValueMap<'_>,
+    step: &mut Step<'_>,
+    tokens: usize,
+) {
+    let (head, columns, pairs) = (config.head_dim, config.query_columns(), config.rope_dim / 2);
+    let scale = 1.0 / math::sqrt(head as f32);
+    let each = compute.tokens_of_a_job(tokens);
+    let key_columns = config.kv_columns();
+    let keys = Shared::new(step.keys, tokens * key_columns, each * key_columns);
+    let queries = Shared::new(step.queries, tokens * columns, each * columns);
+    let sink_columns = if step.sink_queries.is_empty() { 0 } else { columns };
+    let sink_queries = Shared::new(
+        step.sink_queries,
+        (tokens * sink_columns).max(1),
+        (each * sink_columns).max(1),
+    );
+    let (angles, sink_angles, first) = (step.angles, step.sink_angles, step.first);
+    compute.by_tokens(tokens, |part| {
+        let (mut keys, mut queries) = (keys.take(part), queries.take(part));
+        for key in keys.chunks_exact_mut(key_columns) {
+            for (key, mean) in key.iter_mut().zip(values.mean) {
+                *key -= mean.to_f32();
+            }
+        }
+        let mut sink_queries = (sink_columns > 0).then(|| sink_queries.take(part));
+        for (i, query) in queries.chunks_exact_mut(columns).enumerate() {
+            let token = part * each + i;
+            if token < first {
+                continue;
+            }
+            for q in query.iter_mut() {
+                *q *= scale;
+            }
+            if let Some(sink_queries) = &mut sink_queries {
+                let sink_query = &mut sink_queries[i * columns..][..columns];
+                sink_query.copy_from_slice(query);
+                vector::rotate(
+                    compute.isa,
+                    sink_query,
+                    head,
+                    &sink_angles[token * pairs..][..pairs],
+                    order,
+                );
+            }
+            vector::rotate(compute.isa, query, head, &angles[token * pairs..][..pairs], order);
+        }
+    });
+}
+
+/// Keeps the values of those of the tokens that are first sinks.
+fn write_sink_values(config: &Config, ring: &Ring, caches: &mut Caches<'_>, step: &Step<'_>) {
+    for (i, value) in step.sink_values.chunks_exact(config.kv_columns()).enumerate() {
+        caches
+            .ring
+            .write_sink_value(ring.slot(ring.position() + i as u64), value);
+    }
+}
+
+fn write(isa: Isa, cache: &mut SlimCache<'_>, slot: usize, step: &Step<'_>, token: usize, config: &Config) {
+    let columns = config.kv_columns();
+    let rank = step.channels.len() / (step.keys.len() / columns);
+    cache.write(
+        isa,
+        slot,
+        &step.keys[token * columns..][..columns],
+        &step.channels[token * rank..][..rank],
+    );
+}
+
+/// Writes a chunk's tokens to its store, whose slots are the tokens.
+fn write_chunk(
+    compute: &Compute<'_>,
+    config: &Config,
+    chunk: &mut SlimCache<'_>,
+    step: &Step<'_>,
+    tokens: usize,
+) {
+    let (mut parts, cut) = chunk.parts(0..tokens);
+    let len = parts.len();
+    let parts = Shared::new(&mut parts, len, 1);
+    compute.threads.run(len, &|_, index| {
+        let mut part = parts.take(index);
+        for token in index * cut.each..tokens.min((index + 1) * cut.each) {
+            write(
+                compute.isa,
+                &mut part[0],
+                token - index * cut.each,
+                step,
+                token,
+                config,
+            );
+        }
+    });
+}
+
+/// Copies a chunk's tokens to the ring.
+fn commit(
+    compute: &Compute<'_>,
+    ring: &Ring,
+    cache: &mut SlimCache<'_>,
+    chunk: &SlimCache<'_>,
+    tokens: usize,
+) {
+    for (slots, first) in ring.chunk_slots().runs(tokens) {
+        if slots.is_empty() {
+            continue;
+        }
+        let (mut parts, cut) = cache.parts(slots.clone());
+        let len = parts.len();
+        let parts = Shared::new(&mut parts, len, 1);
+        compute.threads.run(len, &|_, index| {
+            let start = cut.start + index * cut.each;
+            let mut part = parts.take(index);
+            for slot in slots.start.max(start)..slots.end.min(start + cut.each) {
+                part[0].copy(slot - start, chunk, first + slot - slots.start);
+            }
+        });
+    }
+}
+
+/// A row: one query head of one token.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    query: &'a [f32],
+    sink_query: &'a [f32],
+    /// How many tokens of the chunk it sees; 0 without a chunk.
+    chunk_tokens: usize,
+    /// Slots in use once those tokens are in their places.
+    live: usize,
+    /// Its token's position.
+    position: u64,
+}
+
+/// What is left of a row's softmax weights when the first sinks' are taken out.
+#[derive(Clone, Copy, Default)]
+struct Weighed {
+    /// 1 over the sum of all weights.
+    inverse: f32,
+    /// Sum of the first sinks' weights.
+    of_sinks: f32,
+}
+
+/// All that the jobs of a layer share.
+struct Layer<'a> {
+    compute: &'a Compute<'a>,
+    config: &'a Config,
+    ring: &'a Ring,
+    geometry: &'a Geometry<'a>,
+    values: &'a ValueMap<'a>,
+    caches: &'a Caches<'a>,
+}
+
+impl Layer<'_> {
+    fn run_jobs(&self, step: &mut Step<'_>, tokens: usize) {
+        let (config, compute) = (self.config, self.compute);
+        let (head, columns, slots) = (config.head_dim, config.query_columns(), self.ring.capacity());
+        let workers = compute.threads.workers();
+        let shape = self.shape();
+        let scratch_len = step.scratch.len();
+        let live = self.live().saturating_add(tokens);
+        let rows = (tokens - step.first).saturating_mul(config.group());
+        let by_head = tokens > 1
+            && values_first(rows, live, shape.mapped, head)
+            && shape.values_first() <= scratch_len / workers;
+        // Heads of a job: one KV head's if values come first, which its queries share; else as many as balance.
+        let heads = if by_head {
+            config.group()
+        } else {
+            config.heads.div_ceil(workers).min(MAX_ROWS)
+        };
+        let probing = !step.probe.is_empty();
+        let head_jobs = config.heads.div_ceil(heads);
+        // A probe's sums are over tokens, in their order; values are made once for all tokens.
+        let ranges = if workers == 1 || probing || by_head {
+            1
+        } else {
+            (tokens - step.first).min(MAX_RANGES)
+        };
+        let range = (tokens - step.first).div_ceil(ranges);
+        let attended: heapless::Vec<_, MAX_RANGES> = step.attended[step.first * columns..]
+            .chunks_mut(range * columns)
+            .map(|part| Shared::new(part, columns, heads * head))
+            .collect();
+        let scratch = Shared::new(step.scratch, scratch_len, scratch_len / workers);
+        let kernel_len = step.kernel_scratch.len();
+        let kernel_scratch = Shared::new(step.kernel_scratch, kernel_len, kernel_len / workers);
+        let probe = Shared::new(
+            step.probe,
+            if probing { config.heads * slots } else { 1 },
+            heads * slots,
+        );
+        let (queries, first) = (&*step.queries, step.first);
+        let sink_queries = if step.sink_queries.is_empty() {
+            queries
+        } else {
+            &*step.sink_queries
+        };
+        let has_chunk = self.caches.chunk.is_some();
+        compute.threads.run(head_jobs * attended.len(), &|worker, job| {
+            // The last tokens see most: those that take longest come first.
+            let (part, index) = (attended.len() - 1 - job / head_jobs, job % head_jobs);
+            let first = first + part * range;
+            let row = |token: usize, head_index: usize| {
+                let at = token * columns + head_index * head;
+                Row {
+                    query: &queries[at..][..head],
+                    sink_query: &sink_queries[at..][..head],
+                    chunk_tokens: if has_chunk { token + 1 } else { 0 },
+                    live: self.ring.used_after(token + 1),
+                    position: self.ring.position() + token as u64,
+                }
+            };
+            let mut scratch = scratch.take(worker);
+            let mut kernel_scratch = kernel_scratch.take(worker);
+            let mut probe = probing.then(|| probe.take(index));
+            let mut out = attended[part].take(index);
+            let mut job = Job {
+                layer: self,
+                shape,
+                heads: index * heads..config.heads.min((index + 1) * heads),
+                scratch: &mut scratch,
+                kernel_scratch: &mut kernel_scratch,
+                probe: probe.as_deref_mut().unwrap_or_default(),
+            };
+            let tokens = first..tokens.min(first + range);
+            if by_head {
+                job.values_first(tokens, &row, &mut out);
+            } else {
+                job.sums_first(tokens, &row, &mut out);
+            }
+        });
+    }
+
+    /// Slots of the ring that are in use while the pass attends.
+    fn live(&self) -> usize {
+        self.ring.used_after(usize::from(self.caches.chunk.is_none()))
+    }
+
+    fn shape(&self) -> Shape {
+        Shape {
+            head: self.config.head_dim,
+            mapped: self.config.kv_columns() + self.values.rank,
+            ring: self.ring.capacity().div_ceil(TILE),
+            chunk: self
+                .caches
+                .chunk
+                .as_ref()
+                .map_or(0, |chunk| chunk.capacity().div_ceil(TILE)),
+            exact_sinks: self.caches.exact_sinks,
+        }
+    }
+
+    /// Scores of some queries of one head, to the rows of `weights`.
+    fn scores(&self, head: usize, rows: &[Row<'_>], weights: &mut [f32], turned: &mut [f32]) {
+        let (width, pairs) = (self.config.head_dim, self.geometry.lanes.len());
+        let column = head / self.config.group() * width;
+        let shape = self.shape();
+        let queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.query).collect();
+        let sink_queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.sink_query).collect();
+        let seen = rows.iter().map(|row| row.chunk_tokens).max().unwrap_or(0);
+        let ring = self.caches.ring.stores().0;
+        let chunk = self.caches.chunk.as_ref().map(|chunk| chunk.stores().0);
+        for placed in &self.geometry.runs {
+            let slots = placed.run.slots.clone();
+            let (store, slots, at, queries) = match (placed.of, chunk) {
+                (Of::Sinks, _) => (ring, slots, 0, &sink_queries),
+                (Of::Window, _) => (ring, slots, 0, &queries),
+                (Of::Chunk, Some(chunk)) => (chunk, 0..seen, shape.ring * TILE, &queries),
+                (Of::Chunk, None) => continue,
+            };
+            let keys = RawKeys {
+                store,
+                head: (column, width),
+                mean: self.values.mean.get(column..column + width).unwrap_or_default(),
+                pairs: self.geometry.pairs,
+                lanes: self.geometry.lanes,
+            };
+            vector::raw_scores(
+                self.compute.isa,
+                &keys,
+                slots,
+                &self.geometry.bases[placed.base * pairs..],
+                queries,
+                (&mut weights[at..], shape.stride()),
+                turned,
+            );
+        }
+    }
+
+    /// Turns a row's scores into softmax weights in the places where values are: what the chunk replaces in the ring is in the chunk.
+    /// The first sinks' weights go to `of_sinks`.
+    fn weigh(&self, row: &Row<'_>, weights: &mut [f32], of_sinks: &mut [f32], probe: &mut [f32]) -> Weighed {
+        let (ring, chunk) = weights.split_at_mut(self.shape().ring * TILE);
+        let replaced = self.ring.chunk_slots().runs(row.chunk_tokens);
+        for (slots, first) in replaced.clone() {
+            let len = slots.len();
+            ring[slots].copy_from_slice(&chunk[first..][..len]);
+        }
+        let (run, evicted) = self.ring.evicted_slots(row.position);
+        for (slots, _) in run.runs(evicted) {
+            ring[slots].fill(HIDDEN);
+        }
+        let inverse = vector::softmax(self.compute.isa, &mut ring[..row.live]);
+        // The exponential ends at e^-87; what is evicted weighs nothing at all.
+        for (slots, _) in run.runs(evicted) {
+            ring[slots].fill(0.0);
+        }
+        ring[row.live..].fill(0.0);
+        for (sum, weight) in probe.iter_mut().zip(&ring[..row.live]) {
+            *sum += weight * inverse;
+        }
+        for (kept, weight) in of_sinks.iter_mut().zip(ring.iter_mut()) {
+            *kept = core::mem::take(weight);
+        }
+        chunk[row.chunk_tokens..].fill(0.0);
+        for (slots, first) in replaced {
+            chunk[first..][..slots.len()].copy_from_slice(&ring[slots.clone()]);
+            ring[slots].fill(0.0);
+        }
+        Weighed {
+            inverse,
+            of_sinks: of_sinks.iter().sum(),
+        }
+    }
+
+    /// What is summed for rows that see `seen` tokens of the chunk at most.
+    fn summed<'s>(&self, ring: TileStore<'s>, chunk: Option<TileStore<'s>>, seen: usize) -> Summed<'s> {
+        Summed {
+            ring,
+            ring_tiles: self.live().div_ceil(TILE),
+            chunk: chunk.map(|chunk| (chunk, seen.div_ceil(TILE))),
+        }
+    }
+
+    /// Completes a head's output: adds what the first sinks and the mean give, and divides by the sum of weights.
+    fn finish(&self, head: usize, weighed: Weighed, of_sinks: &[f32], out: &mut [f32]) {
+        let width = self.config.head_dim;
+        let column = head / self.config.group() * width;
+        let values = self
+            .caches
+            .ring
+            .sink_values()
+            .chunks_exact(self.config.kv_columns());
+        for (weight, value) in of_sinks.iter().zip(values) {
+            for (out, value) in out.iter_mut().zip(&value[column..]) {
+                *out += weight * value;
+            }
+        }
+        for out in out.iter_mut() {
+            *out *= weighed.inverse;
+        }
+        let rest = 1.0 - weighed.of_sinks * weighed.inverse;
+        for (out, offset) in out.iter_mut().zip(self.values.offset.iter().skip(column)) {
+            *out += rest * offset.to_f32();
+        }
+    }
+}
+
+/// Some heads of some tokens.
+struct Job<'j, 'a> {
+    layer: &'j Layer<'a>,
+    shape: Shape,
+    heads: Range<usize>,
+    scratch: &'j mut [f32],
+    kernel_scratch: &'j mut [u8],
+    /// `heads x slots`, or empty.
+    probe: &'j mut [f32],
+}
+
+impl Job<'_, '_> {
+    /// Head `index`'s part of the probe.
+    fn probe_of(probe: &mut [f32], slots: usize, index: usize) -> &mut [f32] {
+        probe
+            .get_mut(index * slots..(index + 1) * slots)
+            .unwrap_or_default()
+    }
+
+    /// For each token the sums of all heads over the keys' columns, then each head's product with its part of the map.
+    fn sums_first<'r>(
+        &mut self,
+        tokens: Range<usize>,
+        row: &dyn Fn(usize, usize) -> Row<'r>,
+        out: &mut Columns<'_, f32>,
+    ) {
+        let (layer, shape) = (self.layer, self.shape);
+        let (isa, slots, width) = (layer.compute.isa, layer.ring.capacity(), shape.head);
+        let (rows, keys) = (self.heads.len(), layer.config.kv_columns());
+        let (weights, rest) = self.scratch.split_at_mut(rows * shape.stride());
+        let (turned, rest) = rest.split_at_mut(width);
+        let (sums, rest) = rest.split_at_mut(rows * shape.mapped);
+        let of_sinks = &mut rest[..rows * shape.exact_sinks];
+        let first = tokens.start;
+        let chunk = layer.caches.chunk.as_ref().map(SlimCache::stores);
+        let (ring_keys, ring_channels) = layer.caches.ring.stores();
+        let group = layer.config.group();
+        for token in tokens {
+            let mut weighed = [Weighed::default(); MAX_ROWS];
+            for (i, head) in self.heads.clone().enumerate() {
+                let row = row(token, head);
+                let weights = &mut weights[i * shape.stride()..][..shape.stride()];
+                layer.scores(head, &[row], weights, turned);
+                let of_sinks = &mut of_sinks[i * shape.exact_sinks..][..shape.exact_sinks];
+                weighed[i] = layer.weigh(&row, weights, of_sinks, Self::probe_of(self.probe, slots, i));
+            }
+            let weights = TileWeights {
+                weights,
+                stride: shape.stride(),
+                chunk_at: shape.ring * TILE,
+            };
+            let seen = token + 1;
+            let summed = layer.summed(ring_keys, chunk.map(|(keys, _)| keys), seen);
+            vector::tile_sums(isa, &summed, weights, (sums, shape.mapped));
+            if let Some(ring_channels) = ring_channels {
+                let summed = layer.summed(ring_channels, chunk.and_then(|(_, channels)| channels), seen);
+                vector::tile_sums(isa, &summed, weights, (&mut sums[keys..], shape.mapped));
+            }
+            let row = out.row_mut(token - first);
+            for (i, head) in self.heads.clone().enumerate() {
+                let out = &mut row[i * width..][..width];
+                let column = head / group * width;
+                kernels::matmul(
+                    isa,
+                    &layer.values.map,
+                    column..column + width,
+                    Input::F32(&sums[i * shape.mapped..][..shape.mapped]),
+                    &mut Columns::all(out, width),
+                    self.kernel_scratch,
+                );
+                let of_sinks = &of_sinks[i * shape.exact_sinks..][..shape.exact_sinks];
+                layer.finish(head, weighed[i], of_sinks, out);
+            }
+        }
+    }
+
+    /// For one KV head the values of all slots, then the sums of its queries over them.
+    fn values_first<'r>(
+        &mut self,
+        tokens: Range<usize>,
+        row: &dyn Fn(usize, usize) -> Row<'r>,
+        out: &mut Columns<'_, f32>,
+    ) {
+        let (layer, shape) = (self.layer, self.shape);
+        let (isa, slots, width) = (layer.compute.isa, layer.ring.capacity(), shape.head);
+        let group = layer.config.group();
+        let kv_column = self.heads.start / group * width;
+        let keys = layer.config.kv_columns();
+        let (weights, rest) = self.scratch.split_at_mut(MAX_ROWS * shape.stride());
+        let (turned, rest) = rest.split_at_mut(MAX_ROWS * width);
+        let (sums, rest) = rest.split_at_mut(MAX_ROWS * width);
+        let (of_sinks, rest) = rest.split_at_mut(MAX_ROWS * shape.exact_sinks);
+        let (ring_values, rest) = rest.split_at_mut(shape.ring * TILE * width);
+        let (chunk_values, rest) = rest.split_at_mut(shape.chunk * TILE * width);
+        let map = &mut rest[..shape.mapped * width];
+        for (row, map) in map.chunks_exact_mut(shape.mapped).enumerate() {
+            layer.values.map.dequantize_row(kv_column + row, map);
+        }
+        let expand = |store: &SlimCache<'_>, tiles: usize, values: &mut [f32]| {
+            let (of_keys, of_channels) = store.stores();
+            let map = |at| Map {
+                rows: map,
+                stride: shape.mapped,
+                at,
+            };
+            vector::expand(isa, &of_keys, 0..tiles, map(0), values, false);
+            if let Some(channels) = of_channels {
+                vector::expand(isa, &channels, 0..tiles, map(keys), values, true);
+            }
+        };
+        expand(&layer.caches.ring, layer.live().div_ceil(TILE), ring_values);
+        if let Some(chunk) = &layer.caches.chunk {
+            expand(chunk, tokens.end.div_ceil(TILE), chunk_values);
+        }
+        let plane = |values| {
+            TileStore::F32(Tiles {
+                elements: values,
+                scales: &[],
+                capacity: <[f32]>::len(values) / width,
+                columns: width,
+            })
+        };
+        let first = tokens.start;
+        for (i, head) in self.heads.clone().enumerate() {
+            for start in tokens.clone().step_by(MAX_ROWS) {
+                let rows: heapless::Vec<Row<'_>, MAX_ROWS> = (start..tokens.end.min(start + MAX_ROWS))
+                    .map(|token| row(token, head))
+                    .collect();
+                layer.scores(head, &rows, weights, turned);
+                let mut weighed = [Weighed::default(); MAX_ROWS];
+                for (r, row) in rows.iter().enumerate() {
+                    let weights = &mut weights[r * shape.stride()..][..shape.stride()];
+                    let of_sinks = &mut of_sinks[r * shape.exact_sinks..][..shape.exact_sinks];
+                    weighed[r] = layer.weigh(row, weights, of_sinks, Self::probe_of(self.probe, slots, i));
+                }
+                let weights = TileWeights {
+                    weights: &weights[..rows.len() * shape.stride()],
+                    stride: shape.stride(),
+                    chunk_at: shape.ring * TILE,
+                };
+                let of_chunk = layer.caches.chunk.is_some().then(|| plane(&*chunk_values));
+                let summed = layer.summed(plane(&*ring_values), of_chunk, start + rows.len());
+                vector::tile_sums(isa, &summed, weights, (sums, width));
+                for (r, weighed) in weighed[..rows.len()].iter().enumerate() {
+                    let out = &mut out.row_mut(start + r - first)[i * width..][..width];
+                    out.copy_from_slice(&sums[r * width..][..width]);
+                    let of_sinks = &of_sinks[r * shape.exact_sinks..][..shape.exact_sinks];
+                    layer.finish(head, *weighed, of_sinks, out);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Which slot of a cache a token takes.
+
+use crate::kernels::attend::SlotRun;
+
+/// Which slot a token takes, and which tokens are kept: the sinks, and all from [`Ring::window_start`] on.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring {
+    sinks: usize,
+    capacity: usize,
+    position: u64,
+    start: u64,
+}
+
+impl Ring {
+    /// An empty ring of `sinks + window` slots.
+    pub const fn new(sinks: usize, window: usize) -> Ring {
+        Ring {
+            sinks,
+            capacity: sinks + window,
+            position: 0,
+            start: sinks as u64,
+        }
+    }
+
+    /// Slots, the sinks' included.
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Slots that are never overwritten.
+    pub const fn sinks(&self) -> usize {
+        self.sinks
+    }
+
+    /// Tokens seen since the last reset: the absolute position of the next one.
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Absolute position of the oldest token of the window that is kept; that of the next one if the window is empty.
+    pub const fn window_start(&self) -> u64 {
+        self.start
+    }
+
+    /// Tokens that are kept.
+    pub const fn live(&self) -> usize {
+        if self.position < self.sinks as u64 {
+            self.position as usize
+        } else {
+            self.sinks + (self.position - self.start) as usize
+        }
+    }
+
+    /// Slots that hold a token, kept or evicted, once `more` further tokens are in.
+    pub const fn used_after(&self, more: usize) -> usize {
+        let seen = self.position.saturating_add(more as u64);
+        if seen < self.capacity as u64 {
+            seen as usize
+        } else {
+            self.capacity
+        }
+    }
+
+    /// The slot that the token at absolute position `position` takes.
+    pub const fn slot(&self, position: u64) -> usize {
+        if position < self.capacity as u64 {
+            return position as usize;
+        }
+        self.sinks + ((position - self.sinks as u64) % self.window() as u64) as usize
+    }
+
+    const fn window(&self) -> usize {
+        self.capacity - self.sinks
+    }
+
+    /// Position of the oldest window token that there is room for when the one at `position` is the newest.
+    const fn oldest_with_room(&self, position: u64) -> u64 {
+        let oldest = (position + 1).saturating_sub(self.window() as u64);
+        if oldest > self.sinks as u64 {
+            oldest
+        } else {
+            self.sinks as u64
+        }
+    }
+
+    /// Where in the sequence of kept tokens (sinks, then window) the token at `position` stands when it is the newest: what the
+    /// first paper calls positions within the cache.
+    pub const fn cache_position(&self, position: u64) -> u64 {
+        if position < self.sinks as u64 {
+            return position;
+        }
+        let oldest = self.oldest_with_room(position);
+        let start = if self.start > oldest { self.start } else { oldest };
+        self.sinks as u64 + (position - start)
+    }
+
+    /// The slots that the next tokens will take.
+    pub const fn chunk_slots(&self) -> SlotRun {
+        self.run(self.position)
+    }
+
+    /// Slots of evicted tokens that none has overwritten when the token at `position` is the newest: where they begin, and how many.
+    pub const fn evicted_slots(&self, position: u64) -> (SlotRun, usize) {
+        let oldest = self.oldest_with_room(position);
+        (self.run(oldest), self.start.saturating_sub(oldest) as usize)
+    }
+
+    const fn run(&self, position: u64) -> SlotRun {
+        SlotRun {
+            first: self.slot(position),
+            wrap_to: self.sinks,
+            capacity: self.capacity,
+        }
+    }
+
+    /// Counts `tokens` tokens as written.
+    pub const fn advance(&mut self, tokens: usize) {
+        self.position += tokens as u64;
+        if self.position > 0 {
+            let oldest = self.oldest_with_room(self.position - 1);
+            if oldest > self.start {
+                self.start = oldest;
+            }
+        }
+    }
+
+    /// Evicts the `tokens` oldest tokens of the window, or as many as there are; returns how many. Their slots are taken in turn.
+    pub const fn evict(&mut self, tokens: usize) -> usize {
+        let window = self.position.saturating_sub(self.start);
+        let evicted = if (tokens as u64) < window {
+            tokens as u64
+        } else {
+            window
+        };
+        self.start += evicted;
+        evicted as usize
+    }
+
+    /// Makes sinks of all tokens so far, unless there were fewer than sinks.
+    ///
+    /// # Panics
+    /// If a token was evicted, or no slot would be left for a window.
+    pub const fn pin(&mut self) {
+        assert!(self.start == self.sinks as u64 && self.position < self.capacity as u64);
+        if self.position > self.sinks as u64 {
+            self.sinks = self.position as usize;
+            self.start = self.position;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_keeps_sinks_and_overwrites_the_oldest() {
+        let ring = Ring::new(2, 3);
+        let slots: std::vec::Vec<usize> = (0..12).map(|t| ring.slot(t)).collect();
+        assert_eq!(slots, [0, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4, 2]);
+        assert_eq!(ring.cache_position(4), 4);
+        assert_eq!(ring.cache_position(1 << 40), 4);
+    }
+
+    /// The ring against a list of (position, slot) that is kept by hand.
+    #[test]
+    fn evicting_and_pinning_keep_the_books() {
+        for (sinks, window, pinned) in [(0, 5, 0), (2, 7, 2), (1, 9, 4)] {
+            let mut ring = Ring::new(sinks, window);
+            let capacity = sinks + window;
+            let mut slots: std::vec::Vec<Option<u64>> = std::vec![None; capacity];
+            for position in 0..pinned as u64 {
+                slots[ring.slot(position)] = Some(position);
+                ring.advance(1);
+            }
+            ring.pin();
+            let mut kept: std::vec::Vec<u64> = std::vec![];
+            for position in pinned as u64..200 {
+                if position % 7 == 3 {
+                    let asked = (position % 5) as usize;
+                    let evicted = ring.evict(asked);
+                    assert_eq!(evicted, asked.min(kept.len()));
+                    kept.drain(..evicted);
+                }
+                if kept.len() == capacity - pinned {
+                    kept.remove(0);
+                }
+                kept.push(position);
+                assert_eq!(ring.cache_position(position), (pinned + kept.len() - 1) as u64);
+                slots[ring.slot(position)] = Some(position);
+                let (run, len) = ring.evicted_slots(position);
+                let dead: std::vec::Vec<usize> = (0..len).map(|i| run.slot(i)).collect();
+                for (slot, of) in slots[..ring.used_after(1)].iter().enumerate() {
+                    let of = of.unwrap();
+                    let live = of < pinned as u64 || kept.contains(&of);
+                    assert_eq!(dead.contains(&slot), !live, "slot {slot} at {position}");
+                }
+                ring.advance(1);
+                assert_eq!(ring.live(), pinned + kept.len());
+                assert_eq!(ring.window_start(), kept[0]);
+            }
+        }
+    }
+}

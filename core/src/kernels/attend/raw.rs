@@ -1,0 +1,425 @@
+//! Scores against keys that are cached as they come from the projection: rotated as they are read.
+//!
+//! The score of a rotated query and key depends on their distance only, so that a tile's keys are rotated by their place in the
+//! tile, by a table that never changes, and the query back by the position of the tile's first slot: `⟨R(t)q, R(b + j)k⟩ =
+//! ⟨R(-b)R(t)q, R(j)k⟩`. What a key and its slot give is then the same for as long as it stays there.
+
+use core::ops::Range;
+
+use super::super::lanes::Lanes;
+use super::{Element, TILE, TileStore, Tiles, tile_of};
+use crate::nn::rope::Pairs;
+use crate::quant::{BLOCK, F32};
+
+/// Cosines and sines of one pair's angle at every place in a tile.
+pub type LaneAngles = [[f32; TILE]; 2];
+
+/// The keys of one head.
+#[derive(Clone, Copy)]
+pub struct RawKeys<'a> {
+    /// Keys of all heads, without their mean.
+    pub store: TileStore<'a>,
+    /// First column of the head, and how many it has.
+    pub head: (usize, usize),
+    /// What is added to each of the head's columns before it is rotated; empty for nothing.
+    pub mean: &'a [F32],
+    /// Which columns of the head are pairs.
+    pub pairs: Pairs,
+    /// One entry per pair.
+    pub lanes: &'a [LaneAngles],
+}
+
+/// Slots that hold tokens of consecutive positions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The slots.
+    pub slots: Range<usize>,
+    /// Position of the token in the first of them.
+    pub position: u64,
+}
+
+impl Run {
+    /// Tiles that the slots are in.
+    pub fn tiles(&self) -> Range<usize> {
+        self.slots.start / TILE..self.slots.end.div_ceil(TILE)
+    }
+
+    /// Position that a token in the first slot of tile `tile` would have; it may wrap below 0.
+    pub fn tile_position(&self, tile: usize) -> u64 {
+        self.position
+            .wrapping_sub(self.slots.start as u64)
+            .wrapping_add((tile * TILE) as u64)
+    }
+}
+
+/// Scores of queries of one head, given by `query(row)` (scaled and rotated at their positions), against the keys in `slots`, to
+/// `out[row · stride + slot]`. `bases` are the angles of the tiles' positions: `[cos, sin]` per pair, for each tile of `slots`.
+///
+/// `scratch` holds the head's columns once for each query.
+#[inline(always)]
+pub(crate) fn raw_scores<L: Lanes>(
+    l: L,
+    keys: &RawKeys<'_>,
+    slots: Range<usize>,
+    bases: &[[f32; 2]],
+    queries: &[&[f32]],
+    (out, stride): (&mut [f32], usize),
+    scratch: &mut [f32],
+) {
+    match keys.store {
+        TileStore::F32(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
+        TileStore::F16(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
+        TileStore::Q8(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "one caller, which unpacks an enum")]
+fn by_rows<L: Lanes, E: Element>(
+    l: L,
+    keys: &RawKeys<'_>,
+    tiles: &Tiles<'_, E>,
+    slots: Range<usize>,
+    bases: &[[f32; 2]],
+    queries: &[&[f32]],
+    (out, stride): (&mut [f32], usize),
+    scratch: &mut [f32],
+) {
+    let columns = keys.head.1;
+    let pairs = keys.lanes.len();
+    for tile in slots.start / TILE..slots.end.div_ceil(TILE) {
+        let base = &bases[(tile - slots.start / TILE) * pairs..][..pairs];
+        for (query, turned) in queries.iter().zip(scratch.chunks_exact_mut(columns)) {
+            turn_back(keys.pairs, base, &query[..columns], turned);
+        }
+        let start = tile * TILE;
+        let width = TILE.min(tiles.capacity - start);
+        let (elements, scales) = tile_of(tiles, start, width);
+        let view = View {
+            elements,
+            scales,
+            width,
+        };
+        let range = slots.start.max(start) - start..slots.end.min(start + width) - start;
+        let mut row = 0;
+        while row < queries.len() {
+            let left = &scratch[row * columns..queries.len() * columns];
+            let out = &mut out[row * stride..];
+            let place = (start, range.clone(), stride);
+            row += if L::MANY_ROWS && left.len() >= 8 * columns {
+                tile_rows::<L, E, 8>(l, keys, view, left, out, place)
+            } else if L::MANY_ROWS && left.len() >= 4 * columns {
+                tile_rows::<L, E, 4>(l, keys, view, left, out, place)
+            } else {
+                tile_rows::<L, E, 1>(l, keys, view, left, out, place)
+            };
+        }
+    }
+}
+
+/// Rotates a query back by the angles `base`.
+#[inline(always)]
+fn turn_back(pairs: Pairs, base: &[[f32; 2]], query: &[f32], out: &mut [f32]) {
+    out.copy_from_slice(query);
+    for (pair, [cos, sin]) in base.iter().enumerate() {
+        let (first, second) = pairs.columns(pair, base.len());
+        let (a, b) = (query[first], query[second]);
+        out[first] = a * cos + b * sin;
+        out[second] = b * cos - a * sin;
+    }
+}
+
+/// One tile.
+pub(super) struct View<'a, E> {
+    pub(super) elements: &'a [E],
+    pub(super) scales: &'a [u16],
+    pub(super) width: usize,
+}
+
+impl<E> Clone for View<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for View<'_, E> {}
+
+/// The scores of `R` rows against one tile; returns `R`.
+#[inline(always)]
+fn tile_rows<L: Lanes, E: Element, const R: usize>(
+    l: L,
+    keys: &RawKeys<'_>,
+    tile: View<'_, E>,
+    queries: &[f32],
+    out: &mut [f32],
+    (start, range, stride): (usize, Range<usize>, usize),
+) -> usize {
+    let columns = keys.head.1;
+    let queries: [&[f32]; R] = core::array::from_fn(|r| &queries[r * columns..][..columns]);
+    let mut sums = [[0.0; TILE]; R];
+    if tile.width == TILE {
+        half_sums::<L, E, R, true>(l, keys, tile, &queries, &mut sums);
+    } else {
+        half_sums::<L, E, R, false>(l, keys, tile, &queries, &mut sums);
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        out[r * stride + start + range.start..r * stride + start + range.end]
+            .copy_from_slice(&sums[range.clone()]);
+    }
+    R
+}
+
+/// Sixteen elements of a column, widened; zeros past a narrow tile's end.
+#[inline(always)]
+pub(super) fn load<L: Lanes, E: Element, const WHOLE: bool>(
+    l: L,
+    tile: View<'_, E>,
+    column: usize,
+    half: usize,
+) -> L::V {
+    if WHOLE {
+        let columns = tile.elements.as_chunks::<16>().0.as_chunks::<2>().0;
+        return E::load(l, &columns[column][half]);
+    }
+    let mut padded = [E::ZERO; 16];
+    let column = &tile.elements[column * tile.width..][..tile.width];
+    for (to, from) in padded.iter_mut().zip(&column[(half * 16).min(tile.width)..]) {
+        *to = *from;
+    }
+    E::load(l, &padded)
+}
+
+/// Sixteen slots' scales of a block of columns.
+#[inline(always)]
+pub(super) fn load_scale<L: Lanes, const WHOLE: bool>(
+    l: L,
+    scales: &[u16],
+    width: usize,
+    block: usize,
+    half: usize,
+) -> L::V {
+    if WHOLE {
+        return l.load_f16(&scales.as_chunks::<16>().0.as_chunks::<2>().0[block][half]);
+    }
+    let mut padded = [0; 16];
+    let block = &scales[block * width..][..width];
+    for (to, from) in padded.iter_mut().zip(&block[(half * 16).min(width)..]) {
+        *to = *from;
+    }
+    l.load_f16(&padded)
+}
+
+/// Lanes are slots: rotates pair after pair, and adds its product with each query; then the columns that are not rotated.
+#[inline(always)]
+fn half_sums<L: Lanes, E: Element, const R: usize, const WHOLE: bool>(
+    l: L,
+    keys: &RawKeys<'_>,
+    tile: View<'_, E>,
+    queries: &[&[f32]; R],
+    sums: &mut [[f32; TILE]; R],
+) {
+    let (first_column, columns) = keys.head;
+    let has_mean = !keys.mean.is_empty();
+    for half in 0..2 {
+        let mut acc = [l.splat(0.0); R];
+        // The scales of the last two blocks seen: a pair's columns may lie in two.
+        let mut scales = [(usize::MAX, l.splat(0.0)); 2];
+        macro_rules! key {
+            ($column:expr, $which:expr) => {{
+                let column = $column;
+                let mut key = load::<L, E, WHOLE>(l, tile, first_column + column, half);
+                if E::SCALED {
+                    let block = (first_column + column) / BLOCK;
+                    if scales[$which].0 != block {
+                        scales[$which] = (
+                            block,
+                            load_scale::<L, WHOLE>(l, tile.scales, tile.width, block, half),
+                        );
+                    }
+                    key = l.mul(key, scales[$which].1);
+                }
+                if has_mean {
+                    key = l.add(key, l.splat(keys.mean[column].to_f32()));
+                }
+                key
+            }};
+        }
+        for (pair, angles) in keys.lanes.iter().enumerate() {
+            let (first, second) = keys.pairs.columns(pair, keys.lanes.len());
+            let (a, b) = (key!(first, 0), key!(second, 1));
+            let cos = l.load(&angles[0].as_chunks::<16>().0[half]);
+            let sin = l.load(&angles[1].as_chunks::<16>().0[half]);
+            let x = l.sub(l.mul(a, cos), l.mul(b, sin));
+            let y = l.add(l.mul(a, sin), l.mul(b, cos));
+            for r in 0..R {
+                acc[r] = l.add(acc[r], l.mul(l.splat(queries[r][first]), x));
+                acc[r] = l.add(acc[r], l.mul(l.splat(queries[r][second]), y));
+            }
+        }
+        let rotated = 2 * keys.lanes.len();
+        for i in 0..columns - rotated {
+            let column = rotated + i;
+            let key = key!(column, 0);
+            for r in 0..R {
+                acc[r] = l.add(acc[r], l.mul(l.splat(queries[r][column]), key));
+            }
+        }
+        for r in 0..R {
+            l.store(acc[r], &mut sums[r].as_chunks_mut::<16>().0[half]);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::vec::Vec;
+
+    use super::super::super::lanes::{ScalarLanes, widen_f16};
+    use super::*;
+    use crate::nn::rope;
+
+    /// The number in a slot.
+    pub(crate) fn element(store: &TileStore<'_>, slot: usize, column: usize) -> f32 {
+        fn of<E: Element>(tiles: &Tiles<'_, E>, slot: usize, column: usize) -> f32 {
+            let start = slot / TILE * TILE;
+            let width = TILE.min(tiles.capacity - start);
+            let (elements, scales) = tile_of(tiles, start, width);
+            let value = elements[column * width + slot - start].widen();
+            if E::SCALED {
+                value * widen_f16(scales[column / BLOCK * width + slot - start])
+            } else {
+                value
+            }
+        }
+        match store {
+            TileStore::F32(tiles) => of(tiles, slot, column),
+            TileStore::F16(tiles) => of(tiles, slot, column),
+            TileStore::Q8(tiles) => of(tiles, slot, column),
+        }
+    }
+
+    /// Numbers from -1 to 1.
+    pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        (0..len)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// Calls `test` with stores of every element type.
+    pub(crate) fn with_stores(capacity: usize, columns: usize, test: &dyn Fn(TileStore<'_>)) {
+        let floats = noise(capacity * columns, 3);
+        let halves: Vec<u16> = floats.iter().map(|x| half::f16::from_f32(*x).to_bits()).collect();
+        let bytes: Vec<i8> = floats.iter().map(|x| (x * 127.0) as i8).collect();
+        let scales: Vec<u16> = noise(capacity * columns.div_ceil(BLOCK), 4)
+            .iter()
+            .map(|x| half::f16::from_f32(x / 64.0).to_bits())
+            .collect();
+        test(TileStore::F32(Tiles {
+            elements: &floats,
+            scales: &[],
+            capacity,
+            columns,
+        }));
+        test(TileStore::F16(Tiles {
+            elements: &halves,
+            scales: &[],
+            capacity,
+            columns,
+        }));
+        test(TileStore::Q8(Tiles {
+            elements: &bytes,
+            scales: &scales,
+            capacity,
+            columns,
+        }));
+    }
+
+    /// Rotation as the paper has it, in f64, at the keys' own positions.
+    #[test]
+    fn scores_are_those_of_keys_rotated_one_by_one() {
+        let (capacity, width, heads) = (75, 20, 3);
+        for (pairs, order) in [
+            (10, Pairs::Neighbours),
+            (6, Pairs::Neighbours),
+            (6, Pairs::Halves),
+            (0, Pairs::Neighbours),
+        ] {
+            let mut frequencies = std::vec![0; pairs];
+            rope::frequencies(1e4, |_| 1.0, &mut frequencies);
+            let mut lanes = std::vec![[[0.0; TILE]; 2]; pairs];
+            crate::attention::geometry::fill_lanes(&frequencies, &mut lanes);
+            let mean: Vec<F32> = noise(width, 9).iter().map(|x| F32(x.to_le_bytes())).collect();
+            with_stores(capacity, heads * width, &|store| {
+                let run = Run {
+                    slots: 5..73,
+                    position: 1_000_000_007,
+                };
+                let keys = RawKeys {
+                    store,
+                    head: (width, width),
+                    mean: &mean,
+                    pairs: order,
+                    lanes: &lanes,
+                };
+                let queries: Vec<Vec<f32>> = (0..5).map(|i| noise(width, 20 + i)).collect();
+                let position = 1_000_000_100u64;
+                let turned: Vec<Vec<f32>> = queries
+                    .iter()
+                    .map(|query| {
+                        let (mut query, mut table) = (query.clone(), std::vec![[0.0; 2]; pairs]);
+                        rope::angles(&frequencies, position, &mut table);
+                        super::super::super::ops::rotate(&mut query, width, &table, order);
+                        query
+                    })
+                    .collect();
+                let rows: Vec<&[f32]> = turned.iter().map(Vec::as_slice).collect();
+                let mut bases = std::vec![[0.0; 2]; run.tiles().len() * pairs];
+                for (i, tile) in run.tiles().enumerate() {
+                    rope::angles(
+                        &frequencies,
+                        run.tile_position(tile),
+                        &mut bases[i * pairs..][..pairs],
+                    );
+                }
+                let (mut out, mut scratch) = (std::vec![f32::NAN; 5 * 80], std::vec![0.0; 5 * width]);
+                raw_scores(
+                    ScalarLanes,
+                    &keys,
+                    run.slots.clone(),
+                    &bases,
+                    &rows,
+                    (&mut out, 80),
+                    &mut scratch,
+                );
+                for (r, query) in queries.iter().enumerate() {
+                    for slot in 0..80 {
+                        let got = out[r * 80 + slot];
+                        if !run.slots.contains(&slot) {
+                            assert!(got.is_nan());
+                            continue;
+                        }
+                        let distance = (position - run.position) as f64 - (slot - run.slots.start) as f64;
+                        let key = |i: usize| {
+                            f64::from(element(&store, slot, width + i)) + f64::from(mean[i].to_f32())
+                        };
+                        let q = |i: usize| f64::from(query[i]);
+                        let mut want: f64 = (2 * pairs..width).map(|i| q(i) * key(i)).sum();
+                        for pair in 0..pairs {
+                            let (a, b) = order.columns(pair, pairs);
+                            let (sin, cos) =
+                                (distance * 1e4f64.powf(-(pair as f64) / pairs as f64)).sin_cos();
+                            want += (q(a) * cos - q(b) * sin) * key(a) + (q(a) * sin + q(b) * cos) * key(b);
+                        }
+                        assert!((f64::from(got) - want).abs() < 1e-5, "{got} for {want}");
+                    }
+                }
+            });
+        }
+    }
+}

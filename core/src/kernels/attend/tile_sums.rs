@@ -1,0 +1,373 @@
+//! Sums over slots of interleaved columns, and products of such columns with a matrix: how values are made of keys.
+//!
+//! # Order
+//!
+//! Slot `s` belongs to partial sum `s mod 16` of a weighted sum, tile after tile, the ring's and then the chunk's; then a fold of
+//! halves. Products and sums are never fused: any instruction set gives the same bits.
+
+use core::ops::Range;
+
+use super::super::lanes::Lanes;
+use super::super::ops;
+use super::raw::{View, load, load_scale};
+use super::{Element, TILE, TileStore, Tiles, tile_of};
+use crate::quant::BLOCK;
+
+/// What is summed: columns of a ring's first tiles, and of a chunk's.
+#[derive(Clone, Copy)]
+pub struct Summed<'a> {
+    /// The ring.
+    pub ring: TileStore<'a>,
+    /// Tiles of the ring, from the first on.
+    pub ring_tiles: usize,
+    /// The chunk, in elements of the same type, and its tiles.
+    pub chunk: Option<(TileStore<'a>, usize)>,
+}
+
+/// Weights of some rows: whole tiles of the ring's slots, zero where there is none, and after them the chunk's.
+#[derive(Clone, Copy)]
+pub struct TileWeights<'a> {
+    /// Row after row.
+    pub weights: &'a [f32],
+    /// Weights of a row.
+    pub stride: usize,
+    /// Where in a row the chunk's begin.
+    pub chunk_at: usize,
+}
+
+/// Weighted sums over all slots of every column: `out[row · out_stride + column]`.
+///
+/// # Panics
+/// If ring and chunk differ in element type, or shapes do not fit.
+#[inline(always)]
+pub(crate) fn tile_sums<L: Lanes>(
+    l: L,
+    summed: &Summed<'_>,
+    weights: TileWeights<'_>,
+    (out, out_stride): (&mut [f32], usize),
+) {
+    macro_rules! run {
+        ($variant:ident, $ring:expr) => {{
+            let chunk = summed.chunk.map(|(store, count)| match store {
+                TileStore::$variant(tiles) => (tiles, count),
+                _ => panic!("ring and chunk have one element type"),
+            });
+            let sources = [Some(($ring, summed.ring_tiles)), chunk];
+            sum_columns(l, &sources, weights, (out, out_stride), $ring.columns)
+        }};
+    }
+    match summed.ring {
+        TileStore::F32(ring) => run!(F32, ring),
+        TileStore::F16(ring) => run!(F16, ring),
+        TileStore::Q8(ring) => run!(Q8, ring),
+    }
+}
+
+/// The ring and the chunk, and how many tiles of each.
+type Sources<'a, E> = [Option<(Tiles<'a, E>, usize)>; 2];
+
+#[inline(always)]
+fn sum_columns<L: Lanes, E: Element>(
+    l: L,
+    sources: &Sources<'_, E>,
+    weights: TileWeights<'_>,
+    (out, out_stride): (&mut [f32], usize),
+    columns: usize,
+) {
+    let rows = weights.weights.len() / weights.stride;
+    let mut row = 0;
+    while row < rows {
+        let many = L::MANY_ROWS && rows - row >= 4;
+        let mut column = 0;
+        while column < columns {
+            let left = columns - column;
+            let place = (row, column);
+            let out = &mut out[row * out_stride + column..];
+            column += if many && L::SUMS >= 16 && left >= 4 {
+                sum_block::<L, E, 4, 4>(l, sources, weights, place, (out, out_stride))
+            } else if many && left >= 2 {
+                sum_block::<L, E, 4, 2>(l, sources, weights, place, (out, out_stride))
+            } else if many {
+                sum_block::<L, E, 4, 1>(l, sources, weights, place, (out, out_stride))
+            } else if left >= 4 {
+                sum_block::<L, E, 1, 4>(l, sources, weights, place, (out, out_stride))
+            } else {
+                sum_block::<L, E, 1, 1>(l, sources, weights, place, (out, out_stride))
+            };
+        }
+        row += if many { 4 } else { 1 };
+    }
+}
+
+/// `C` columns, all in one block of scales, for `R` rows; returns `C`.
+#[inline(always)]
+fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
+    l: L,
+    sources: &Sources<'_, E>,
+    weights: TileWeights<'_>,
+    (row, column): (usize, usize),
+    (out, out_stride): (&mut [f32], usize),
+) -> usize {
+    let mut acc = [[l.splat(0.0); C]; R];
+    for (source, at) in sources.iter().zip([0, weights.chunk_at]) {
+        let Some((tiles, count)) = source else { break };
+        let rows: [&[f32]; R] =
+            core::array::from_fn(|r| &weights.weights[(row + r) * weights.stride + at..][..count * TILE]);
+        acc = add_tiles(l, tiles, *count, column, &rows, acc);
+    }
+    for (r, acc) in acc.iter().enumerate() {
+        for (c, acc) in acc.iter().enumerate() {
+            out[r * out_stride + c] = ops::fold(l, *acc);
+        }
+    }
+    C
+}
+
+/// Adds the first `count` tiles. The sums come and go by value, so that they stay in registers.
+#[inline(always)]
+fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
+    l: L,
+    tiles: &Tiles<'_, E>,
+    count: usize,
+    column: usize,
+    rows: &[&[f32]; R],
+    mut acc: [[L::V; C]; R],
+) -> [[L::V; C]; R] {
+    for tile in 0..count {
+        let view = view(tiles, tile);
+        for half in 0..2 {
+            let values: [L::V; C] = if view.width == TILE {
+                column_block::<L, E, C, true>(l, view, column, half)
+            } else {
+                column_block::<L, E, C, false>(l, view, column, half)
+            };
+            for r in 0..R {
+                let Some(weights) = rows[r][tile * TILE + half * 16..].first_chunk::<16>() else {
+                    unreachable!("weights are whole tiles")
+                };
+                let weights = l.load(weights);
+                for c in 0..C {
+                    acc[r][c] = l.add(acc[r][c], l.mul(weights, values[c]));
+                }
+            }
+        }
+    }
+    acc
+}
+
+#[inline(always)]
+fn view<'a, E: Element>(tiles: &Tiles<'a, E>, tile: usize) -> View<'a, E> {
+    let start = tile * TILE;
+    let width = TILE.min(tiles.capacity - start);
+    let (elements, scales) = tile_of(tiles, start, width);
+    View {
+        elements,
+        scales,
+        width,
+    }
+}
+
+/// Sixteen slots of `C` columns in one block of scales.
+#[inline(always)]
+fn column_block<L: Lanes, E: Element, const C: usize, const WHOLE: bool>(
+    l: L,
+    tile: View<'_, E>,
+    column: usize,
+    half: usize,
+) -> [L::V; C] {
+    let mut values = [l.splat(0.0); C];
+    for (c, value) in values.iter_mut().enumerate() {
+        *value = load::<L, E, WHOLE>(l, tile, column + c, half);
+    }
+    if E::SCALED {
+        let scale = load_scale::<L, WHOLE>(l, tile.scales, tile.width, column / BLOCK, half);
+        for value in &mut values {
+            *value = l.mul(*value, scale);
+        }
+    }
+    values
+}
+
+/// Rows of a matrix whose columns belong to a plane's.
+#[derive(Clone, Copy)]
+pub struct Map<'a> {
+    /// Row after row.
+    pub rows: &'a [f32],
+    /// Values of a row.
+    pub stride: usize,
+    /// Where in a row the plane's columns begin.
+    pub at: usize,
+}
+
+/// For every slot of `tiles` the product of its columns with each row of `map`, to `out`, interleaved in whole tiles; added to
+/// what is there if `add`.
+#[inline(always)]
+pub(crate) fn expand<L: Lanes>(
+    l: L,
+    store: &TileStore<'_>,
+    tiles: Range<usize>,
+    map: Map<'_>,
+    out: &mut [f32],
+    add: bool,
+) {
+    match store {
+        TileStore::F32(plane) => expand_tiles(l, plane, tiles, map, out, add),
+        TileStore::F16(plane) => expand_tiles(l, plane, tiles, map, out, add),
+        TileStore::Q8(plane) => expand_tiles(l, plane, tiles, map, out, add),
+    }
+}
+
+#[inline(always)]
+fn expand_tiles<L: Lanes, E: Element>(
+    l: L,
+    plane: &Tiles<'_, E>,
+    tiles: Range<usize>,
+    map: Map<'_>,
+    out: &mut [f32],
+    add: bool,
+) {
+    let outputs = map.rows.len() / map.stride;
+    for (tile, out) in tiles.zip(out.chunks_exact_mut(outputs * TILE)) {
+        let tile = view(plane, tile);
+        for half in 0..2 {
+            let mut output = 0;
+            while output < outputs {
+                let place = (output, half);
+                output += if outputs - output >= 8 && L::SUMS >= 16 {
+                    expand_block::<L, E, 8>(l, tile, plane.columns, map, place, out, add)
+                } else if outputs - output >= 4 {
+                    expand_block::<L, E, 4>(l, tile, plane.columns, map, place, out, add)
+                } else {
+                    expand_block::<L, E, 1>(l, tile, plane.columns, map, place, out, add)
+                };
+            }
+        }
+    }
+}
+
+/// Sixteen slots of `J` outputs; returns `J`.
+#[inline(always)]
+fn expand_block<L: Lanes, E: Element, const J: usize>(
+    l: L,
+    tile: View<'_, E>,
+    columns: usize,
+    map: Map<'_>,
+    (output, half): (usize, usize),
+    out: &mut [f32],
+    add: bool,
+) -> usize {
+    let rows: [&[f32]; J] =
+        core::array::from_fn(|j| &map.rows[(output + j) * map.stride + map.at..][..columns]);
+    let mut acc = [l.splat(0.0); J];
+    let mut scale = (usize::MAX, l.splat(0.0));
+    for column in 0..columns {
+        let whole = tile.width == TILE;
+        let mut value = if whole {
+            load::<L, E, true>(l, tile, column, half)
+        } else {
+            load::<L, E, false>(l, tile, column, half)
+        };
+        if E::SCALED {
+            let block = column / BLOCK;
+            if scale.0 != block {
+                scale = (
+                    block,
+                    if whole {
+                        load_scale::<L, true>(l, tile.scales, tile.width, block, half)
+                    } else {
+                        load_scale::<L, false>(l, tile.scales, tile.width, block, half)
+                    },
+                );
+            }
+            value = l.mul(value, scale.1);
+        }
+        for (acc, row) in acc.iter_mut().zip(&rows) {
+            *acc = l.add(*acc, l.mul(l.splat(row[column]), value));
+        }
+    }
+    for (j, acc) in acc.into_iter().enumerate() {
+        let halves = out[(output + j) * TILE..][..TILE].as_chunks_mut::<16>().0;
+        let sum = if add {
+            l.add(l.load(&halves[half]), acc)
+        } else {
+            acc
+        };
+        l.store(sum, &mut halves[half]);
+    }
+    J
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::lanes::ScalarLanes;
+    use super::super::raw::tests::{element, noise, with_stores};
+    use super::*;
+
+    #[test]
+    fn sums_are_over_the_ring_and_the_chunk() {
+        let (capacity, columns, rows) = (75, 37, 5);
+        with_stores(capacity, columns, &|ring| {
+            with_stores(96, columns, &|chunk| {
+                let chunk = match (ring, chunk) {
+                    (TileStore::F32(_), TileStore::F32(_))
+                    | (TileStore::F16(_), TileStore::F16(_))
+                    | (TileStore::Q8(_), TileStore::Q8(_)) => chunk,
+                    _ => return,
+                };
+                let stride = 96 + 96;
+                let mut weights = noise(rows * stride, 11);
+                weights
+                    .chunks_exact_mut(stride)
+                    .for_each(|row| row[capacity..96].fill(0.0));
+                let summed = Summed {
+                    ring,
+                    ring_tiles: 3,
+                    chunk: Some((chunk, 2)),
+                };
+                let mut out = std::vec![0.0; rows * 40];
+                let of = TileWeights {
+                    weights: &weights,
+                    stride,
+                    chunk_at: 96,
+                };
+                tile_sums(ScalarLanes, &summed, of, (&mut out, 40));
+                for row in 0..rows {
+                    for column in 0..columns {
+                        let weight = |at: usize| f64::from(weights[row * stride + at]);
+                        let in_ring =
+                            (0..capacity).map(|slot| weight(slot) * f64::from(element(&ring, slot, column)));
+                        let in_chunk =
+                            (0..64).map(|slot| weight(96 + slot) * f64::from(element(&chunk, slot, column)));
+                        let want: f64 = in_ring.sum::<f64>() + in_chunk.sum::<f64>();
+                        assert!((f64::from(out[row * 40 + column]) - want).abs() < 1e-4);
+                    }
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn columns_are_multiplied_by_each_row_of_a_map() {
+        let (capacity, columns, outputs) = (75, 37, 13);
+        with_stores(capacity, columns, &|store| {
+            let rows = noise(outputs * 50, 12);
+            let map = Map {
+                rows: &rows,
+                stride: 50,
+                at: 9,
+            };
+            let mut out = std::vec![1.0; 3 * TILE * outputs];
+            expand(ScalarLanes, &store, 0..3, map, &mut out, false);
+            expand(ScalarLanes, &store, 0..3, map, &mut out, true);
+            for slot in 0..capacity {
+                for output in 0..outputs {
+                    let product =
+                        |i: usize| f64::from(rows[output * 50 + 9 + i]) * f64::from(element(&store, slot, i));
+                    let want = 2.0 * (0..columns).map(product).sum::<f64>();
+                    let got = out[slot / TILE * TILE * outputs + output * TILE + slot % TILE];
+                    assert!((f64::from(got) - want).abs() < 1e-4);
+                }
+            }
+        });
+    }
+}

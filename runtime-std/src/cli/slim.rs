@@ -1,0 +1,320 @@
+//! `brooklet slim`: a copy of a model whose values are computed from its keys.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use brooklet_core::model::Config;
+use brooklet_core::plan::Layout;
+use brooklet_core::quant::Format;
+use brooklet_core::tokenizer::EncodeOptions;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::cache::{CacheTypeName, workers};
+use super::interrupt::Interrupt;
+use super::progress::Counter;
+use super::{input, model, write_json};
+use crate::Error;
+use crate::engine::{Weights, tokenize};
+use crate::mmap::Access;
+use crate::new_file::NewFile;
+use crate::planning::DEFAULT_SINKS;
+use crate::size::Size;
+use crate::slim::file::SlimLayer;
+use crate::slim::layer::{Analysis, Errors, Parts, type_index};
+use crate::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
+
+/// Which layouts a layer may get.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LayoutName {
+    /// The smallest that holds the bound; keys and values where none does
+    Auto,
+    /// Keys alone, whatever the error
+    K,
+    /// Keys and the fewest further channels that hold the bound; refused where none does
+    #[value(name = "k+r")]
+    KR,
+}
+
+/// A part of the construction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PartName {
+    /// Cache keys without their mean
+    Centring,
+    /// Keep the first sinks' values as they are (for the errors that are measured; the engine always does)
+    Sinks,
+    /// Choose map and channels for the cache's rounding error
+    Noise,
+}
+
+/// Arguments of `brooklet slim`.
+#[derive(Args)]
+pub struct Arguments {
+    /// A GGUF file, or the name of a model
+    #[arg(value_name = "IN")]
+    input: String,
+    /// The file to write; it appears when it is whole
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// A text like those that the model will read; else text that it writes itself
+    #[arg(long, value_name = "TEXT")]
+    calib: Option<PathBuf>,
+    /// Most tokens of the text that are used
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    calib_tokens: usize,
+    /// Most relative error of a layer's attention output
+    #[arg(long, value_name = "E", default_value_t = 1e-2)]
+    bound: f64,
+    /// Which layouts a layer may get
+    #[arg(long, value_enum, default_value = "auto", hide_possible_values = false)]
+    layout: LayoutName,
+    /// Element type of the cache that the layers are made for
+    #[arg(long, value_name = "TYPE", value_enum, default_value = "q8_0")]
+    cache_type: CacheTypeName,
+    /// Store what makes values in F32 instead of F16
+    #[arg(long)]
+    f32: bool,
+    /// Leave a part of the construction out, to see what it gains; may be given several times
+    #[arg(long, value_name = "PART", value_enum)]
+    without: Vec<PartName>,
+    /// Write what was measured, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    force: bool,
+    /// Threads that compute; as many as there are processors unless given
+    #[arg(short, long)]
+    threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct ByType {
+    pub f32: f64,
+    pub f16: f64,
+    pub q8_0: f64,
+}
+
+impl From<Errors> for ByType {
+    fn from([f32, f16, q8_0]: Errors) -> ByType {
+        ByType { f32, f16, q8_0 }
+    }
+}
+
+#[derive(Serialize)]
+struct LayerReport {
+    layer: usize,
+    condition: f64,
+    smallest_singular_values: Vec<f64>,
+    largest_singular_value: f64,
+    layout: &'static str,
+    rank: usize,
+    kv_output_error: ByType,
+    value_error: Option<ByType>,
+    output_error: Option<ByType>,
+    bytes_per_token_before: usize,
+    bytes_per_token_after: usize,
+}
+
+#[derive(Serialize)]
+struct Report {
+    calibration_tokens: usize,
+    cache_type: &'static str,
+    bound: f64,
+    map_format: &'static str,
+    bytes_per_token_before: usize,
+    bytes_per_token_after: usize,
+    layers: Vec<LayerReport>,
+}
+
+/// Writes the copy, and says what each layer has become.
+pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+    let workers = workers(arguments.threads)?;
+    if arguments.bound.is_nan() || arguments.bound <= 0.0 {
+        return Err(Error::Usage("--bound must be more than 0".into()));
+    }
+    let open = model::open(&arguments.input, Access::Map)?;
+    super::quantize::refuse_the_same_file(open.file.path(), &arguments.output)?;
+    let weights = Weights::read(&open.file)?;
+    let config = weights.config();
+    check(config)?;
+    let request = arguments.request(None);
+    let interrupt = Interrupt::catch()?;
+    let mut new = super::quantize::create(&arguments.output, arguments.force)?;
+    let text = match &arguments.calib {
+        Some(path) => tokenize(&weights, &input::read(path)?, EncodeOptions::default())?,
+        None => own_text(&weights, arguments.calib_tokens, workers)?,
+    };
+    let mut calibration = Calibration::new(&weights, &text, arguments.calib_tokens, workers)?;
+    let format = if arguments.f32 { Format::F32 } else { Format::F16 };
+    let counter = Counter::new("slim", config.layers);
+    let (mut layers, mut reports) = (Vec::new(), Vec::new());
+    for index in 0..config.layers {
+        if interrupt.is_set() {
+            return Err(Error::Input("interrupted, nothing was written".into()));
+        }
+        let mut analysis = analyse(&weights, &mut calibration, index, &request)?;
+        if analysis.chosen.is_none() && request.wanted == Wanted::KR {
+            return Err(arguments.none_holds(index, &analysis));
+        }
+        reports.push(report_of(config, index, &analysis, &request));
+        layers.push(
+            analysis
+                .chosen
+                .map(|chosen| analysis.tried.swap_remove(chosen).layer),
+        );
+        counter.set(index + 1);
+    }
+    drop(counter);
+    let sum = |of: fn(&LayerReport) -> usize| reports.iter().map(of).sum();
+    let report = Report {
+        calibration_tokens: calibration.tokens(),
+        cache_type: request.cache_type.name(),
+        bound: arguments.bound,
+        map_format: format.name(),
+        bytes_per_token_before: sum(|layer| layer.bytes_per_token_before),
+        bytes_per_token_after: sum(|layer| layer.bytes_per_token_after),
+        layers: reports,
+    };
+    let failed = |error| Error::Write {
+        path: arguments.output.clone(),
+        error,
+    };
+    let text = serde_json::to_string(&report).map_err(|error| failed(error.into()))?;
+    let bytes = write(&weights, &layers, format, &text, &mut new).map_err(failed)?;
+    new.finish().map_err(failed)?;
+    if let Some(path) = &arguments.report {
+        let failed = |error| Error::Write {
+            path: path.clone(),
+            error,
+        };
+        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+        write_json(&mut file, &report)?;
+        file.flush().map_err(failed)?;
+    }
+    if arguments.json {
+        return write_json(out, &report);
+    }
+    report.print(&arguments.output, bytes, out).map_err(Error::Output)
+}
+
+fn write(
+    weights: &Weights<'_>,
+    layers: &[Option<SlimLayer>],
+    format: Format,
+    report: &str,
+    new: &mut NewFile,
+) -> io::Result<u64> {
+    let mut out = BufWriter::new(new);
+    let bytes = crate::slim::file::write(weights.gguf(), layers, format, report, &mut out)?;
+    out.flush()?;
+    Ok(bytes)
+}
+
+impl Arguments {
+    fn request(&self, sinks: Option<usize>) -> Request {
+        let without = |part| self.without.contains(&part);
+        Request {
+            bound: self.bound,
+            cache_type: self.cache_type.cache_type(),
+            wanted: match self.layout {
+                LayoutName::Auto => Wanted::Auto,
+                LayoutName::K => Wanted::K,
+                LayoutName::KR => Wanted::KR,
+            },
+            sinks: sinks.unwrap_or(DEFAULT_SINKS),
+            parts: Parts {
+                centring: !without(PartName::Centring),
+                exact_sinks: !without(PartName::Sinks),
+                noise: !without(PartName::Noise),
+            },
+        }
+    }
+
+    fn none_holds(&self, index: usize, analysis: &Analysis) -> Error {
+        let of_type = type_index(self.cache_type.cache_type());
+        let best = analysis
+            .tried
+            .iter()
+            .map(|attempt| attempt.of_output[of_type])
+            .fold(f64::INFINITY, f64::min);
+        Error::Input(format!(
+            "layer {index}: no number of channels that is smaller than keys and values holds the bound of {}; the best has an error of {best:.2e}",
+            self.bound
+        ))
+    }
+}
+
+fn report_of(config: &Config, layer: usize, analysis: &Analysis, request: &Request) -> LayerReport {
+    let attempt = analysis.chosen.map(|chosen| &analysis.tried[chosen]);
+    let layout = attempt.map_or(Layout::Kv, |attempt| attempt.layout());
+    let values = &analysis.singular_values;
+    LayerReport {
+        layer,
+        condition: analysis.condition,
+        smallest_singular_values: values[values.len().saturating_sub(4)..].to_vec(),
+        largest_singular_value: values.first().copied().unwrap_or(0.0),
+        layout: match layout {
+            Layout::Kv => "kv",
+            Layout::Slim { rank: 0 } => "k",
+            Layout::Slim { .. } => "k+r",
+        },
+        rank: layout.rank(),
+        kv_output_error: analysis.kv.into(),
+        value_error: attempt.map(|attempt| attempt.of_values.into()),
+        output_error: attempt.map(|attempt| attempt.of_output.into()),
+        bytes_per_token_before: bytes_per_token(config, request.cache_type, Layout::Kv),
+        bytes_per_token_after: bytes_per_token(config, request.cache_type, layout),
+    }
+}
+
+impl Report {
+    fn print(&self, path: &Path, bytes: u64, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "errors in percent of the attention output, for a cache in f16 and in q8_0\n"
+        )?;
+        writeln!(
+            out,
+            "layer  cond(W_K)  layout   V f16  V q8_0  out f16  out q8_0  (kv f16  kv q8_0)  bytes a token"
+        )?;
+        for layer in &self.layers {
+            let percent =
+                |error: Option<f64>| error.map_or("-".into(), |error| format!("{:.3}", 100.0 * error));
+            let layout = match layer.rank {
+                0 => layer.layout.to_string(),
+                rank => format!("k+{rank}"),
+            };
+            let values = layer.value_error.as_ref();
+            let output = layer.output_error.as_ref();
+            writeln!(
+                out,
+                "{:5}  {:9.3e}  {:6}  {:>6}  {:>6}  {:>7}  {:>8}  {:>7}  {:>7}  {} -> {}",
+                layer.layer,
+                layer.condition,
+                layout,
+                percent(values.map(|of| of.f16)),
+                percent(values.map(|of| of.q8_0)),
+                percent(output.map(|of| of.f16)),
+                percent(output.map(|of| of.q8_0)),
+                percent(Some(layer.kv_output_error.f16)),
+                percent(Some(layer.kv_output_error.q8_0)),
+                layer.bytes_per_token_before,
+                layer.bytes_per_token_after,
+            )?;
+        }
+        let (before, after) = (self.bytes_per_token_before, self.bytes_per_token_after);
+        let fewer = 100.0 * (1.0 - after as f64 / before as f64);
+        writeln!(
+            out,
+            "\n{}: {}; a token takes {after} bytes of a {} cache instead of {before}, {fewer:.1} % fewer",
+            path.display(),
+            Size(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            self.cache_type
+        )
+    }
+}

@@ -1,0 +1,449 @@
+//! One layer: what its keys can make, and how well.
+
+use brooklet_core::cache::round;
+use brooklet_core::model::{Config, Layer};
+use brooklet_core::nn::rope;
+use brooklet_core::plan::{CacheType, Layout};
+use brooklet_core::tensor::Matrix;
+use faer::Mat;
+use half::f16;
+
+use super::file::SlimLayer;
+use super::solve::{NoConvergence, Problem, Solver, singular_values};
+
+/// The parts of the construction, each of which can be left out to see what it gains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Keys are cached without their mean.
+    pub centring: bool,
+    /// The first sinks' values are kept as they are.
+    pub exact_sinks: bool,
+    /// The map and the channels are chosen for the cache's rounding error and the inputs' second moment, instead of for exactness
+    /// alone.
+    pub noise: bool,
+}
+
+impl Parts {
+    /// All of them.
+    pub const ALL: Parts = Parts {
+        centring: true,
+        exact_sinks: true,
+        noise: true,
+    };
+}
+
+/// Relative errors in f32, f16 and q8_0, in that order.
+pub type Errors = [f64; 3];
+
+/// The element types that errors are measured in.
+pub const TYPES: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Q8_0];
+
+/// A layer's weights and what enters it.
+pub struct Sample {
+    /// `d_model x key columns`.
+    pub w_k: Mat<f64>,
+    /// `d_model x value columns`.
+    pub w_v: Mat<f64>,
+    /// `d_model x query columns`.
+    pub w_q: Mat<f64>,
+    /// `query columns x d_model`.
+    pub w_o: Mat<f64>,
+    /// Sequences of normed inputs, `tokens x d_model` each: the first token of each is the first of a stream.
+    pub sequences: Vec<Mat<f64>>,
+    /// Added to queries and keys before they are rotated, where the model has biases.
+    pub biases: Option<(Vec<f64>, Vec<f64>)>,
+    /// How heads are rotated.
+    pub heads: Heads,
+}
+
+/// The shape of a layer's attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements of a head that are rotated; 0 for none.
+    pub rope_dim: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// First tokens that are sinks.
+    pub sinks: usize,
+}
+
+/// Where a type's error is among [`Errors`].
+pub const fn type_index(cache_type: CacheType) -> usize {
+    match cache_type {
+        CacheType::F32 => 0,
+        CacheType::F16 => 1,
+        CacheType::Q8_0 => 2,
+    }
+}
+
+/// What became of a layer.
+pub struct Analysis {
+    /// cond(W_K); infinite if it is singular.
+    pub condition: f64,
+    /// Singular values of `W_K`, largest first.
+    pub singular_values: Vec<f64>,
+    /// The error of kv's attention output.
+    pub kv: Errors,
+    /// What was tried, by rank.
+    pub tried: Vec<Attempt>,
+    /// The index in `tried` of the smallest that holds the bound.
+    pub chosen: Option<usize>,
+}
+
+/// One rank.
+pub struct Attempt {
+    /// The layer's tensors.
+    pub layer: SlimLayer,
+    /// Error of V.
+    pub of_values: Errors,
+    /// Error of the attention output, after the output projection.
+    pub of_output: Errors,
+}
+
+impl Attempt {
+    /// What it keeps of a token.
+    pub fn layout(&self) -> Layout {
+        Layout::Slim {
+            rank: self.layer.rank() as u16,
+        }
+    }
+}
+
+/// A matrix of outputs by inputs as inputs by outputs.
+pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
+    let mut row = vec![0.0; matrix.cols()];
+    let mut out = Mat::zeros(matrix.cols(), matrix.rows());
+    for r in 0..matrix.rows() {
+        matrix.dequantize_row(r, &mut row);
+        for (c, x) in row.iter().enumerate() {
+            out[(c, r)] = f64::from(*x);
+        }
+    }
+    out
+}
+
+impl Sample {
+    /// A layer of a file, and the inputs that a calibration text gave it.
+    pub fn new(config: &Config, layer: &Layer<'_>, sequences: Vec<Mat<f64>>, sinks: usize) -> Sample {
+        Sample {
+            w_k: transposed(&layer.key),
+            w_v: transposed(&layer.value),
+            w_q: transposed(&layer.query),
+            w_o: transposed(&layer.attention_output),
+            sequences,
+            biases: None,
+            heads: Heads {
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                rope_dim: config.rope_dim,
+                rope_theta: config.rope_theta,
+                sinks,
+            },
+        }
+    }
+
+    fn head_dim(&self) -> usize {
+        self.w_k.ncols() / self.heads.kv_heads
+    }
+
+    /// Tries `ranks`, in order, until the output's error with a cache of `tuned_for` is at most `bound`.
+    ///
+    /// # Errors
+    /// If a weight or an input is no number.
+    pub fn analyse(
+        &self,
+        parts: Parts,
+        ranks: &[usize],
+        bound: f64,
+        tuned_for: CacheType,
+    ) -> Result<Analysis, NoConvergence> {
+        let values = singular_values(self.w_k.as_ref())?;
+        let (largest, smallest) = (values.first().copied(), values.last().copied());
+        let truths: Vec<Truth> = self.sequences.iter().map(|x| self.truth(x)).collect();
+        let problem = self.problem(parts, tuned_for);
+        let solver = Solver::new(&problem.0)?;
+        let mut analysis = Analysis {
+            condition: largest.unwrap_or(0.0) / smallest.unwrap_or(0.0),
+            singular_values: values,
+            kv: TYPES.map(|cache_type| self.kv_error(&truths, cache_type)),
+            tried: Vec::new(),
+            chosen: None,
+        };
+        for rank in ranks {
+            let layer = SlimLayer::new(&solver.with_rank(*rank), problem.1.clone());
+            let errors = TYPES.map(|cache_type| self.slim_error(&truths, &layer, parts, cache_type));
+            let holds = errors[type_index(tuned_for)].1 <= bound;
+            analysis.tried.push(Attempt {
+                layer,
+                of_values: errors.map(|(values, _)| values),
+                of_output: errors.map(|(_, output)| output),
+            });
+            if holds {
+                analysis.chosen = Some(analysis.tried.len() - 1);
+                break;
+            }
+        }
+        Ok(analysis)
+    }
+
+    /// The layer's problem, and the mean of its keys.
+    fn problem(&self, parts: Parts, tuned_for: CacheType) -> (Problem, Option<Vec<f64>>) {
+        let (d, e) = self.w_k.shape();
+        let tokens: usize = self.sequences.iter().map(Mat::nrows).sum();
+        let mean = parts.centring.then(|| {
+            let mut mean = vec![0.0; e];
+            for x in &self.sequences {
+                let keys = x * &self.w_k;
+                for j in 0..e {
+                    mean[j] += (0..keys.nrows()).map(|t| keys[(t, j)]).sum::<f64>();
+                }
+            }
+            // As it will be in the file.
+            mean.iter()
+                .map(|sum| f64::from((sum / tokens as f64) as f32))
+                .collect::<Vec<_>>()
+        });
+        if !parts.noise {
+            let problem = Problem {
+                w_k: self.w_k.clone(),
+                w_v: self.w_v.clone(),
+                root: Mat::identity(d, d),
+                noise: vec![0.0; e],
+            };
+            return (problem, mean);
+        }
+        let mut noise = vec![0.0; e];
+        let mut moment = Mat::<f64>::zeros(d, d);
+        for x in &self.sequences {
+            moment += x.transpose() * x;
+            let keys = x * &self.w_k;
+            let rounded = rounded(&keys, mean.as_deref(), tuned_for);
+            for t in 0..keys.nrows() {
+                for j in 0..e {
+                    noise[j] += (rounded[(t, j)] - keys[(t, j)]).powi(2);
+                }
+            }
+        }
+        for noise in &mut noise {
+            *noise /= tokens as f64;
+        }
+        let mut moment = moment * faer::Scale(1.0 / tokens as f64);
+        // Directions that the text has not are possible all the same.
+        let identity = (0..d).map(|i| moment[(i, i)]).sum::<f64>() / d as f64;
+        for i in 0..d {
+            moment[(i, i)] += identity;
+        }
+        let root = match moment.llt(faer::Side::Lower) {
+            Ok(factor) => factor.L().transpose().to_owned(),
+            Err(_) => Mat::identity(d, d),
+        };
+        let problem = Problem {
+            w_k: self.w_k.clone(),
+            w_v: self.w_v.clone(),
+            root,
+            noise,
+        };
+        (problem, mean)
+    }
+
+    /// Keys, values, softmax weights and output of a sequence, exact.
+    fn truth(&self, x: &Mat<f64>) -> Truth {
+        let (keys, values) = (x * &self.w_k, x * &self.w_v);
+        let weights = self.weights(x, &keys);
+        let output = self.output(&weights, &values);
+        Truth {
+            inputs: x.clone(),
+            keys,
+            values,
+            weights,
+            output,
+        }
+    }
+
+    /// Softmax weights of every query head, causal: `tokens x tokens` each.
+    fn weights(&self, x: &Mat<f64>, keys: &Mat<f64>) -> Vec<Mat<f64>> {
+        let (width, tokens) = (self.head_dim(), x.nrows());
+        let group = self.heads.heads / self.heads.kv_heads;
+        let mut queries = x * &self.w_q;
+        let mut keys = keys.clone();
+        if let Some((of_queries, of_keys)) = &self.biases {
+            for t in 0..tokens {
+                (0..queries.ncols()).for_each(|j| queries[(t, j)] += of_queries[j]);
+                (0..keys.ncols()).for_each(|j| keys[(t, j)] += of_keys[j]);
+            }
+        }
+        self.rotate(&mut queries, width);
+        self.rotate(&mut keys, width);
+        (0..self.heads.heads)
+            .map(|head| {
+                let q = queries.as_ref().subcols(head * width, width);
+                let k = keys.as_ref().subcols(head / group * width, width);
+                let scores = q * k.transpose();
+                let mut weights = Mat::zeros(tokens, tokens);
+                for t in 0..tokens {
+                    let scaled = |s: usize| scores[(t, s)] / (width as f64).sqrt();
+                    let most = (0..=t).map(scaled).fold(f64::MIN, f64::max);
+                    let total: f64 = (0..=t).map(|s| (scaled(s) - most).exp()).sum();
+                    for s in 0..=t {
+                        weights[(t, s)] = (scaled(s) - most).exp() / total;
+                    }
+                }
+                weights
+            })
+            .collect()
+    }
+
+    fn rotate(&self, rows: &mut Mat<f64>, width: usize) {
+        let pairs = self.heads.rope_dim / 2;
+        if pairs == 0 {
+            return;
+        }
+        let mut frequencies = vec![0; pairs];
+        let mut angles = vec![[0.0; 2]; pairs];
+        rope::frequencies(self.heads.rope_theta, |_| 1.0, &mut frequencies);
+        for t in 0..rows.nrows() {
+            rope::angles(&frequencies, t as u64, &mut angles);
+            for head in 0..rows.ncols() / width {
+                for (pair, [cos, sin]) in angles.iter().enumerate() {
+                    let at = head * width + 2 * pair;
+                    let (a, b) = (rows[(t, at)], rows[(t, at + 1)]);
+                    let (cos, sin) = (f64::from(*cos), f64::from(*sin));
+                    rows[(t, at)] = a * cos - b * sin;
+                    rows[(t, at + 1)] = a * sin + b * cos;
+                }
+            }
+        }
+    }
+
+    /// The attention output of some values.
+    fn output(&self, weights: &[Mat<f64>], values: &Mat<f64>) -> Mat<f64> {
+        let width = self.head_dim();
+        let group = self.heads.heads / self.heads.kv_heads;
+        let mut attended = Mat::zeros(values.nrows(), self.w_q.ncols());
+        for (head, weights) in weights.iter().enumerate() {
+            let of_head = weights * values.as_ref().subcols(head / group * width, width);
+            attended
+                .as_mut()
+                .subcols_mut(head * width, width)
+                .copy_from(&of_head);
+        }
+        attended * &self.w_o
+    }
+
+    /// The output error of keys and values that are rounded.
+    fn kv_error(&self, truths: &[Truth], cache_type: CacheType) -> f64 {
+        let mut error = Relative::default();
+        for truth in truths {
+            let values = rounded(&truth.values, None, cache_type);
+            error.add(&self.output(&truth.weights, &values), &truth.output);
+        }
+        error.of_all()
+    }
+
+    /// The error of values that are made of rounded keys and channels, and of the output.
+    fn slim_error(
+        &self,
+        truths: &[Truth],
+        layer: &SlimLayer,
+        parts: Parts,
+        cache_type: CacheType,
+    ) -> (f64, f64) {
+        let (mut of_values, mut of_output) = (Relative::default(), Relative::default());
+        let stored = |x: f64| match cache_type {
+            CacheType::F32 => x,
+            CacheType::F16 | CacheType::Q8_0 => f16::from_f64(x).to_f64(),
+        };
+        let map = Mat::from_fn(layer.map.nrows(), layer.map.ncols(), |i, j| {
+            stored(layer.map[(i, j)])
+        });
+        let maker = Mat::from_fn(layer.channels.nrows(), layer.channels.ncols(), |i, j| {
+            stored(layer.channels[(i, j)])
+        });
+        let (mean, offset) = match &layer.mean {
+            Some((mean, offset)) => (Some(mean.as_slice()), offset.as_slice()),
+            None => (None, &[][..]),
+        };
+        for truth in truths {
+            let (tokens, e) = truth.keys.shape();
+            let keys = rounded(&truth.keys, mean, cache_type);
+            let channels = rounded(
+                &(&truth.inputs * maker.transpose()),
+                None,
+                cache_type.of_channels(),
+            );
+            let both = Mat::from_fn(tokens, e + channels.ncols(), |t, j| {
+                if j >= e {
+                    channels[(t, j - e)]
+                } else {
+                    keys[(t, j)] - mean.map_or(0.0, |mean| mean[j])
+                }
+            });
+            let mut values = both * map.transpose();
+            for t in 0..tokens {
+                let is_exact = parts.exact_sinks && t < self.heads.sinks;
+                for j in 0..values.ncols() {
+                    values[(t, j)] = if is_exact {
+                        truth.values[(t, j)]
+                    } else {
+                        values[(t, j)] + offset.get(j).copied().unwrap_or(0.0)
+                    };
+                }
+            }
+            of_values.add(&values, &truth.values);
+            of_output.add(&self.output(&truth.weights, &values), &truth.output);
+        }
+        (of_values.of_all(), of_output.of_all())
+    }
+}
+
+/// A sequence, exact.
+struct Truth {
+    inputs: Mat<f64>,
+    keys: Mat<f64>,
+    values: Mat<f64>,
+    weights: Vec<Mat<f64>>,
+    output: Mat<f64>,
+}
+
+/// Rows less the mean, rounded as a cache rounds them, and the mean again.
+fn rounded(rows: &Mat<f64>, mean: Option<&[f64]>, cache_type: CacheType) -> Mat<f64> {
+    let mut out = Mat::zeros(rows.nrows(), rows.ncols());
+    let mut row = vec![0.0f32; rows.ncols()];
+    for t in 0..rows.nrows() {
+        let mean = |j: usize| mean.map_or(0.0, |mean| mean[j]);
+        for (j, x) in row.iter_mut().enumerate() {
+            *x = (rows[(t, j)] - mean(j)) as f32;
+        }
+        round(cache_type, &mut row);
+        for (j, x) in row.iter().enumerate() {
+            out[(t, j)] = f64::from(*x) + mean(j);
+        }
+    }
+    out
+}
+
+/// A relative error, root mean square.
+#[derive(Default)]
+struct Relative {
+    error: f64,
+    size: f64,
+}
+
+impl Relative {
+    fn add(&mut self, got: &Mat<f64>, want: &Mat<f64>) {
+        self.error += (got - want).squared_norm_l2();
+        self.size += want.squared_norm_l2();
+    }
+
+    fn of_all(&self) -> f64 {
+        if self.size > 0.0 {
+            (self.error / self.size).sqrt()
+        } else {
+            0.0
+        }
+    }
+}

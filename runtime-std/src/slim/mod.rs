@@ -1,0 +1,113 @@
+//! From a model to one whose values are computed from its keys: `brooklet slim`.
+//!
+//! Values follow from keys where there are as many key columns as the model has (slim attention, Graef and Wasielewski, arXiv
+//! 2503.05840). On paper that is exact; with keys in f16 or q8_0 the error of a key is multiplied by `W_K⁻¹·W_V`, which in
+//! trained models is large. So exactness is measured, not assumed: a calibration text is run through the model, and each
+//! layer gets the fewest further channels with which the error of its attention output holds a bound, or stays as it is.
+
+mod calibrate;
+pub mod file;
+pub mod layer;
+pub mod solve;
+
+use brooklet_core::model::Config;
+use brooklet_core::plan::{CacheType, Layout};
+
+pub use calibrate::{Calibration, own_text};
+use layer::{Analysis, Parts, Sample};
+
+use crate::Error;
+use crate::engine::Weights;
+
+/// Ranks that are tried, in order.
+const RANKS: [usize; 9] = [0, 4, 8, 12, 16, 24, 32, 48, 64];
+
+/// What is asked of the conversion.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Most relative error of a layer's attention output.
+    pub bound: f64,
+    /// The cache's element type that the layers are made for.
+    pub cache_type: CacheType,
+    /// Which ranks may be chosen.
+    pub wanted: Wanted,
+    /// Sinks, the first tokens of a stream, whose values are kept as they are.
+    pub sinks: usize,
+    /// Parts of the construction.
+    pub parts: Parts,
+}
+
+/// Which layouts may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The smallest that holds the bound.
+    Auto,
+    /// No further channels, whatever the error.
+    K,
+    /// The fewest further channels that hold the bound; an error if none do.
+    KR,
+}
+
+/// Bytes that a layer keeps of a token, without what the first sinks keep.
+pub fn bytes_per_token(config: &Config, cache_type: CacheType, layout: Layout) -> usize {
+    let of_row = |cache_type: CacheType, columns: usize| {
+        columns * cache_type.element_bytes() + 2 * cache_type.row_scales(columns)
+    };
+    let keys = of_row(cache_type, config.kv_columns());
+    match layout {
+        Layout::Kv => 2 * keys,
+        Layout::Slim { rank } => keys + of_row(cache_type.of_channels(), rank as usize),
+    }
+}
+
+/// Analyses layer `index` of a model.
+///
+/// # Errors
+/// If the model has fewer key columns than slim attention takes, or a number that is none.
+pub fn analyse(
+    weights: &Weights<'_>,
+    calibration: &mut Calibration,
+    index: usize,
+    request: &Request,
+) -> Result<Analysis, Error> {
+    let config = weights.config();
+    let sample = Sample::new(
+        config,
+        &weights.layers()[index],
+        calibration.take(index),
+        request.sinks,
+    );
+    let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
+    let smaller = |rank: &usize| {
+        let layout = Layout::Slim { rank: *rank as u16 };
+        *rank <= config.kv_columns() && bytes_per_token(config, request.cache_type, layout) < kv
+    };
+    let ranks: Vec<usize> = match request.wanted {
+        Wanted::K => vec![0],
+        Wanted::Auto | Wanted::KR => RANKS.into_iter().filter(smaller).collect(),
+    };
+    let bound = if request.wanted == Wanted::K {
+        f64::INFINITY
+    } else {
+        request.bound
+    };
+    sample
+        .analyse(request.parts, &ranks, bound, request.cache_type)
+        .map_err(|error| Error::Input(format!("layer {index}: {error}")))
+}
+
+/// Refuses a model for which slim attention gains nothing.
+///
+/// # Errors
+/// [`Error::Input`], with the numbers.
+pub fn check(config: &Config) -> Result<(), Error> {
+    let (d, kv) = (config.d_model, config.kv_columns());
+    if config.kv_heads < config.heads || kv < d {
+        return Err(Error::Input(format!(
+            "slim attention computes values from keys, which takes as many key columns as the model has: this one has {kv} for {d} \
+             ({} heads share {}); its cache of keys and values is smaller already",
+            config.heads, config.kv_heads
+        )));
+    }
+    Ok(())
+}

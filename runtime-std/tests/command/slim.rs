@@ -1,0 +1,165 @@
+//! `brooklet slim`, and models that it wrote.
+
+use super::*;
+
+/// A random model with as many key heads as query heads, and no tokenizer.
+const MHA: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../core/tests/data/random-mha-f32.gguf"
+);
+
+fn json(output: Output) -> serde_json::Value {
+    serde_json::from_str(&text(output)).unwrap()
+}
+
+#[test]
+fn a_slim_copy_predicts_what_the_original_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (copy, ids, report) = (path("slim.gguf"), path("ids"), path("report.json"));
+    let said = json(brooklet(&[
+        "slim", MHA, "-o", &copy, "--json", "--f32", "--bound", "0.02", "--report", &report,
+    ]));
+    let written: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    assert_eq!(said, written);
+    let layers = said["layers"].as_array().unwrap();
+    assert!(layers.iter().any(|layer| layer["layout"] != "kv"), "{said}");
+    for layer in layers.iter().filter(|layer| layer["layout"] != "kv") {
+        assert!(layer["output_error"]["q8_0"].as_f64().unwrap() <= 0.02);
+        assert!(
+            layer["output_error"]["f32"].as_f64().unwrap() <= layer["output_error"]["q8_0"].as_f64().unwrap()
+        );
+        assert!(layer["bytes_per_token_after"].as_f64() < layer["bytes_per_token_before"].as_f64());
+    }
+    let numbers: Vec<String> = (0..300u32).map(|i| ((i * i * 7 + i) % 64).to_string()).collect();
+    fs::write(&ids, numbers.join(" ")).unwrap();
+    let nll = |model: &str, cache: &str, cache_type: &str| {
+        json(brooklet(&[
+            "ppl",
+            "-m",
+            model,
+            "--ids",
+            &ids,
+            "--sinks",
+            "2",
+            "--window",
+            "50",
+            "--cache",
+            cache,
+            "--cache-type",
+            cache_type,
+            "--json",
+        ]))["nll"]
+            .as_f64()
+            .unwrap()
+    };
+    let original = nll(MHA, "auto", "f32");
+    assert_eq!(nll(&copy, "kv", "f32"), original);
+    let slim = nll(&copy, "auto", "f32");
+    assert!(
+        slim != original && (slim - original).abs() < 0.05,
+        "{slim} for {original}"
+    );
+    let rounded = nll(&copy, "auto", "q8_0");
+    assert!((rounded - nll(MHA, "auto", "q8_0")).abs() < 0.1, "{rounded}");
+    let bytes = |cache: &str| {
+        json(brooklet(&["plan", "-m", &copy, "--cache", cache, "--json"]))["bytes_per_token"].clone()
+    };
+    assert!(bytes("auto").as_u64() < bytes("kv").as_u64());
+}
+
+#[test]
+fn what_slim_attention_cannot_do_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let copy = path("slim.gguf");
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let slim =
+        |input: &str, rest: &[&str]| failure(brooklet(&[&["slim", input, "-o", &copy], rest].concat()), 1);
+    // Fewer key heads than query heads.
+    let error = slim(tiny, &[]);
+    assert!(
+        error.contains("32 for 64") && error.contains("smaller already"),
+        "{error}"
+    );
+    let error = slim(MHA, &["--calib-tokens", "31"]);
+    assert!(
+        error.contains("31 tokens") && error.contains("at least 32"),
+        "{error}"
+    );
+    let error = slim(MHA, &["--bound", "1e-9", "--layout", "k+r"]);
+    assert!(
+        error.contains("layer 0") && error.contains("0.000000001"),
+        "{error}"
+    );
+    assert!(slim(MHA, &["--calib", "/dev/null"]).contains("tokenizer"));
+    failure(brooklet(&["slim", MHA, "-o", &copy, "--bound", "0"]), 2);
+    // A weight that is no number.
+    let broken = path("broken.gguf");
+    let mut bytes = fs::read(MHA).unwrap();
+    let keys = data_of(&bytes, "blk.1.attn_k.weight");
+    bytes[keys..keys + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&broken, &bytes).unwrap();
+    let error = slim(&broken, &[]);
+    assert!(error.contains("layer") && error.contains("none"), "{error}");
+    assert!(
+        !Path::new(&copy).exists(),
+        "nothing is written where there is an error"
+    );
+    // Layouts that a file is not made for.
+    for (layout, says) in [
+        ("k", "2 of the model's 2 layers"),
+        ("k+r", "brooklet slim"),
+        ("x", "RoPE"),
+    ] {
+        let error = failure(brooklet(&["plan", "-m", MHA, "--cache", layout]), 1);
+        assert!(error.contains(says), "{error}");
+    }
+    // Maps are made for the weights as they are.
+    text(brooklet(&["slim", MHA, "-o", &copy, "--layout", "k"]));
+    text(brooklet(&["plan", "-m", &copy, "--cache", "k"]));
+    assert!(slim(MHA, &[]).contains("--force"));
+    assert!(slim(&copy, &["--force"]).contains("is the input"));
+    let error = failure(brooklet(&["quantize", &copy, &path("q"), "Q8_0"]), 1);
+    assert!(error.contains("quantise the original"), "{error}");
+}
+
+#[test]
+fn singular_keys_get_channels_or_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (singular, copy) = (path("singular.gguf"), path("slim.gguf"));
+    let mut bytes = fs::read(MHA).unwrap();
+    let keys = data_of(&bytes, "blk.0.attn_k.weight");
+    // Row 5 is row 4: 32 columns of four bytes.
+    let row = bytes[keys + 4 * 128..keys + 5 * 128].to_vec();
+    bytes[keys + 5 * 128..keys + 6 * 128].copy_from_slice(&row);
+    fs::write(&singular, &bytes).unwrap();
+    let said = json(brooklet(&[
+        "slim", &singular, "-o", &copy, "--json", "--layout", "k",
+    ]));
+    let layer = &said["layers"][0];
+    assert!(
+        layer["condition"]
+            .as_f64()
+            .is_none_or(|condition| condition > 1e6),
+        "{layer}"
+    );
+    assert!(layer["output_error"]["f32"].as_f64().unwrap() > 0.01, "{layer}");
+    let said = json(brooklet(&[
+        "slim", &singular, "-o", &copy, "--json", "--force", "--bound", "0.05",
+    ]));
+    let layer = &said["layers"][0];
+    assert!(
+        layer["layout"] == "kv" || layer["rank"].as_u64() > Some(0),
+        "{layer}"
+    );
+}
+
+/// Where the data of a tensor begin in a file.
+fn data_of(bytes: &[u8], name: &str) -> usize {
+    let file = brooklet::core::gguf::Gguf::parse(bytes).unwrap();
+    let data = file.tensor(name).unwrap().data();
+    data.as_ptr().addr() - bytes.as_ptr().addr()
+}
