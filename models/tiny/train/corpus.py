@@ -3,7 +3,7 @@
 
     python3 corpus.py --out FOLDER PROMPTS.jsonl TEXTS.jsonl [PROMPTS.jsonl TEXTS.jsonl ...]
 
-Writes train.txt and held.txt, stories separated by an empty line. Which stories are held back (one in 25) depends on their text only.
+Writes train.txt and held.txt, stories separated by an empty line. Which stories are held back (one in 18) depends on their text only.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main():
                 dropped += 1
                 continue
             seen.add(digest)
-            kept["held" if digest[0] * 256 + digest[1] < 65536 // 25 else "train"].append(text)
+            kept["held" if digest[0] * 256 + digest[1] < 65536 // 18 else "train"].append(text)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, stories in kept.items():
         text = "".join(story + "\n\n" for story in stories)

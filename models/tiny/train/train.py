@@ -24,7 +24,7 @@ SINK = "<|sink|>"
 SEED = 20261122
 
 # Tokens in a step, steps, largest learning rate.
-SCHEDULES = {"tiny": (16384, 3000, 6e-3), "small": (16384, 3000, 3e-3)}
+SCHEDULES = {"tiny": (16384, 2000, 6e-3), "small": (16384, 2200, 3e-3)}
 
 
 def tokenizer(text, vocab, path):
