@@ -46,6 +46,7 @@
 //! - [`kernels`]: products of matrices and activations, attention and norms, on every instruction set.
 //! - [`nn`]: rotary positions, and one door to every transcendental function.
 //! - [`plan`]: what every byte of the arena is for.
+//! - [`layouts`]: what each exact layout of a cache keeps and costs.
 //! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks for workers.
@@ -66,6 +67,7 @@ mod compute;
 pub mod const_fmt;
 pub mod gguf;
 pub mod kernels;
+pub mod layouts;
 mod log;
 pub mod model;
 pub mod nn;

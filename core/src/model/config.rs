@@ -6,6 +6,7 @@ use super::ModelError;
 use super::weights::{SLIM_CHANNELS, SLIM_MAP};
 use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
+use crate::layouts::Attention;
 use crate::nn::rope::Pairs;
 use crate::plan::Layout;
 
@@ -194,6 +195,17 @@ impl Config {
     /// Columns of all key heads together; as many for values.
     pub const fn kv_columns(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// What decides which layouts of a cache are exact.
+    pub const fn attention(&self) -> Attention {
+        Attention {
+            d_model: self.d_model,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            rotated: self.rope_dim > 0,
+        }
     }
 
     /// Query heads that share a KV head.

@@ -7,6 +7,7 @@ mod bench;
 mod cache;
 mod chat;
 mod completions;
+mod dimensions;
 mod input;
 mod inspect;
 mod interrupt;

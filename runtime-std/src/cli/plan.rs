@@ -2,17 +2,19 @@
 
 use std::io::{self, Write};
 
-use brooklet_core::model::Config;
-use brooklet_core::plan::Plan;
+use brooklet_core::layouts::ExactLayout;
+use brooklet_core::model::{Config, Layouts, MAX_SLIM_LAYERS};
+use brooklet_core::plan::{Layout, Plan};
 use clap::Args;
 use serde::Serialize;
 
 use super::cache::CacheArguments;
+use super::dimensions::{dimensions, is_dimensions};
 use super::model::ModelArguments;
 use super::write_json;
 use crate::Error;
 use crate::engine::Weights;
-use crate::planning::Settings;
+use crate::planning::{CacheLayout, Settings};
 use crate::size::Size;
 use crate::slim;
 
@@ -48,6 +50,20 @@ struct BudgetRow {
     arena_bytes: usize,
 }
 
+/// A layout beside the others.
+#[derive(Serialize)]
+struct LayoutRow {
+    layout: &'static str,
+    bytes_per_token: usize,
+    /// Multiply-adds of a token's attention with a full cache, all layers.
+    products_per_token: u64,
+    /// Largest relative error of a layer's attention output, as `brooklet slim` measured it with this type of cache.
+    error: Option<f64>,
+    /// Windows for the budgets of the table.
+    windows: Vec<usize>,
+    note: &'static str,
+}
+
 #[derive(Serialize)]
 struct Report {
     policy: &'static str,
@@ -63,10 +79,16 @@ struct Report {
     weights_bytes: usize,
     parts: Vec<PartRow>,
     budgets: Vec<BudgetRow>,
+    layouts: Vec<LayoutRow>,
+    smallest_layout: &'static str,
+    why: &'static str,
 }
 
 /// Prints the plan of a run with these options.
 pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+    if is_dimensions(&arguments.model.model) {
+        return dimensions(&arguments.model.model, arguments.json, out);
+    }
     let open = arguments.model.open()?;
     let weights = Weights::read(&open.file)?;
     let settings = Settings {
@@ -75,7 +97,12 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     };
     let plan = settings.plan(weights.config(), weights.tokenizer_bytes())?;
     let options = plan.options();
+    let budgets = budgets(&settings, &weights);
+    let (smallest, why) = weights.config().attention().pick();
     let report = Report {
+        layouts: layouts(&settings, &weights, &plan, &budgets),
+        smallest_layout: smallest.name(),
+        why: why.text(),
         policy: options.policy.name(),
         sinks: options.policy.sinks(),
         window: options.policy.window(),
@@ -94,7 +121,7 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
                 bytes,
             })
             .collect(),
-        budgets: budgets(&settings, &weights),
+        budgets,
     };
     if arguments.json {
         write_json(out, &report)
@@ -132,6 +159,64 @@ fn budgets(settings: &Settings, weights: &Weights<'_>) -> Vec<BudgetRow> {
     rows
 }
 
+/// What each layout would keep, compute and buy.
+fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[BudgetRow]) -> Vec<LayoutRow> {
+    let config = weights.config();
+    let attention = config.attention();
+    let is_slim = config.layouts.any_slim();
+    let cache_type = plan.options().cache_type;
+    let row = |layout: ExactLayout| {
+        if !attention.allows(layout) {
+            return None;
+        }
+        // The model as it would be in a file that is made for the layout.
+        let mut config = *config;
+        let note = match layout {
+            ExactLayout::Kv => {
+                config.layouts = Layouts::KV;
+                ""
+            }
+            ExactLayout::KR if is_slim => "as this file has it",
+            _ if attention.elements(layout) >= attention.elements(ExactLayout::Kv) => return None,
+            _ => {
+                let rank = attention.least_rank() as u16;
+                for layer in 0..config.layers.min(MAX_SLIM_LAYERS) {
+                    config.layouts = config.layouts.with(layer, Layout::Slim { rank });
+                }
+                "at the least: `brooklet slim` makes such a copy"
+            }
+        };
+        let of_file = Settings {
+            layout: CacheLayout::Auto,
+            ..settings.clone()
+        };
+        let of_layer = |layer: usize| config.layouts.of(layer);
+        let products = |layer: usize| match of_layer(layer) {
+            Layout::Kv => attention.products(ExactLayout::Kv, plan.capacity()),
+            Layout::Slim { rank } => attention.products_with_rank(rank as usize, plan.capacity()),
+        };
+        Some(LayoutRow {
+            layout: layout.name(),
+            bytes_per_token: (0..config.layers)
+                .map(|layer| slim::bytes_per_token(&config, cache_type, of_layer(layer)))
+                .sum(),
+            products_per_token: (0..config.layers).map(products).sum(),
+            error: (is_slim && layout == ExactLayout::KR)
+                .then(|| slim::measured_error(weights.gguf(), cache_type))
+                .flatten(),
+            windows: budgets
+                .iter()
+                .map(|row| {
+                    let plan = of_file.largest(&config, weights.tokenizer_bytes(), row.budget_bytes);
+                    plan.map_or(0, |plan| plan.options().policy.window())
+                })
+                .collect(),
+            note,
+        })
+    };
+    ExactLayout::ALL.into_iter().filter_map(row).collect()
+}
+
 impl Report {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
@@ -158,13 +243,42 @@ impl Report {
             "\nA token in the cache takes {} bytes; the model was trained for {}.\n",
             self.bytes_per_token, self.trained_context
         )?;
-        writeln!(out, "{:>12}  {:>8}  arena", "budget", "window")?;
-        for row in &self.budgets {
+        write!(out, "{:>12}  {:>8}  {:>10}", "budget", "window", "arena")?;
+        let others = || self.layouts.iter().filter(|_| self.layouts.len() > 1);
+        for layout in others() {
+            write!(out, "  {:>8}", layout.layout)?;
+        }
+        writeln!(out)?;
+        for (index, row) in self.budgets.iter().enumerate() {
             let (budget, arena) = (
                 Size(row.budget_bytes).to_string(),
                 Size(row.arena_bytes).to_string(),
             );
-            writeln!(out, "{budget:>12}  {:>8}  {arena}", row.window)?;
+            write!(out, "{budget:>12}  {:>8}  {arena:>10}", row.window)?;
+            for layout in others() {
+                write!(out, "  {:>8}", layout.windows[index])?;
+            }
+            writeln!(out)?;
+        }
+        writeln!(
+            out,
+            "\nExact layouts: {} is the smallest, since {}.\n",
+            self.smallest_layout, self.why
+        )?;
+        writeln!(
+            out,
+            "{:>12}  {:>13}  {:>20}  {:>7}",
+            "layout", "bytes a token", "products, full cache", "error"
+        )?;
+        for row in &self.layouts {
+            let error = row
+                .error
+                .map_or("-".into(), |error| format!("{:.2} %", 100.0 * error));
+            let line = format!(
+                "{:>12}  {:>13}  {:>20}  {error:>7}  {}",
+                row.layout, row.bytes_per_token, row.products_per_token, row.note
+            );
+            writeln!(out, "{}", line.trim_end())?;
         }
         Ok(())
     }

@@ -48,8 +48,10 @@ pub struct Sample {
     pub w_q: Mat<f64>,
     /// `query columns x d_model`.
     pub w_o: Mat<f64>,
-    /// Sequences of normed inputs, `tokens x d_model` each: the first token of each is the first of a stream.
-    pub sequences: Vec<Mat<f64>>,
+    /// Sequences of normed inputs, `tokens x d_model` each, that the map is made for; the first token of each is the first of a stream.
+    pub calibration: Vec<Mat<f64>>,
+    /// Others, on which errors are measured.
+    pub test: Vec<Mat<f64>>,
     /// Added to queries and keys before they are rotated, where the model has biases.
     pub biases: Option<(Vec<f64>, Vec<f64>)>,
     /// How heads are rotated.
@@ -127,14 +129,29 @@ pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
 }
 
 impl Sample {
-    /// A layer of a file, and the inputs that a calibration text gave it.
+    /// A layer of a file, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
+    /// part in the map, if there are so many.
     pub fn new(config: &Config, layer: &Layer<'_>, sequences: Vec<Mat<f64>>, sinks: usize) -> Sample {
+        let mut calibration = Vec::new();
+        let mut test = Vec::new();
+        for (index, sequence) in sequences.into_iter().enumerate() {
+            if index % 4 == 3 {
+                &mut test
+            } else {
+                &mut calibration
+            }
+            .push(sequence);
+        }
+        if test.is_empty() {
+            test.clone_from(&calibration);
+        }
         Sample {
             w_k: transposed(&layer.key),
             w_v: transposed(&layer.value),
             w_q: transposed(&layer.query),
             w_o: transposed(&layer.attention_output),
-            sequences,
+            calibration,
+            test,
             biases: None,
             heads: Heads {
                 heads: config.heads,
@@ -163,7 +180,7 @@ impl Sample {
     ) -> Result<Analysis, NoConvergence> {
         let values = singular_values(self.w_k.as_ref())?;
         let (largest, smallest) = (values.first().copied(), values.last().copied());
-        let truths: Vec<Truth> = self.sequences.iter().map(|x| self.truth(x)).collect();
+        let truths: Vec<Truth> = self.test.iter().map(|x| self.truth(x)).collect();
         let problem = self.problem(parts, tuned_for);
         let solver = Solver::new(&problem.0)?;
         let mut analysis = Analysis {
@@ -193,10 +210,10 @@ impl Sample {
     /// The layer's problem, and the mean of its keys.
     fn problem(&self, parts: Parts, tuned_for: CacheType) -> (Problem, Option<Vec<f64>>) {
         let (d, e) = self.w_k.shape();
-        let tokens: usize = self.sequences.iter().map(Mat::nrows).sum();
+        let tokens: usize = self.calibration.iter().map(Mat::nrows).sum();
         let mean = parts.centring.then(|| {
             let mut mean = vec![0.0; e];
-            for x in &self.sequences {
+            for x in &self.calibration {
                 let keys = x * &self.w_k;
                 for j in 0..e {
                     mean[j] += (0..keys.nrows()).map(|t| keys[(t, j)]).sum::<f64>();
@@ -208,17 +225,19 @@ impl Sample {
                 .collect::<Vec<_>>()
         });
         if !parts.noise {
+            // Enough to have the worst directions of the exact map come first, and no more: the limit of no noise.
+            let size = self.w_k.squared_norm_l2() / e as f64;
             let problem = Problem {
                 w_k: self.w_k.clone(),
                 w_v: self.w_v.clone(),
                 root: Mat::identity(d, d),
-                noise: vec![0.0; e],
+                noise: vec![1e-24 * size; e],
             };
             return (problem, mean);
         }
         let mut noise = vec![0.0; e];
         let mut moment = Mat::<f64>::zeros(d, d);
-        for x in &self.sequences {
+        for x in &self.calibration {
             moment += x.transpose() * x;
             let keys = x * &self.w_k;
             let rounded = rounded(&keys, mean.as_deref(), tuned_for);
@@ -250,16 +269,14 @@ impl Sample {
         (problem, mean)
     }
 
-    /// Keys, values, softmax weights and output of a sequence, exact.
+    /// Keys, values and output of a sequence, exact.
     fn truth(&self, x: &Mat<f64>) -> Truth {
         let (keys, values) = (x * &self.w_k, x * &self.w_v);
-        let weights = self.weights(x, &keys);
-        let output = self.output(&weights, &values);
+        let output = self.output(&self.weights(x, &keys), &values);
         Truth {
             inputs: x.clone(),
             keys,
             values,
-            weights,
             output,
         }
     }
@@ -334,14 +351,32 @@ impl Sample {
         attended * &self.w_o
     }
 
-    /// The output error of keys and values that are rounded.
+    /// The output's error with keys and values rounded; weights are those of the rounded keys.
     fn kv_error(&self, truths: &[Truth], cache_type: CacheType) -> f64 {
         let mut error = Relative::default();
         for truth in truths {
             let values = rounded(&truth.values, None, cache_type);
-            error.add(&self.output(&truth.weights, &values), &truth.output);
+            let weights = self.weights(&truth.inputs, &rounded(&truth.keys, None, cache_type));
+            error.add(&self.output(&weights, &values), &truth.output);
         }
         error.of_all()
+    }
+
+    /// The output's error with a cache of rounded inputs (layout `x`), from which keys and values are made, by element type; `None`
+    /// where keys are rotated after their projection.
+    pub fn input_errors(&self) -> Option<Errors> {
+        let truths: Vec<Truth> = self.test.iter().map(|x| self.truth(x)).collect();
+        (self.heads.rope_dim == 0).then(|| {
+            TYPES.map(|cache_type| {
+                let mut error = Relative::default();
+                for truth in &truths {
+                    let inputs = rounded(&truth.inputs, None, cache_type);
+                    let weights = self.weights(&truth.inputs, &(&inputs * &self.w_k));
+                    error.add(&self.output(&weights, &(&inputs * &self.w_v)), &truth.output);
+                }
+                error.of_all()
+            })
+        })
     }
 
     /// The error of values that are made of rounded keys and channels, and of the output.
@@ -394,7 +429,10 @@ impl Sample {
                 }
             }
             of_values.add(&values, &truth.values);
-            of_output.add(&self.output(&truth.weights, &values), &truth.output);
+            of_output.add(
+                &self.output(&self.weights(&truth.inputs, &keys), &values),
+                &truth.output,
+            );
         }
         (of_values.of_all(), of_output.of_all())
     }
@@ -405,7 +443,6 @@ struct Truth {
     inputs: Mat<f64>,
     keys: Mat<f64>,
     values: Mat<f64>,
-    weights: Vec<Mat<f64>>,
     output: Mat<f64>,
 }
 

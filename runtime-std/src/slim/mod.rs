@@ -10,6 +10,7 @@ pub mod file;
 pub mod layer;
 pub mod solve;
 
+use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
 use brooklet_core::plan::{CacheType, Layout};
 
@@ -110,4 +111,14 @@ pub fn check(config: &Config) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// The largest relative error of a layer's attention output that was measured when a slim file was made, for a cache of that type.
+pub fn measured_error(file: &Gguf<'_>, cache_type: CacheType) -> Option<f64> {
+    let report: serde_json::Value = serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
+    let layers = report["layers"].as_array()?;
+    layers
+        .iter()
+        .filter_map(|layer| layer["output_error"][cache_type.name()].as_f64())
+        .reduce(f64::max)
 }
