@@ -232,11 +232,13 @@ fn write_maps(
         .into_iter()
         .find(|of| of.name() == arguments.cache_type)
         .ok_or("the cache type is f32, f16 or q8_0")?;
-    let mut tensors: Vec<(String, [usize; 2], Vec<u8>)> = Vec::new();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for ((index, _), sample) in layers.iter().zip(samples) {
         let analysis = sample.analyse(Parts::ALL, &[arguments.rank], f64::INFINITY, cache_type)?;
         let layer = &analysis.tried[0].layer;
         let mut add = |part: &str, matrix: &Mat<f64>| {
+            let mut dims = vec![matrix.ncols(), matrix.nrows()];
+            dims.truncate(if matrix.nrows() == 1 { 1 } else { 2 });
             let mut bytes = Vec::new();
             for i in 0..matrix.nrows() {
                 let mut row: Vec<f32> = (0..matrix.ncols()).map(|j| matrix[(i, j)] as f32).collect();
@@ -246,11 +248,7 @@ fn write_maps(
                 }
                 row.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
             }
-            tensors.push((
-                format!("layers.{index}.{part}"),
-                [matrix.ncols(), matrix.nrows()],
-                bytes,
-            ));
+            tensors.push((format!("layers.{index}.{part}"), dims, bytes));
         };
         add("map", &layer.map);
         if layer.rank() > 0 {

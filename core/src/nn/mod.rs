@@ -3,4 +3,4 @@
 pub mod math;
 pub mod rope;
 
-pub use crate::kernels::vector::{rms_norm, softmax, swiglu};
+pub use crate::kernels::vector::{rms_norm, rotate, softmax, swiglu};

@@ -66,6 +66,26 @@ fn a_slim_copy_predicts_what_the_original_does() {
         json(brooklet(&["plan", "-m", &copy, "--cache", cache, "--json"]))["bytes_per_token"].clone()
     };
     assert!(bytes("auto").as_u64() < bytes("kv").as_u64());
+    // The planner has both side by side, with what was measured.
+    let plan = json(brooklet(&["plan", "-m", &copy, "--cache-type", "q8_0", "--json"]));
+    let [kv, slim] = plan["layouts"].as_array().unwrap().as_slice() else {
+        panic!("{plan}")
+    };
+    assert_eq!((&kv["layout"], &slim["layout"]), (&"kv".into(), &"k+r".into()));
+    assert_eq!(plan["smallest_layout"], "k+r");
+    assert!(kv["error"].is_null() && slim["error"].as_f64().unwrap() <= 0.02);
+    assert!(slim["products_per_token"].as_u64() > kv["products_per_token"].as_u64());
+    let plan = json(brooklet(&["plan", "-m", tiny().to_str().unwrap(), "--json"]));
+    assert_eq!(plan["smallest_layout"], "kv");
+    let table = text(brooklet(&[
+        "plan",
+        "-m",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/models/dimensions.json"),
+    ]));
+    assert!(
+        table.contains("CodeLlama-7B") && table.contains("savings with E"),
+        "{table}"
+    );
 }
 
 #[test]

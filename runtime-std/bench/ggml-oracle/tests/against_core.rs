@@ -171,7 +171,7 @@ fn rope_agrees() {
             rope::frequencies(ggml_oracle::ROPE_BASE, |_| 1.0, &mut frequencies);
             rope::angles(&frequencies, position.into(), &mut table);
             let mut ours = x.clone();
-            rope::rotate(&mut ours, head_dim, &table);
+            nn::rotate(Isa::Scalar, &mut ours, head_dim, &table, rope::Pairs::Neighbours);
             // ggml multiplies its angle p·s^i up from pair to pair: 2i roundings of 2^-24 each, and i·s^i <= pairs / (e·ln 10000).
             let drift = f32::from(position) * 2.0 * 0.04 * pairs as f32 * 6e-8;
             for ((a, b), x) in ours.chunks(2).zip(theirs.chunks(2)).zip(x.chunks(2)) {
