@@ -490,7 +490,7 @@ impl<'a> Stream<'a> {
             }
         }
         let options = self.plan.options();
-        let geometry = options.any_slim(&self.model.config).then(|| {
+        let geometry = (!self.lanes.is_empty()).then(|| {
             Geometry::new(
                 &self.ring,
                 tokens.len(),

@@ -92,6 +92,9 @@ pub struct Arguments {
     json: bool,
 }
 
+/// A matrix of f32 numbers with a larger condition is singular but for rounding.
+const SINGULAR: f64 = 1e12;
+
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct ByType {
     pub f32: f64,
@@ -158,6 +161,13 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
             return Err(Error::Input("interrupted, nothing was written".into()));
         }
         let mut analysis = analyse(&weights, &mut calibration, index, &request)?;
+        if request.wanted == Wanted::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
+            return Err(Error::Input(format!(
+                "layer {index}: W_K is singular, or as good as that (its condition is {:.1e}): values do not follow from keys alone; \
+                 --layout auto adds channels or keeps values",
+                analysis.condition
+            )));
+        }
         if analysis.chosen.is_none() && request.wanted == Wanted::KR {
             return Err(arguments.none_holds(index, &analysis));
         }

@@ -52,7 +52,7 @@ impl Run {
     }
 }
 
-/// Scores of queries of one head, given by `query(row)` (scaled and rotated at their positions), against the keys in `slots`, to
+/// Scores of queries of one head (scaled and rotated at their positions) against the keys in `slots`, to
 /// `out[row · stride + slot]`. `bases` are the angles of the tiles' positions: `[cos, sin]` per pair, for each tile of `slots`.
 ///
 /// `scratch` holds the head's columns once for each query.
