@@ -51,6 +51,7 @@
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks for workers.
 //! - [`cache`]: sinks and a ring of recent tokens, what one layer keeps of them.
+//! - [`attention`]: one layer's attention for some tokens, over what is cached.
 //! - [`model`]: the facts and the borrowed weights of a model, and its forward pass.
 //! - [`sampler`]: from logits to a token.
 //! - [`stream`]: the engine that a program talks to.
@@ -61,7 +62,7 @@
 extern crate std;
 
 pub mod arena;
-mod attention;
+pub mod attention;
 pub mod cache;
 mod compute;
 pub mod const_fmt;

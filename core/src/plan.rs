@@ -552,7 +552,11 @@ const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; P
         cache = cache.saturating_add(layer_bytes(config, of_layer, capacity, exact_sinks));
         chunk_cache = max(chunk_cache, layer_bytes(config, of_layer, shadow, 0));
         if let Layout::Slim { .. } = layout {
-            let of_slim = slim::scratch_floats(config, layout.rank(), (capacity, chunk, exact_sinks));
+            let of_slim = slim::scratch_floats(
+                &slim::Heads::of_keys(config),
+                layout.rank(),
+                (capacity, chunk, exact_sinks),
+            );
             scores = max(scores, of_slim);
             rank = max(rank, layout.rank());
             mapped = config.kv_columns().saturating_add(rank);

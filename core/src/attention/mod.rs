@@ -5,6 +5,7 @@
 //! slots of the chunk's earlier tokens replaced, and then the chunk is copied over.
 
 pub(crate) mod geometry;
+pub mod inputs;
 pub(crate) mod kv;
 pub(crate) mod slim;
 

@@ -1,4 +1,5 @@
-//! The layout k+r of slim attention: keys before rotation, a few further channels, and the values of the first sinks.
+//! The layout k+r of slim attention: keys before rotation, a few further channels, and the values of the first sinks. With inputs in
+//! place of keys it is the layouts x and e ([`crate::attention::inputs`]).
 
 use core::ops::Range;
 
@@ -9,7 +10,7 @@ use crate::kernels::Isa;
 use crate::kernels::attend::TileStore;
 use crate::plan::CacheType;
 
-/// Keys (not rotated, without their mean) and further channels of one layer, mutable.
+/// Keys (not rotated, without their mean) or inputs, and further channels of one layer, mutable.
 pub struct SlimCache<'a> {
     keys: Plane<'a>,
     channels: Option<Plane<'a>>,
@@ -23,8 +24,10 @@ pub struct SlimShape {
     pub cache_type: CacheType,
     /// Slots.
     pub capacity: usize,
-    /// Columns of all key heads together; as many for values.
+    /// Columns of all key heads together; of an input, where inputs are cached.
     pub columns: usize,
+    /// Columns of all value heads together.
+    pub value_columns: usize,
     /// Further channels; 0 for the plain form of slim attention.
     pub rank: usize,
     /// First sinks, whose values are kept as they are.
@@ -38,6 +41,7 @@ impl<'a> SlimCache<'a> {
             cache_type,
             capacity,
             columns,
+            value_columns,
             rank,
             exact_sinks,
         } = shape;
@@ -54,7 +58,7 @@ impl<'a> SlimCache<'a> {
         Some(SlimCache {
             keys,
             channels,
-            sink_values: carver.take(exact_sinks * columns)?,
+            sink_values: carver.take(exact_sinks * value_columns)?,
         })
     }
 

@@ -11,6 +11,7 @@ use crate::attention::{kv, slim};
 use crate::cache::{KvCache, Ring, SlimCache, SlimShape};
 use crate::compute::{Activations, Compute, Quantized};
 use crate::kernels::Q8Activation;
+use crate::nn::math;
 use crate::plan::{Layout, Options, layer_bytes};
 use crate::quant::F32;
 use crate::tensor::Matrix;
@@ -244,6 +245,7 @@ impl Pass<'_> {
                     cache_type: self.options.cache_type,
                     capacity,
                     columns: kv_columns,
+                    value_columns: kv_columns,
                     rank,
                     exact_sinks,
                 },
@@ -260,7 +262,7 @@ impl Pass<'_> {
         };
         slim::attend(
             self.compute,
-            config,
+            &slim::Heads::of_keys(config),
             ring,
             geometry,
             &slim::ValueMap {
@@ -272,6 +274,7 @@ impl Pass<'_> {
             &mut caches,
             &mut slim::Step {
                 queries,
+                scale: 1.0 / math::sqrt(config.head_dim as f32),
                 sink_queries: &mut b.sink_queries[..sink_rows * query_columns],
                 keys,
                 channels,

@@ -20,13 +20,15 @@ class Config:
     context: int
     theta: float = 10000.0
     eps: float = 1e-5
+    # In training only: where a model is large for its text.
+    dropout: float = 0.0
 
     as_dict = asdict
 
 
 SIZES = {
     "tiny": Config(vocab=512, d_model=64, layers=5, heads=2, ff=160, context=256),
-    "small": Config(vocab=2048, d_model=128, layers=6, heads=4, ff=352, context=512),
+    "small": Config(vocab=2048, d_model=128, layers=6, heads=4, ff=352, context=512, dropout=0.1),
 }
 
 
@@ -50,6 +52,7 @@ class Layer(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.heads = c.heads
+        self.dropout = nn.Dropout(c.dropout)
         self.attention_norm = RmsNorm(c.d_model, c.eps)
         self.query = nn.Linear(c.d_model, c.d_model, bias=False)
         self.key = nn.Linear(c.d_model, c.d_model, bias=False)
@@ -65,9 +68,9 @@ class Layer(nn.Module):
         n = self.attention_norm(x)
         q, k, v = (w(n).view(batch, tokens, self.heads, -1).transpose(1, 2) for w in (self.query, self.key, self.value))
         a = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True)
-        x = x + self.output(a.transpose(1, 2).reshape(batch, tokens, width))
+        x = x + self.dropout(self.output(a.transpose(1, 2).reshape(batch, tokens, width)))
         n = self.ff_norm(x)
-        return x + self.down(F.silu(self.gate(n)) * self.up(n))
+        return x + self.dropout(self.down(F.silu(self.gate(n)) * self.up(n)))
 
 
 class Model(nn.Module):

@@ -1,316 +1,17 @@
-//! Attention over a cache of keys alone: slim attention (Graef and Wasielewski, arXiv 2503.05840), made to work in low precision.
-//!
-//! Where keys and values have as many columns as the model, `V = K·W_K⁻¹·W_V`; with a few further channels `R` of the input beside
-//! the keys, `V = K·A + R·B` for an `A` that amplifies K's rounding less (this project's own step). The paper's equation 5 has two
-//! orders of evaluation for head `i` and softmax weights `p`:
-//!
-//! - `(p·[K R])·[A B]_i`, sums first: for a few rows;
-//! - `p·([K R]·[A B]_i)`, values first: for a chunk whose rows share the values.
-//!
-//! Which takes fewer multiplications is counted for each pass. Keys are cached without rotation and without their mean, which is
-//! added before they are rotated and whose values, the offset, are added to each output.
-//!
-//! The values of the first sinks are kept as they are: their weights are large, and so would be their errors.
+//! How heads and tokens are divided among workers, and what each job does: scores, softmax, and equation 5 in one order or the other.
 
 use core::ops::Range;
 
-use super::MAX_RANGES;
-use super::geometry::{Geometry, Of};
+use super::super::MAX_RANGES;
+use super::super::geometry::{Geometry, Of};
+use super::{Caches, Heads, Shape, Step, ValueMap, values_first};
 use crate::arena::{Columns, Shared};
 use crate::cache::{Ring, SlimCache};
 use crate::compute::Compute;
 use crate::kernels::attend::raw::RawKeys;
 use crate::kernels::attend::tile_sums::{Map, Summed, TileWeights};
 use crate::kernels::attend::{HIDDEN, MAX_ROWS, TILE, TileStore, Tiles};
-use crate::kernels::{self, Input, Isa, vector};
-use crate::model::Config;
-use crate::nn::math;
-use crate::nn::rope::Pairs;
-use crate::quant::F32;
-use crate::tensor::Matrix;
-
-/// What makes one layer's values of its keys.
-#[derive(Clone, Copy)]
-pub(crate) struct ValueMap<'a> {
-    /// `value columns x (key columns + rank)`: row `j` is column `j` of `[A B]`.
-    pub(crate) map: Matrix<'a>,
-    /// The keys' mean, and what values have of it; empty for none.
-    pub(crate) mean: &'a [F32],
-    /// The mean times `A`: as many values as value columns, or empty.
-    pub(crate) offset: &'a [F32],
-    /// Further channels.
-    pub(crate) rank: usize,
-}
-
-/// The activations that attention reads and writes, token after token.
-pub(crate) struct Step<'a> {
-    /// `tokens x query columns`; rotated in place.
-    pub(crate) queries: &'a mut [f32],
-    /// The same for the sinks; empty if there are none.
-    pub(crate) sink_queries: &'a mut [f32],
-    /// `tokens x key columns`; the mean is taken off in place.
-    pub(crate) keys: &'a mut [f32],
-    /// `tokens x rank`.
-    pub(crate) channels: &'a [f32],
-    /// Values of those of the tokens that are first sinks, from the first token on.
-    pub(crate) sink_values: &'a [f32],
-    /// `tokens x query columns`.
-    pub(crate) attended: &'a mut [f32],
-    /// Scratch of all workers.
-    pub(crate) scratch: &'a mut [f32],
-    /// Kernel scratch of all workers.
-    pub(crate) kernel_scratch: &'a mut [u8],
-    /// Angles of each token at its absolute position: `tokens x pairs`.
-    pub(crate) angles: &'a [[f32; 2]],
-    /// Angles at its position within the cache; empty if there are no sinks.
-    pub(crate) sink_angles: &'a [[f32; 2]],
-    /// Tokens before this one need no output.
-    pub(crate) first: usize,
-    /// Where softmax weights are added up, `heads x slots`; empty if nobody looks.
-    pub(crate) probe: &'a mut [f32],
-}
-
-/// The caches of one layer.
-pub(crate) struct Caches<'a> {
-    pub(crate) ring: SlimCache<'a>,
-    /// Where a chunk's keys lie until it is committed; `None` for a single token.
-    pub(crate) chunk: Option<SlimCache<'a>>,
-    /// Sinks whose values are kept as they are.
-    pub(crate) exact_sinks: usize,
-}
-
-/// Floats of a worker's scratch for a layer with `rank` channels.
-pub(crate) const fn scratch_floats(
-    config: &Config,
-    rank: usize,
-    (capacity, chunk, exact_sinks): (usize, usize, usize),
-) -> usize {
-    let tokens = if chunk > 1 { chunk.div_ceil(TILE) } else { 0 };
-    let shape = Shape {
-        head: config.head_dim,
-        mapped: config.kv_columns().saturating_add(rank),
-        ring: capacity.div_ceil(TILE),
-        chunk: tokens,
-        exact_sinks,
-    };
-    let sums_first = shape.sums_first(MAX_ROWS);
-    if values_first(chunk, capacity.saturating_add(chunk), shape.mapped, shape.head) {
-        let both = shape.values_first();
-        if both > sums_first { both } else { sums_first }
-    } else {
-        sums_first
-    }
-}
-
-/// Whether making values first takes fewer multiplications, for `rows` rows of a head that attend to `slots` slots: equation 5 of
-/// the paper, counted.
-const fn values_first(rows: usize, slots: usize, mapped: usize, head: usize) -> bool {
-    let sums = (rows as u128) * (mapped as u128) * (slots as u128 + head as u128);
-    let values = (slots as u128) * (head as u128) * (mapped as u128 + rows as u128);
-    values < sums
-}
-
-/// Sizes that scratch depends on; rings and chunks in tiles.
-#[derive(Clone, Copy)]
-struct Shape {
-    head: usize,
-    mapped: usize,
-    ring: usize,
-    chunk: usize,
-    exact_sinks: usize,
-}
-
-impl Shape {
-    /// Weights of a row.
-    const fn stride(self) -> usize {
-        self.ring.saturating_add(self.chunk).saturating_mul(TILE)
-    }
-
-    const fn of_rows(self, rows: usize, summed: usize) -> usize {
-        self.stride()
-            .saturating_add(self.head)
-            .saturating_add(summed)
-            .saturating_add(self.exact_sinks)
-            .saturating_mul(rows)
-    }
-
-    /// Floats for `rows` rows whose sums come first.
-    const fn sums_first(self, rows: usize) -> usize {
-        self.of_rows(rows, self.mapped)
-    }
-
-    /// Floats for a head whose values come first.
-    const fn values_first(self) -> usize {
-        self.of_rows(MAX_ROWS, self.head)
-            .saturating_add(self.stride().saturating_mul(self.head))
-            .saturating_add(self.mapped.saturating_mul(self.head))
-    }
-}
-
-/// Attends; `ring` says where the tokens will be, and is not advanced.
-pub(crate) fn attend(
-    compute: &Compute<'_>,
-    config: &Config,
-    ring: &Ring,
-    geometry: &Geometry<'_>,
-    values: &ValueMap<'_>,
-    caches: &mut Caches<'_>,
-    step: &mut Step<'_>,
-) {
-    let tokens = step.keys.len() / config.kv_columns();
-    rotate(compute, config, geometry.pairs, values, step, tokens);
-    write_sink_values(config, ring, caches, step);
-    match &mut caches.chunk {
-        None => write(
-            compute.isa,
-            &mut caches.ring,
-            ring.slot(ring.position()),
-            step,
-            0,
-            config,
-        ),
-        Some(chunk) => write_chunk(compute, config, chunk, step, tokens),
-    }
-    if step.first < tokens {
-        let layer = Layer {
-            compute,
-            config,
-            ring,
-            geometry,
-            values,
-            caches,
-        };
-        layer.run_jobs(step, tokens);
-    }
-    if let Some(chunk) = &caches.chunk {
-        commit(compute, ring, &mut caches.ring, chunk, tokens);
-    }
-}
-
-/// Takes the mean off the keys; scales and rotates the queries.
-fn rotate(
-    compute: &Compute<'_>,
-    config: &Config,
-    order: Pairs,
-    values: &ValueMap<'_>,
-    step: &mut Step<'_>,
-    tokens: usize,
-) {
-    let (head, columns, pairs) = (config.head_dim, config.query_columns(), config.rope_dim / 2);
-    let scale = 1.0 / math::sqrt(head as f32);
-    let each = compute.tokens_of_a_job(tokens);
-    let key_columns = config.kv_columns();
-    let keys = Shared::new(step.keys, tokens * key_columns, each * key_columns);
-    let queries = Shared::new(step.queries, tokens * columns, each * columns);
-    let sink_columns = if step.sink_queries.is_empty() { 0 } else { columns };
-    let sink_queries = Shared::new(
-        step.sink_queries,
-        (tokens * sink_columns).max(1),
-        (each * sink_columns).max(1),
-    );
-    let (angles, sink_angles, first) = (step.angles, step.sink_angles, step.first);
-    compute.by_tokens(tokens, |part| {
-        let (mut keys, mut queries) = (keys.take(part), queries.take(part));
-        for key in keys.chunks_exact_mut(key_columns) {
-            for (key, mean) in key.iter_mut().zip(values.mean) {
-                *key -= mean.to_f32();
-            }
-        }
-        let mut sink_queries = (sink_columns > 0).then(|| sink_queries.take(part));
-        for (i, query) in queries.chunks_exact_mut(columns).enumerate() {
-            let token = part * each + i;
-            if token < first {
-                continue;
-            }
-            for q in query.iter_mut() {
-                *q *= scale;
-            }
-            if let Some(sink_queries) = &mut sink_queries {
-                let sink_query = &mut sink_queries[i * columns..][..columns];
-                sink_query.copy_from_slice(query);
-                vector::rotate(
-                    compute.isa,
-                    sink_query,
-                    head,
-                    &sink_angles[token * pairs..][..pairs],
-                    order,
-                );
-            }
-            vector::rotate(compute.isa, query, head, &angles[token * pairs..][..pairs], order);
-        }
-    });
-}
-
-/// Keeps the values of those of the tokens that are first sinks.
-fn write_sink_values(config: &Config, ring: &Ring, caches: &mut Caches<'_>, step: &Step<'_>) {
-    for (i, value) in step.sink_values.chunks_exact(config.kv_columns()).enumerate() {
-        caches
-            .ring
-            .write_sink_value(ring.slot(ring.position() + i as u64), value);
-    }
-}
-
-fn write(isa: Isa, cache: &mut SlimCache<'_>, slot: usize, step: &Step<'_>, token: usize, config: &Config) {
-    let columns = config.kv_columns();
-    let rank = step.channels.len() / (step.keys.len() / columns);
-    cache.write(
-        isa,
-        slot,
-        &step.keys[token * columns..][..columns],
-        &step.channels[token * rank..][..rank],
-    );
-}
-
-/// Writes a chunk's tokens to its store, whose slots are the tokens.
-fn write_chunk(
-    compute: &Compute<'_>,
-    config: &Config,
-    chunk: &mut SlimCache<'_>,
-    step: &Step<'_>,
-    tokens: usize,
-) {
-    let (mut parts, cut) = chunk.parts(0..tokens);
-    let len = parts.len();
-    let parts = Shared::new(&mut parts, len, 1);
-    compute.threads.run(len, &|_, index| {
-        let mut part = parts.take(index);
-        for token in index * cut.each..tokens.min((index + 1) * cut.each) {
-            write(
-                compute.isa,
-                &mut part[0],
-                token - index * cut.each,
-                step,
-                token,
-                config,
-            );
-        }
-    });
-}
-
-/// Copies a chunk's tokens to the ring.
-fn commit(
-    compute: &Compute<'_>,
-    ring: &Ring,
-    cache: &mut SlimCache<'_>,
-    chunk: &SlimCache<'_>,
-    tokens: usize,
-) {
-    for (slots, first) in ring.chunk_slots().runs(tokens) {
-        if slots.is_empty() {
-            continue;
-        }
-        let (mut parts, cut) = cache.parts(slots.clone());
-        let len = parts.len();
-        let parts = Shared::new(&mut parts, len, 1);
-        compute.threads.run(len, &|_, index| {
-            let start = cut.start + index * cut.each;
-            let mut part = parts.take(index);
-            for slot in slots.start.max(start)..slots.end.min(start + cut.each) {
-                part[0].copy(slot - start, chunk, first + slot - slots.start);
-            }
-        });
-    }
-}
+use crate::kernels::{self, Input, vector};
 
 /// A row: one query head of one token.
 #[derive(Clone, Copy)]
@@ -335,35 +36,37 @@ struct Weighed {
 }
 
 /// All that the jobs of a layer share.
-struct Layer<'a> {
-    compute: &'a Compute<'a>,
-    config: &'a Config,
-    ring: &'a Ring,
-    geometry: &'a Geometry<'a>,
-    values: &'a ValueMap<'a>,
-    caches: &'a Caches<'a>,
+pub(in super::super) struct Layer<'a> {
+    pub(in super::super) compute: &'a Compute<'a>,
+    pub(in super::super) heads: &'a Heads,
+    pub(in super::super) ring: &'a Ring,
+    pub(in super::super) geometry: &'a Geometry<'a>,
+    pub(in super::super) values: &'a ValueMap<'a>,
+    pub(in super::super) caches: &'a Caches<'a>,
 }
 
 impl Layer<'_> {
-    fn run_jobs(&self, step: &mut Step<'_>, tokens: usize) {
-        let (config, compute) = (self.config, self.compute);
-        let (head, columns, slots) = (config.head_dim, config.query_columns(), self.ring.capacity());
+    /// Attends for the last of `tokens` tokens, from `step.first` on.
+    pub(in super::super) fn run_jobs(&self, step: &mut Step<'_>, tokens: usize) {
+        let (all, compute) = (self.heads, self.compute);
+        let (head, columns, slots) = (all.width, all.out_columns(), self.ring.capacity());
+        let query = all.query_width();
         let workers = compute.threads.workers();
         let shape = self.shape();
         let scratch_len = step.scratch.len();
         let live = self.live().saturating_add(tokens);
-        let rows = (tokens - step.first).saturating_mul(config.group());
+        let rows = (tokens - step.first).saturating_mul(all.group);
         let by_head = tokens > 1
             && values_first(rows, live, shape.mapped, head)
             && shape.values_first() <= scratch_len / workers;
         // Heads of a job: one KV head's if values come first, which its queries share; else as many as balance.
         let heads = if by_head {
-            config.group()
+            all.group
         } else {
-            config.heads.div_ceil(workers).min(MAX_ROWS)
+            all.queries.div_ceil(workers).min(MAX_ROWS)
         };
         let probing = !step.probe.is_empty();
-        let head_jobs = config.heads.div_ceil(heads);
+        let head_jobs = all.queries.div_ceil(heads);
         // A probe's sums are over tokens, in their order; values are made once for all tokens.
         let ranges = if workers == 1 || probing || by_head {
             1
@@ -380,7 +83,7 @@ impl Layer<'_> {
         let kernel_scratch = Shared::new(step.kernel_scratch, kernel_len, kernel_len / workers);
         let probe = Shared::new(
             step.probe,
-            if probing { config.heads * slots } else { 1 },
+            if probing { all.queries * slots } else { 1 },
             heads * slots,
         );
         let (queries, first) = (&*step.queries, step.first);
@@ -395,10 +98,10 @@ impl Layer<'_> {
             let (part, index) = (attended.len() - 1 - job / head_jobs, job % head_jobs);
             let first = first + part * range;
             let row = |token: usize, head_index: usize| {
-                let at = token * columns + head_index * head;
+                let at = (token * all.queries + head_index) * query;
                 Row {
-                    query: &queries[at..][..head],
-                    sink_query: &sink_queries[at..][..head],
+                    query: &queries[at..][..query],
+                    sink_query: &sink_queries[at..][..query],
                     chunk_tokens: if has_chunk { token + 1 } else { 0 },
                     live: self.ring.used_after(token + 1),
                     position: self.ring.position() + token as u64,
@@ -411,7 +114,7 @@ impl Layer<'_> {
             let mut job = Job {
                 layer: self,
                 shape,
-                heads: index * heads..config.heads.min((index + 1) * heads),
+                heads: index * heads..all.queries.min((index + 1) * heads),
                 scratch: &mut scratch,
                 kernel_scratch: &mut kernel_scratch,
                 probe: probe.as_deref_mut().unwrap_or_default(),
@@ -432,8 +135,9 @@ impl Layer<'_> {
 
     fn shape(&self) -> Shape {
         Shape {
-            head: self.config.head_dim,
-            mapped: self.config.kv_columns() + self.values.rank,
+            head: self.heads.width,
+            query: self.heads.query_width(),
+            mapped: self.heads.cached + self.values.rank,
             ring: self.ring.capacity().div_ceil(TILE),
             chunk: self
                 .caches
@@ -446,8 +150,8 @@ impl Layer<'_> {
 
     /// Scores of some queries of one head, to the rows of `weights`.
     fn scores(&self, head: usize, rows: &[Row<'_>], weights: &mut [f32], turned: &mut [f32]) {
-        let (width, pairs) = (self.config.head_dim, self.geometry.lanes.len());
-        let column = head / self.config.group() * width;
+        let pairs = self.geometry.lanes.len();
+        let (column, width) = self.heads.scored(head);
         let shape = self.shape();
         let queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.query).collect();
         let sink_queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.sink_query).collect();
@@ -465,7 +169,12 @@ impl Layer<'_> {
             let keys = RawKeys {
                 store,
                 head: (column, width),
-                mean: self.values.mean.get(column..column + width).unwrap_or_default(),
+                // Under inputs' mean every row's score changes by the same.
+                mean: if self.heads.score_rows {
+                    &[]
+                } else {
+                    self.values.mean.get(column..column + width).unwrap_or_default()
+                },
                 pairs: self.geometry.pairs,
                 lanes: self.geometry.lanes,
             };
@@ -528,13 +237,12 @@ impl Layer<'_> {
 
     /// Completes a head's output: adds what the first sinks and the mean give, and divides by the sum of weights.
     fn finish(&self, head: usize, weighed: Weighed, of_sinks: &[f32], out: &mut [f32]) {
-        let width = self.config.head_dim;
-        let column = head / self.config.group() * width;
+        let column = self.heads.value_column(head);
         let values = self
             .caches
             .ring
             .sink_values()
-            .chunks_exact(self.config.kv_columns());
+            .chunks_exact(self.heads.value_columns());
         for (weight, value) in of_sinks.iter().zip(values) {
             for (out, value) in out.iter_mut().zip(&value[column..]) {
                 *out += weight * value;
@@ -578,15 +286,15 @@ impl Job<'_, '_> {
     ) {
         let (layer, shape) = (self.layer, self.shape);
         let (isa, slots, width) = (layer.compute.isa, layer.ring.capacity(), shape.head);
-        let (rows, keys) = (self.heads.len(), layer.config.kv_columns());
+        let (rows, keys) = (self.heads.len(), layer.heads.cached);
         let (weights, rest) = self.scratch.split_at_mut(rows * shape.stride());
-        let (turned, rest) = rest.split_at_mut(width);
+        let (turned, rest) = rest.split_at_mut(shape.query);
         let (sums, rest) = rest.split_at_mut(rows * shape.mapped);
         let of_sinks = &mut rest[..rows * shape.exact_sinks];
         let first = tokens.start;
         let chunk = layer.caches.chunk.as_ref().map(SlimCache::stores);
         let (ring_keys, ring_channels) = layer.caches.ring.stores();
-        let group = layer.config.group();
+        let group = layer.heads.group;
         for token in tokens {
             let mut weighed = [Weighed::default(); MAX_ROWS];
             for (i, head) in self.heads.clone().enumerate() {
@@ -635,11 +343,11 @@ impl Job<'_, '_> {
     ) {
         let (layer, shape) = (self.layer, self.shape);
         let (isa, slots, width) = (layer.compute.isa, layer.ring.capacity(), shape.head);
-        let group = layer.config.group();
+        let group = layer.heads.group;
         let kv_column = self.heads.start / group * width;
-        let keys = layer.config.kv_columns();
+        let keys = layer.heads.cached;
         let (weights, rest) = self.scratch.split_at_mut(MAX_ROWS * shape.stride());
-        let (turned, rest) = rest.split_at_mut(MAX_ROWS * width);
+        let (turned, rest) = rest.split_at_mut(MAX_ROWS * shape.query);
         let (sums, rest) = rest.split_at_mut(MAX_ROWS * width);
         let (of_sinks, rest) = rest.split_at_mut(MAX_ROWS * shape.exact_sinks);
         let (ring_values, rest) = rest.split_at_mut(shape.ring * TILE * width);
