@@ -4,6 +4,7 @@
 //! missing bytes (see [`PlanError::message`]). On a host [`Plan::largest`] turns a budget into the largest window that fits it.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 use crate::arena::{ALIGN, MAX_PARTS};
 use crate::attention::{geometry, slim};
@@ -183,6 +184,10 @@ pub struct Options {
     pub workers: usize,
     /// Keep activations in f32 instead of int8: slow; a switch for tests.
     pub f32_activations: bool,
+    /// Leave out values whose softmax weight is under one in so many (slim attention, Graef and Wasielewski, arXiv 2503.05840, appendix
+    /// D): faster, and the output errs by what those weights add up to at most, times the largest value. `None` leaves out
+    /// nothing.
+    pub skip_under_one_in: Option<NonZeroU32>,
     /// Bytes that the tokenizer's index takes from the same arena.
     pub tokenizer_bytes: usize,
     /// Whether the sampler may sort the vocabulary (anything but greedy).
@@ -200,6 +205,7 @@ impl Options {
             logits_rows: 1,
             workers: 1,
             f32_activations: false,
+            skip_under_one_in: None,
             tokenizer_bytes: 0,
             sampling: false,
         }
@@ -212,6 +218,14 @@ impl Options {
         match self.layout {
             LayoutChoice::File => config.layouts.of(layer),
             LayoutChoice::Kv => Layout::Kv,
+        }
+    }
+
+    /// The softmax weight under which values are left out; 0 for none.
+    pub(crate) const fn least_weight(&self) -> f32 {
+        match self.skip_under_one_in {
+            Some(count) => 1.0 / count.get() as f32,
+            None => 0.0,
         }
     }
 

@@ -1,5 +1,7 @@
 //! From what a person asks for to a plan: defaults, and what would fit where something does not.
 
+use std::num::NonZeroU32;
+
 use brooklet_core::model::Config;
 use brooklet_core::plan::{CacheType, Layout, LayoutChoice, Options, Part, Plan, PlanError, Policy};
 
@@ -96,6 +98,8 @@ pub struct Settings {
     pub sampling: bool,
     /// Keep activations in f32 (slow; for tests).
     pub f32_activations: bool,
+    /// Leave out values whose softmax weight is under one in so many.
+    pub skip_under_one_in: Option<NonZeroU32>,
 }
 
 impl Default for Settings {
@@ -112,6 +116,7 @@ impl Default for Settings {
             workers: crate::pool::Pool::default_workers(),
             sampling: true,
             f32_activations: false,
+            skip_under_one_in: None,
         }
     }
 }
@@ -142,6 +147,7 @@ impl Settings {
             logits_rows: self.logits_rows,
             workers: self.workers,
             f32_activations: self.f32_activations,
+            skip_under_one_in: self.skip_under_one_in,
             tokenizer_bytes,
             sampling: self.sampling,
         }

@@ -3,6 +3,8 @@
 
 mod oracle;
 
+use std::num::NonZeroU32;
+
 use brooklet::core::arena::{ALIGN, Aligned};
 use brooklet::core::gguf::Gguf;
 use brooklet::core::kernels::Isa;
@@ -51,6 +53,8 @@ struct Run {
     workers: usize,
     /// Whether layers are slim whose file says how.
     slim: bool,
+    /// Values are left out that weigh less than one in so many.
+    skip: Option<NonZeroU32>,
 }
 
 /// How much slimmer a model is made: further channels beyond those that exact values take, and a mean to take off its keys.
@@ -133,6 +137,7 @@ fn with_stream<R>(file: &[u8], run: Run, f: impl FnOnce(&mut Stream<'_>) -> R) -
         logits_rows: 3,
         workers: run.workers,
         f32_activations: run.f32_activations,
+        skip_under_one_in: run.skip,
         layout: if run.slim {
             LayoutChoice::File
         } else {
@@ -236,7 +241,7 @@ proptest! {
         let layers: Vec<Layer<'_>> =
             (0..config.layers).map(|i| Layer::read(&gguf, &config, i).unwrap()).collect();
         let want = Oracle::new(&Model::new(&gguf, &layers).unwrap()).logits(&tokens, policy);
-        let run = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers: 1, slim: false };
+        let run = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers: 1, slim: false, skip: None };
         let got = stream_logits(&file, run, &tokens, 70);
         for (t, (got, want)) in got.iter().zip(&want).enumerate() {
             let size = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
@@ -260,7 +265,7 @@ proptest! {
             (0..config.layers).map(|i| Layer::read(&gguf, &config, i).unwrap()).collect();
         let want = Oracle::new(&Model::new(&gguf, &layers).unwrap()).logits(&tokens, policy);
         for isa in available_isas() {
-            let run = Run { policy, cache_type: CacheType::F32, chunk, f32_activations: true, isa, workers, slim: true };
+            let run = Run { policy, cache_type: CacheType::F32, chunk, f32_activations: true, isa, workers, slim: true, skip: None };
             let got = stream_logits(&file, run, &tokens, 70);
             for (t, (got, want)) in got.iter().zip(&want).enumerate() {
                 let size = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
@@ -309,7 +314,7 @@ proptest! {
             }
             (all, from)
         });
-        let run = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers, slim: slim.is_some() };
+        let run = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers, slim: slim.is_some(), skip: None };
         let (got, from) = talk(run, len);
         let gguf = Gguf::parse(&file).unwrap();
         let config = Config::from_gguf(&gguf).unwrap();
@@ -335,6 +340,40 @@ proptest! {
         }
     }
 
+    /// Values of small weights are left out, in keys and values as in slim layers; all others count as they did.
+    #[test]
+    fn small_weights_are_left_out(
+        shape in shape(), slim in prop::option::of(slim()), policy in policy(), chunk in 1..40usize, workers in 1..4usize,
+        skip in 2..200u32, seed: u64,
+    ) {
+        let original = random_model(shape, seed);
+        let file = slim.map_or_else(|| original.clone(), |slim| slimmed(&original, slim, seed));
+        let tokens = tokens(seed, 70);
+        let gguf = Gguf::parse(&original).unwrap();
+        let config = Config::from_gguf(&gguf).unwrap();
+        let layers: Vec<Layer<'_>> =
+            (0..config.layers).map(|i| Layer::read(&gguf, &config, i).unwrap()).collect();
+        let oracle = Oracle::new(&Model::new(&gguf, &layers).unwrap()).without_weights_under(1.0 / f64::from(skip));
+        let want = oracle.logits(&tokens, policy);
+        let mut bits_of_scalar = None;
+        for isa in available_isas() {
+            let run = Run {
+                policy, cache_type: CacheType::F32, chunk, f32_activations: true, isa, workers, slim: slim.is_some(),
+                skip: NonZeroU32::new(skip),
+            };
+            let got = stream_logits(&file, run, &tokens, 70);
+            let same = bits_of_scalar.get_or_insert_with(|| bits(&got));
+            prop_assert!(*same == bits(&got), "{} differs", isa.name());
+            // A weight at the limit falls on either side: what it decides is no error.
+            let far = got.iter().zip(&want).filter(|(got, want)| {
+                let size = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+                got.iter().zip(*want).any(|(got, want)| (f64::from(*got) - want).abs() > SLIM_BUDGET * size)
+            });
+            let far = far.count();
+            prop_assert!(far <= 2, "{far} of 70 tokens differ");
+        }
+    }
+
     /// How many tokens come at once decides the order of equation 5 and of sums, and so the rounding; nothing else may.
     #[test]
     fn slim_layers_give_the_same_bits_on_any_workers_and_instruction_set(
@@ -343,7 +382,7 @@ proptest! {
     ) {
         let file = slimmed(&random_model(shape, seed), slim, seed);
         let tokens = tokens(seed, 70);
-        let alone = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers: 1, slim: true };
+        let alone = Run { policy, cache_type, chunk, f32_activations: true, isa: Isa::Scalar, workers: 1, slim: true, skip: None };
         let want = bits(&stream_logits(&file, alone, &tokens, step));
         for isa in available_isas() {
             let got = bits(&stream_logits(&file, Run { workers, isa, ..alone }, &tokens, step));
@@ -362,7 +401,7 @@ proptest! {
         let shape = Shape { format, head_dim, rope_dim: shape.rope_dim.min(head_dim), ..shape };
         let file = random_model(shape, seed);
         let tokens = tokens(seed, 70);
-        let alone = Run { policy, cache_type, chunk: 1, f32_activations: false, isa: Isa::Scalar, workers: 1, slim: false };
+        let alone = Run { policy, cache_type, chunk: 1, f32_activations: false, isa: Isa::Scalar, workers: 1, slim: false, skip: None };
         let want = bits(&stream_logits(&file, alone, &tokens, 1));
         for isa in available_isas() {
             let got = bits(&stream_logits(&file, Run { chunk, workers, isa, ..alone }, &tokens, step));
@@ -394,6 +433,7 @@ fn refusals_name_the_number_that_matters() {
         isa: Isa::Scalar,
         workers: 1,
         slim: false,
+        skip: None,
     };
     with_stream(&file, run, |stream| {
         assert_eq!(stream.feed(&[]).err(), Some(StreamError::NoTokens));

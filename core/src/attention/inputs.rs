@@ -226,6 +226,7 @@ impl InputAttention<'_> {
             attended,
             scratch: work.scratch,
             kernel_scratch: work.kernel_scratch,
+            least_weight: 0.0,
             angles: &[],
             sink_angles: &[],
             first: 0,

@@ -30,6 +30,8 @@ pub(crate) struct Step<'a> {
     pub(crate) attended: &'a mut [f32],
     /// Scratch of all workers.
     pub(crate) scores: &'a mut [f32],
+    /// Values of a smaller softmax weight are left out; 0 for none.
+    pub(crate) least_weight: f32,
     /// Angles of each token at its absolute position: `tokens x pairs`.
     pub(crate) angles: &'a [[f32; 2]],
     /// Angles at its position within the cache; empty if there are no sinks.
@@ -258,6 +260,7 @@ fn run_jobs(
         heads * slots,
     );
     let head_jobs = config.heads / heads;
+    let least_weight = step.least_weight;
     compute.threads.run(head_jobs * attended.len(), &|worker, job| {
         // The last tokens see most: those that take longest come first.
         let (part, index) = (attended.len() - 1 - job / head_jobs, job % head_jobs);
@@ -270,6 +273,7 @@ fn run_jobs(
             chunk: chunk.map(|chunk| (chunk.store(), ring.chunk_slots())),
             key_head: (kv_head * head, head),
             value_head: (kv_head * head, head),
+            least_weight,
         };
         let row = |n: usize| {
             let (token, local) = (first + n / heads, n % heads);

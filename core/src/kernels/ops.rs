@@ -163,6 +163,14 @@ pub(crate) fn softmax<L: Lanes>(l: L, scores: &mut [f32]) -> f32 {
     1.0 / fold(l, sums)
 }
 
+/// Makes zeros of weights under `least`. What remains is not made to sum to 1 again: the output errs by what was left out.
+#[inline(always)]
+pub(crate) fn leave_out(weights: &mut [f32], least: f32) {
+    for weight in weights {
+        *weight = if *weight < least { 0.0 } else { *weight };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! Options of every command that computes: how tokens are kept, and with how many threads.
 
+use std::num::NonZeroU32;
+
 use clap::{Args, ValueEnum};
 
 use brooklet_core::plan::CacheType;
@@ -105,6 +107,9 @@ pub struct ComputeArguments {
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     pub threads: Option<usize>,
+    /// Leave out values whose softmax weight is under 1/N, 10000 for example: faster over long windows, and a little wrong
+    #[arg(long, value_name = "N")]
+    pub skip_weights: Option<NonZeroU32>,
     /// Keep activations in f32 instead of int8: slow, for tests
     #[arg(long, hide = true)]
     pub f32_activations: bool,
@@ -156,6 +161,7 @@ impl ComputeArguments {
             layout: self.cache.layout(),
             workers,
             f32_activations: self.f32_activations,
+            skip_under_one_in: self.skip_weights,
             ..Settings::default()
         })
     }

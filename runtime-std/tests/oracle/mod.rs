@@ -187,6 +187,7 @@ pub struct Oracle {
     output_norm: Vec<f64>,
     output: Vec<Vec<f64>>,
     factors: Vec<f64>,
+    least_weight: f64,
 }
 
 impl Oracle {
@@ -213,6 +214,15 @@ impl Oracle {
             factors: model
                 .rope_factors
                 .map_or(vec![1.0; model.config.rope_dim / 2], |f| rows(&f).remove(0)),
+            least_weight: 0.0,
+        }
+    }
+
+    /// The same, that leaves out values whose softmax weight is under `least`.
+    pub fn without_weights_under(self, least: f64) -> Oracle {
+        Oracle {
+            least_weight: least,
+            ..self
         }
     }
 
@@ -292,7 +302,11 @@ impl Oracle {
             let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
             let total: f64 = weights.iter().sum();
             for column in columns {
-                let weighted = kept.iter().zip(&weights).map(|(t, w)| w * values[*t][column]);
+                let weighted = kept
+                    .iter()
+                    .zip(&weights)
+                    .filter(|(_, w)| **w >= self.least_weight * total)
+                    .map(|(t, w)| w * values[*t][column]);
                 out.push(weighted.sum::<f64>() / total);
             }
         }

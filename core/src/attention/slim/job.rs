@@ -92,7 +92,7 @@ impl Layer<'_> {
         } else {
             &*step.sink_queries
         };
-        let has_chunk = self.caches.chunk.is_some();
+        let (has_chunk, least_weight) = (self.caches.chunk.is_some(), step.least_weight);
         compute.threads.run(head_jobs * attended.len(), &|worker, job| {
             // The last tokens see most: those that take longest come first.
             let (part, index) = (attended.len() - 1 - job / head_jobs, job % head_jobs);
@@ -114,6 +114,7 @@ impl Layer<'_> {
             let mut job = Job {
                 layer: self,
                 shape,
+                least_weight,
                 heads: index * heads..all.queries.min((index + 1) * heads),
                 scratch: &mut scratch,
                 kernel_scratch: &mut kernel_scratch,
@@ -191,8 +192,14 @@ impl Layer<'_> {
     }
 
     /// Turns a row's scores into softmax weights in the places where values are: what the chunk replaces in the ring is in the chunk.
-    /// The first sinks' weights go to `of_sinks`.
-    fn weigh(&self, row: &Row<'_>, weights: &mut [f32], of_sinks: &mut [f32], probe: &mut [f32]) -> Weighed {
+    /// The first sinks' weights go to `of_sinks`. What weighs less than `least` becomes nothing.
+    fn weigh(
+        &self,
+        row: &Row<'_>,
+        (weights, least): (&mut [f32], f32),
+        of_sinks: &mut [f32],
+        probe: &mut [f32],
+    ) -> Weighed {
         let (ring, chunk) = weights.split_at_mut(self.shape().ring * TILE);
         let replaced = self.ring.chunk_slots().runs(row.chunk_tokens);
         for (slots, first) in replaced.clone() {
@@ -204,6 +211,9 @@ impl Layer<'_> {
             ring[slots].fill(HIDDEN);
         }
         let inverse = vector::softmax(self.compute.isa, &mut ring[..row.live]);
+        if least > 0.0 {
+            vector::leave_out(self.compute.isa, &mut ring[..row.live], least / inverse);
+        }
         // The exponential ends at e^-87; what is evicted weighs nothing at all.
         for (slots, _) in run.runs(evicted) {
             ring[slots].fill(0.0);
@@ -262,6 +272,7 @@ impl Layer<'_> {
 struct Job<'j, 'a> {
     layer: &'j Layer<'a>,
     shape: Shape,
+    least_weight: f32,
     heads: Range<usize>,
     scratch: &'j mut [f32],
     kernel_scratch: &'j mut [u8],
@@ -302,12 +313,18 @@ impl Job<'_, '_> {
                 let weights = &mut weights[i * shape.stride()..][..shape.stride()];
                 layer.scores(head, &[row], weights, turned);
                 let of_sinks = &mut of_sinks[i * shape.exact_sinks..][..shape.exact_sinks];
-                weighed[i] = layer.weigh(&row, weights, of_sinks, Self::probe_of(self.probe, slots, i));
+                weighed[i] = layer.weigh(
+                    &row,
+                    (weights, self.least_weight),
+                    of_sinks,
+                    Self::probe_of(self.probe, slots, i),
+                );
             }
             let weights = TileWeights {
                 weights,
                 stride: shape.stride(),
                 chunk_at: shape.ring * TILE,
+                skips: self.least_weight > 0.0,
             };
             let seen = token + 1;
             let summed = layer.summed(ring_keys, chunk.map(|(keys, _)| keys), seen);
@@ -391,12 +408,18 @@ impl Job<'_, '_> {
                 for (r, row) in rows.iter().enumerate() {
                     let weights = &mut weights[r * shape.stride()..][..shape.stride()];
                     let of_sinks = &mut of_sinks[r * shape.exact_sinks..][..shape.exact_sinks];
-                    weighed[r] = layer.weigh(row, weights, of_sinks, Self::probe_of(self.probe, slots, i));
+                    weighed[r] = layer.weigh(
+                        row,
+                        (weights, self.least_weight),
+                        of_sinks,
+                        Self::probe_of(self.probe, slots, i),
+                    );
                 }
                 let weights = TileWeights {
                     weights: &weights[..rows.len() * shape.stride()],
                     stride: shape.stride(),
                     chunk_at: shape.ring * TILE,
+                    skips: self.least_weight > 0.0,
                 };
                 let of_chunk = layer.caches.chunk.is_some().then(|| plane(&*chunk_values));
                 let summed = layer.summed(plane(&*ring_values), of_chunk, start + rows.len());

@@ -116,6 +116,8 @@ pub(crate) struct Step<'a> {
     pub(crate) scratch: &'a mut [f32],
     /// Kernel scratch of all workers.
     pub(crate) kernel_scratch: &'a mut [u8],
+    /// Values of a smaller softmax weight are left out; 0 for none.
+    pub(crate) least_weight: f32,
     /// Angles of each token at its absolute position: `tokens x pairs`.
     pub(crate) angles: &'a [[f32; 2]],
     /// Angles at its position within the cache; empty if there are no sinks.

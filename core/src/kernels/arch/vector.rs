@@ -33,6 +33,11 @@ macro_rules! entries {
             }
 
             $(#[$feature])*
+            pub(super) fn leave_out(weights: &mut [f32], least: f32) {
+                ops::leave_out(weights, least);
+            }
+
+            $(#[$feature])*
             pub(super) fn add(x: &mut [f32], y: &[f32]) {
                 ops::add($lanes, x, y);
             }
@@ -148,6 +153,11 @@ pub fn swiglu(isa: Isa, gate: &mut [f32], up: &[f32]) {
 /// Differences from the maximum count to 87 only.
 pub fn softmax(isa: Isa, scores: &mut [f32]) -> f32 {
     choose!(isa, softmax(scores))
+}
+
+/// See [`ops::leave_out`].
+pub(crate) fn leave_out(isa: Isa, weights: &mut [f32], least: f32) {
+    choose!(isa, leave_out(weights, least));
 }
 
 /// See [`ops::add`].

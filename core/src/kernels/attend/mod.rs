@@ -103,6 +103,8 @@ pub struct Job<'a> {
     pub key_head: (usize, usize),
     /// First value column of the head, and how many it has.
     pub value_head: (usize, usize),
+    /// Values of a smaller softmax weight are left out; 0 for none.
+    pub least_weight: f32,
 }
 
 /// Slots of the ring in the order of their tokens: from `first` on and, after the last slot, from the first one past the sinks.
@@ -371,6 +373,9 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
                 by_slot[slots].fill(HIDDEN);
             }
             inverse[r] = ops::softmax(l, &mut by_slot[..row.live]);
+            if job.least_weight > 0.0 {
+                ops::leave_out(&mut by_slot[..row.live], job.least_weight / inverse[r]);
+            }
             // The exponential ends at e^-87; what is evicted weighs nothing at all.
             for (slots, _) in run.runs(evicted) {
                 by_slot[slots].fill(0.0);
@@ -397,6 +402,7 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
             live: job.live,
             chunk,
             seen,
+            skips: job.least_weight > 0.0,
         };
         let (first, columns) = job.value_head;
         let mut column = 0;

@@ -27,6 +27,8 @@ pub(super) struct Sources<'a, E> {
     pub(super) live: usize,
     pub(super) chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
     pub(super) seen: usize,
+    /// Whether slots are left out that weigh nothing in any row.
+    pub(super) skips: bool,
 }
 
 /// Slots in a row, and the chunk tokens (from which on) that will take them, if any.
@@ -73,17 +75,36 @@ impl<E: Element> Sources<'_, E> {
     fn add_to<S: Sum<E>>(&self, sum: &mut S) {
         for Segment { slots, first_token } in self.segments() {
             let (Some(first), Some((planes, _))) = (first_token, self.chunk) else {
-                sum.add(self.ring, slots, false);
+                self.add_rows(sum, self.ring, slots, false);
                 continue;
             };
             let (start, in_ring) = (slots.start, slots.end.min(self.live));
             for slot in start..in_ring {
                 let token = first + slot - start;
-                sum.add(self.ring, slot..slot + 1, false);
-                sum.add(planes, token..token + 1, true);
+                self.add_rows(sum, self.ring, slot..slot + 1, false);
+                self.add_rows(sum, planes, token..token + 1, true);
             }
             let from = start.max(in_ring);
-            sum.add(planes, first + from - start..first + slots.end - start, true);
+            self.add_rows(sum, planes, first + from - start..first + slots.end - start, true);
+        }
+    }
+
+    /// Adds `rows`, or those runs of them that weigh something.
+    #[inline(always)]
+    fn add_rows<S: Sum<E>>(&self, sum: &mut S, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
+        if !self.skips {
+            return sum.add(planes, rows, by_token);
+        }
+        let mut start = rows.start;
+        while start < rows.end {
+            let mut end = start;
+            while end < rows.end && sum.weighs(end, by_token) {
+                end += 1;
+            }
+            if start < end {
+                sum.add(planes, start..end, by_token);
+            }
+            start = end + 1;
         }
     }
 }
@@ -92,6 +113,16 @@ impl<E: Element> Sources<'_, E> {
 trait Sum<E> {
     /// Adds rows `rows` of `planes`, chunk tokens' or slots'.
     fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool);
+    /// Whether a slot or chunk token has a weight other than 0 in any row.
+    fn weighs(&self, row: usize, by_token: bool) -> bool;
+}
+
+/// [`Sum::weighs`] for some rows' weights.
+#[inline(always)]
+fn any_weighs(weights: &[Weights<'_>], row: usize, by_token: bool) -> bool {
+    weights
+        .iter()
+        .any(|weights| weights.of(&(row..row + 1), by_token)[0] != 0.0)
 }
 
 /// The weighted sums of a block of columns from `column` on (at most `left`) for `R` rows; returns how many columns.
@@ -152,6 +183,11 @@ struct OneColumn<'a, const R: usize> {
 
 impl<E: Element, const R: usize> Sum<E> for OneColumn<'_, R> {
     #[inline(always)]
+    fn weighs(&self, row: usize, by_token: bool) -> bool {
+        any_weighs(self.weights, row, by_token)
+    }
+
+    #[inline(always)]
     fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
         for row in rows {
             let value = planes.values.elements[row * planes.values.columns + self.column].widen();
@@ -203,6 +239,11 @@ struct Columns<'a, L: Lanes, const R: usize, const VECTORS: usize> {
 }
 
 impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Columns<'_, L, R, VECTORS> {
+    #[inline(always)]
+    fn weighs(&self, row: usize, by_token: bool) -> bool {
+        any_weighs(self.weights, row, by_token)
+    }
+
     #[inline(always)]
     fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
         let (l, len, stride) = (self.l, rows.len(), planes.values.columns);

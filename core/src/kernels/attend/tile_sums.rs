@@ -33,6 +33,8 @@ pub struct TileWeights<'a> {
     pub stride: usize,
     /// Where in a row the chunk's begin.
     pub chunk_at: usize,
+    /// Whether half tiles are left out that weigh nothing in any row.
+    pub skips: bool,
 }
 
 /// Weighted sums over all slots of every column: `out[row · out_stride + column]`.
@@ -113,7 +115,7 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
         let Some((tiles, count)) = source else { break };
         let rows: [&[f32]; R] =
             core::array::from_fn(|r| &weights.weights[(row + r) * weights.stride + at..][..count * TILE]);
-        acc = add_tiles(l, tiles, *count, column, &rows, acc);
+        acc = add_tiles(l, tiles, (*count, weights.skips), column, &rows, acc);
     }
     for (r, acc) in acc.iter().enumerate() {
         for (c, acc) in acc.iter().enumerate() {
@@ -128,7 +130,7 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
 fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
     l: L,
     tiles: &Tiles<'_, E>,
-    count: usize,
+    (count, skips): (usize, bool),
     column: usize,
     rows: &[&[f32]; R],
     mut acc: [[L::V; C]; R],
@@ -136,6 +138,9 @@ fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
     for tile in 0..count {
         let view = view(tiles, tile);
         for half in 0..2 {
+            if skips && weighs_nothing(rows, tile * TILE + half * 16) {
+                continue;
+            }
             let values: [L::V; C] = if view.width == TILE {
                 column_block::<L, E, C, true>(l, view, column, half)
             } else {
@@ -153,6 +158,21 @@ fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
         }
     }
     acc
+}
+
+/// Whether sixteen slots weigh nothing in any row.
+#[inline(always)]
+fn weighs_nothing(rows: &[&[f32]], at: usize) -> bool {
+    for row in rows {
+        let mut bits = 0;
+        for weight in &row[at..at + 16] {
+            bits |= weight.to_bits();
+        }
+        if bits != 0 {
+            return false;
+        }
+    }
+    true
 }
 
 #[inline(always)]
@@ -329,6 +349,7 @@ mod tests {
                     weights: &weights,
                     stride,
                     chunk_at: 96,
+                    skips: false,
                 };
                 tile_sums(ScalarLanes, &summed, of, (&mut out, 40));
                 for row in 0..rows {
