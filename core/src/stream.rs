@@ -123,6 +123,7 @@ pub struct Stream<'a> {
     seen: u64,
     buffers: Buffers<'a>,
     frequencies: &'a mut [u64],
+    any_slim: bool,
     /// Angles of every pair at every place in a tile; empty if no layer is slim.
     lanes: &'a mut [LaneAngles],
     /// Scratch for the angles of a pass's tiles.
@@ -211,6 +212,7 @@ impl<'a> Stream<'a> {
                 ..buffers
             },
             frequencies,
+            any_slim: options.any_slim(&model.config),
             lanes: lanes.as_chunks_mut().0.as_chunks_mut().0,
             bases: bases.as_chunks_mut().0,
             history,
@@ -220,7 +222,7 @@ impl<'a> Stream<'a> {
             plan: *plan,
         };
         stream.start_frequencies();
-        if options.any_slim(&stream.model.config) {
+        if stream.any_slim {
             // Slots that no token has taken yet are multiplied by a weight of zero, and must be numbers.
             stream.buffers.cache.fill(0);
             let pairs = stream.model.config.rope_dim / 2;
@@ -490,7 +492,7 @@ impl<'a> Stream<'a> {
             }
         }
         let options = self.plan.options();
-        let geometry = (!self.lanes.is_empty()).then(|| {
+        let geometry = self.any_slim.then(|| {
             Geometry::new(
                 &self.ring,
                 tokens.len(),

@@ -66,9 +66,10 @@ impl CacheLayout {
             CacheLayout::Auto | CacheLayout::Kv => Ok(()),
             CacheLayout::K => missing("keys alone", |layout| *layout == Layout::Slim { rank: 0 }),
             CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
-            CacheLayout::X => Err(Error::Input(
+            CacheLayout::X if config.rope_dim > 0 => Err(Error::Input(
                 "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)".into(),
             )),
+            CacheLayout::X => Err(Error::Input("caches of layer inputs are not implemented".into())),
         }
     }
 }

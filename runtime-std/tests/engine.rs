@@ -174,6 +174,8 @@ fn shape() -> impl Strategy<Value = Shape> {
         Just((20, 12)),
         Just((32, 32)),
         Just((36, 32)),
+        Just((16, 0)),
+        Just((36, 0)),
         Just((48, 48))
     ];
     (heads, dims, any::<bool>(), any::<bool>(), 1..3usize).prop_map(

@@ -94,7 +94,7 @@ pub struct Config {
     pub vocab: usize,
     /// Positions that the model was trained for.
     pub context: usize,
-    /// Elements of a head that are rotated.
+    /// Elements of a head that are rotated; 0 where positions are not in the keys at all.
     pub rope_dim: usize,
     /// Which elements are rotated together.
     pub rope_pairs: Pairs,
@@ -152,7 +152,7 @@ impl Config {
             return Err(ModelError::BadMetadata("attention.head_count"));
         }
         let rope_dim = or(tri!(facts.optional_dim("rope.dimension_count")), head_dim);
-        if rope_dim == 0 || rope_dim > head_dim || !rope_dim.is_multiple_of(2) {
+        if rope_dim > head_dim || !rope_dim.is_multiple_of(2) {
             return Err(ModelError::BadMetadata("rope.dimension_count"));
         }
         let vocab = match file.tensor("token_embd.weight") {

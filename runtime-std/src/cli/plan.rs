@@ -166,7 +166,8 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
     let is_slim = config.layouts.any_slim();
     let cache_type = plan.options().cache_type;
     let row = |layout: ExactLayout| {
-        if !attention.allows(layout) {
+        // Caches of inputs are counted, but not implemented.
+        if !attention.allows(layout) || layout == ExactLayout::X {
             return None;
         }
         // The model as it would be in a file that is made for the layout.

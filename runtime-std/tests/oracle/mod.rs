@@ -66,7 +66,7 @@ pub fn random_model(shape: Shape, seed: u64) -> Vec<u8> {
     if !shape.tied {
         tensors.push(("output.weight".into(), shape.vocab, d, shape.format));
     }
-    if shape.factors {
+    if shape.factors && shape.rope_dim > 0 {
         tensors.push(("rope_freqs.weight".into(), 1, shape.rope_dim / 2, Format::F32));
     }
     for i in 0..shape.layers {
