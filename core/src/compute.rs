@@ -95,6 +95,23 @@ impl Compute<'_> {
         });
     }
 
+    /// Adds `bias` to each token's row, which is as wide; nothing if it is empty.
+    pub(crate) fn add_bias(&self, rows: &mut [f32], bias: &[F32]) {
+        let width = bias.len();
+        if width == 0 || rows.is_empty() {
+            return;
+        }
+        let tokens = rows.len() / width;
+        let rows = self.share(rows, width);
+        self.by_tokens(tokens, |part| {
+            for row in rows.take(part).chunks_exact_mut(width) {
+                for (x, bias) in row.iter_mut().zip(bias) {
+                    *x += bias.to_f32();
+                }
+            }
+        });
+    }
+
     /// `gate = silu(gate) · up` for each token's row of `width` values, quantised into `quantized`.
     pub(crate) fn swiglu(&self, gate: &mut [f32], up: &mut [f32], width: usize, quantized: Quantized<'_>) {
         let tokens = gate.len() / width;

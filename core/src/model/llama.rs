@@ -1,7 +1,7 @@
 //! The llama family: Llama 1 to 3, SmolLM2, TinyLlama (Touvron et al., arXiv 2302.13971).
 //!
-//! Pre-norm with RMSNorm, rotary positions on interleaved pairs, multi-head, grouped-query or multi-query attention, SwiGLU, an
-//! output matrix of its own or the embedding.
+//! Pre-norm with RMSNorm, rotary positions on interleaved pairs, multi-head, grouped-query or multi-query attention with or without
+//! biases, SwiGLU, an output matrix of its own or the embedding.
 
 use core::ops::Range;
 
@@ -179,6 +179,9 @@ impl Pass<'_> {
             ],
             b.scratch,
         );
+        self.compute.add_bias(queries, optional(layer.query_bias));
+        self.compute.add_bias(keys, optional(layer.key_bias));
+        self.compute.add_bias(values, optional(layer.value_bias));
         let carve = |memory, slots| {
             let cache = KvCache::carve(memory, self.options.cache_type, slots, kv_columns);
             planned(cache)
@@ -231,6 +234,8 @@ impl Pass<'_> {
         let input = |rows: usize| quantized(&b.normed[..rows * d], b.activations, d);
         let layers = [(&layer.query, &mut *queries), (&layer.key, &mut *keys)];
         self.compute.linear(input(tokens), layers, b.scratch);
+        self.compute.add_bias(queries, optional(layer.query_bias));
+        self.compute.add_bias(keys, optional(layer.key_bias));
         if let Some(weights) = &weights.channels {
             self.compute
                 .linear(input(tokens), [(weights, &mut *channels)], b.scratch);
@@ -314,6 +319,7 @@ impl Pass<'_> {
             [(&layer.attention_output, &mut *normed)],
             b.scratch,
         );
+        compute.add_bias(normed, optional(layer.attention_output_bias));
 
         let gate = &mut b.gate[first * ff..tokens * ff];
         let up = &mut b.up[first * ff..tokens * ff];

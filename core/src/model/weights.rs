@@ -14,9 +14,9 @@ pub struct SlimWeights<'w> {
     pub map: Matrix<'w>,
     /// `rank x d_model`: the further channels; `None` if there are none.
     pub channels: Option<Matrix<'w>>,
-    /// `1 x kv_heads·head_dim`: what is taken off keys before they are rounded.
+    /// `1 x kv_heads·head_dim`: what is taken off keys before they are rounded, their bias included.
     pub mean: Option<Matrix<'w>>,
-    /// `1 x kv_heads·head_dim`: the mean's value.
+    /// `1 x kv_heads·head_dim`: the value of the mean without the bias, which values know nothing of.
     pub offset: Option<Matrix<'w>>,
 }
 
@@ -38,6 +38,11 @@ impl<'w> SlimWeights<'w> {
         let Layout::Slim { rank } = config.layouts.of(layer) else {
             return Ok(None);
         };
+        if file.layer_tensor(layer, "attn_v.bias").is_some() {
+            return Err(ModelError::UnsupportedFeature(
+                "a value bias beside a slim map, which takes it for part of the output's bias",
+            ));
+        }
         let rank = rank as usize;
         if rank > kv {
             return Err(ModelError::BadMetadata("rows of attn_slim_channels"));
@@ -76,7 +81,7 @@ pub(super) const SLIM_CHANNELS: &str = "attn_slim_channels.weight";
 const SLIM_MEAN: &str = "attn_slim_mean.weight";
 const SLIM_OFFSET: &str = "attn_slim_offset.weight";
 
-/// The weights of one layer. Linear layers are `outputs x inputs`; norms are one row of F32.
+/// The weights of one layer. Linear layers are `outputs x inputs`; norms and biases are one row of F32.
 #[derive(Clone, Copy)]
 pub struct Layer<'w> {
     /// `1 x d_model`.
@@ -87,10 +92,18 @@ pub struct Layer<'w> {
     pub key: Matrix<'w>,
     /// `kv_heads·head_dim x d_model`.
     pub value: Matrix<'w>,
+    /// `1 x heads·head_dim`: added to queries before they are rotated, if the file has it.
+    pub query_bias: Option<Matrix<'w>>,
+    /// `1 x kv_heads·head_dim`: added to keys before they are rotated.
+    pub key_bias: Option<Matrix<'w>>,
+    /// `1 x kv_heads·head_dim`.
+    pub value_bias: Option<Matrix<'w>>,
     /// What makes values of keys, if the file says.
     pub slim: Option<SlimWeights<'w>>,
     /// `d_model x heads·head_dim`.
     pub attention_output: Matrix<'w>,
+    /// `1 x d_model`.
+    pub attention_output_bias: Option<Matrix<'w>>,
     /// `1 x d_model`.
     pub ff_norm: Matrix<'w>,
     /// `ff x d_model`.
@@ -110,16 +123,20 @@ impl<'w> Layer<'w> {
         let (d, ff) = (config.d_model, config.ff);
         let (queries, kv) = (config.query_columns(), config.kv_columns());
         let l = Some(layer);
-        tri!(refuse(file, layer, "attn_q.bias"));
-        tri!(refuse(file, layer, "attn_output.bias"));
         tri!(refuse(file, layer, "ffn_gate.bias"));
+        tri!(refuse(file, layer, "ffn_up.bias"));
+        tri!(refuse(file, layer, "ffn_down.bias"));
         Ok(Layer {
             attention_norm: tri!(norm(file, "attn_norm.weight", l, d)),
             query: tri!(matrix(file, "attn_q.weight", l, queries, d)),
             key: tri!(matrix(file, "attn_k.weight", l, kv, d)),
             value: tri!(matrix(file, "attn_v.weight", l, kv, d)),
+            query_bias: tri!(bias(file, "attn_q.bias", l, queries)),
+            key_bias: tri!(bias(file, "attn_k.bias", l, kv)),
+            value_bias: tri!(bias(file, "attn_v.bias", l, kv)),
             slim: tri!(SlimWeights::read(file, config, layer)),
             attention_output: tri!(matrix(file, "attn_output.weight", l, d, queries)),
+            attention_output_bias: tri!(bias(file, "attn_output.bias", l, d)),
             ff_norm: tri!(norm(file, "ffn_norm.weight", l, d)),
             gate: tri!(matrix(file, "ffn_gate.weight", l, ff, d)),
             up: tri!(matrix(file, "ffn_up.weight", l, ff, d)),
@@ -218,10 +235,12 @@ const fn find<'w>(
     }
 }
 
-/// A biased projection computes something else than this family does: better refused than wrong.
+/// A biased feed-forward layer computes something else than this family does: better refused than wrong.
 const fn refuse(file: &Gguf<'_>, layer: usize, name: &'static str) -> Result<(), ModelError> {
     match file.layer_tensor(layer, name) {
-        Some(_) => Err(ModelError::UnsupportedFeature("biases in its linear layers")),
+        Some(_) => Err(ModelError::UnsupportedFeature(
+            "biases in its feed-forward layers",
+        )),
         None => Ok(()),
     }
 }
@@ -265,6 +284,22 @@ const fn norm<'w>(
     let norm = tri!(matrix(file, name, layer, 1, len));
     match norm.format() {
         Format::F32 => Ok(norm),
-        _ => Err(ModelError::UnsupportedFeature("norms in another format than F32")),
+        _ => Err(ModelError::UnsupportedFeature(
+            "norms or biases in another format than F32",
+        )),
+    }
+}
+
+/// A row of F32 that may be absent.
+const fn bias<'w>(
+    file: &Gguf<'w>,
+    name: &'static str,
+    layer: Option<usize>,
+    len: usize,
+) -> Result<Option<Matrix<'w>>, ModelError> {
+    match norm(file, name, layer, len) {
+        Ok(bias) => Ok(Some(bias)),
+        Err(ModelError::MissingTensor { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

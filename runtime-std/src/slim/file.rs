@@ -4,12 +4,19 @@
 //!
 //! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of `A` over `B`;
 //! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0;
-//! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its value, unless there is none.
+//! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its value, unless there is none. The mean
+//!   has the key bias in it, the value has not: cached is what the projection alone gives.
+//!
+//! Biases move, which changes nothing but the last digits: softmax weights sum to 1, so that `blk.N.attn_v.bias` comes out as
+//! `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where keys are not rotated, `blk.N.attn_k.bias` adds the same to all scores of
+//! a query.
 
 use std::io::{self, Write};
 
 use brooklet_core::gguf::{Gguf, Value};
+use brooklet_core::model::{Config, Layer};
 use brooklet_core::quant::Format;
+use brooklet_core::tensor::Matrix;
 use faer::Mat;
 use half::f16;
 
@@ -25,13 +32,16 @@ pub struct SlimLayer {
     pub map: Mat<f64>,
     /// `rank x d_model`.
     pub channels: Mat<f64>,
-    /// The keys' mean, and its value; `None` for zero.
+    /// The keys' mean, their bias included, and the value of what it is without the bias; `None` for zero.
     pub mean: Option<(Vec<f64>, Vec<f64>)>,
 }
 
 impl SlimLayer {
-    /// The layer's tensors for a solution, and the keys' mean.
-    pub fn new(solution: &Solution, mean: Option<Vec<f64>>) -> SlimLayer {
+    /// The layer's tensors for a solution, the mean of keys without their bias, and the bias; `None` for zero.
+    ///
+    /// # Panics
+    /// If the mean or the bias has not as many values as there are key columns.
+    pub fn new(solution: &Solution, mean: Option<&[f64]>, key_bias: Option<&[f64]>) -> SlimLayer {
         let (keys, rank) = (solution.a.nrows(), solution.b.nrows());
         let map = Mat::from_fn(solution.a.ncols(), keys + rank, |j, i| {
             if i < keys {
@@ -40,22 +50,22 @@ impl SlimLayer {
                 solution.b[(i - keys, j)]
             }
         });
-        let offset = |mean: &[f64]| -> Vec<f64> {
-            (0..map.nrows())
-                .map(|j| {
-                    mean.iter()
-                        .enumerate()
-                        .map(|(i, mean)| mean * solution.a[(i, j)])
-                        .sum()
-                })
-                .collect()
-        };
+        let of = |row: Option<&[f64]>, i: usize| row.map_or(0.0, |row| row[i]);
+        let mean = (mean.is_some() || key_bias.is_some()).then(|| {
+            // As it will be in the file.
+            let whole = |i| f64::from((of(mean, i) + of(key_bias, i)) as f32);
+            let whole: Vec<f64> = (0..keys).map(whole).collect();
+            let value = |j| -> f64 {
+                (0..keys)
+                    .map(|i| (whole[i] - of(key_bias, i)) * solution.a[(i, j)])
+                    .sum()
+            };
+            let offset = (0..map.nrows()).map(value).collect();
+            (whole, offset)
+        });
         SlimLayer {
             channels: solution.channels.transpose().to_owned(),
-            mean: mean.map(|mean| {
-                let offset = offset(&mean);
-                (mean, offset)
-            }),
+            mean,
             map,
         }
     }
@@ -65,13 +75,17 @@ impl SlimLayer {
         self.channels.nrows()
     }
 
-    /// Name, dimensions (fastest first), format and bytes of each tensor.
-    fn tensors(&self, layer: usize, format: Format) -> Vec<(String, [usize; 2], Format, Vec<u8>)> {
+    fn tensors(&self, layer: usize, format: Format) -> Vec<Tensor> {
         let name = |part: &str| format!("blk.{layer}.{PREFIX}{part}.weight");
         let matrix = |part, matrix: &Mat<f64>| {
             let (rows, columns) = matrix.shape();
             let numbers = (0..rows).flat_map(|i| (0..columns).map(move |j| matrix[(i, j)]));
-            (name(part), [columns, rows], format, bytes(numbers, format))
+            Tensor {
+                name: name(part),
+                dims: vec![columns, rows],
+                format,
+                bytes: bytes(numbers, format),
+            }
         };
         let mut tensors = vec![matrix("map", &self.map)];
         if self.rank() > 0 {
@@ -79,12 +93,78 @@ impl SlimLayer {
         }
         if let Some((mean, offset)) = &self.mean {
             for (part, row) in [("mean", mean), ("offset", offset)] {
-                let bytes = bytes(row.iter().copied(), Format::F32);
-                tensors.push((name(part), [row.len(), 1], Format::F32, bytes));
+                tensors.push(Tensor::row(name(part), row));
             }
         }
         tensors
     }
+}
+
+/// A tensor that the file gets.
+struct Tensor {
+    name: String,
+    /// Fastest first.
+    dims: Vec<usize>,
+    format: Format,
+    bytes: Vec<u8>,
+}
+
+impl Tensor {
+    /// One row of F32.
+    fn row(name: String, row: &[f64]) -> Tensor {
+        Tensor {
+            name,
+            dims: vec![row.len()],
+            format: Format::F32,
+            bytes: bytes(row.iter().copied(), Format::F32),
+        }
+    }
+}
+
+/// What becomes of a slim layer's tensors of the original.
+#[derive(Default)]
+struct Changes {
+    /// Names that the copy has not, or not from the original.
+    without: Vec<String>,
+    /// The output's bias with what it takes of values.
+    output_bias: Option<Tensor>,
+}
+
+impl Changes {
+    fn new(config: &Config, index: usize, layer: &Layer<'_>) -> Changes {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let mut changes = Changes::default();
+        if config.rope_dim == 0 {
+            changes.without.push(name("attn_k.bias"));
+        }
+        let Some(of_values) = layer.value_bias else {
+            return changes;
+        };
+        let of_values = numbers(&of_values, 0);
+        let mut bias = match layer.attention_output_bias {
+            Some(bias) => numbers(&bias, 0),
+            None => vec![0.0; config.d_model],
+        };
+        let (width, group) = (config.head_dim, config.group());
+        for (row, bias) in bias.iter_mut().enumerate() {
+            for (column, weight) in numbers(&layer.attention_output, row).iter().enumerate() {
+                let (head, column) = (column / width, column % width);
+                *bias += weight * of_values[head / group * width + column];
+            }
+        }
+        changes.output_bias = Some(Tensor::row(name("attn_output.bias"), &bias));
+        changes
+            .without
+            .extend([name("attn_v.bias"), name("attn_output.bias")]);
+        changes
+    }
+}
+
+/// A row of a matrix.
+fn numbers(matrix: &Matrix<'_>, row: usize) -> Vec<f64> {
+    let mut numbers = vec![0.0; matrix.cols()];
+    matrix.dequantize_row(row, &mut numbers);
+    numbers.into_iter().map(f64::from).collect()
 }
 
 fn bytes(numbers: impl Iterator<Item = f64>, format: Format) -> Vec<u8> {
@@ -101,7 +181,7 @@ pub const REPORT_KEY: &str = "brooklet.slim.report";
 /// its length in bytes.
 ///
 /// # Errors
-/// Those of `out`; [`io::ErrorKind::InvalidInput`] if a tensor is in a format that this program does not know.
+/// Those of `out`; [`io::ErrorKind::InvalidInput`] if the file is no model, or a tensor is in a format that this program does not know.
 pub fn write(
     file: &Gguf<'_>,
     layers: &[Option<SlimLayer>],
@@ -109,13 +189,21 @@ pub fn write(
     report: &str,
     out: impl Write,
 ) -> io::Result<u64> {
-    let kept = || file.tensors().filter(|tensor| !tensor.name().contains(PREFIX));
-    let added: Vec<_> = layers
-        .iter()
-        .enumerate()
-        .filter_map(|(index, layer)| Some((index, layer.as_ref()?)))
-        .flat_map(|(index, layer)| layer.tensors(index, format))
-        .collect();
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+    let config = Config::from_gguf(file).map_err(invalid)?;
+    let mut added = Vec::new();
+    let mut without = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        if let Some(slim) = layer {
+            let layer = Layer::read(file, &config, index).map_err(invalid)?;
+            let changes = Changes::new(&config, index, &layer);
+            added.extend(slim.tensors(index, format));
+            added.extend(changes.output_bias);
+            without.extend(changes.without);
+        }
+    }
+    let is_kept = |name: &str| !name.contains(PREFIX) && !without.iter().any(|other| other == name);
+    let kept = || file.tensors().filter(|tensor| is_kept(tensor.name()));
     let mut header = Header::with_metadata_of(file);
     header.set(REPORT_KEY, Value::Str(report.as_bytes()));
     for tensor in kept() {
@@ -125,15 +213,15 @@ pub fn write(
         })?;
         header.tensor(tensor.name(), &tensor.dims()[..tensor.rank()], format)?;
     }
-    for (name, dims, format, _) in &added {
-        header.tensor(name, dims, *format)?;
+    for tensor in &added {
+        header.tensor(&tensor.name, &tensor.dims, tensor.format)?;
     }
     let mut body = header.write(out)?;
     for tensor in kept() {
         body.write(tensor.data())?;
     }
-    for (.., bytes) in &added {
-        body.write(bytes)?;
+    for tensor in &added {
+        body.write(&tensor.bytes)?;
     }
     body.finish().map(|(_, len)| len)
 }

@@ -128,6 +128,15 @@ pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
     out
 }
 
+/// A row of a file, or zeros.
+fn row(matrix: Option<Matrix<'_>>, len: usize) -> Vec<f64> {
+    let mut row = vec![0.0; len];
+    if let Some(matrix) = matrix {
+        matrix.dequantize_row(0, &mut row);
+    }
+    row.into_iter().map(f64::from).collect()
+}
+
 impl Sample {
     /// A layer of a file, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
     /// part in the map, if there are so many.
@@ -152,7 +161,12 @@ impl Sample {
             w_o: transposed(&layer.attention_output),
             calibration,
             test,
-            biases: None,
+            biases: (layer.query_bias.is_some() || layer.key_bias.is_some()).then(|| {
+                (
+                    row(layer.query_bias, config.query_columns()),
+                    row(layer.key_bias, config.kv_columns()),
+                )
+            }),
             heads: Heads {
                 heads: config.heads,
                 kv_heads: config.kv_heads,
@@ -191,7 +205,7 @@ impl Sample {
             chosen: None,
         };
         for rank in ranks {
-            let layer = SlimLayer::new(&solver.with_rank(*rank), problem.1.clone());
+            let layer = SlimLayer::new(&solver.with_rank(*rank), problem.1.as_deref(), self.key_bias());
             let errors = TYPES.map(|cache_type| self.slim_error(&truths, &layer, parts, cache_type));
             let holds = errors[type_index(tuned_for)].1 <= bound;
             analysis.tried.push(Attempt {
@@ -207,7 +221,13 @@ impl Sample {
         Ok(analysis)
     }
 
-    /// The layer's problem, and the mean of its keys.
+    /// The key bias of a slim layer: where keys are not rotated it has none, since scores of one query only move together.
+    fn key_bias(&self) -> Option<&[f64]> {
+        let (_, of_keys) = self.biases.as_ref()?;
+        (self.heads.rope_dim > 0).then_some(of_keys)
+    }
+
+    /// The layer's problem, and the mean of its keys without their bias.
     fn problem(&self, parts: Parts, tuned_for: CacheType) -> (Problem, Option<Vec<f64>>) {
         let (d, e) = self.w_k.shape();
         let tokens: usize = self.calibration.iter().map(Mat::nrows).sum();
@@ -219,10 +239,7 @@ impl Sample {
                     mean[j] += (0..keys.nrows()).map(|t| keys[(t, j)]).sum::<f64>();
                 }
             }
-            // As it will be in the file.
-            mean.iter()
-                .map(|sum| f64::from((sum / tokens as f64) as f32))
-                .collect::<Vec<_>>()
+            mean.iter().map(|sum| sum / tokens as f64).collect::<Vec<_>>()
         });
         if !parts.noise {
             // Enough to have the worst directions of the exact map come first, and no more: the limit of no noise.
@@ -351,12 +368,17 @@ impl Sample {
         attended * &self.w_o
     }
 
-    /// The output's error with keys and values rounded; weights are those of the rounded keys.
+    /// The output's error with keys and values rounded; weights are those of the rounded keys, whose bias is rounded with them.
     fn kv_error(&self, truths: &[Truth], cache_type: CacheType) -> f64 {
         let mut error = Relative::default();
+        let no_bias: Option<Vec<f64>> = self
+            .biases
+            .as_ref()
+            .map(|(_, of_keys)| of_keys.iter().map(|bias| -bias).collect());
         for truth in truths {
             let values = rounded(&truth.values, None, cache_type);
-            let weights = self.weights(&truth.inputs, &rounded(&truth.keys, None, cache_type));
+            let keys = rounded(&truth.keys, no_bias.as_deref(), cache_type);
+            let weights = self.weights(&truth.inputs, &keys);
             error.add(&self.output(&weights, &values), &truth.output);
         }
         error.of_all()
@@ -398,10 +420,16 @@ impl Sample {
         let maker = Mat::from_fn(layer.channels.nrows(), layer.channels.ncols(), |i, j| {
             stored(layer.channels[(i, j)])
         });
-        let (mean, offset) = match &layer.mean {
-            Some((mean, offset)) => (Some(mean.as_slice()), offset.as_slice()),
-            None => (None, &[][..]),
-        };
+        let offset = layer
+            .mean
+            .as_ref()
+            .map_or(&[][..], |(_, offset)| offset.as_slice());
+        // Keys have no bias here.
+        let mean = layer.mean.as_ref().map(|(mean, _)| -> Vec<f64> {
+            let bias = |j: usize| self.key_bias().map_or(0.0, |bias| bias[j]);
+            mean.iter().enumerate().map(|(j, mean)| mean - bias(j)).collect()
+        });
+        let mean = mean.as_deref();
         for truth in truths {
             let (tokens, e) = truth.keys.shape();
             let keys = rounded(&truth.keys, mean, cache_type);

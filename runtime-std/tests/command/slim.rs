@@ -1,5 +1,9 @@
 //! `brooklet slim`, and models that it wrote.
 
+use brooklet::core::gguf::{Gguf, Value};
+use brooklet::core::quant::Format;
+use brooklet::gguf_writer::Header;
+
 use super::*;
 
 /// A random model with as many key heads as query heads, and no tokenizer.
@@ -16,7 +20,7 @@ fn json(output: Output) -> serde_json::Value {
 fn a_slim_copy_predicts_what_the_original_does() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
-    let (copy, ids, report) = (path("slim.gguf"), path("ids"), path("report.json"));
+    let (copy, report) = (path("slim.gguf"), path("report.json"));
     let said = json(brooklet(&[
         "slim", MHA, "-o", &copy, "--json", "--f32", "--bound", "0.02", "--report", &report,
     ]));
@@ -31,37 +35,16 @@ fn a_slim_copy_predicts_what_the_original_does() {
         );
         assert!(layer["bytes_per_token_after"].as_f64() < layer["bytes_per_token_before"].as_f64());
     }
-    let numbers: Vec<String> = (0..300u32).map(|i| ((i * i * 7 + i) % 64).to_string()).collect();
-    fs::write(&ids, numbers.join(" ")).unwrap();
-    let nll = |model: &str, cache: &str, cache_type: &str| {
-        json(brooklet(&[
-            "ppl",
-            "-m",
-            model,
-            "--ids",
-            &ids,
-            "--sinks",
-            "2",
-            "--window",
-            "50",
-            "--cache",
-            cache,
-            "--cache-type",
-            cache_type,
-            "--json",
-        ]))["nll"]
-            .as_f64()
-            .unwrap()
-    };
-    let original = nll(MHA, "auto", "f32");
-    assert_eq!(nll(&copy, "kv", "f32"), original);
-    let slim = nll(&copy, "auto", "f32");
+    let original = nll(MHA, &[]);
+    assert_eq!(nll(&copy, &["--cache", "kv"]), original);
+    let slim = nll(&copy, &[]);
     assert!(
         slim != original && (slim - original).abs() < 0.05,
         "{slim} for {original}"
     );
-    let rounded = nll(&copy, "auto", "q8_0");
-    assert!((rounded - nll(MHA, "auto", "q8_0")).abs() < 0.1, "{rounded}");
+    const Q8: [&str; 2] = ["--cache-type", "q8_0"];
+    let rounded = nll(&copy, &Q8);
+    assert!((rounded - nll(MHA, &Q8)).abs() < 0.1, "{rounded}");
     let bytes = |cache: &str| {
         json(brooklet(&["plan", "-m", &copy, "--cache", cache, "--json"]))["bytes_per_token"].clone()
     };
@@ -167,6 +150,98 @@ fn singular_keys_get_channels_or_stay() {
         layer["layout"] == "kv" || layer["rank"].as_u64() > Some(0),
         "{layer}"
     );
+}
+
+/// The negative log-likelihood of three hundred tokens, with a cache in f32 unless `rest` says otherwise.
+fn nll(model: &str, rest: &[&str]) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    let ids = folder.path().join("ids");
+    let numbers: Vec<String> = (0..300u32).map(|i| ((i * i * 7 + i) % 64).to_string()).collect();
+    fs::write(&ids, numbers.join(" ")).unwrap();
+    let ids = ids.to_str().unwrap();
+    let cache_type: &[&str] = match rest {
+        ["--cache-type", ..] => &[],
+        _ => &["--cache-type", "f32"],
+    };
+    let stream = ["--sinks", "2", "--window", "50", "--json"];
+    let said = json(brooklet(
+        &[&["ppl", "-m", model, "--ids", ids], &stream, cache_type, rest].concat(),
+    ));
+    said["nll"].as_f64().unwrap()
+}
+
+/// Names of a file's tensors.
+fn tensors(path: &str) -> Vec<String> {
+    let bytes = fs::read(path).unwrap();
+    let file = Gguf::parse(&bytes).unwrap();
+    file.tensors().map(|tensor| tensor.name().to_string()).collect()
+}
+
+/// The model of four heads with biases, and keys that are rotated or not.
+fn biased(rotated: bool) -> Vec<u8> {
+    let bytes = fs::read(MHA).unwrap();
+    let file = Gguf::parse(&bytes).unwrap();
+    let mut header = Header::with_metadata_of(&file);
+    if !rotated {
+        header.set("llama.rope.dimension_count", Value::U32(0));
+    }
+    let names: Vec<String> = (0..2)
+        .flat_map(|layer| {
+            ["attn_q", "attn_k", "attn_v", "attn_output"].map(|part| format!("blk.{layer}.{part}.bias"))
+        })
+        .collect();
+    for tensor in file.tensors() {
+        let dims = &tensor.dims()[..tensor.rank()];
+        header
+            .tensor(tensor.name(), dims, tensor.format().unwrap())
+            .unwrap();
+    }
+    for name in &names {
+        header.tensor(name, &[32], Format::F32).unwrap();
+    }
+    let mut body = header.write(Vec::new()).unwrap();
+    for tensor in file.tensors() {
+        body.write(tensor.data()).unwrap();
+    }
+    for (n, _) in names.iter().enumerate() {
+        let bias = (0..32).map(|i| ((i * 37 + n * 11) % 19) as f32 / 9.0 - 1.0);
+        body.write(&bias.flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
+            .unwrap();
+    }
+    body.finish().unwrap().0
+}
+
+/// The value bias comes out as part of the output's; the key bias adds the same to all scores of keys that are not rotated.
+#[test]
+fn biases_move_where_they_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (original, copy) = (path("biased.gguf"), path("slim.gguf"));
+    for rotated in [true, false] {
+        fs::write(&original, biased(rotated)).unwrap();
+        let said = json(brooklet(&[
+            "slim", &original, "-o", &copy, "--json", "--f32", "--force", "--bound", "0.05",
+        ]));
+        let names = tensors(&copy);
+        for (index, layer) in said["layers"].as_array().unwrap().iter().enumerate() {
+            let has = |part: &str| names.contains(&format!("blk.{index}.{part}"));
+            let is_slim = layer["layout"] != "kv";
+            assert!(is_slim, "{layer}");
+            assert!(has("attn_q.bias") && has("attn_output.bias") && !has("attn_v.bias"));
+            assert_eq!(has("attn_k.bias"), rotated);
+        }
+        let want = nll(&original, &[]);
+        let kv = nll(&copy, &["--cache", "kv"]);
+        assert!((kv - want).abs() < 1e-4, "{kv} for {want}");
+        let slim = nll(&copy, &[]);
+        assert!(slim != kv && (slim - want).abs() < 0.05, "{slim} for {want}");
+        // Twice moved is once moved.
+        let again = path("again.gguf");
+        text(brooklet(&[
+            "slim", &copy, "-o", &again, "--force", "--f32", "--bound", "0.05",
+        ]));
+        assert_eq!(nll(&again, &["--cache", "kv"]), kv);
+    }
 }
 
 /// Where the data of a tensor begin in a file.

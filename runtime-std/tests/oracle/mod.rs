@@ -16,6 +16,8 @@ pub struct Shape {
     pub rope_dim: usize,
     pub tied: bool,
     pub factors: bool,
+    /// Whether attention's linear layers have biases.
+    pub biases: bool,
     pub format: Format,
 }
 
@@ -82,6 +84,10 @@ pub fn random_model(shape: Shape, seed: u64) -> Vec<u8> {
             ("ffn_down", d, shape.ff, shape.format),
         ] {
             tensors.push((format!("blk.{i}.{name}.weight"), rows, cols, format));
+        }
+        let biases = [("attn_q", q), ("attn_k", kv), ("attn_v", kv), ("attn_output", d)];
+        for (name, cols) in biases.into_iter().filter(|_| shape.biases) {
+            tensors.push((format!("blk.{i}.{name}.bias"), 1, cols, Format::F32));
         }
     }
     let numbers = [
@@ -150,6 +156,7 @@ fn write_tensor(data: &mut Vec<u8>, name: &str, len: usize, cols: usize, format:
         let value = match name {
             "rope_freqs.weight" => 1.0 + noise.normal().abs(),
             _ if name.contains("norm") => 1.0 + 0.1 * noise.normal(),
+            _ if name.ends_with("bias") => noise.normal(),
             _ => scale * noise.normal(),
         };
         data.extend(value.to_le_bytes());
@@ -173,6 +180,12 @@ fn apply(w: &[Vec<f64>], x: &[f64]) -> Vec<f64> {
         .collect()
 }
 
+fn biased(w: &[Vec<f64>], x: &[f64], bias: &[f64]) -> Vec<f64> {
+    let mut out = apply(w, x);
+    add(&mut out, bias);
+    out
+}
+
 fn norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     let scale = 1.0 / (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64 + eps).sqrt();
     x.iter().zip(weight).map(|(x, w)| x * scale * w).collect()
@@ -183,6 +196,8 @@ fn norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
 pub struct Oracle {
     config: Config,
     layers: Vec<[Vec<Vec<f64>>; 9]>,
+    /// Of queries, keys, values and the attention output; empty for none.
+    biases: Vec<[Vec<f64>; 4]>,
     embedding: Vec<Vec<f64>>,
     output_norm: Vec<f64>,
     output: Vec<Vec<f64>>,
@@ -205,9 +220,14 @@ impl Oracle {
                 rows(&l.down),
             ]
         };
+        let biases = |l: &Layer<'_>| {
+            [l.query_bias, l.key_bias, l.value_bias, l.attention_output_bias]
+                .map(|bias| bias.map_or_else(Vec::new, |bias| rows(&bias).remove(0)))
+        };
         Oracle {
             config: model.config,
             layers: model.layers.iter().map(layer).collect(),
+            biases: model.layers.iter().map(biases).collect(),
             embedding: rows(&model.embedding),
             output_norm: rows(&model.output_norm).remove(0),
             output: rows(&model.output),
@@ -258,14 +278,14 @@ impl Oracle {
             .iter()
             .map(|t| self.embedding[*t as usize].clone())
             .collect();
-        for w in &self.layers {
+        for (w, [b_q, b_k, b_v, b_o]) in self.layers.iter().zip(&self.biases) {
             let normed: Vec<Vec<f64>> = streams.iter().map(|x| norm(x, &w[0][0], eps)).collect();
-            let keys: Vec<Vec<f64>> = normed.iter().map(|x| apply(&w[2], x)).collect();
-            let values: Vec<Vec<f64>> = normed.iter().map(|x| apply(&w[3], x)).collect();
+            let keys: Vec<Vec<f64>> = normed.iter().map(|x| biased(&w[2], x, b_k)).collect();
+            let values: Vec<Vec<f64>> = normed.iter().map(|x| biased(&w[3], x, b_v)).collect();
             for (t, x) in streams.iter_mut().enumerate() {
-                let query = apply(&w[1], &normed[t]);
+                let query = biased(&w[1], &normed[t], b_q);
                 let attended = self.attend(&query, &keys, &values, &kept(t));
-                add(x, &apply(&w[4], &attended));
+                add(x, &biased(&w[4], &attended, b_o));
                 let h = norm(x, &w[5][0], eps);
                 let (gate, up) = (apply(&w[6], &h), apply(&w[7], &h));
                 let act: Vec<f64> = gate
