@@ -14,12 +14,12 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::PathBuf;
 
-use brooklet::core::cache::round;
 use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::plan::CacheType;
 use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
 use brooklet::gguf_writer::Header;
+use brooklet::slim::file::stored;
 use brooklet::slim::layer::{Heads, Parts, Sample, TYPES, transposed, type_index};
 use clap::Parser;
 use faer::Mat;
@@ -240,13 +240,15 @@ fn write_maps(
             let mut dims = vec![matrix.ncols(), matrix.nrows()];
             dims.truncate(if matrix.nrows() == 1 { 1 } else { 2 });
             let mut bytes = Vec::new();
+            // As a slim file has them.
+            let format = if matrix.nrows() > 1 {
+                Format::F16
+            } else {
+                Format::F32
+            };
+            let matrix = stored(matrix, format);
             for i in 0..matrix.nrows() {
-                let mut row: Vec<f32> = (0..matrix.ncols()).map(|j| matrix[(i, j)] as f32).collect();
-                // As a slim file has them.
-                if matrix.nrows() > 1 {
-                    round(CacheType::F16, &mut row);
-                }
-                row.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+                (0..matrix.ncols()).for_each(|j| bytes.extend((matrix[(i, j)] as f32).to_le_bytes()));
             }
             tensors.push((format!("layers.{index}.{part}"), dims, bytes));
         };

@@ -72,7 +72,7 @@ pub struct Arguments {
     /// Element type of the cache that the layers are made for
     #[arg(long, value_name = "TYPE", value_enum, default_value = "q8_0")]
     cache_type: CacheTypeName,
-    /// Store what makes values in F32 instead of F16
+    /// Store what makes values in F32; else in F16 where its numbers are not too large for that
     #[arg(long)]
     f32: bool,
     /// Leave a part of the construction out, to see what it gains; may be given several times
@@ -116,6 +116,7 @@ struct LayerReport {
     largest_singular_value: f64,
     layout: &'static str,
     rank: usize,
+    map_format: Option<&'static str>,
     kv_output_error: ByType,
     value_error: Option<ByType>,
     output_error: Option<ByType>,
@@ -128,7 +129,6 @@ struct Report {
     calibration_tokens: usize,
     cache_type: &'static str,
     bound: f64,
-    map_format: &'static str,
     bytes_per_token_before: usize,
     bytes_per_token_after: usize,
     layers: Vec<LayerReport>,
@@ -171,7 +171,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         if analysis.chosen.is_none() && request.wanted == Wanted::KR {
             return Err(arguments.none_holds(index, &analysis));
         }
-        reports.push(report_of(config, index, &analysis, &request));
+        reports.push(report_of(config, index, &analysis, &request, format));
         layers.push(
             analysis
                 .chosen
@@ -185,7 +185,6 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         calibration_tokens: calibration.tokens(),
         cache_type: request.cache_type.name(),
         bound: arguments.bound,
-        map_format: format.name(),
         bytes_per_token_before: sum(|layer| layer.bytes_per_token_before),
         bytes_per_token_after: sum(|layer| layer.bytes_per_token_after),
         layers: reports,
@@ -259,7 +258,13 @@ impl Arguments {
     }
 }
 
-fn report_of(config: &Config, layer: usize, analysis: &Analysis, request: &Request) -> LayerReport {
+fn report_of(
+    config: &Config,
+    layer: usize,
+    analysis: &Analysis,
+    request: &Request,
+    format: Format,
+) -> LayerReport {
     let attempt = analysis.chosen.map(|chosen| &analysis.tried[chosen]);
     let layout = attempt.map_or(Layout::Kv, |attempt| attempt.layout());
     let values = &analysis.singular_values;
@@ -274,6 +279,7 @@ fn report_of(config: &Config, layer: usize, analysis: &Analysis, request: &Reque
             Layout::Slim { .. } => "k+r",
         },
         rank: layout.rank(),
+        map_format: attempt.map(|attempt| attempt.layer.map_format(format).name()),
         kv_output_error: analysis.kv.into(),
         value_error: attempt.map(|attempt| attempt.of_values.into()),
         output_error: attempt.map(|attempt| attempt.of_output.into()),

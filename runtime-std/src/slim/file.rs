@@ -3,7 +3,8 @@
 //! A slim layer `N` has beside its tensors:
 //!
 //! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of `A` over `B`;
-//! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0;
+//! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0; both F16 or F32, F32 where a number is too large
+//!   for F16;
 //! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its value, unless there is none. The mean
 //!   has the key bias in it, the value has not: cached is what the projection alone gives.
 //!
@@ -75,10 +76,16 @@ impl SlimLayer {
         self.channels.nrows()
     }
 
+    /// The format of the map in a file for which `format` is asked, F16 or F32.
+    pub fn map_format(&self, format: Format) -> Format {
+        format_of(&self.map, format)
+    }
+
     fn tensors(&self, layer: usize, format: Format) -> Vec<Tensor> {
         let name = |part: &str| format!("blk.{layer}.{PREFIX}{part}.weight");
         let matrix = |part, matrix: &Mat<f64>| {
             let (rows, columns) = matrix.shape();
+            let format = format_of(matrix, format);
             let numbers = (0..rows).flat_map(|i| (0..columns).map(move |j| matrix[(i, j)]));
             Tensor {
                 name: name(part),
@@ -98,6 +105,30 @@ impl SlimLayer {
         }
         tensors
     }
+}
+
+/// The format of a matrix where `format` is asked for: a number too large for F16 would be infinite, and make NaN of all values.
+fn format_of(matrix: &Mat<f64>, format: Format) -> Format {
+    let is_too_large = |j| {
+        matrix
+            .col_as_slice(j)
+            .iter()
+            .any(|x| f16::from_f64(*x).is_infinite())
+    };
+    match format {
+        Format::F16 if (0..matrix.ncols()).any(is_too_large) => Format::F32,
+        format => format,
+    }
+}
+
+/// A matrix as it is read back from a file for which `format` is asked.
+pub fn stored(matrix: &Mat<f64>, format: Format) -> Mat<f64> {
+    let format = format_of(matrix, format);
+    let (rows, columns) = matrix.shape();
+    Mat::from_fn(rows, columns, |i, j| match format {
+        Format::F16 => f16::from_f64(matrix[(i, j)]).to_f64(),
+        _ => f64::from(matrix[(i, j)] as f32),
+    })
 }
 
 /// A tensor that the file gets.

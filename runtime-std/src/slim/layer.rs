@@ -4,11 +4,11 @@ use brooklet_core::cache::round;
 use brooklet_core::model::{Config, Layer};
 use brooklet_core::nn::rope;
 use brooklet_core::plan::{CacheType, Layout};
+use brooklet_core::quant::Format;
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
-use half::f16;
 
-use super::file::SlimLayer;
+use super::file::{SlimLayer, stored};
 use super::solve::{NoConvergence, Problem, Solver, singular_values};
 
 /// The parts of the construction, each of which can be left out to see what it gains.
@@ -410,16 +410,11 @@ impl Sample {
         cache_type: CacheType,
     ) -> (f64, f64) {
         let (mut of_values, mut of_output) = (Relative::default(), Relative::default());
-        let stored = |x: f64| match cache_type {
-            CacheType::F32 => x,
-            CacheType::F16 | CacheType::Q8_0 => f16::from_f64(x).to_f64(),
+        let format = match cache_type {
+            CacheType::F32 => Format::F32,
+            CacheType::F16 | CacheType::Q8_0 => Format::F16,
         };
-        let map = Mat::from_fn(layer.map.nrows(), layer.map.ncols(), |i, j| {
-            stored(layer.map[(i, j)])
-        });
-        let maker = Mat::from_fn(layer.channels.nrows(), layer.channels.ncols(), |i, j| {
-            stored(layer.channels[(i, j)])
-        });
+        let (map, maker) = (stored(&layer.map, format), stored(&layer.channels, format));
         let offset = layer
             .mean
             .as_ref()

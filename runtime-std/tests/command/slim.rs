@@ -152,6 +152,39 @@ fn singular_keys_get_channels_or_stay() {
     );
 }
 
+/// Keys of tiny numbers have maps of large ones.
+#[test]
+fn a_map_too_large_for_f16_is_stored_in_f32() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (original, copy) = (path("small.gguf"), path("slim.gguf"));
+    let mut bytes = fs::read(MHA).unwrap();
+    let keys = data_of(&bytes, "blk.0.attn_k.weight");
+    for key in bytes[keys..][..32 * 32 * 4].as_chunks_mut::<4>().0 {
+        *key = (f32::from_le_bytes(*key) / 16384.0).to_le_bytes();
+    }
+    fs::write(&original, &bytes).unwrap();
+    let arguments = [
+        "--json",
+        "--layout",
+        "k+r",
+        "--bound",
+        "0.1",
+        "--cache-type",
+        "f16",
+    ];
+    let said = json(brooklet(
+        &[&["slim", &original, "-o", &copy], &arguments[..]].concat(),
+    ));
+    for (layer, format) in [(0, "F32"), (1, "F16")] {
+        assert_eq!(said["layers"][layer]["map_format"], format, "{said}");
+        let error = said["layers"][layer]["output_error"]["f16"].as_f64().unwrap();
+        assert!(error < 0.1, "{said}");
+    }
+    let (want, got) = (nll(&original, &[]), nll(&copy, &[]));
+    assert!((got - want).abs() < 0.05, "{got} for {want}");
+}
+
 /// The negative log-likelihood of three hundred tokens, with a cache in f32 unless `rest` says otherwise.
 fn nll(model: &str, rest: &[&str]) -> f64 {
     let folder = tempfile::tempdir().unwrap();
