@@ -254,6 +254,8 @@ pub enum PlanError {
         /// Positions that the model was trained for.
         trained: usize,
     },
+    /// Keys and values cannot be cached: there are slim layers without what makes values of inputs.
+    NoValues,
     /// The window, the chunk, the rows of logits or the workers are zero, or there are more than 256 workers.
     ZeroOrTooMany,
     /// The sizes overflow the address space.
@@ -270,6 +272,9 @@ impl PlanError {
                 .number(asked)
                 .text(" tokens together, but the model was trained for ")
                 .number(trained),
+            PlanError::NoValues => Message::new().text(
+                "keys and values cannot be cached: the file lacks attn_v.weight where it has values computed from keys",
+            ),
             PlanError::ZeroOrTooMany => Message::new()
                 .text("window, chunk, rows of logits and workers must be at least 1, and workers at most ")
                 .number(MAX_PARTS),
@@ -401,6 +406,9 @@ impl Plan {
             || options.workers > MAX_PARTS
         {
             return Err(PlanError::ZeroOrTooMany);
+        }
+        if config.values_dropped && matches!(options.layout, LayoutChoice::Kv) {
+            return Err(PlanError::NoValues);
         }
         let capacity = window.saturating_add(options.policy.sinks());
         if capacity > config.context {

@@ -20,7 +20,7 @@ use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
 use brooklet::gguf_writer::Header;
 use brooklet::slim::file::stored;
-use brooklet::slim::layer::{Heads, Parts, Sample, TYPES, transposed, type_index};
+use brooklet::slim::layer::{Heads, Parts, Sample, SinkValues, TYPES, transposed, type_index};
 use clap::Parser;
 use faer::Mat;
 
@@ -42,13 +42,13 @@ struct Arguments {
     sinks: usize,
 }
 
-/// What is left out of the construction, from everything to nothing.
-const STEPS: [(&str, Parts); 4] = [
+/// What is left out of the construction, from everything to nothing; and `W_V` of the file.
+const STEPS: [(&str, Parts); 5] = [
     (
         "plain",
         Parts {
             centring: false,
-            exact_sinks: false,
+            sinks: SinkValues::Cache,
             noise: false,
         },
     ),
@@ -56,7 +56,7 @@ const STEPS: [(&str, Parts); 4] = [
         "+ centring",
         Parts {
             centring: true,
-            exact_sinks: false,
+            sinks: SinkValues::Cache,
             noise: false,
         },
     ),
@@ -64,11 +64,18 @@ const STEPS: [(&str, Parts); 4] = [
         "+ exact sinks",
         Parts {
             centring: true,
-            exact_sinks: true,
+            sinks: SinkValues::Inputs,
             noise: false,
         },
     ),
     ("+ map for the noise", Parts::ALL),
+    (
+        "W_V left out",
+        Parts {
+            sinks: SinkValues::Keys,
+            ..Parts::ALL
+        },
+    ),
 ];
 
 /// Ranks of the table, by element type.

@@ -14,7 +14,7 @@ use brooklet::core::quant::Format;
 use brooklet::core::stream::{Stream, StreamError};
 use brooklet::core::tensor::Matrix;
 use brooklet::core::threads::SingleThread;
-use brooklet::slim::file::SlimLayer;
+use brooklet::slim::file::{SlimLayer, Storage};
 use brooklet::slim::solve::{Problem, Solver};
 use brooklet::{
     pool::{Pool, available_isas},
@@ -57,11 +57,13 @@ struct Run {
     skip: Option<NonZeroU32>,
 }
 
-/// How much slimmer a model is made: further channels beyond those that exact values take, and a mean to take off its keys.
+/// How much slimmer a model is made: further channels beyond those that exact values take, a mean to take off its keys, and whether
+/// what makes values of inputs is left out.
 #[derive(Clone, Copy, Debug)]
 struct Slim {
     more: usize,
     mean: bool,
+    drop_values: bool,
 }
 
 /// The model with what makes values of keys: as many channels as exact values take, and some more.
@@ -84,7 +86,7 @@ fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
             let layer = Layer::read(&gguf, &config, index).unwrap();
             let problem = Problem {
                 w_k: matrix(&layer.key),
-                w_v: matrix(&layer.value),
+                w_v: matrix(&layer.value.unwrap()),
                 root: Mat::identity(config.d_model, config.d_model),
                 noise: vec![0.0; config.kv_columns()],
             };
@@ -103,12 +105,20 @@ fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
         })
         .collect();
     let mut out = Vec::new();
-    slim::file::write(&gguf, &layers, Format::F32, "", &mut out).unwrap();
+    let storage = Storage {
+        format: Format::F32,
+        drop_values: slim.drop_values,
+    };
+    slim::file::write(&gguf, &layers, storage, "", &mut out).unwrap();
     out
 }
 
 fn slim() -> impl Strategy<Value = Slim> {
-    (0..6usize, any::<bool>()).prop_map(|(more, mean)| Slim { more, mean })
+    (0..6usize, any::<bool>(), any::<bool>()).prop_map(|(more, mean, drop_values)| Slim {
+        more,
+        mean,
+        drop_values,
+    })
 }
 
 /// Logits after every token, feeding `step` tokens a call.
@@ -449,7 +459,12 @@ fn biases_that_the_family_has_not_are_refused() {
     let said = error(&renamed(&file, "blk.0.attn_q.bias", "blk.0.ffn_up.bias"));
     assert!(said.contains("biases in its feed-forward layers"), "{said}");
     // Values that are made of keys have none: what `brooklet slim` moves must not be there twice.
-    let slim = slimmed(&file, Slim { more: 0, mean: true }, 1);
+    let slim = Slim {
+        more: 0,
+        mean: true,
+        drop_values: false,
+    };
+    let slim = slimmed(&file, slim, 1);
     let said = error(&renamed(&slim, "blk.0.attn_q.bias", "blk.0.attn_v.bias"));
     assert!(said.contains("a value bias beside a slim map"), "{said}");
 }

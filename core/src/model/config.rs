@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::ModelError;
-use super::weights::{SLIM_CHANNELS, SLIM_MAP};
+use super::weights::{SLIM_CHANNELS, SLIM_MAP, VALUE};
 use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
 use crate::layouts::Attention;
@@ -106,6 +106,8 @@ pub struct Config {
     pub rms_eps: f32,
     /// What each layer is made to keep of a token.
     pub layouts: Layouts,
+    /// Whether any slim layer lacks `attn_v.weight`: then keys and values cannot be cached.
+    pub values_dropped: bool,
 }
 
 /// No dimension of a model is larger; products of two then never overflow 64 bits, and are checked where they are made.
@@ -168,10 +170,12 @@ impl Config {
             return Err(ModelError::BadMetadata("vocabulary size"));
         }
         let layers = tri!(facts.dim("block_count"));
+        let layouts = tri!(layouts(file, layers));
         Ok(Config {
             family: Family::Llama,
             layers,
-            layouts: tri!(layouts(file, layers)),
+            values_dropped: values_dropped(file, layers, &layouts),
+            layouts,
             d_model,
             heads,
             kv_heads,
@@ -232,6 +236,20 @@ const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> 
         layer += 1;
     }
     Ok(layouts)
+}
+
+/// Whether any slim layer lacks what makes values of inputs.
+const fn values_dropped(file: &Gguf<'_>, layers: usize, layouts: &Layouts) -> bool {
+    let mut layer = 0;
+    while layer < layers && layer < MAX_SLIM_LAYERS {
+        if let Layout::Slim { .. } = layouts.of(layer)
+            && file.layer_tensor(layer, VALUE).is_none()
+        {
+            return true;
+        }
+        layer += 1;
+    }
+    false
 }
 
 const fn or(value: Option<usize>, default: usize) -> usize {

@@ -137,7 +137,8 @@ impl Pass<'_> {
     fn layer(&self, layer: &Layer<'_>, layout: Layout, b: &mut Buffers<'_>) {
         let (compute, tokens) = (self.compute, self.tokens);
         let d = self.config.d_model;
-        let takers = [&layer.query, &layer.key, &layer.value];
+        let value = layer.value.as_ref().unwrap_or(&layer.key);
+        let takers = [&layer.query, &layer.key, value];
         compute.norm(
             &mut b.residual[..tokens * d],
             self.index > 0,
@@ -159,6 +160,9 @@ impl Pass<'_> {
     }
 
     fn kv_attention(&self, layer: &Layer<'_>, b: &mut Buffers<'_>) {
+        let Some(value) = &layer.value else {
+            unreachable!("the plan refuses keys and values where a layer has none");
+        };
         let (config, ring, tokens) = (self.config, self.ring, self.tokens);
         let (query_columns, kv_columns) = (config.query_columns(), config.kv_columns());
         let sink_rows = if b.sink_queries.is_empty() { 0 } else { tokens };
@@ -175,7 +179,7 @@ impl Pass<'_> {
             [
                 (&layer.query, &mut *queries),
                 (&layer.key, &mut *keys),
-                (&layer.value, &mut *values),
+                (value, &mut *values),
             ],
             b.scratch,
         );
@@ -240,9 +244,12 @@ impl Pass<'_> {
             self.compute
                 .linear(input(tokens), [(weights, &mut *channels)], b.scratch);
         }
-        if sinks > 0 {
-            self.compute
-                .linear(input(sinks), [(&layer.value, &mut *values)], b.scratch);
+        match &layer.value {
+            _ if sinks == 0 => {}
+            Some(value) => self
+                .compute
+                .linear(input(sinks), [(value, &mut *values)], b.scratch),
+            None => self.values_of_keys(weights, (keys, channels), values, b.scores, b.scratch),
         }
         let carve = |memory, capacity, exact_sinks| {
             planned(SlimCache::carve(
@@ -295,6 +302,33 @@ impl Pass<'_> {
                 probe: layer_probe(b.probe, config, ring, self.index),
             },
         );
+    }
+
+    /// Values of the first tokens as the map makes them of their keys and channels before these are rounded: as good as exact.
+    fn values_of_keys(
+        &self,
+        weights: &SlimWeights<'_>,
+        (keys, channels): (&[f32], &[f32]),
+        values: &mut [f32],
+        row: &mut [f32],
+        scratch: &mut [u8],
+    ) {
+        let (columns, rank) = (self.config.kv_columns(), weights.rank());
+        let row = &mut row[..columns + rank];
+        for (token, value) in values.chunks_exact_mut(columns).enumerate() {
+            let (key, channel) = row.split_at_mut(columns);
+            key.copy_from_slice(&keys[token * columns..][..columns]);
+            for (key, mean) in key.iter_mut().zip(optional(weights.mean)) {
+                *key -= mean.to_f32();
+            }
+            channel.copy_from_slice(&channels[token * rank..][..rank]);
+            let input = Activations {
+                values: row,
+                quantized: &[],
+            };
+            self.compute.linear(input, [(&weights.map, &mut *value)], scratch);
+            self.compute.add_bias(value, optional(weights.offset));
+        }
     }
 
     /// The output projection and the feed-forward layer, of the tokens that have an output.

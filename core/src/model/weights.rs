@@ -78,6 +78,7 @@ impl<'w> SlimWeights<'w> {
 
 pub(super) const SLIM_MAP: &str = "attn_slim_map.weight";
 pub(super) const SLIM_CHANNELS: &str = "attn_slim_channels.weight";
+pub(super) const VALUE: &str = "attn_v.weight";
 const SLIM_MEAN: &str = "attn_slim_mean.weight";
 const SLIM_OFFSET: &str = "attn_slim_offset.weight";
 
@@ -90,8 +91,8 @@ pub struct Layer<'w> {
     pub query: Matrix<'w>,
     /// `kv_heads·head_dim x d_model`.
     pub key: Matrix<'w>,
-    /// `kv_heads·head_dim x d_model`.
-    pub value: Matrix<'w>,
+    /// `kv_heads·head_dim x d_model`; a slim layer may lack it.
+    pub value: Option<Matrix<'w>>,
     /// `1 x heads·head_dim`: added to queries before they are rotated, if the file has it.
     pub query_bias: Option<Matrix<'w>>,
     /// `1 x kv_heads·head_dim`: added to keys before they are rotated.
@@ -123,6 +124,7 @@ impl<'w> Layer<'w> {
         let (d, ff) = (config.d_model, config.ff);
         let (queries, kv) = (config.query_columns(), config.kv_columns());
         let l = Some(layer);
+        let slim = tri!(SlimWeights::read(file, config, layer));
         tri!(refuse(file, layer, "ffn_gate.bias"));
         tri!(refuse(file, layer, "ffn_up.bias"));
         tri!(refuse(file, layer, "ffn_down.bias"));
@@ -130,11 +132,14 @@ impl<'w> Layer<'w> {
             attention_norm: tri!(norm(file, "attn_norm.weight", l, d)),
             query: tri!(matrix(file, "attn_q.weight", l, queries, d)),
             key: tri!(matrix(file, "attn_k.weight", l, kv, d)),
-            value: tri!(matrix(file, "attn_v.weight", l, kv, d)),
+            value: match file.layer_tensor(layer, VALUE) {
+                None if slim.is_some() => None,
+                _ => Some(tri!(matrix(file, VALUE, l, kv, d))),
+            },
             query_bias: tri!(bias(file, "attn_q.bias", l, queries)),
             key_bias: tri!(bias(file, "attn_k.bias", l, kv)),
             value_bias: tri!(bias(file, "attn_v.bias", l, kv)),
-            slim: tri!(SlimWeights::read(file, config, layer)),
+            slim,
             attention_output: tri!(matrix(file, "attn_output.weight", l, d, queries)),
             attention_output_bias: tri!(bias(file, "attn_output.bias", l, d)),
             ff_norm: tri!(norm(file, "ffn_norm.weight", l, d)),

@@ -174,8 +174,13 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
         let mut config = *config;
         let note = match layout {
             ExactLayout::Kv => {
+                let dropped = std::mem::take(&mut config.values_dropped);
                 config.layouts = Layouts::KV;
-                ""
+                if dropped {
+                    "not of this file, which lacks W_V"
+                } else {
+                    ""
+                }
             }
             ExactLayout::KR if is_slim => "as this file has it",
             _ if attention.elements(layout) >= attention.elements(ExactLayout::Kv) => return None,

@@ -21,8 +21,8 @@ use crate::mmap::Access;
 use crate::new_file::NewFile;
 use crate::planning::DEFAULT_SINKS;
 use crate::size::Size;
-use crate::slim::file::SlimLayer;
-use crate::slim::layer::{Analysis, Errors, Parts, type_index};
+use crate::slim::file::{SlimLayer, Storage};
+use crate::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
 use crate::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
 
 /// Which layouts a layer may get.
@@ -75,6 +75,9 @@ pub struct Arguments {
     /// Store what makes values in F32; else in F16 where its numbers are not too large for that
     #[arg(long)]
     f32: bool,
+    /// Leave W_V out of layers whose values are computed from keys: a smaller file, which no other program can read
+    #[arg(long)]
+    drop_v: bool,
     /// Leave a part of the construction out, to see what it gains; may be given several times
     #[arg(long, value_name = "PART", value_enum)]
     without: Vec<PartName>,
@@ -153,7 +156,10 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         None => own_text(&weights, arguments.calib_tokens, workers)?,
     };
     let mut calibration = Calibration::new(&weights, &text, arguments.calib_tokens, workers)?;
-    let format = if arguments.f32 { Format::F32 } else { Format::F16 };
+    let storage = Storage {
+        format: if arguments.f32 { Format::F32 } else { Format::F16 },
+        drop_values: arguments.drop_v,
+    };
     let counter = Counter::new("slim", config.layers);
     let (mut layers, mut reports) = (Vec::new(), Vec::new());
     for index in 0..config.layers {
@@ -171,7 +177,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         if analysis.chosen.is_none() && request.wanted == Wanted::KR {
             return Err(arguments.none_holds(index, &analysis));
         }
-        reports.push(report_of(config, index, &analysis, &request, format));
+        reports.push(report_of(config, index, &analysis, &request, storage.format));
         layers.push(
             analysis
                 .chosen
@@ -194,7 +200,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         error,
     };
     let text = serde_json::to_string(&report).map_err(|error| failed(error.into()))?;
-    let bytes = write(&weights, &layers, format, &text, &mut new).map_err(failed)?;
+    let bytes = write(&weights, &layers, storage, &text, &mut new).map_err(failed)?;
     new.finish().map_err(failed)?;
     if let Some(path) = &arguments.report {
         let failed = |error| Error::Write {
@@ -214,12 +220,12 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
 fn write(
     weights: &Weights<'_>,
     layers: &[Option<SlimLayer>],
-    format: Format,
+    storage: Storage,
     report: &str,
     new: &mut NewFile,
 ) -> io::Result<u64> {
     let mut out = BufWriter::new(new);
-    let bytes = crate::slim::file::write(weights.gguf(), layers, format, report, &mut out)?;
+    let bytes = crate::slim::file::write(weights.gguf(), layers, storage, report, &mut out)?;
     out.flush()?;
     Ok(bytes)
 }
@@ -238,7 +244,11 @@ impl Arguments {
             sinks: sinks.unwrap_or(DEFAULT_SINKS),
             parts: Parts {
                 centring: !without(PartName::Centring),
-                exact_sinks: !without(PartName::Sinks),
+                sinks: match (without(PartName::Sinks), self.drop_v) {
+                    (true, _) => SinkValues::Cache,
+                    (false, true) => SinkValues::Keys,
+                    (false, false) => SinkValues::Inputs,
+                },
                 noise: !without(PartName::Noise),
             },
         }

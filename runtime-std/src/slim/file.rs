@@ -162,9 +162,12 @@ struct Changes {
 }
 
 impl Changes {
-    fn new(config: &Config, index: usize, layer: &Layer<'_>) -> Changes {
+    fn new(config: &Config, index: usize, layer: &Layer<'_>, storage: Storage) -> Changes {
         let name = |part: &str| format!("blk.{index}.{part}");
         let mut changes = Changes::default();
+        if storage.drop_values {
+            changes.without.push(name("attn_v.weight"));
+        }
         if config.rope_dim == 0 {
             changes.without.push(name("attn_k.bias"));
         }
@@ -208,7 +211,16 @@ fn bytes(numbers: impl Iterator<Item = f64>, format: Format) -> Vec<u8> {
 /// Key of what was measured, as JSON text.
 pub const REPORT_KEY: &str = "brooklet.slim.report";
 
-/// Writes `file` with the tensors of `layers` (one entry a layer; in F16 or F32) and a `report` in the place of any that it has; returns
+/// How slim layers are stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Storage {
+    /// Format of maps and channels, F16 or F32.
+    pub format: Format,
+    /// Whether what makes values of inputs is left out: the engine can do without it, other programs cannot.
+    pub drop_values: bool,
+}
+
+/// Writes `file` with the tensors of `layers` (one entry a layer) and a `report` in the place of any that it has; returns
 /// its length in bytes.
 ///
 /// # Errors
@@ -216,7 +228,7 @@ pub const REPORT_KEY: &str = "brooklet.slim.report";
 pub fn write(
     file: &Gguf<'_>,
     layers: &[Option<SlimLayer>],
-    format: Format,
+    storage: Storage,
     report: &str,
     out: impl Write,
 ) -> io::Result<u64> {
@@ -227,8 +239,8 @@ pub fn write(
     for (index, layer) in layers.iter().enumerate() {
         if let Some(slim) = layer {
             let layer = Layer::read(file, &config, index).map_err(invalid)?;
-            let changes = Changes::new(&config, index, &layer);
-            added.extend(slim.tensors(index, format));
+            let changes = Changes::new(&config, index, &layer, storage);
+            added.extend(slim.tensors(index, storage.format));
             added.extend(changes.output_bias);
             without.extend(changes.without);
         }

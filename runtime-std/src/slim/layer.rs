@@ -16,8 +16,8 @@ use super::solve::{NoConvergence, Problem, Solver, singular_values};
 pub struct Parts {
     /// Keys are cached without their mean.
     pub centring: bool,
-    /// The first sinks' values are kept as they are.
-    pub exact_sinks: bool,
+    /// What the first sinks' values are made of.
+    pub sinks: SinkValues,
     /// The map and the channels are chosen for the cache's rounding error and the inputs' second moment, instead of for exactness
     /// alone.
     pub noise: bool,
@@ -27,9 +27,20 @@ impl Parts {
     /// All of them.
     pub const ALL: Parts = Parts {
         centring: true,
-        exact_sinks: true,
+        sinks: SinkValues::Inputs,
         noise: true,
     };
+}
+
+/// What the first sinks' values are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkValues {
+    /// What is cached of them, as all others.
+    Cache,
+    /// Their keys and channels before these are rounded: where the file has no `W_V`.
+    Keys,
+    /// Their inputs: they are exact.
+    Inputs,
 }
 
 /// Relative errors in f32, f16 and q8_0, in that order.
@@ -139,8 +150,9 @@ fn row(matrix: Option<Matrix<'_>>, len: usize) -> Vec<f64> {
 
 impl Sample {
     /// A layer of a file, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
-    /// part in the map, if there are so many.
-    pub fn new(config: &Config, layer: &Layer<'_>, sequences: Vec<Mat<f64>>, sinks: usize) -> Sample {
+    /// part in the map, if there are so many. `None` if the layer lacks what makes values.
+    pub fn new(config: &Config, layer: &Layer<'_>, sequences: Vec<Mat<f64>>, sinks: usize) -> Option<Sample> {
+        let value = layer.value.as_ref()?;
         let mut calibration = Vec::new();
         let mut test = Vec::new();
         for (index, sequence) in sequences.into_iter().enumerate() {
@@ -154,9 +166,9 @@ impl Sample {
         if test.is_empty() {
             test.clone_from(&calibration);
         }
-        Sample {
+        Some(Sample {
             w_k: transposed(&layer.key),
-            w_v: transposed(&layer.value),
+            w_v: transposed(value),
             w_q: transposed(&layer.query),
             w_o: transposed(&layer.attention_output),
             calibration,
@@ -174,7 +186,7 @@ impl Sample {
                 rope_theta: config.rope_theta,
                 sinks,
             },
-        }
+        })
     }
 
     fn head_dim(&self) -> usize {
@@ -428,28 +440,31 @@ impl Sample {
         for truth in truths {
             let (tokens, e) = truth.keys.shape();
             let keys = rounded(&truth.keys, mean, cache_type);
-            let channels = rounded(
-                &(&truth.inputs * maker.transpose()),
-                None,
-                cache_type.of_channels(),
-            );
-            let both = Mat::from_fn(tokens, e + channels.ncols(), |t, j| {
-                if j >= e {
-                    channels[(t, j - e)]
-                } else {
-                    keys[(t, j)] - mean.map_or(0.0, |mean| mean[j])
-                }
-            });
-            let mut values = both * map.transpose();
-            for t in 0..tokens {
-                let is_exact = parts.exact_sinks && t < self.heads.sinks;
-                for j in 0..values.ncols() {
-                    values[(t, j)] = if is_exact {
-                        truth.values[(t, j)]
+            let channels = &truth.inputs * maker.transpose();
+            let made = |keys: &Mat<f64>, channels: &Mat<f64>| {
+                let both = Mat::from_fn(tokens, e + channels.ncols(), |t, j| {
+                    if j >= e {
+                        channels[(t, j - e)]
                     } else {
-                        values[(t, j)] + offset.get(j).copied().unwrap_or(0.0)
-                    };
+                        keys[(t, j)] - mean.map_or(0.0, |mean| mean[j])
+                    }
+                });
+                let mut values = both * map.transpose();
+                for (j, offset) in offset.iter().enumerate() {
+                    (0..tokens).for_each(|t| values[(t, j)] += offset);
                 }
+                values
+            };
+            let mut values = made(&keys, &rounded(&channels, None, cache_type.of_channels()));
+            let sinks = self.heads.sinks.min(tokens);
+            let of_sinks = match parts.sinks {
+                SinkValues::Cache => None,
+                SinkValues::Keys => Some(made(&truth.keys, &channels)),
+                SinkValues::Inputs => Some(truth.values.clone()),
+            };
+            if let Some(of_sinks) = of_sinks {
+                let of_sinks = of_sinks.as_ref().subrows(0, sinks);
+                values.as_mut().subrows_mut(0, sinks).copy_from(of_sinks);
             }
             of_values.add(&values, &truth.values);
             of_output.add(

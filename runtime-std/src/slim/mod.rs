@@ -77,7 +77,8 @@ pub fn analyse(
         &weights.layers()[index],
         calibration.take(index),
         request.sinks,
-    );
+    )
+    .ok_or_else(|| Error::Input(WITHOUT_VALUES.into()))?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
         let layout = Layout::Slim { rank: *rank as u16 };
@@ -97,11 +98,18 @@ pub fn analyse(
         .map_err(|error| Error::Input(format!("layer {index}: {error}")))
 }
 
-/// Refuses a model for which slim attention gains nothing.
+/// Why a copy cannot be converted again.
+const WITHOUT_VALUES: &str =
+    "the file lacks attn_v.weight, which `brooklet slim --drop-v` left out: convert the original";
+
+/// Refuses a model for which slim attention gains nothing, and one without what makes values.
 ///
 /// # Errors
 /// [`Error::Input`], with the numbers.
 pub fn check(config: &Config) -> Result<(), Error> {
+    if config.values_dropped {
+        return Err(Error::Input(WITHOUT_VALUES.into()));
+    }
     let (d, kv) = (config.d_model, config.kv_columns());
     if config.kv_heads < config.heads || kv < d {
         return Err(Error::Input(format!(

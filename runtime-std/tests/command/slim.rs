@@ -185,6 +185,50 @@ fn a_map_too_large_for_f16_is_stored_in_f32() {
     assert!((got - want).abs() < 0.05, "{got} for {want}");
 }
 
+/// The first sinks' values are made of their keys then, before these are rounded.
+#[test]
+fn without_values_the_copy_is_smaller_and_reads_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (whole, copy) = (path("whole.gguf"), path("slim.gguf"));
+    let arguments = ["--json", "--f32", "--layout", "k+r", "--bound", "0.02"];
+    let slim = |out: &str, rest: &[&str]| {
+        json(brooklet(
+            &[&["slim", MHA, "-o", out], &arguments[..], rest].concat(),
+        ))
+    };
+    let (with, without) = (slim(&whole, &[]), slim(&copy, &["--drop-v"]));
+    let error = |report: &serde_json::Value, layer: usize, cache_type: &str| {
+        report["layers"][layer]["output_error"][cache_type]
+            .as_f64()
+            .unwrap()
+    };
+    for layer in 0..2 {
+        assert!(!tensors(&copy).contains(&format!("blk.{layer}.attn_v.weight")));
+        let (with, without) = (error(&with, layer, "q8_0"), error(&without, layer, "q8_0"));
+        assert!(
+            without <= 0.02 && without < 1.1 * with,
+            "{without}, but {with} with W_V"
+        );
+    }
+    let size = |path: &str| fs::metadata(path).unwrap().len();
+    // Two matrices of 32 x 32, but for the header.
+    assert!((8000..9000).contains(&(size(&whole) - size(&copy))));
+    let (with, without) = (nll(&whole, &[]), nll(&copy, &[]));
+    assert!((without - with).abs() < 1e-3, "{without}, but {with} with W_V");
+    for command in ["plan", "run"] {
+        let error = failure(brooklet(&[command, "-m", &copy, "--cache", "kv"]), 1);
+        assert!(error.contains("the file lacks attn_v.weight"), "{error}");
+    }
+    let plan = text(brooklet(&["plan", "-m", &copy]));
+    assert!(plan.contains("not of this file, which lacks W_V"), "{plan}");
+    let error = failure(brooklet(&["slim", &copy, "-o", &path("again")]), 1);
+    assert!(
+        error.contains("--drop-v") && error.contains("the original"),
+        "{error}"
+    );
+}
+
 /// The negative log-likelihood of three hundred tokens, with a cache in f32 unless `rest` says otherwise.
 fn nll(model: &str, rest: &[&str]) -> f64 {
     let folder = tempfile::tempdir().unwrap();

@@ -212,7 +212,7 @@ impl Oracle {
                 rows(&l.attention_norm),
                 rows(&l.query),
                 rows(&l.key),
-                rows(&l.value),
+                rows(&l.value.expect("the oracle computes values")),
                 rows(&l.attention_output),
                 rows(&l.ff_norm),
                 rows(&l.gate),
