@@ -13,24 +13,19 @@ MODEL is a folder with encoder_model.ort, decoder_model_merged.ort and tokenizer
 into pieces of 6 to 12 seconds; `--pieces N` takes the first N only (3 for `check`; otherwise, and for 0, all). Decoding is greedy.
 
 Layer i of the layers and maps files is decoder layer i's self-attention for i < L, and decoder layer i - L's cross-attention above.
-
-A maps file has, for each self-attention i that is to compute its values from its keys:
-    layers.{i}.map       value columns x (key columns + rank)
-    layers.{i}.channels  rank x d_model, optional: further channels of the input that are kept beside the key
-    layers.{i}.mean      key columns, optional: taken off a key before it is rounded
-    layers.{i}.offset    value columns, optional: added to the mapped value; without it, map @ mean
+A maps file is described with common.Maps.
 """
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
 import gguf
 import numpy as np
-import soundfile
-from scipy.special import erf, expit
+from scipy.special import expit
 
-SAMPLE_RATE = 16000
+import common
+from common import ROUNDINGS, SAMPLE_RATE, Attention, Hooks, Linear, attend, gelu, plain_map, round_rows
+
 SHORTEST_PIECE, LONGEST_PIECE = 6 * SAMPLE_RATE, 12 * SAMPLE_RATE
 
 HEADS = 8
@@ -39,10 +34,6 @@ ROPE_THETA = 1e4
 NORM_EPSILON = np.float32(1e-5)
 START_TOKEN, END_TOKEN = 1, 2
 MAX_TOKENS = 200
-
-EXACT_POSITIONS = 4
-Q8_BLOCK = 32
-ROUNDINGS = ["f32", "f16", "q8_0"]
 
 
 # The model file: a flatbuffer. Of ONNX Runtime's schema, ort.fbs, these fields are read here:
@@ -192,6 +183,14 @@ class Model:
         self.embeddings = self.decoder["embed_tokens.weight"]
         self.decoder.setdefault("proj_out", self.embeddings.T)
         self.quantise_activations = False
+        layers = range(self.depth(self.decoder))
+        self.decoder_self = [self.attention(f"decoder.{layer}.self", f"layers.{layer}.self_attn", ROPE_DIM, ROPE_THETA) for layer in layers]
+        self.decoder_cross = [self.attention(f"decoder.{layer}.cross", f"layers.{layer}.encoder_attn") for layer in layers]
+
+    def attention(self, name, prefix, *rotation):
+        """A layer of the decoder for those who look at it; the forward pass takes its weights by name, as linear() does."""
+        weights = [self.decoder[f"{prefix}.{part}_proj"].T for part in "qkvo"]
+        return Attention(name, HEADS, *(Linear(weight, np.zeros(len(weight), np.float32)) for weight in weights), *rotation)
 
     def depth(self, weights):
         return sum(name.endswith("self_attn.q_proj") for name in weights)
@@ -219,9 +218,7 @@ def quantise_dynamically(inputs):
 
 def read_pieces(path, count=0):
     """The recording as pieces that end where the loudness of 0.2 seconds is lowest; the first `count` of them if count is not 0."""
-    samples, rate = soundfile.read(path, dtype="float32")
-    if rate != SAMPLE_RATE or samples.ndim != 1:
-        raise ValueError(f"{path}: {rate} Hz, shape {samples.shape}; one channel at {SAMPLE_RATE} Hz is expected")
+    samples = common.read_samples(path)
     smoothed = SAMPLE_RATE // 5
     loudness = np.convolve(np.square(samples, dtype=np.float64), np.ones(smoothed), mode="same")
     pieces, start = [], 0
@@ -241,20 +238,11 @@ def normalise(inputs, weight):
     return centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + NORM_EPSILON) * weight
 
 
-def gelu(x):
-    return x * np.float32(0.5) * (1 + erf(x * np.float32(np.sqrt(0.5))))
-
-
 def convolve(inputs, weight, stride):
     """A convolution without padding: inputs are channels x frames, the weight is outputs x channels x width."""
     windows = np.lib.stride_tricks.sliding_window_view(inputs, weight.shape[2], axis=1)[:, ::stride]
     columns = windows.transpose(0, 2, 1).reshape(-1, windows.shape[1])
     return weight.reshape(len(weight), -1) @ columns
-
-
-def split_heads(rows):
-    """Rows of all heads -> heads x rows x head width."""
-    return rows.reshape(len(rows), HEADS, -1).transpose(1, 0, 2)
 
 
 def rotate(rows, first_position=0):
@@ -268,18 +256,6 @@ def rotate(rows, first_position=0):
     rotated[..., 0:ROPE_DIM:2] = even * cosines - odd * sines
     rotated[..., 1:ROPE_DIM:2] = odd * cosines + even * sines
     return rotated.reshape(rows.shape)
-
-
-def attend(queries, keys, values, first_position=None):
-    """Softmax attention over all heads. With `first_position` (of the queries, the keys' being 0), no query sees a later key."""
-    scale = np.float32((queries.shape[1] // HEADS) ** -0.5)
-    scores = split_heads(queries) @ split_heads(keys).transpose(0, 2, 1) * scale
-    if first_position is not None:
-        later = np.arange(len(keys)) > first_position + np.arange(len(queries))[:, None]
-        scores[:, later] = -1e30
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return (weights @ split_heads(values)).transpose(1, 0, 2).reshape(queries.shape)
 
 
 def encode(model, samples):
@@ -298,57 +274,46 @@ def encode(model, samples):
         prefix = f"layers.{layer}"
         inputs = normalise(hidden, weights[f"{prefix}.input_layernorm.weight"])
         query, key, value = (linear(f"{prefix}.self_attn.{part}_proj", inputs) for part in "qkv")
-        hidden = hidden + linear(f"{prefix}.self_attn.o_proj", attend(rotate(query), rotate(key), value))
+        hidden = hidden + linear(f"{prefix}.self_attn.o_proj", attend(HEADS, rotate(query), rotate(key), value))
         inputs = normalise(hidden, weights[f"{prefix}.post_attention_layernorm.weight"])
         hidden = hidden + linear(f"{prefix}.mlp.fc2", gelu(linear(f"{prefix}.mlp.fc1", inputs)))
     return normalise(hidden, weights["layer_norm.weight"])
-
-
-class Hooks:
-    """What the decoder shows of attention and lets a caller replace in its self-attention. These change nothing.
-
-    Every call is for the tokens that are new. `keys` are not rotated yet. `inputs` are what keys and values are projected from.
-    """
-
-    def see(self, name, inputs):
-        """What queries are projected from, in the layer "decoder.{layer}.self" or "decoder.{layer}.cross"."""
-
-    def keys(self, layer, keys):
-        """The keys that are rotated and met by queries."""
-        return keys
-
-    def values(self, layer, keys, values, inputs, first_position):
-        """The values that are summed; `values` are the true ones. `first_position` is that of the first row."""
-        return values
 
 
 class Decoder:
     """The decoder over one piece of audio, and the keys and values it has kept."""
 
     def __init__(self, model, audio, hooks):
-        self.model, self.hooks, self.position = model, hooks, 0
-        layers = range(model.depth(model.decoder))
+        self.model, self.audio, self.hooks, self.position = model, audio, hooks, 0
         width = model.embeddings.shape[1]
-        self.own_keys = [np.empty((0, width), np.float32) for _ in layers]
-        self.own_values = [np.empty((0, width), np.float32) for _ in layers]
-        self.audio_keys = [self.linear(f"layers.{layer}.encoder_attn.k_proj", audio) for layer in layers]
-        self.audio_values = [self.linear(f"layers.{layer}.encoder_attn.v_proj", audio) for layer in layers]
+        self.own_keys = [np.empty((0, width), np.float32) for _ in model.decoder_self]
+        self.own_values = [np.empty((0, width), np.float32) for _ in model.decoder_self]
+        self.audio_keys, self.audio_values = [], []
+        for layer, attention in enumerate(model.decoder_cross):
+            raw_keys, values = (self.linear(f"layers.{layer}.encoder_attn.{part}_proj", audio) for part in "kv")
+            self.audio_keys.append(hooks.keys(attention, raw_keys))
+            self.audio_values.append(hooks.values(attention, raw_keys, values, audio, 0))
 
     def linear(self, name, inputs):
         return self.model.linear(self.model.decoder, name, inputs)
 
     def self_attention(self, layer, inputs):
+        attention = self.model.decoder_self[layer]
+        self.hooks.see(attention, inputs, inputs)
         query, raw_keys, values = (self.linear(f"layers.{layer}.self_attn.{part}_proj", inputs) for part in "qkv")
-        keys = rotate(self.hooks.keys(layer, raw_keys), self.position)
-        values = self.hooks.values(layer, raw_keys, values, inputs, self.position)
+        keys = rotate(self.hooks.keys(attention, raw_keys), self.position)
+        values = self.hooks.values(attention, raw_keys, values, inputs, self.position)
         self.own_keys[layer] = np.concatenate([self.own_keys[layer], keys])
         self.own_values[layer] = np.concatenate([self.own_values[layer], values])
-        summed = attend(rotate(query, self.position), self.own_keys[layer], self.own_values[layer], self.position)
+        summed = attend(HEADS, rotate(query, self.position), self.own_keys[layer], self.own_values[layer], self.position)
         return self.linear(f"layers.{layer}.self_attn.o_proj", summed)
 
     def cross_attention(self, layer, inputs):
+        attention = self.model.decoder_cross[layer]
+        self.hooks.see(attention, self.audio if self.position == 0 else self.audio[:0], inputs)
         query = self.linear(f"layers.{layer}.encoder_attn.q_proj", inputs)
-        return self.linear(f"layers.{layer}.encoder_attn.o_proj", attend(query, self.audio_keys[layer], self.audio_values[layer]))
+        summed = attend(HEADS, query, self.audio_keys[layer], self.audio_values[layer])
+        return self.linear(f"layers.{layer}.encoder_attn.o_proj", self.hooks.cross(attention, query, summed))
 
     def feed_forward(self, layer, inputs):
         up, gate = np.split(self.linear(f"layers.{layer}.mlp.fc1", inputs), 2, axis=-1)
@@ -359,10 +324,8 @@ class Decoder:
         weights, hidden = self.model.decoder, self.model.embeddings[tokens]
         for layer in range(len(self.own_keys)):
             inputs = normalise(hidden, weights[f"layers.{layer}.input_layernorm.weight"])
-            self.hooks.see(f"decoder.{layer}.self", inputs)
             hidden = hidden + self.self_attention(layer, inputs)
             inputs = normalise(hidden, weights[f"layers.{layer}.post_attention_layernorm.weight"])
-            self.hooks.see(f"decoder.{layer}.cross", inputs)
             hidden = hidden + self.cross_attention(layer, inputs)
             hidden = hidden + self.feed_forward(layer, normalise(hidden, weights[f"layers.{layer}.final_layernorm.weight"]))
         self.position += len(tokens)
@@ -380,144 +343,14 @@ def decode(model, audio, hooks):
     return tokens[1:]
 
 
-# Values from keys
-
-
-def round_rows(rows, rounding):
-    """Rows as a cache of that type gives them back. q8_0 has one f16 scale for each 32 columns of a row."""
-    if rounding == "f32":
-        return rows
-    if rounding == "f16":
-        return rows.astype(np.float16).astype(np.float32)
-    blocks = rows.reshape(len(rows), -1, Q8_BLOCK)
-    scales = round_rows(np.abs(blocks).max(axis=-1, keepdims=True) / 127, "f16")
-    levels = np.rint(np.divide(blocks, scales, out=np.zeros_like(blocks), where=scales > 0))
-    return (np.clip(levels, -127, 127) * scales).reshape(rows.shape)
-
-
-def plain_map(key_weight, value_weight):
-    """The map (value columns x key columns) of slim attention: W_V @ inv(W_K), weights being outputs x inputs; float64 inside."""
-    return np.linalg.solve(key_weight.astype(np.float64).T, value_weight.astype(np.float64).T).T.astype(np.float32)
-
-
-class Maps(Hooks):
-    """Computes values from rounded keys in the layers that a maps file has, and adds up their error."""
-
-    def __init__(self, model, path, rounding):
-        tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
-        width = model.embeddings.shape[1]
-        self.rounding = rounding
-        self.layers, self.errors = {}, {}
-        for layer in range(model.depth(model.decoder)):
-            if f"layers.{layer}.map" not in tensors:
-                continue
-            weights = tensors[f"layers.{layer}.map"]
-            channels = tensors.get(f"layers.{layer}.channels", np.zeros((0, width), np.float32))
-            mean = tensors.get(f"layers.{layer}.mean", np.zeros(width, np.float32))
-            offset = tensors.get(f"layers.{layer}.offset", weights[:, :width] @ mean)
-            self.layers[layer] = weights, channels, mean, offset
-            self.errors[layer] = np.zeros(2)
-
-    def keys(self, layer, keys):
-        if layer not in self.layers:
-            return keys
-        mean = self.layers[layer][2]
-        return round_rows(keys - mean, self.rounding) + mean
-
-    def values(self, layer, keys, values, inputs, first_position):
-        if layer not in self.layers:
-            return values
-        weights, channels, mean, offset = self.layers[layer]
-        channel_rounding = "f32" if self.rounding == "f32" else "f16"
-        kept = [round_rows(keys - mean, self.rounding), round_rows(inputs @ channels.T, channel_rounding)]
-        mapped = np.concatenate(kept, axis=1) @ weights.T + offset
-        exact = max(0, EXACT_POSITIONS - first_position)
-        mapped[:exact] = values[:exact]
-        self.errors[layer] += [np.square(mapped - values)[exact:].sum(), np.square(values[exact:]).sum()]
-        return mapped
-
-
 # The commands
-
-
-class Recorder(Hooks):
-    """Keeps what enters each attention layer, a list of rows by the layer's name."""
-
-    def __init__(self):
-        self.rows = {}
-
-    def see(self, name, inputs):
-        self.rows.setdefault(name, []).append(inputs)
-
-
-def edit_distance(said, reference):
-    """The edit distance between two lists."""
-    row = list(range(len(reference) + 1))
-    for said_index, word in enumerate(said, 1):
-        diagonal, row[0] = row[0], said_index
-        for index, other in enumerate(reference, 1):
-            diagonal, row[index] = row[index], min(row[index] + 1, row[index - 1] + 1, diagonal + (word != other))
-    return row[-1]
-
-
-def words(text):
-    kept = text.lower().replace("’", "'").replace("-", " ")
-    return "".join(letter for letter in kept if letter.isalnum() or letter.isspace()).split()
 
 
 def relative_error(found, true):
     return np.linalg.norm(found - true) / np.linalg.norm(true)
 
 
-def transcribe(arguments):
-    model, texts = Model(arguments.model), []
-    for path in arguments.audio:
-        for samples in read_pieces(path, arguments.pieces):
-            texts.append(model.text(decode(model, encode(model, samples), Hooks())))
-            print(texts[-1], flush=True)
-    if arguments.text:
-        said, reference = words(" ".join(texts)), words(arguments.text.read_text(encoding="utf-8"))
-        errors = edit_distance(said, reference)
-        print(f"word error rate {100 * errors / len(reference):.2f} % ({errors} of {len(reference)})")
-
-
-def record(arguments):
-    model = Model(arguments.model)
-    depth = model.depth(model.decoder)
-    kinds = [("self", "self_attn", ROPE_DIM, ROPE_THETA), ("cross", "encoder_attn", 0, 0.0)]
-    writer = gguf.GGUFWriter(arguments.out, "layers")
-    writer.add_uint32("layers.count", 2 * depth)
-    for first_index, (kind, module, rope_dim, rope_theta) in zip((0, depth), kinds):
-        for layer in range(depth):
-            prefix = f"layers.{first_index + layer}"
-            writer.add_string(f"{prefix}.name", f"decoder.{layer}.{kind}")
-            writer.add_string(f"{prefix}.kind", kind)
-            writer.add_uint32(f"{prefix}.heads", HEADS)
-            writer.add_uint32(f"{prefix}.rope_dim", rope_dim)
-            writer.add_float32(f"{prefix}.rope_theta", rope_theta)
-            for part in ("query", "key", "value", "output"):
-                weight = model.decoder[f"layers.{layer}.{module}.{part[0]}_proj"]
-                writer.add_tensor(f"{prefix}.{part}.weight", np.ascontiguousarray(weight.T))
-    for name, path in (("calib", arguments.calib), ("test", arguments.test)):
-        for piece, samples in enumerate(read_pieces(path, arguments.pieces)):
-            recorder, audio = Recorder(), encode(model, samples)
-            print(f"{name} {piece}:", model.text(decode(model, audio, recorder)), flush=True)
-            rows = {layer: np.concatenate(parts) for layer, parts in recorder.rows.items()}
-            for layer in range(depth):
-                writer.add_tensor(f"layers.{layer}.input.{name}.{piece}", rows[f"decoder.{layer}.self"])
-                writer.add_tensor(f"layers.{depth + layer}.input.{name}.{piece}", audio)
-                writer.add_tensor(f"layers.{depth + layer}.query_input.{name}.{piece}", rows[f"decoder.{layer}.cross"])
-    write_file(writer)
-
-
-def write_file(writer):
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def measure(arguments):
+def measure(_, arguments):
     """Errors over the test pieces, no position exact: of V, and of the heads' outputs where the scores' keys are rounded too."""
     reader = gguf.GGUFReader(arguments.layers)
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
@@ -534,7 +367,7 @@ def measure(arguments):
             kept = [round_rows(piece @ key.T, rounding) for piece in pieces]
             values = [keys @ mapping.T if mapped else piece @ value.T for keys, piece in zip(kept, pieces)]
             parts = zip(pieces, kept, values)
-            summed = [attend(rotate(piece @ query.T), rotate(keys), rows, first_position=0) for piece, keys, rows in parts]
+            summed = [attend(HEADS, rotate(piece @ query.T), rotate(keys), rows, first_position=0) for piece, keys, rows in parts]
             return np.concatenate(values), np.concatenate(summed)
 
         true = outputs("f32", mapped=False)
@@ -545,33 +378,7 @@ def measure(arguments):
         print(f"{name:15} {condition:9.3g} {len(true[0]):7} | {numbers}")
 
 
-def plain(arguments):
-    model = Model(arguments.model)
-    writer = gguf.GGUFWriter(arguments.out, "maps")
-    for layer in range(model.depth(model.decoder)):
-        key, value = (model.decoder[f"layers.{layer}.self_attn.{part}_proj"].T for part in "kv")
-        writer.add_tensor(f"layers.{layer}.map", np.ascontiguousarray(plain_map(key, value)))
-    write_file(writer)
-
-
-def compare(arguments):
-    model = Model(arguments.model)
-    maps = Maps(model, arguments.maps, arguments.round)
-    differing = total = 0
-    for piece, samples in enumerate(read_pieces(arguments.audio, arguments.pieces)):
-        audio = encode(model, samples)
-        true_tokens, mapped_tokens = decode(model, audio, Hooks()), decode(model, audio, maps)
-        errors = edit_distance(mapped_tokens, true_tokens)
-        differing, total = differing + errors, total + len(true_tokens)
-        print(f"piece {piece}: {errors} of {len(true_tokens)} tokens differ", flush=True)
-        if errors:
-            print("  true:  ", model.text(true_tokens), "\n  mapped:", model.text(mapped_tokens), flush=True)
-    for layer, (error, norm) in maps.errors.items():
-        print(f"decoder.{layer}.self: values off by {100 * np.sqrt(error / norm):.4g} %")
-    print(f"texts {'differ' if differing else 'equal'}: {differing} of {total} tokens differ (edit distance)")
-
-
-def check(arguments):
+def check(family, arguments):
     """Both decoders get the same tokens and ONNX Runtime's encoder output, so that the logits' error is the decoder's own.
 
     The tiny model's file quantises activations too, which nothing else here does; it is the one that takes attention masks.
@@ -587,7 +394,7 @@ def check(arguments):
     takes_mask = any(value.name == "attention_mask" for value in encoder.get_inputs())
     model = Model(arguments.model)
     head_width = model.embeddings.shape[1] // HEADS
-    for piece, samples in enumerate(read_pieces(arguments.audio, arguments.pieces)):
+    for piece, samples in enumerate(family.read(arguments.audio, arguments.count)):
         feeds = {"input_values": samples[None]}
         if takes_mask:
             feeds["attention_mask"] = np.ones((1, len(samples)), np.int64)
@@ -614,36 +421,14 @@ def check(arguments):
         model.quantise_activations = False
 
 
+FAMILY = common.Family("piece", read_pieces, Model, encode, decode)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-
-    def command(run, pieces=None):
-        subparser = commands.add_parser(run.__name__)
-        subparser.set_defaults(run=run)
-        if pieces is not None:
-            subparser.add_argument("model", type=Path)
-            subparser.add_argument("--pieces", type=int, default=pieces)
-        return subparser
-
-    transcriber = command(transcribe, pieces=0)
-    transcriber.add_argument("audio", type=Path, nargs="+")
-    transcriber.add_argument("--text", type=Path)
-    recorder = command(record, pieces=0)
-    recorder.add_argument("--calib", type=Path, required=True)
-    recorder.add_argument("--test", type=Path, required=True)
-    recorder.add_argument("--out", type=Path, required=True)
-    command(measure).add_argument("layers", type=Path)
-    inverter = command(plain)
-    inverter.add_argument("model", type=Path)
-    inverter.add_argument("--out", type=Path, required=True)
-    comparer = command(compare, pieces=0)
-    comparer.add_argument("audio", type=Path)
-    comparer.add_argument("--maps", type=Path, required=True)
-    comparer.add_argument("--round", choices=ROUNDINGS, required=True)
-    command(check, pieces=3).add_argument("audio", type=Path)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    command_line = common.CommandLine(FAMILY, __doc__, compared=0)
+    command_line.add(measure).add_argument("layers", type=Path)
+    command_line.on_model(check, 3).add_argument("audio", type=Path)
+    command_line.run()
 
 
 if __name__ == "__main__":

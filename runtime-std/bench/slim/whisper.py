@@ -14,25 +14,18 @@ without timestamps.
 
 Layer i of the layers and maps files is decoder layer i's self-attention for i < L, the number of decoder layers, and decoder
 layer i - L's cross-attention from there on.
-
-A maps file has, for each layer i that is to compute its values from its keys:
-    layers.{i}.map       value columns x (key columns + rank)
-    layers.{i}.channels  rank x d_model, optional: further channels of the input that are kept beside the key
-    layers.{i}.mean      key columns, optional: taken off a key before it is rounded
-    layers.{i}.offset    value columns, optional: added to the mapped value; without it, the value bias plus map @ mean
+A maps file is described with common.Maps.
 """
 
-import argparse
 import struct
 from pathlib import Path
-from typing import NamedTuple
 
 import gguf
 import numpy as np
-import soundfile
-from scipy.special import erf
 
-SAMPLE_RATE = 16000
+import common
+from common import ROUNDINGS, SAMPLE_RATE, Attention, Linear, attend, gelu, plain_map, round_rows
+
 WINDOW_SAMPLES = 30 * SAMPLE_RATE
 PAUSE_SAMPLES = SAMPLE_RATE * 3 // 10
 FFT_SIZE = 400
@@ -40,8 +33,6 @@ HOP = 160
 MEL_BANDS = 80
 
 MAX_NEW_TOKENS = 200
-EXACT_POSITIONS = 4
-Q8_BLOCK = 32
 
 MULTILINGUAL_VOCABULARY = 51865
 MULTILINGUAL_START = [50258, 50259, 50359, 50363]  # start of transcript, English, transcribe, no timestamps
@@ -89,22 +80,6 @@ def read_variables(path):
     return variables
 
 
-class Linear(NamedTuple):
-    weight: np.ndarray  # outputs x inputs
-    bias: np.ndarray
-
-    def __call__(self, inputs):
-        return inputs @ self.weight.T + self.bias
-
-
-class Attention(NamedTuple):
-    name: str
-    query: Linear
-    key: Linear
-    value: Linear
-    output: Linear
-
-
 class Model:
     def __init__(self, folder):
         self.variables = read_variables(folder / "model.bin")
@@ -132,12 +107,13 @@ class Model:
     def self_attention(self, stack, layer):
         prefix = f"{stack}/layer_{layer}/self_attention"
         query, key, value = self.split_linear(prefix + "/linear_0", 3)
-        return Attention(f"{stack}.{layer}.self", query, key, value, self.linear(prefix + "/linear_1"))
+        return Attention(f"{stack}.{layer}.self", self.heads, query, key, value, self.linear(prefix + "/linear_1"))
 
     def cross_attention(self, layer):
         prefix = f"decoder/layer_{layer}/attention"
         key, value = self.split_linear(prefix + "/linear_1", 2)
-        return Attention(f"decoder.{layer}.cross", self.linear(prefix + "/linear_0"), key, value, self.linear(prefix + "/linear_2"))
+        query, output = self.linear(prefix + "/linear_0"), self.linear(prefix + "/linear_2")
+        return Attention(f"decoder.{layer}.cross", self.heads, query, key, value, output)
 
     def normalise(self, prefix, inputs):
         centred = inputs - inputs.mean(axis=-1, keepdims=True)
@@ -165,9 +141,7 @@ def read_windows(path, count=0):
 
     A window that breaks off within a word makes Whisper stop early, or leave out a sentence.
     """
-    samples, rate = soundfile.read(path, dtype="float32")
-    if rate != SAMPLE_RATE or samples.ndim != 1:
-        raise ValueError(f"{path}: {rate} Hz, shape {samples.shape}; one channel at {SAMPLE_RATE} Hz is expected")
+    samples = common.read_samples(path)
     windows = []
     while len(samples):
         length = quietest_cut(samples[:WINDOW_SAMPLES]) if len(samples) > WINDOW_SAMPLES else len(samples)
@@ -210,32 +184,12 @@ def log_mel(samples):
 # The forward pass
 
 
-def gelu(x):
-    return x * np.float32(0.5) * (1 + erf(x * np.float32(np.sqrt(0.5))))
-
-
 def convolve(inputs, convolution, stride):
     """A convolution of width 3 and padding 1: inputs are channels x frames, weights are outputs x channels x 3."""
     padded = np.pad(inputs, ((0, 0), (1, 1)))
     frames = (inputs.shape[1] - 1) // stride + 1
     taps = [convolution.weight[:, :, tap] @ padded[:, tap : tap + stride * frames : stride] for tap in range(3)]
     return sum(taps) + convolution.bias[:, None]
-
-
-def attend(heads, queries, keys, values, first_position=None):
-    """Softmax attention over all heads. With `first_position` (of the queries, the keys' being 0), no query sees a later key."""
-
-    def split(rows):
-        return rows.reshape(len(rows), heads, -1).transpose(1, 0, 2)
-
-    head_width = queries.shape[1] // heads
-    scores = split(queries) @ split(keys).transpose(0, 2, 1) * np.float32(head_width**-0.5)
-    if first_position is not None:
-        later = np.arange(len(keys)) > first_position + np.arange(len(queries))[:, None]
-        scores[:, later] = -1e30
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return (weights @ split(values)).transpose(1, 0, 2).reshape(queries.shape)
 
 
 def encode(model, samples):
@@ -246,58 +200,37 @@ def encode(model, samples):
     for layer, attention in enumerate(model.encoder_self):
         prefix = f"encoder/layer_{layer}"
         inputs = model.normalise(prefix + "/self_attention", hidden)
-        hidden = hidden + attention.output(
-            attend(model.heads, attention.query(inputs), attention.key(inputs), attention.value(inputs))
-        )
+        hidden = hidden + attention.output(attend(model.heads, attention.query(inputs), attention.key(inputs), attention.value(inputs)))
         hidden = hidden + model.feed_forward(prefix, hidden)
     return model.normalise("encoder", hidden)
-
-
-class Hooks:
-    """What decode() shows of attention and lets a caller replace. These change nothing.
-
-    Every call is for the rows that are new: all 1500 of a cross-attention at once, the next tokens of a self-attention. `keys` are
-    without their bias. `inputs` are what keys and values are projected from.
-    """
-
-    def see(self, layer, inputs, query_inputs):
-        """Called first; `inputs` has no rows where a cross-attention's keys are already known."""
-
-    def keys(self, layer, keys):
-        """The keys, still without bias, that queries meet."""
-        return keys
-
-    def values(self, layer, keys, values, inputs, first_position):
-        """The values that are summed; `values` are the true ones. `first_position` is that of the first row."""
-        return values
 
 
 class CachedAttention:
     """A decoder's attention layer and the keys and values it has kept."""
 
-    def __init__(self, model, attention, hooks):
-        self.heads, self.layer, self.hooks = model.heads, attention, hooks
+    def __init__(self, attention, hooks):
+        self.layer, self.hooks = attention, hooks
         self.cached_keys = np.empty((0, attention.key.weight.shape[0]), np.float32)
         self.cached_values = np.empty((0, attention.value.weight.shape[0]), np.float32)
 
     def __call__(self, inputs, query_inputs, causal):
         layer, first_position = self.layer, len(self.cached_keys)
-        self.hooks.see(layer.name, inputs, query_inputs)
+        self.hooks.see(layer, inputs, query_inputs)
         if len(inputs):
             raw_keys = inputs @ layer.key.weight.T
-            keys = self.hooks.keys(layer.name, raw_keys) + layer.key.bias
-            values = self.hooks.values(layer.name, raw_keys, layer.value(inputs), inputs, first_position)
+            keys = self.hooks.keys(layer, raw_keys) + layer.key.bias
+            values = self.hooks.values(layer, raw_keys, layer.value(inputs), inputs, first_position)
             self.cached_keys = np.concatenate([self.cached_keys, keys])
             self.cached_values = np.concatenate([self.cached_values, values])
         queries = layer.query(query_inputs)
-        summed = attend(self.heads, queries, self.cached_keys, self.cached_values, first_position if causal else None)
-        return layer.output(summed)
+        summed = attend(layer.heads, queries, self.cached_keys, self.cached_values, first_position if causal else None)
+        return layer.output(summed if causal else self.hooks.cross(layer, queries, summed))
 
 
 def decode(model, audio, hooks):
     """The tokens that the model finds most likely, one by one, for `audio`, the encoder's output for a window."""
-    self_attentions = [CachedAttention(model, attention, hooks) for attention in model.decoder_self]
-    cross_attentions = [CachedAttention(model, attention, hooks) for attention in model.decoder_cross]
+    self_attentions = [CachedAttention(attention, hooks) for attention in model.decoder_self]
+    cross_attentions = [CachedAttention(attention, hooks) for attention in model.decoder_cross]
     tokens, new_tokens, position = [], model.start, 0
     while len(tokens) < MAX_NEW_TOKENS:
         positions = model.variables["decoder/position_encodings/encodings"][position : position + len(new_tokens)]
@@ -318,142 +251,10 @@ def decode(model, audio, hooks):
     return tokens
 
 
-# Values from keys
-
-
-def round_rows(rows, rounding):
-    """Rows as a cache of that type gives them back. q8_0 has one f16 scale for each 32 columns of a row."""
-    if rounding == "f32":
-        return rows
-    if rounding == "f16":
-        return rows.astype(np.float16).astype(np.float32)
-    blocks = rows.reshape(len(rows), -1, Q8_BLOCK)
-    scales = round_rows(np.abs(blocks).max(axis=-1, keepdims=True) / 127, "f16")
-    levels = np.rint(np.divide(blocks, scales, out=np.zeros_like(blocks), where=scales > 0))
-    return (np.clip(levels, -127, 127) * scales).reshape(rows.shape)
-
-
-def plain_map(key_weight, value_weight):
-    """The map (value columns x key columns) of slim attention: W_V @ inv(W_K), weights being outputs x inputs; float64 inside."""
-    return np.linalg.solve(key_weight.astype(np.float64).T, value_weight.astype(np.float64).T).T.astype(np.float32)
-
-
-class Maps(Hooks):
-    """Computes values from rounded keys in the layers that a maps file has, and adds up their error."""
-
-    def __init__(self, model, path, rounding):
-        tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
-        self.rounding = rounding
-        self.layers, self.errors = {}, {}
-        for index, attention in enumerate(model.decoder_self + model.decoder_cross):
-            if f"layers.{index}.map" not in tensors:
-                continue
-            weights = tensors[f"layers.{index}.map"]
-            key_columns, inputs = attention.key.weight.shape
-            channels = tensors.get(f"layers.{index}.channels", np.zeros((0, inputs), np.float32))
-            mean = tensors.get(f"layers.{index}.mean", np.zeros(key_columns, np.float32))
-            offset = tensors.get(f"layers.{index}.offset", attention.value.bias + weights[:, :key_columns] @ mean)
-            self.layers[attention.name] = weights, channels, mean, offset
-            self.errors[attention.name] = np.zeros(2)
-
-    def keys(self, layer, keys):
-        if layer not in self.layers:
-            return keys
-        mean = self.layers[layer][2]
-        return round_rows(keys - mean, self.rounding) + mean
-
-    def values(self, layer, keys, values, inputs, first_position):
-        if layer not in self.layers:
-            return values
-        weights, channels, mean, offset = self.layers[layer]
-        channel_rounding = "f32" if self.rounding == "f32" else "f16"
-        kept = [round_rows(keys - mean, self.rounding), round_rows(inputs @ channels.T, channel_rounding)]
-        mapped = np.concatenate(kept, axis=1) @ weights.T + offset
-        exact = max(0, EXACT_POSITIONS - first_position)
-        mapped[:exact] = values[:exact]
-        self.errors[layer] += [np.square(mapped - values)[exact:].sum(), np.square(values[exact:]).sum()]
-        return mapped
-
-
 # The commands
 
 
-class Recorder(Hooks):
-    """Keeps what enters each attention layer."""
-
-    def __init__(self):
-        self.rows = {}
-
-    def see(self, layer, inputs, query_inputs):
-        self.rows.setdefault((layer, "input"), []).append(inputs)
-        self.rows.setdefault((layer, "query_input"), []).append(query_inputs)
-
-    def recorded(self, layer, what):
-        return np.concatenate(self.rows[layer, what])
-
-
-def edit_distance(said, reference):
-    """The edit distance between two lists."""
-    row = list(range(len(reference) + 1))
-    for said_index, word in enumerate(said, 1):
-        diagonal, row[0] = row[0], said_index
-        for index, other in enumerate(reference, 1):
-            diagonal, row[index] = row[index], min(row[index] + 1, row[index - 1] + 1, diagonal + (word != other))
-    return row[-1]
-
-
-def words(text):
-    """Its words in small letters, without punctuation; a hyphen parts words."""
-    return "".join(letter for letter in text.lower().replace("-", " ") if letter.isalnum() or letter.isspace()).split()
-
-
-def transcribe(arguments):
-    model, texts = Model(arguments.model), []
-    for path in arguments.audio:
-        for samples in read_windows(path, arguments.windows):
-            texts.append(model.text(decode(model, encode(model, samples), Hooks())))
-            print(texts[-1].strip(), flush=True)
-    if arguments.text:
-        said, reference = words(" ".join(texts)), words(arguments.text.read_text(encoding="utf-8"))
-        errors = edit_distance(said, reference)
-        print(f"word error rate {100 * errors / len(reference):.2f} % ({errors} of {len(reference)})")
-
-
-def record(arguments):
-    model = Model(arguments.model)
-    layers = model.decoder_self + model.decoder_cross
-    writer = gguf.GGUFWriter(arguments.out, "layers")
-    writer.add_uint32("layers.count", len(layers))
-    for index, layer in enumerate(layers):
-        writer.add_string(f"layers.{index}.name", layer.name)
-        writer.add_string(f"layers.{index}.kind", layer.name.rpartition(".")[2])
-        writer.add_uint32(f"layers.{index}.heads", model.heads)
-        writer.add_uint32(f"layers.{index}.rope_dim", 0)
-        writer.add_float32(f"layers.{index}.rope_theta", 0.0)
-        for part in ("query", "key", "value", "output"):
-            linear = getattr(layer, part)
-            writer.add_tensor(f"layers.{index}.{part}.weight", np.ascontiguousarray(linear.weight))
-            if linear.bias.any():
-                writer.add_tensor(f"layers.{index}.{part}.bias", np.ascontiguousarray(linear.bias))
-    for name, path in (("calib", arguments.calib), ("test", arguments.test)):
-        for segment, samples in enumerate(read_windows(path, arguments.windows)):
-            recorder = Recorder()
-            print(f"{name} {segment}:", model.text(decode(model, encode(model, samples), recorder)).strip(), flush=True)
-            for index, layer in enumerate(layers):
-                writer.add_tensor(f"layers.{index}.input.{name}.{segment}", recorder.recorded(layer.name, "input"))
-                if index >= len(model.decoder_self):
-                    writer.add_tensor(f"layers.{index}.query_input.{name}.{segment}", recorder.recorded(layer.name, "query_input"))
-    write_file(writer)
-
-
-def write_file(writer):
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def measure(arguments):
+def measure(_, arguments):
     reader = gguf.GGUFReader(arguments.layers)
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
     print(f"{'layer':16} {'cond(W_K)':>10} {'tokens':>7}   error of V in % with keys in f32, f16, q8_0")
@@ -462,67 +263,19 @@ def measure(arguments):
         inputs = np.concatenate([data for name, data in tensors.items() if name.startswith(f"layers.{index}.input.test.")])
         keys, values = inputs @ key_weight.T, inputs @ value_weight.T
         mapping = plain_map(key_weight, value_weight)
-        mapped = [round_rows(keys, rounding) @ mapping.T for rounding in ("f32", "f16", "q8_0")]
+        mapped = [round_rows(keys, rounding) @ mapping.T for rounding in ROUNDINGS]
         errors = [100 * np.linalg.norm(rows - values) / np.linalg.norm(values) for rows in mapped]
         name, condition = reader.fields[f"layers.{index}.name"].contents(), np.linalg.cond(key_weight.astype(np.float64))
         print(f"{name:16} {condition:10.2e} {len(inputs):7}   " + " ".join(f"{error:10.4g}" for error in errors))
 
 
-def plain(arguments):
-    writer = gguf.GGUFWriter(arguments.out, "maps")
-    for index, layer in enumerate(Model(arguments.model).decoder_self):
-        writer.add_tensor(f"layers.{index}.map", np.ascontiguousarray(plain_map(layer.key.weight, layer.value.weight)))
-    write_file(writer)
-
-
-def compare(arguments):
-    model = Model(arguments.model)
-    maps = Maps(model, arguments.maps, arguments.round)
-    differing = total = 0
-    for window, samples in enumerate(read_windows(arguments.audio, arguments.windows)):
-        audio = encode(model, samples)
-        true_tokens, mapped_tokens = decode(model, audio, Hooks()), decode(model, audio, maps)
-        errors = edit_distance(mapped_tokens, true_tokens)
-        differing, total = differing + errors, total + len(true_tokens)
-        print(f"window {window}: {errors} of {len(true_tokens)} tokens differ")
-        if errors:
-            print(f"  true:   {model.text(true_tokens)!r}\n  mapped: {model.text(mapped_tokens)!r}", flush=True)
-    for name, (error, norm) in maps.errors.items():
-        print(f"{name}: values off by {100 * np.sqrt(error / norm):.4g} %")
-    print(f"texts {'differ' if differing else 'equal'}: {differing} of {total} tokens differ (edit distance)")
+FAMILY = common.Family("window", read_windows, Model, encode, decode)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-
-    def command(run, windows=None):
-        subparser = commands.add_parser(run.__name__)
-        subparser.set_defaults(run=run)
-        if windows is not None:
-            subparser.add_argument("--windows", type=int, default=windows)
-        return subparser
-
-    transcriber = command(transcribe, windows=0)
-    transcriber.add_argument("model", type=Path)
-    transcriber.add_argument("audio", type=Path, nargs="+")
-    transcriber.add_argument("--text", type=Path)
-    recorder = command(record, windows=4)
-    recorder.add_argument("model", type=Path)
-    recorder.add_argument("--calib", type=Path, required=True)
-    recorder.add_argument("--test", type=Path, required=True)
-    recorder.add_argument("--out", type=Path, required=True)
-    command(measure).add_argument("layers", type=Path)
-    inverter = command(plain)
-    inverter.add_argument("model", type=Path)
-    inverter.add_argument("--out", type=Path, required=True)
-    comparer = command(compare, windows=4)
-    comparer.add_argument("model", type=Path)
-    comparer.add_argument("audio", type=Path)
-    comparer.add_argument("--maps", type=Path, required=True)
-    comparer.add_argument("--round", choices=["f32", "f16", "q8_0"], required=True)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    command_line = common.CommandLine(FAMILY, __doc__, compared=4)
+    command_line.add(measure).add_argument("layers", type=Path)
+    command_line.run()
 
 
 if __name__ == "__main__":
