@@ -1,6 +1,7 @@
 """What moonshine.py and whisper.py share: the recording, attention, rows as a cache gives them back, and the commands that both have."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -173,6 +174,81 @@ class Maps(Hooks):
         return mapped
 
 
+# Cross-attention
+
+
+class CrossCache(Hooks):
+    """Lets every cross-attention work on what a cache gives back of the encoder's output."""
+
+    def cross(self, layer, queries, summed):
+        return self.attend(layer, queries) + layer.value.bias
+
+
+class KeysAndValues(CrossCache):
+    """Each layer's keys and values of it; biases are left out, as softmax drops that of keys and that of values can be added last."""
+
+    def __init__(self, layers, audio, rounding):
+        self.kept = {layer.name: [round_rows(audio @ part.weight.T, rounding) for part in (layer.key, layer.value)] for layer in layers}
+
+    def attend(self, layer, queries):
+        return attend(layer.heads, queries, *self.kept[layer.name])
+
+
+class Encoded(CrossCache):
+    """The encoder's output itself, less `mean`, once for all layers: layout `e`."""
+
+    def __init__(self, audio, rounding, mean):
+        self.rows, self.mean = round_rows(audio - mean, rounding), mean
+
+    def attend(self, layer, queries):
+        columns = self.rows.shape[1]
+        key, value = (part.weight.reshape(layer.heads, -1, columns) for part in (layer.key, layer.value))
+        inner = (split_heads(layer.heads, queries) @ key).reshape(-1, columns)
+        # What the mean adds to a score is the same for every frame: softmax drops it.
+        weights = softmax(inner @ self.rows.T * np.float32(key.shape[1] ** -0.5))
+        mixed = (weights @ self.rows + self.mean).reshape(layer.heads, -1, columns)
+        return join_heads(mixed @ value.transpose(0, 2, 1))
+
+
+class CrossErrors(Hooks):
+    """Adds up what each cache's output of each layer is off by, while the decoder goes on with the true one.
+
+    The output is what the output projection makes of the heads, without biases: the value's would only make the error look smaller.
+    """
+
+    def __init__(self, caches, errors):
+        self.caches, self.errors, self.queries = caches, errors, 0
+
+    def cross(self, layer, queries, summed):
+        self.queries += len(queries)
+        true = (summed - layer.value.bias) @ layer.output.weight.T
+        for name, cache in self.caches.items():
+            off = cache.attend(layer, queries) @ layer.output.weight.T - true
+            self.errors[name].setdefault(layer.name, np.zeros(2))
+            self.errors[name][layer.name] += np.square(off).sum(), np.square(true).sum()
+        return summed
+
+
+class Products(NamedTuple):
+    """Multiply-adds of one layer's cross-attention but for the projections of query and output (`core/src/layouts.rs`)."""
+
+    once: int  # before the first token
+    token: int
+
+
+def cross_products(layer, frames):
+    """Those with keys and values, and those with the encoder's output: each head's query goes through W_K, its sum through W_V."""
+    columns, inputs = layer.key.weight.shape
+    both_projections = 2 * inputs * columns
+    return Products(frames * both_projections, 2 * frames * columns), Products(0, both_projections + 2 * frames * inputs * layer.heads)
+
+
+def print_bytes(layers):
+    columns, inputs = layers[0].key.weight.shape
+    for name, elements in ("keys and values of every layer", 2 * columns * len(layers)), ("the encoder's output, once", inputs):
+        print(f"bytes a frame, {name}: {2 * elements} in f16, {elements + 2 * elements // Q8_BLOCK} in q8_0")
+
+
 # The commands
 
 
@@ -276,11 +352,51 @@ def compare(family, arguments):
     print(f"texts {'differ' if differing else 'equal'}: {differing} of {total} tokens differ (edit distance)")
 
 
+def cross(family, arguments):
+    model = family.Model(arguments.model)
+    layers = model.decoder_cross
+    caches = {f"kv, {rounding}": partial(KeysAndValues, layers, rounding=rounding) for rounding in ROUNDINGS[1:]}
+    caches |= {f"e, {rounding}": partial(Encoded, rounding=rounding, mean=np.float32(0)) for rounding in ROUNDINGS}
+    if arguments.calib:
+        calibration = [family.encode(model, samples) for samples in family.read(arguments.calib, arguments.count)]
+        mean = np.concatenate(calibration).mean(axis=0, dtype=np.float64).astype(np.float32)
+        caches |= {f"e, {rounding}, centred": partial(Encoded, rounding=rounding, mean=mean) for rounding in ROUNDINGS[1:]}
+    errors, differing = {name: {} for name in caches}, dict.fromkeys(caches, 0)
+    frames, queries, tokens, products = [], [], 0, np.zeros(2)
+    for cut, samples in enumerate(family.read(arguments.audio, arguments.count)):
+        audio = family.encode(model, samples)
+        made = {name: cache(audio=audio) for name, cache in caches.items()}
+        measured = CrossErrors(made, errors)
+        true_tokens = family.decode(model, audio, measured)
+        tokens += len(true_tokens)
+        frames.append(len(audio))
+        queries.append(measured.queries // len(layers))
+        products += [len(layers) * layout.once + measured.queries * layout.token for layout in cross_products(layers[0], len(audio))]
+        for name, cache in made.items():
+            found = family.decode(model, audio, cache)
+            if found != true_tokens:
+                differing[name] += edit_distance(found, true_tokens)
+                print(f"{family.cut} {cut}, {name}:\n  true:  {model.text(true_tokens)!r}\n  found: {model.text(found)!r}", flush=True)
+    print("error of the attention output in percent: median (range), then by layer; tokens of the text that differ (edit distance)")
+    for name, by_layer in errors.items():
+        percent = [100 * np.sqrt(error / norm) for error, norm in by_layer.values()]
+        numbers = " ".join(f"{error:.3g}" for error in percent)
+        spread = f"{np.median(percent):.3g} ({min(percent):.3g}-{max(percent):.3g})"
+        print(f"{name:16} {spread:26} {numbers:50} {differing[name]} of {tokens}")
+    print_bytes(layers)
+    depth, frame_count = len(layers), round(np.mean(frames))
+    kv, encoded = cross_products(layers[0], frame_count)
+    print(f"multiply-adds of all layers; {len(frames)} {family.cut}s, on average {frame_count} frames and {np.mean(queries):.0f} tokens:")
+    print(f"  a token: kv {depth * kv.token / 1e6:.2f} M, e {depth * encoded.token / 1e6:.2f} M")
+    print(f"  keys and values, once: {depth * kv.once / 1e6:.0f} M, or {kv.once / (encoded.token - kv.token):.0f} tokens' lead over e")
+    print(f"  in all: kv {products[0] / 1e9:.2f} G, e {products[1] / 1e9:.2f} G")
+
+
 class CommandLine:
     """The commands that every family has; a script may add its own before run()."""
 
     def __init__(self, family, description, compared):
-        """`compared` is how many cuts of a recording `record` and `compare` take if nothing else is said; 0 is all."""
+        """`compared` is how many cuts of a recording `record`, `compare` and `cross` take if nothing else is said; 0 is all."""
         self.parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.commands, self.family = self.parser.add_subparsers(required=True), family
         transcriber = self.on_model(transcribe, 0)
@@ -297,6 +413,9 @@ class CommandLine:
         comparer.add_argument("audio", type=Path)
         comparer.add_argument("--maps", type=Path, required=True)
         comparer.add_argument("--round", choices=ROUNDINGS, required=True)
+        crosser = self.on_model(cross, compared)
+        crosser.add_argument("audio", type=Path)
+        crosser.add_argument("--calib", type=Path)
 
     def add(self, command):
         """A command is a function of the family and the arguments."""

@@ -1,4 +1,4 @@
-"""Run Moonshine speech models (ONNX Runtime .ort files) in numpy, record what enters their attention, and try values computed from keys.
+"""Run Moonshine speech models (ONNX Runtime .ort files) in numpy, record what enters their attention, and try smaller caches.
 
     moonshine.py transcribe MODEL AUDIO... [--text TXT]      print the text of each piece, and the word error rate against TXT
     moonshine.py record MODEL --calib AUDIO --test AUDIO --out LAYERS.gguf
@@ -7,6 +7,7 @@
     moonshine.py plain MODEL --out MAPS.gguf                 write plain slim attention's maps: V = K @ inv(W_K) @ W_V
     moonshine.py compare MODEL AUDIO --maps MAPS.gguf --round f32|f16|q8_0
                                                              decode with true values and with mapped ones, and count differing tokens
+    moonshine.py cross MODEL AUDIO [--calib AUDIO]           one encoder output for all layers beside keys and values: errors, text, costs
     moonshine.py check MODEL AUDIO                           compare the forward pass with ONNX Runtime's (needs `onnxruntime`)
 
 MODEL is a folder with encoder_model.ort, decoder_model_merged.ort and tokenizer.bin. AUDIO is FLAC or WAV at 16 kHz, cut at quiet places

@@ -1,4 +1,4 @@
-"""Run OpenAI Whisper models (CTranslate2 files) in numpy, record what enters their attention, and try values computed from keys.
+"""Run OpenAI Whisper models (CTranslate2 files) in numpy, record what enters their attention, and try smaller caches.
 
     whisper.py transcribe MODEL AUDIO... [--text TXT]        print the text of each window, and the word error rate against TXT
     whisper.py record MODEL --calib AUDIO --test AUDIO --out LAYERS.gguf
@@ -7,9 +7,10 @@
     whisper.py plain MODEL --out MAPS.gguf                   write those plain maps, for the decoder's self-attention
     whisper.py compare MODEL AUDIO --maps MAPS.gguf --round f32|f16|q8_0
                                                              decode with true values and with mapped ones, and count differing tokens
+    whisper.py cross MODEL AUDIO [--calib AUDIO]             one encoder output for all layers beside keys and values: errors, text, costs
 
 MODEL is a folder with model.bin and vocabulary.txt. AUDIO is FLAC or WAV at 16 kHz, cut at pauses into windows of up to 30 seconds;
-`--windows N` takes the first N only (4 for `record` and `compare`, all for `transcribe`; 0 is all). Texts are decoded greedily,
+`--windows N` takes the first N only (4 for `record`, `compare` and `cross`, all for `transcribe`; 0 is all). Texts are decoded greedily,
 without timestamps.
 
 Layer i of the layers and maps files is decoder layer i's self-attention for i < L, the number of decoder layers, and decoder
