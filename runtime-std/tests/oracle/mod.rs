@@ -8,6 +8,7 @@ use brooklet::core::quant::Format;
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub layers: usize,
+    pub d_model: usize,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
@@ -19,13 +20,6 @@ pub struct Shape {
     /// Whether attention's linear layers have biases.
     pub biases: bool,
     pub format: Format,
-}
-
-impl Shape {
-    pub fn d_model(&self) -> usize {
-        // Not heads x head_dim, so that a mix-up of the two shows.
-        64
-    }
 }
 
 /// A small reproducible generator (xorshift64*).
@@ -57,7 +51,7 @@ fn string(out: &mut Vec<u8>, s: &str) {
 pub fn random_model(shape: Shape, seed: u64) -> Vec<u8> {
     let mut noise = Noise(seed | 1);
     let (d, q, kv) = (
-        shape.d_model(),
+        shape.d_model,
         shape.heads * shape.head_dim,
         shape.kv_heads * shape.head_dim,
     );
