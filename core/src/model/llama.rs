@@ -304,7 +304,7 @@ impl Pass<'_> {
         );
     }
 
-    /// Values of the first tokens as the map makes them of their keys and channels before these are rounded: as good as exact.
+    /// Values of the first tokens as the map makes them of their keys and channels before these are rounded: as exact as the map.
     fn values_of_keys(
         &self,
         weights: &SlimWeights<'_>,
