@@ -185,8 +185,8 @@ pub struct Options {
     /// Keep activations in f32 instead of int8: slow; a switch for tests.
     pub f32_activations: bool,
     /// Leave out values whose softmax weight is under one in so many (slim attention, Graef and Wasielewski, arXiv 2503.05840, appendix
-    /// D): faster, and the output errs by what those weights add up to at most, times the largest value. `None` leaves out
-    /// nothing.
+    /// D): faster, and the output errs by what those weights add up to at most, times the largest value. In
+    /// a slim layer with a mean the mean's value stands for what is left out. `None` leaves out nothing.
     pub skip_under_one_in: Option<NonZeroU32>,
     /// Bytes that the tokenizer's index takes from the same arena.
     pub tokenizer_bytes: usize,
