@@ -56,7 +56,7 @@ def samples(args):
                        "--sinks", "1", "--window", str(context(model) - 1), "--ignore-eos")
             words = re.findall(r"[a-z]+(?:'[a-z]+)?", ("The" + text).lower())
             good = sum(word in known or word.removesuffix("'s") in known for word in words)
-            tokens = run(args.brooklet, "tokenize", "-m", model, text).split()
+            tokens = run(args.brooklet, "tokenize", "--ids", "--no-bos", "-m", model, text).split()
             runs = [tuple(tokens[i:i + 20]) for i in range(len(tokens) - 19)]
             print(f"{Path(model).name}, seed {seed}: {good} of {len(words)} words known ({100 * good / len(words):.1f} %), "
                   f"{len(runs) - len(set(runs))} of {len(runs)} 20-grams repeated\n\nThe{text}\n")
@@ -127,7 +127,7 @@ ROUNDINGS = {"f32": lambda k: k, "f16": lambda k: k.astype(np.float16).astype(np
 def keys(args):
     for path in args.models:
         model, length = Llama(path), context(path)
-        ids = np.array([int(i) for i in run(args.brooklet, "tokenize", "-m", path, "-f", args.text).split()])
+        ids = np.array([int(i) for i in run(args.brooklet, "tokenize", "--ids", "--no-bos", "-m", path, "-f", args.text).split()])
         first = [0] if field(path, "tokenizer.ggml.add_bos_token") else []
         step = length - len(first)
         pieces = [np.array(first + ids[at:at + step].tolist()) for at in range(0, min(len(ids), 20 * length) - length, step)]
