@@ -121,6 +121,7 @@ impl HubFile {
             untried: true,
             size: None,
             sha256: None,
+            sinks: None,
             sources: vec![Source::Hf {
                 repository: self.repository.clone(),
                 revision: self.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.into()),

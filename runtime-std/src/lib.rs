@@ -39,6 +39,7 @@ pub use brooklet_core as core;
 
 pub mod chat;
 pub mod cli;
+pub mod embedded;
 pub mod engine;
 mod error;
 pub mod generate;

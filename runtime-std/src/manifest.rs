@@ -4,14 +4,18 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::embedded;
+
 /// The revision of a repository where none is named.
 pub const DEFAULT_REVISION: &str = "main";
 
 /// The text of every manifest.
 const EMBEDDED: &[&str] = &[
     include_str!("../models/llama-3.2-1b.toml"),
+    include_str!("../models/small.toml"),
     include_str!("../models/smollm2-135m.toml"),
     include_str!("../models/smollm2-360m.toml"),
+    include_str!("../models/tiny.toml"),
     include_str!("../models/tinyllama-1.1b.toml"),
 ];
 
@@ -33,6 +37,8 @@ pub struct Manifest {
     pub template: String,
     /// Tokens in the cache, sinks included, where nothing else is asked for.
     pub window: usize,
+    /// Sinks, where nothing else is asked for and [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS) are not what suits the model.
+    pub sinks: Option<usize>,
     /// Nobody has run this file here: its name, size and quality are what others say.
     #[serde(default)]
     pub untried: bool,
@@ -65,6 +71,11 @@ pub enum Source {
         #[serde(default = "default_revision")]
         revision: String,
         /// Path in the repository.
+        file: String,
+    },
+    /// Nowhere: it is a part of the program.
+    Embedded {
+        /// Name in `models/tiny`.
         file: String,
     },
 }
@@ -103,6 +114,14 @@ impl Manifest {
             .map(|manifest| manifest.name)
             .collect();
         names.join(", ")
+    }
+
+    /// The model's bytes, if they are a part of the program.
+    pub fn embedded(&self) -> Option<&'static [u8]> {
+        match &self.sources[..] {
+            [Source::Embedded { file }] => embedded::file(file),
+            _ => None,
+        }
     }
 
     /// The manifest of that name.

@@ -24,6 +24,7 @@ pub enum Access {
 enum Bytes {
     Mapped(Mmap),
     Read(Vec<u8>),
+    Embedded(&'static [u8]),
 }
 
 /// The bytes of a model file.
@@ -70,14 +71,22 @@ impl ModelFile {
         Ok(map)
     }
 
+    /// A file that is a part of the program, `name`d for messages.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> ModelFile {
+        ModelFile {
+            path: name.into(),
+            bytes: Bytes::Embedded(bytes),
+        }
+    }
+
     /// Where the file was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the bytes are the mapped file's own.
+    /// Whether the bytes are a mapped file's own: the model's, or the program's for a part of it.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Mapped(_))
+        !matches!(self.bytes, Bytes::Read(_))
     }
 }
 
@@ -88,6 +97,7 @@ impl Deref for ModelFile {
         match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Read(bytes) => bytes,
+            Bytes::Embedded(bytes) => bytes,
         }
     }
 }

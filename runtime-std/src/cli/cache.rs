@@ -121,9 +121,9 @@ pub struct CacheArguments {
     /// How tokens are kept
     #[arg(long, value_enum, default_value = "sink", hide_possible_values = false)]
     pub policy: PolicyName,
-    /// First tokens that are kept for ever, with the policy sink
-    #[arg(long, value_name = "S", default_value_t = DEFAULT_SINKS)]
-    pub sinks: usize,
+    /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to need another number
+    #[arg(long, value_name = "S")]
+    pub sinks: Option<usize>,
     #[command(flatten)]
     pub compute: ComputeArguments,
 }
@@ -138,7 +138,10 @@ impl CacheArguments {
                 PolicyName::Dense => PolicyKind::Dense,
                 PolicyName::Recompute => PolicyKind::Recompute,
             },
-            sinks: self.sinks,
+            sinks: self
+                .sinks
+                .or_else(|| model.manifest.as_ref()?.sinks)
+                .unwrap_or(DEFAULT_SINKS),
             ..self.compute.settings(model)?
         })
     }

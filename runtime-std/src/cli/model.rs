@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::Error;
+use crate::embedded::DEFAULT_MODEL;
 use crate::hub::HubFile;
 use crate::manifest::Manifest;
 use crate::mmap::{Access, ModelFile};
@@ -16,6 +17,18 @@ pub struct ModelArguments {
     /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
     #[arg(short, long)]
     pub model: String,
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    pub no_mmap: bool,
+}
+
+/// Which model, or the one that is a part of the program.
+#[derive(Args)]
+pub struct OptionalModelArguments {
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that
+    /// is a part of this program
+    #[arg(short, long)]
+    pub model: Option<String>,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     pub no_mmap: bool,
@@ -36,6 +49,14 @@ impl ModelArguments {
     }
 }
 
+impl OptionalModelArguments {
+    /// Opens the model, pulling it first if that is needed; which one never depends on the network.
+    pub fn open(&self) -> Result<OpenModel, Error> {
+        let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
+        open(model, if self.no_mmap { Access::Read } else { Access::Map })
+    }
+}
+
 /// Opens the model that `model` names: a file if there is one, else a manifest's or the hub's.
 pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
     let manifest = if Path::new(model).exists() {
@@ -43,13 +64,21 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
     } else {
         named(model)?
     };
+    if let Some(manifest) = &manifest
+        && let Some(bytes) = manifest.embedded()
+    {
+        return Ok(OpenModel {
+            file: ModelFile::embedded(&manifest.name, bytes),
+            manifest: Some(manifest.clone()),
+        });
+    }
     let path = match &manifest {
         Some(manifest) => pulled(manifest)?,
         None if looks_like_a_path(model) || Path::new(model).exists() => PathBuf::from(model),
         None => {
             let names = Manifest::names();
             return Err(Error::Input(format!(
-                "there is no file and no model named \"{model}\": models that can be pulled are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
+                "there is no file and no model named \"{model}\": there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
             )));
         }
     };

@@ -41,6 +41,12 @@ pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Error>
             Manifest::names()
         )));
     };
+    if manifest.embedded().is_some() {
+        return Err(Error::Input(format!(
+            "{} is a part of this program: there is nothing to pull",
+            manifest.name
+        )));
+    }
     let path = progress::pull(&manifest, &store()?)?;
     writeln!(out, "{}", path.display()).map_err(Error::Output)
 }
@@ -64,6 +70,11 @@ fn remove(store: &Store, name: &str) -> Result<u64, Error> {
     let removed = if let Some(stored) = store.others().iter().find(|stored| stored.name == name) {
         store.remove_stored(stored)?
     } else if let Some(manifest) = named(name)? {
+        if manifest.embedded().is_some() {
+            return Err(Error::Input(format!(
+                "{name} is a part of this program and stays"
+            )));
+        }
         store.remove(&manifest)?
     } else {
         return Err(Error::Input(format!(
@@ -78,6 +89,8 @@ fn remove(store: &Store, name: &str) -> Result<u64, Error> {
 struct Row {
     name: String,
     title: Option<String>,
+    /// Whether it is a part of the program.
+    embedded: bool,
     pulled: bool,
     /// Whether this project has run it.
     tried: bool,
@@ -111,6 +124,7 @@ fn rows(store: &Store) -> Vec<Row> {
 fn of_manifest(store: &Store, manifest: Manifest) -> Row {
     let path = store.has(&manifest).then(|| store.path(&manifest));
     Row {
+        embedded: manifest.embedded().is_some(),
         pulled: path.is_some(),
         tried: !manifest.untried,
         bytes: path.as_deref().and_then(length).or(manifest.size),
@@ -128,6 +142,7 @@ fn of_manifest(store: &Store, manifest: Manifest) -> Row {
 
 fn of_stored(store: &Store, stored: Stored, pulled: bool) -> Row {
     Row {
+        embedded: false,
         pulled,
         tried: false,
         bytes: length(&stored.path),
@@ -157,7 +172,7 @@ fn list(rows: &[Row], store: &Store, out: &mut dyn Write) -> io::Result<()> {
     let licence = width(&|row| row.licence_or_page().chars().count());
     for row in rows {
         let line = format!(
-            "{:name$}  {:7}  {:>8}  {:licence$}  {}",
+            "{:name$}  {:8}  {:>8}  {:licence$}  {}",
             row.name,
             row.state(),
             row.bytes
@@ -179,6 +194,9 @@ fn list(rows: &[Row], store: &Store, out: &mut dyn Write) -> io::Result<()> {
 
 impl Row {
     fn state(&self) -> &'static str {
+        if self.embedded {
+            return "embedded";
+        }
         match (self.pulled, self.partial_bytes) {
             (true, _) => "pulled",
             (false, 0) => "-",

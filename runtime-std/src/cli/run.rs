@@ -3,7 +3,7 @@
 //! From the first token to the last nothing is allocated here, statistics included: numbers are formatted straight into unbuffered
 //! standard error and into the output's own buffer.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use brooklet_core::plan::Plan;
@@ -14,9 +14,10 @@ use serde::Serialize;
 use super::cache::CacheArguments;
 use super::input;
 use super::interrupt::Interrupt;
-use super::model::ModelArguments;
+use super::model::OptionalModelArguments;
 use super::sampling::SamplingArguments;
 use crate::Error;
+use crate::embedded::OPENING;
 use crate::engine::{Engine, Resources, Weights};
 use crate::generate::{Finish, Report, Request, generate};
 use crate::memory::MemoryUse;
@@ -28,13 +29,13 @@ use crate::text::{TextSink, write_json_text};
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
-    /// The text to continue; standard input if neither it nor a file is given
+    model: OptionalModelArguments,
+    /// The text to continue; standard input if neither it nor a file is given. Without a model either, it may be left out
     prompt: Option<String>,
     /// A file with the text to continue; - for standard input
     #[arg(short, long, conflicts_with = "prompt")]
     file: Option<PathBuf>,
-    /// Tokens to generate, -1 for ever; until the model ends the text unless given
+    /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until they end the text
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     tokens: Option<i64>,
     /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
@@ -60,6 +61,8 @@ pub struct Arguments {
 
 /// Continues a text.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+    // The program's own model begins a text by itself, and goes on.
+    let own = arguments.model.model.is_none();
     let limit = match arguments.tokens {
         None | Some(-1) => None,
         Some(n) => match u64::try_from(n) {
@@ -82,7 +85,15 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     let mut resources = Resources::new(&weights, &settings)?;
     let plan = *resources.plan();
     let mut engine = Engine::new(&weights, &mut resources)?;
-    let text = input::text(arguments.prompt.as_deref(), arguments.file.as_ref(), "the prompt")?;
+    let nothing = arguments.prompt.is_none() && arguments.file.is_none() && io::stdin().is_terminal();
+    let mut text = if own && nothing {
+        Vec::new()
+    } else {
+        input::text(arguments.prompt.as_deref(), arguments.file.as_ref(), "the prompt")?
+    };
+    if own && text.is_empty() {
+        text = OPENING.into();
+    }
     let prompt = engine.encode(&text)?;
     if prompt.is_empty() {
         return Err(Error::Input(
@@ -91,7 +102,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     }
     let request = Request {
         limit,
-        past_end: arguments.ignore_eos || arguments.tokens == Some(-1),
+        past_end: own || arguments.ignore_eos || arguments.tokens == Some(-1),
         stops: arguments.stop.clone(),
     };
     let interrupt = Interrupt::catch()?;

@@ -148,7 +148,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     let weights = Weights::read(&open.file)?;
     let config = weights.config();
     check(config)?;
-    let request = arguments.request(None);
+    let request = arguments.request(open.manifest.as_ref().and_then(|manifest| manifest.sinks));
     let interrupt = Interrupt::catch()?;
     let mut new = super::quantize::create(&arguments.output, arguments.force)?;
     let text = match &arguments.calib {

@@ -150,6 +150,7 @@ impl<'a> Context<'a> {
                     revision,
                     file,
                 } => hf::fetch(self, repository, revision, file, watch),
+                Source::Embedded { .. } => continue,
             };
             match result {
                 Ok(digest) => return Ok(digest),

@@ -49,11 +49,19 @@ fn models_are_listed() {
         )
     };
     let rows = json(&list(&["models", "--json"]));
-    assert_eq!(rows[1]["name"], "smollm2-135m");
-    assert_eq!(
-        (&rows[1]["pulled"], &rows[1]["tried"]),
-        (&false.into(), &true.into())
-    );
+    let row = |name: &str| {
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["name"] == name)
+            .unwrap()
+    };
+    let is = |name: &str| ["embedded", "pulled", "tried"].map(|key| row(name)[key].as_bool().unwrap());
+    assert_eq!(is("smollm2-135m"), [false, false, true]);
+    assert_eq!(is("small"), [true, false, true]);
+    assert_eq!(is("tinyllama-1.1b"), [false, false, false]);
+    assert!(failure(brooklet(&["pull", "small"]), 1).contains("nothing to pull"));
+    assert!(failure(brooklet(&["models", "--rm", "tiny"]), 1).contains("stays"));
     let folder = folder.path().to_str().unwrap();
     insta::assert_snapshot!(list(&["models"]).replace(folder, "FOLDER"));
 }

@@ -18,7 +18,7 @@ fn wrong_command_lines_exit_with_two() {
     let wrong: [&[&str]; 10] = [
         &[],
         &["fly"],
-        &["run"],
+        &["bench"],
         &["run", "-m", "x", "--unknown"],
         &["run", "-m", "x", "p", "-n", "-2"],
         &["run", "-m", "x", "p", "--ram", "64apples"],

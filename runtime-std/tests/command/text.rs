@@ -104,3 +104,61 @@ fn smollm2_speaks_within_its_budget() {
         assert!(anonymous < (64 + 24) << 10, "{anonymous} KiB");
     }
 }
+
+/// Without a model, a home, or a network there is still something to run.
+#[test]
+fn the_program_has_a_model_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = |arguments: &[&str]| {
+        let mut run = command(arguments);
+        run.env("HOME", folder.path())
+            .env("BROOKLET_MODELS", folder.path().join("models"))
+            .env("PATH", "");
+        text(run.output().unwrap())
+    };
+    let said = own(&["run", "-n", "40", "--seed", "7"]);
+    assert!(said.split_whitespace().count() > 8, "{said}");
+    assert_eq!(
+        said,
+        own(&[
+            "run",
+            "-m",
+            "small",
+            "\n\n",
+            "-n",
+            "40",
+            "--seed",
+            "7",
+            "--ignore-eos"
+        ])
+    );
+    assert_eq!(
+        own(&["run", "Tom had", "-n", "40", "--seed", "7"]),
+        own(&[
+            "run",
+            "-m",
+            "small",
+            "Tom had",
+            "-n",
+            "40",
+            "--seed",
+            "7",
+            "--ignore-eos"
+        ])
+    );
+    assert_ne!(said, own(&["run", "-m", "tiny", "-n", "40", "--seed", "7"]));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// It goes on until nobody reads any more.
+#[test]
+fn the_program_s_own_model_streams_for_ever() {
+    let mut child = command(&["run", "--ram", "2MiB"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut start = vec![0; 20_000];
+    child.stdout.take().unwrap().read_exact(&mut start).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(str::from_utf8(&start).is_ok());
+}
