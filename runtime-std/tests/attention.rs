@@ -1,7 +1,7 @@
 //! Attention over inputs (the layouts x and e), one layer with random weights, against keys and values computed one by one.
 
-#[allow(dead_code, reason = "the naive forward pass is for whole models")]
-mod oracle;
+#[path = "oracle/noise.rs"]
+mod noise;
 
 use brooklet::core::arena::ALIGN;
 use brooklet::core::attention::inputs::{Caches, InputAttention, Work, write_frames};
@@ -11,7 +11,7 @@ use brooklet::core::plan::CacheType;
 use brooklet::core::quant::{F32, Format};
 use brooklet::core::tensor::Matrix;
 use brooklet::pool::{Pool, available_isas};
-use oracle::{Noise, kept};
+use noise::{Noise, kept};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

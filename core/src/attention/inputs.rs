@@ -5,7 +5,7 @@
 //!
 //! - scores: `s·(q_i·W_K,iᵀ)·Xᵀ`: each query goes through `W_K`'s transpose once, and then is as wide as an input;
 //! - output: `(p·X)·W_V,i + b_V,i`, or `p·(X·W_V,i) + b_V,i`: the two orders of equation 5 of slim attention (Graef and Wasielewski, arXiv
-//!   2503.05840), as [`super::slim`] counts them.
+//!   2503.05840), as slim attention's code counts them.
 //!
 //! A key bias adds the same to all scores of a row, and drops out of the softmax. So does the inputs' mean, which is taken off
 //! before they are rounded, and comes back in the output as `mean·W_V`.

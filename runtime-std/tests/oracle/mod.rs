@@ -1,8 +1,12 @@
 //! Random models of the llama family, written as GGUF in memory, and a naive forward pass to hold the engine to.
 
+mod noise;
+
 use brooklet::core::model::{Config, Layer, Model};
 use brooklet::core::plan::Policy;
 use brooklet::core::quant::Format;
+
+pub use noise::{Noise, kept};
 
 /// The shape of a random model.
 #[derive(Clone, Copy, Debug)]
@@ -20,26 +24,6 @@ pub struct Shape {
     /// Whether attention's linear layers have biases.
     pub biases: bool,
     pub format: Format,
-}
-
-/// A small reproducible generator (xorshift64*).
-pub struct Noise(pub u64);
-
-impl Noise {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// Roughly normal, standard deviation 1.
-    pub fn normal(&mut self) -> f32 {
-        (0..12)
-            .map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32)
-            .sum::<f32>()
-            - 6.0
-    }
 }
 
 fn string(out: &mut Vec<u8>, s: &str) {
@@ -326,12 +310,6 @@ impl Oracle {
         }
         out
     }
-}
-
-/// Tokens that token `t` attends to, itself last: the sinks, and of the last `window` those from `from` on.
-pub fn kept(t: usize, sinks: usize, window: usize, from: usize) -> Vec<usize> {
-    let first = (t + 1).saturating_sub(window).max(sinks.min(t + 1)).max(from);
-    (0..sinks.min(first)).chain(first..=t).collect()
 }
 
 fn add(x: &mut [f64], y: &[f64]) {

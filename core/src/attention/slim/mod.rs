@@ -12,7 +12,7 @@
 //!
 //! The values of the first sinks are kept as they are: their weights are large, and so would be their errors.
 //!
-//! The same code attends over inputs ([`super::inputs`]): each head then scores all columns of a row with a query as wide.
+//! The same code attends over inputs (`inputs`): each head then scores all columns of a row with a query as wide.
 
 mod job;
 mod write;
