@@ -37,7 +37,8 @@ pub struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Print READY, then answer each line of standard input (`p N`, `n N`: seconds of one run; `m`: peak and anonymous kB)
+    /// Print READY, then answer each line of standard input (`p N`, `n N`: seconds of one run; `d N`: of N tokens
+    /// decoded after those of the last line; `m`: peak and anonymous kB)
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -152,8 +153,13 @@ impl Bench<'_, '_> {
 
     /// Seconds of decoding `count` tokens.
     fn decode(&mut self, count: usize) -> Result<f64, Error> {
-        self.choose(count);
         self.stream.reset();
+        self.decode_further(count)
+    }
+
+    /// Seconds of decoding `count` tokens after those that the cache has: with a cache that an earlier run filled, each evicts one.
+    fn decode_further(&mut self, count: usize) -> Result<f64, Error> {
+        self.choose(count);
         let start = Instant::now();
         for token in &self.tokens {
             self.stream.feed(&[*token])?;
@@ -178,13 +184,14 @@ impl Bench<'_, '_> {
             match (what, count) {
                 (Some("p"), Some(count)) => answer(out, &format!("{:.6}", self.prefill(count)?))?,
                 (Some("n"), Some(count)) => answer(out, &format!("{:.6}", self.decode(count)?))?,
+                (Some("d"), Some(count)) => answer(out, &format!("{:.6}", self.decode_further(count)?))?,
                 (Some("m"), None) => {
                     let memory = MemoryUse::now().unwrap_or_default();
                     answer(out, &format!("{} {}", memory.peak_kib, memory.anonymous_kib))?;
                 }
                 _ => {
                     return Err(Error::Input(format!(
-                        "\"{line}\" is none of `p N`, `n N` and `m`"
+                        "\"{line}\" is none of `p N`, `n N`, `d N` and `m`"
                     )));
                 }
             }
