@@ -3,10 +3,11 @@
 
     python3 random_gguf.py OUT [--layers 2] [--dim 64] [--heads 4] [--kv-heads 2] [--head-dim 16] [--ff 96] [--vocab 256]
                            [--context 512] [--theta 10000] [--rope-factors] [--rope-linear F] [--untied]
-                           [--type F32|F16|BF16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0] [--seed 1]
+                           [--type F32|F16|BF16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0] [--seed 1] [--slim RANK]
 
 Weights are scaled so that attention is far from uniform and logits are a few units wide. The file has no tokenizer
-(`no_vocab`): feed ids.
+(`no_vocab`): feed ids. `--slim` adds the tensors of a slim model with RANK further channels, random as well: for the time that
+it takes, which depends on shapes alone; its values do not follow from its keys.
 """
 
 import argparse
@@ -26,6 +27,7 @@ def main():
     parser.add_argument("--rope-linear", type=float)
     parser.add_argument("--untied", action="store_true")
     parser.add_argument("--type", default="F32")
+    parser.add_argument("--slim", type=int, metavar="RANK")
     write(parser.parse_args())
 
 
@@ -62,6 +64,14 @@ def write(args):
     def norm(name):
         writer.add_tensor(name, (1.0 + 0.1 * rng.standard_normal(args.dim)).astype(np.float32))
 
+    def slim(block):
+        columns = args.kv_heads * args.head_dim
+        shapes = {"map": (columns, columns + args.slim), "channels": (args.slim, args.dim), "mean": (columns,), "offset": (columns,)}
+        for part, shape in shapes.items():
+            values = rng.standard_normal(shape) / args.dim**0.5
+            if values.size:
+                writer.add_tensor(f"{block}.attn_slim_{part}.weight", values.astype(np.float16 if len(shape) == 2 else np.float32))
+
     matrix("token_embd.weight", args.vocab, args.dim, gain=2.0 if not args.untied else args.dim**0.5)
     if args.rope_factors:
         factors = np.geomspace(1.0, 8.0, args.head_dim // 2).astype(np.float32)
@@ -73,6 +83,8 @@ def write(args):
         matrix(f"{block}.attn_k.weight", args.kv_heads * args.head_dim, args.dim, gain=2.0)
         matrix(f"{block}.attn_v.weight", args.kv_heads * args.head_dim, args.dim)
         matrix(f"{block}.attn_output.weight", args.dim, args.heads * args.head_dim)
+        if args.slim is not None:
+            slim(block)
         norm(f"{block}.ffn_norm.weight")
         matrix(f"{block}.ffn_gate.weight", args.ff, args.dim)
         matrix(f"{block}.ffn_up.weight", args.ff, args.dim)
