@@ -66,12 +66,18 @@ impl CacheLayout {
             CacheLayout::Auto | CacheLayout::Kv => Ok(()),
             CacheLayout::K => missing("keys alone", |layout| *layout == Layout::Slim { rank: 0 }),
             CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
-            CacheLayout::X if config.rope_dim > 0 => Err(Error::Input(
-                "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)".into(),
-            )),
-            CacheLayout::X => Err(Error::Input("caches of layer inputs are not implemented".into())),
+            CacheLayout::X => Err(no_inputs(config)),
         }
     }
+}
+
+/// Why there is no cache of layer inputs for this model.
+pub(crate) fn no_inputs(config: &Config) -> Error {
+    Error::Input(if config.rope_dim > 0 {
+        "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)".into()
+    } else {
+        "a cache of layer inputs would suit this model, but whole models cannot run with one yet: try --layout or --cache k+r".into()
+    })
 }
 
 /// What a run asks of memory and threads. The default is what suits `model` without a budget.

@@ -107,6 +107,29 @@ fn main() {
         assert_eq!(allocations, 0, "{rest:?}");
         assert!(bytes > 0);
     }
+    // Keys alone in every layer: chunks, single tokens, evictions.
+    let folder = tempfile::tempdir().unwrap();
+    let slim = folder.path().join("slim.gguf");
+    let slim = slim.to_str().unwrap();
+    brooklet::cli::execute(["brooklet", "slim", "tiny", "-o", slim], &mut io::sink()).unwrap();
+    for cache_type in ["f16", "q8_0"] {
+        let rest = [
+            "-n",
+            "300",
+            "--window",
+            "60",
+            "-t",
+            "2",
+            "--ignore-eos",
+            "--cache",
+            "k",
+            "--cache-type",
+            cache_type,
+        ];
+        let (allocations, bytes) = after_the_first_token(slim, &rest);
+        assert_eq!(allocations, 0, "{rest:?}");
+        assert!(bytes > 300);
+    }
     if let Some(model) = common::pulled("smollm2-135m") {
         let (allocations, _) = after_the_first_token(
             model.to_str().unwrap(),

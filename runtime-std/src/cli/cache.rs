@@ -107,9 +107,9 @@ pub struct ComputeArguments {
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     pub threads: Option<usize>,
-    /// Leave out values whose softmax weight is under 1/N, 10000 for example: faster over long windows, and a little wrong
-    #[arg(long, value_name = "N")]
-    pub skip_weights: Option<NonZeroU32>,
+    /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is lost, and little gained
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub skip_weights: Option<u32>,
     /// Keep activations in f32 instead of int8: slow, for tests
     #[arg(long, hide = true)]
     pub f32_activations: bool,
@@ -164,7 +164,7 @@ impl ComputeArguments {
             layout: self.cache.layout(),
             workers,
             f32_activations: self.f32_activations,
-            skip_under_one_in: self.skip_weights,
+            skip_under_one_in: self.skip_weights.and_then(NonZeroU32::new),
             ..Settings::default()
         })
     }

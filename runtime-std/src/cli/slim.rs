@@ -19,7 +19,7 @@ use crate::Error;
 use crate::engine::{Weights, tokenize};
 use crate::mmap::Access;
 use crate::new_file::NewFile;
-use crate::planning::DEFAULT_SINKS;
+use crate::planning::{DEFAULT_SINKS, no_inputs};
 use crate::size::Size;
 use crate::slim::file::{SlimLayer, Storage};
 use crate::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
@@ -35,6 +35,19 @@ pub enum LayoutName {
     /// Keys and the fewest further channels that hold the bound; refused where none does
     #[value(name = "k+r")]
     KR,
+    /// The layer's input, for models that do not rotate keys; refused, since no whole model runs with it yet
+    X,
+}
+
+impl LayoutName {
+    fn wanted(self, config: &Config) -> Result<Wanted, Error> {
+        Ok(match self {
+            LayoutName::Auto => Wanted::Auto,
+            LayoutName::K => Wanted::K,
+            LayoutName::KR => Wanted::KR,
+            LayoutName::X => return Err(no_inputs(config)),
+        })
+    }
 }
 
 /// A part of the construction.
@@ -148,7 +161,10 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     let weights = Weights::read(&open.file)?;
     let config = weights.config();
     check(config)?;
-    let request = arguments.request(open.manifest.as_ref().and_then(|manifest| manifest.sinks));
+    let request = arguments.request(
+        arguments.layout.wanted(config)?,
+        open.manifest.as_ref().and_then(|manifest| manifest.sinks),
+    );
     let interrupt = Interrupt::catch()?;
     let mut new = super::quantize::create(&arguments.output, arguments.force)?;
     let text = match &arguments.calib {
@@ -231,16 +247,12 @@ fn write(
 }
 
 impl Arguments {
-    fn request(&self, sinks: Option<usize>) -> Request {
+    fn request(&self, wanted: Wanted, sinks: Option<usize>) -> Request {
         let without = |part| self.without.contains(&part);
         Request {
             bound: self.bound,
             cache_type: self.cache_type.cache_type(),
-            wanted: match self.layout {
-                LayoutName::Auto => Wanted::Auto,
-                LayoutName::K => Wanted::K,
-                LayoutName::KR => Wanted::KR,
-            },
+            wanted,
             sinks: sinks.unwrap_or(DEFAULT_SINKS),
             parts: Parts {
                 centring: !without(PartName::Centring),

@@ -97,6 +97,7 @@ fn what_slim_attention_cannot_do_is_refused() {
         "{error}"
     );
     assert!(slim(MHA, &["--calib", "/dev/null"]).contains("tokenizer"));
+    assert!(slim(MHA, &["--layout", "x"]).contains("RoPE"));
     failure(brooklet(&["slim", MHA, "-o", &copy, "--bound", "0"]), 2);
     // A weight that is no number.
     let broken = path("broken.gguf");
