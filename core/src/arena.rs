@@ -1,15 +1,17 @@
 //! One caller-owned buffer: carving it into the parts of a plan, and sharing a part among threads.
 //!
-//! Two kinds of unsafe code live here and nowhere else: viewing raw bytes as numbers ([`Carver`]), and giving disjoint parts of
-//! one slice to several threads ([`Shared`]), which checks at run time that no part is held twice.
+//! Three kinds of unsafe code live here and nowhere else: viewing raw bytes as numbers ([`Carver`]), giving disjoint parts of one
+//! slice to several threads ([`Shared`]), which checks at run time that no part is held twice, and lending a static's bytes once
+//! ([`StaticArena`]).
 #![allow(
     unsafe_code,
     reason = "carving and sharing one buffer is this module's purpose"
 )]
 
+use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Alignment of an arena and of every part of it, in bytes: a cache line and an AVX-512 vector.
 pub const ALIGN: usize = 64;
@@ -41,6 +43,44 @@ unsafe impl Pod for crate::kernels::Q8Activation {}
 /// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics: `static A: Aligned<{ PLAN.bytes() }>`.
 #[repr(C, align(64))]
 pub struct Aligned<const N: usize>(pub [u8; N]);
+
+/// An arena in a static, for firmware: its bytes are lent once, for ever.
+///
+/// Zeros until then, so that it costs RAM and no flash: `N` bytes, and [`ALIGN`] for the mark that they are lent.
+pub struct StaticArena<const N: usize> {
+    lent: AtomicBool,
+    bytes: UnsafeCell<Aligned<N>>,
+}
+
+// SAFETY: the bytes are reached through `claim` alone, which gives them to one caller, whichever thread or interrupt asks.
+unsafe impl<const N: usize> Sync for StaticArena<N> {}
+
+impl<const N: usize> StaticArena<N> {
+    /// Bytes that nobody has.
+    pub const fn new() -> Self {
+        StaticArena {
+            lent: AtomicBool::new(false),
+            bytes: UnsafeCell::new(Aligned([0; N])),
+        }
+    }
+
+    /// The bytes, to the first who asks; `None` to all others.
+    pub fn claim(&'static self) -> Option<&'static mut [u8]> {
+        if self.lent.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: `lent` was false, so this is the only call that comes here, and the only reference that is ever made. The bytes
+        // live as long as the static.
+        let Aligned(bytes) = unsafe { &mut *self.bytes.get() };
+        Some(bytes)
+    }
+}
+
+impl<const N: usize> Default for StaticArena<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// Takes parts off the front of a buffer, each aligned to [`ALIGN`].
 pub struct Carver<'a> {
@@ -242,6 +282,22 @@ mod tests {
         assert_eq!(b.as_ptr().addr() - a.as_ptr().addr(), 64);
         assert!(carver.take::<u64>(9).is_none());
         assert!(carver.take::<u64>(8).is_some());
+    }
+
+    #[test]
+    fn a_static_arena_is_lent_once() {
+        static ARENA: StaticArena<128> = StaticArena::new();
+        let lent: std::vec::Vec<_> = std::thread::scope(|scope| {
+            let threads: std::vec::Vec<_> = (0..4).map(|_| scope.spawn(|| ARENA.claim())).collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(lent.len(), 1);
+        assert!(lent[0].iter().all(|byte| *byte == 0) && lent[0].len() == 128);
+        assert!(lent[0].as_ptr().addr().is_multiple_of(ALIGN));
+        assert!(ARENA.claim().is_none());
     }
 
     #[test]

@@ -55,6 +55,7 @@
 //! - [`model`]: the facts and the borrowed weights of a model, and its forward pass.
 //! - [`sampler`]: from logits to a token.
 //! - [`stream`]: the engine that a program talks to.
+//! - [`firmware`]: a model as a `static`, for boards.
 #![no_std]
 #![warn(missing_docs)]
 
@@ -66,6 +67,7 @@ pub mod attention;
 pub mod cache;
 mod compute;
 pub mod const_fmt;
+pub mod firmware;
 pub mod gguf;
 pub mod kernels;
 pub mod layouts;

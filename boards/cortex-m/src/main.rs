@@ -7,65 +7,33 @@
 #![no_main]
 #![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
 
-use brooklet_core::arena::Aligned;
-use brooklet_core::gguf::Gguf;
+use brooklet_core::embed_model;
 use brooklet_core::kernels::Isa;
-use brooklet_core::model::{Config, Layer, Model, layers};
-use brooklet_core::plan::Plan;
-use brooklet_core::tokenizer::Vocab;
 use core::panic::PanicInfo;
 use cortex_m as _;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
 
-/// The value of a `Result`, or a compile error that says `$otherwise`.
-macro_rules! compile_time {
-    ($result:expr, $otherwise:literal) => {
-        match $result {
-            Ok(value) => value,
-            Err(_) => panic!($otherwise),
-        }
-    };
-}
-
-static MODEL_FILE: &[u8] = include_bytes!(env!("BROOKLET_MODEL"));
-
-const GGUF: Gguf<'static> = compile_time!(Gguf::parse(MODEL_FILE), "BROOKLET_MODEL is not a whole GGUF file");
-
-const CONFIG: Config = compile_time!(
-    Config::from_gguf(&GGUF),
-    "BROOKLET_MODEL is of no family that brooklet knows: `brooklet inspect` says why"
-);
-
-static LAYERS: [Layer<'static>; CONFIG.layers] = compile_time!(
-    layers(&GGUF, &CONFIG),
-    "a layer of BROOKLET_MODEL does not fit the rest: `brooklet inspect` says why"
-);
-
-static MODEL: Model<'static> = compile_time!(
-    Model::new(&GGUF, &LAYERS),
-    "the tensors of BROOKLET_MODEL do not fit its metadata: `brooklet inspect` says why"
-);
-
-static VOCAB: Vocab<'static> = compile_time!(
-    Vocab::from_gguf(&GGUF),
-    "BROOKLET_MODEL has no tokenizer that brooklet knows: `brooklet inspect` says why"
-);
-
-const BUDGET: usize = compile_time!(
-    usize::from_str_radix(env!("BROOKLET_BUDGET"), 10),
-    "BROOKLET_BUDGET is not a number of bytes"
-);
-
-const PLAN: Plan = match Plan::within(&CONFIG, &brooklet_demo::options(&VOCAB), BUDGET) {
-    Ok(plan) => plan,
-    Err(error) => panic!("{}", error.message().as_str()),
+const BUDGET: usize = match usize::from_str_radix(env!("BROOKLET_BUDGET"), 10) {
+    Ok(bytes) => bytes,
+    Err(_) => panic!("BROOKLET_BUDGET is not a number of bytes"),
 };
+
+embed_model!(static EMBEDDED = env!("BROOKLET_MODEL"), brooklet_demo::options, budget: BUDGET);
 
 #[entry]
 fn main() -> ! {
-    static mut ARENA: Aligned<{ PLAN.bytes() }> = Aligned([0; PLAN.bytes()]);
-    match brooklet_demo::run(MODEL, &VOCAB, &PLAN, &mut ARENA.0, Isa::of_target()) {
+    let Some(arena) = EMBEDDED.arena.claim() else {
+        hprintln!("error: the arena was claimed before");
+        exit(debug::EXIT_FAILURE)
+    };
+    match brooklet_demo::run(
+        EMBEDDED.model,
+        &EMBEDDED.vocab,
+        &EMBEDDED.plan,
+        arena,
+        Isa::of_target(),
+    ) {
         Ok(transcript) => {
             hprintln!("{}", transcript);
             exit(debug::EXIT_SUCCESS)

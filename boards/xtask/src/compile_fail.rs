@@ -5,12 +5,12 @@ use std::path::Path;
 
 use crate::firmware::{Build, Firmware};
 use crate::reference::Reference;
-use crate::{Error, MODELS, model_path};
+use crate::{Error, MODELS};
 
 /// For every model: the exact budget compiles, one byte less is refused with the three numbers; so is a file cut short.
 pub fn check() -> Result<(), Error> {
-    for name in MODELS {
-        let model = model_path(name);
+    for board_model in MODELS {
+        let (name, model) = (board_model.name, board_model.file());
         let needed = Reference::run(&model)?.plan.bytes();
         Firmware {
             model: &model,
@@ -27,7 +27,7 @@ pub fn check() -> Result<(), Error> {
     let folder = std::env::temp_dir().join(format!("brooklet-{}", std::process::id()));
     fs::create_dir(&folder)?;
     let cut = folder.join("cut.gguf");
-    let whole = fs::read(model_path(MODELS[0]))?;
+    let whole = fs::read(MODELS[0].file())?;
     fs::write(&cut, &whole[..whole.len() - 1])?;
     let refusal = refused(&cut, None);
     fs::remove_dir_all(&folder)?;

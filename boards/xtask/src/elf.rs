@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use brooklet_core::arena::ALIGN;
 use object::elf::PF_W;
 use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags};
 
@@ -15,7 +16,7 @@ pub struct Sizes {
     pub flash: u64,
     /// Variables, without the stack.
     pub ram: u64,
-    /// The arena among them.
+    /// The arena among them, without the mark that it is lent.
     pub arena: u64,
 }
 
@@ -44,6 +45,10 @@ impl Sizes {
         let [arena] = arenas[..] else {
             return Err(format!("{} has {} arenas instead of one", image.display(), arenas.len()).into());
         };
-        Ok(Sizes { flash, ram, arena })
+        Ok(Sizes {
+            flash,
+            ram,
+            arena: arena.saturating_sub(ALIGN as u64),
+        })
     }
 }
