@@ -65,6 +65,7 @@ impl<const N: usize> StaticArena<N> {
     }
 
     /// The bytes, to the first who asks; `None` to all others.
+    #[allow(clippy::mut_from_ref, reason = "lent once, which the mark sees to")]
     pub fn claim(&'static self) -> Option<&'static mut [u8]> {
         if self.lent.swap(true, Ordering::Relaxed) {
             return None;
