@@ -112,8 +112,7 @@ fn the_program_has_a_model_of_its_own() {
     let own = |arguments: &[&str]| {
         let mut run = command(arguments);
         run.env("HOME", folder.path())
-            .env("BROOKLET_MODELS", folder.path().join("models"))
-            .env("PATH", "");
+            .env("BROOKLET_MODELS", folder.path().join("models"));
         text(run.output().unwrap())
     };
     let said = own(&["run", "-n", "40", "--seed", "7"]);
