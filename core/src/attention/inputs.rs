@@ -11,7 +11,7 @@
 //! before they are rounded, and comes back in the output as `mean·W_V`.
 //!
 //! Two layouts come of it. In *x*, the inputs are those of a decoder's self-attention: [`InputAttention::self_attention`]. In *e*, they are
-//! an encoder's output, which all layers of a decoder share, where keys and values would be kept for each: section 4 of the paper,
+//! an encoder's output, which all layers of a decoder share, where keys and values would be kept for each: the paper's second option for such models,
 //! [`InputAttention::cross_attention`].
 
 use super::geometry::{Geometry, Of, Placed};
