@@ -98,46 +98,57 @@ impl Weights {
                 .sum::<f64>()
     }
 
-    /// The output of a token's heads that attends to `seen`, keys and values computed.
-    fn attend(&self, query: &[f32], inputs: &[f32], seen: &[usize]) -> Vec<f64> {
+    /// Keys and values of every input.
+    fn project(&self, inputs: &[f32]) -> Projected {
+        let columns = self.shape.kv_heads * self.shape.head_dim;
+        let of = |weights: &[f32], bias: &[f32]| {
+            inputs
+                .chunks_exact(self.shape.d)
+                .map(|x| {
+                    (0..columns)
+                        .map(|row| Self::product(weights, bias, row, x))
+                        .collect()
+                })
+                .collect()
+        };
+        Projected {
+            keys: of(&self.keys, &self.key_bias),
+            values: of(&self.values, &self.value_bias),
+        }
+    }
+
+    /// The output of a token's heads that attends to `seen`.
+    fn attend(&self, query: &[f32], projected: &Projected, seen: &[usize]) -> Vec<f64> {
         let Shape {
-            d,
             heads,
             kv_heads,
             head_dim,
             ..
         } = self.shape;
-        (0..heads)
-            .flat_map(|head| {
-                let first = head / (heads / kv_heads) * head_dim;
-                let input = |i: usize| &inputs[i * d..][..d];
-                let scores: Vec<f64> = seen
-                    .iter()
-                    .map(|i| {
-                        let product: f64 = (0..head_dim)
-                            .map(|c| {
-                                f64::from(query[head * head_dim + c])
-                                    * Self::product(&self.keys, &self.key_bias, first + c, input(*i))
-                            })
-                            .sum();
-                        product / (head_dim as f64).sqrt()
-                    })
-                    .collect();
-                let top = scores.iter().copied().fold(f64::MIN, f64::max);
-                let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();
-                (0..head_dim)
-                    .map(|c| {
-                        seen.iter()
-                            .zip(&scores)
-                            .map(|(i, score)| {
-                                (score - top).exp() / sum
-                                    * Self::product(&self.values, &self.value_bias, first + c, input(*i))
-                            })
-                            .sum()
-                    })
-                    .collect::<Vec<f64>>()
-            })
-            .collect()
+        let mut out = Vec::new();
+        for (head, query) in query.chunks_exact(head_dim).enumerate() {
+            let columns = head / (heads / kv_heads) * head_dim..;
+            let scores: Vec<f64> = seen
+                .iter()
+                .map(|i| {
+                    let key = &projected.keys[*i][columns.clone()];
+                    let product: f64 = query.iter().zip(key).map(|(q, k)| f64::from(*q) * k).sum();
+                    product / (head_dim as f64).sqrt()
+                })
+                .collect();
+            let top = scores.iter().copied().fold(f64::MIN, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            out.extend(columns.take(head_dim).map(|column| {
+                let values = seen.iter().map(|i| projected.values[*i][column]);
+                values
+                    .zip(&weights)
+                    .map(|(value, weight)| value * weight)
+                    .sum::<f64>()
+                    / sum
+            }));
+        }
+        out
     }
 
     /// The bytes of [`InputAttention`]: transposes of the heads' keys, values, mean, and offset.
@@ -169,6 +180,11 @@ impl Weights {
             offset: fields(&offset),
         }
     }
+}
+
+struct Projected {
+    keys: Vec<Vec<f64>>,
+    values: Vec<Vec<f64>>,
 }
 
 struct Converted {
@@ -399,6 +415,7 @@ proptest! {
         let weights = Weights::random(shape, &mut noise);
         let tokens = 70;
         let (queries, inputs) = activations(&weights, &mut noise, tokens, tokens);
+        let projected = weights.project(&inputs);
         let columns = shape.heads * shape.head_dim;
         for chunk in [1, chunk] {
             let how = How { isa: Isa::Scalar, workers: 1, cache_type: CacheType::F32, chunk };
@@ -410,7 +427,7 @@ proptest! {
             for t in (0..tokens).step_by(3) {
                 let from = if t < sinks { 0 } else { starts[t] as usize };
                 let seen = kept(t, sinks, window, from);
-                let exact = weights.attend(&queries[t * columns..][..columns], &inputs, &seen);
+                let exact = weights.attend(&queries[t * columns..][..columns], &projected, &seen);
                 let got = &want[t * columns..][..columns];
                 let budget = BUDGET * size(&exact).max(1.0);
                 for (got, exact) in got.iter().zip(&exact) {
@@ -427,6 +444,7 @@ proptest! {
         let mut noise = Noise(seed | 1);
         let weights = Weights::random(shape, &mut noise);
         let (queries, inputs) = activations(&weights, &mut noise, tokens, frames);
+        let projected = weights.project(&inputs);
         let columns = shape.heads * shape.head_dim;
         let how = How { isa: Isa::Scalar, workers: 1, cache_type: CacheType::F32, chunk };
         let want = e(&weights, how, (&queries, &inputs));
@@ -436,7 +454,7 @@ proptest! {
         }
         let seen: Vec<usize> = (0..frames).collect();
         for (t, got) in want.chunks_exact(columns).enumerate() {
-            let exact = weights.attend(&queries[t * columns..][..columns], &inputs, &seen);
+            let exact = weights.attend(&queries[t * columns..][..columns], &projected, &seen);
             let budget = BUDGET * size(&exact).max(1.0);
             for (got, exact) in got.iter().zip(&exact) {
                 prop_assert!((f64::from(*got) - exact).abs() <= budget, "token {t}: {got} for {exact}");
@@ -459,6 +477,7 @@ fn rounded_inputs_err_as_little_as_rounded_keys_and_values() {
     let mut noise = Noise(5);
     let weights = Weights::random(shape, &mut noise);
     let (queries, inputs) = activations(&weights, &mut noise, 20, 300);
+    let projected = weights.project(&inputs);
     let seen: Vec<usize> = (0..300).collect();
     let columns = shape.heads * shape.head_dim;
     for (cache_type, most) in [(CacheType::F16, 1e-3), (CacheType::Q8_0, 2e-2)] {
@@ -471,7 +490,7 @@ fn rounded_inputs_err_as_little_as_rounded_keys_and_values() {
         let got = e(&weights, how, (&queries, &inputs));
         let (mut error, mut total) = (0.0, 0.0);
         for (t, got) in got.chunks_exact(columns).enumerate() {
-            let exact = weights.attend(&queries[t * columns..][..columns], &inputs, &seen);
+            let exact = weights.attend(&queries[t * columns..][..columns], &projected, &seen);
             let offset: Vec<f64> = (0..columns)
                 .map(|row| Weights::product(&weights.values, &weights.value_bias, row, &weights.mean))
                 .collect();
