@@ -21,13 +21,23 @@ const fn byte(code: u32) -> Option<u8> {
 #[derive(Clone)]
 pub(super) struct Unspelled<'a>(pub(super) &'a [u8]);
 
+impl Unspelled<'_> {
+    /// The next; the twin of [`Iterator::next`] for `const` code.
+    pub(super) const fn next_byte(&mut self) -> Option<Option<u8>> {
+        let (code, len) = first_char(self.0);
+        if len == 0 {
+            return None;
+        }
+        (_, self.0) = self.0.split_at(len);
+        Some(byte(code))
+    }
+}
+
 impl Iterator for Unspelled<'_> {
     type Item = Option<u8>;
 
     fn next(&mut self) -> Option<Option<u8>> {
-        let (code, len) = first_char(self.0);
-        self.0 = self.0.get(len..).filter(|_| len > 0)?;
-        Some(byte(code))
+        self.next_byte()
     }
 }
 

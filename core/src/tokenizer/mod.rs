@@ -29,10 +29,12 @@
 //! ```
 
 mod bpe;
+mod build;
 mod bytes;
 mod decode;
 mod error;
 mod index;
+mod indexed;
 mod merge;
 mod special;
 mod split;
@@ -43,6 +45,7 @@ mod vocab;
 
 pub use decode::{Piece, Utf8Stream};
 pub use error::{Field, Name, TokenizerError};
+pub use indexed::{IndexedVocab, Tables};
 pub use split::PreTokenizer;
 pub use vocab::Vocab;
 
@@ -50,10 +53,9 @@ use core::ops::Range;
 
 use bpe::{Bpe, characters};
 use decode::Form;
-use index::Index;
 use merge::{MIN_WINDOW, Window};
-use special::{Allowed, Specials};
-use spm::{Escaped, Spm, words_are_apart};
+use special::Allowed;
+use spm::{Escaped, Spm};
 use vocab::{Kind, Model};
 
 use crate::arena::Carver;
@@ -94,12 +96,8 @@ pub struct EncodeOptions {
 
 /// Encodes and decodes; made from a [`Vocab`] and a piece of memory.
 pub struct Tokenizer<'a> {
-    vocab: Vocab<'a>,
-    index: Index<'a>,
-    specials: Specials<'a>,
+    indexed: IndexedVocab<'a>,
     window: Window<'a>,
-    /// SentencePiece only: words can be merged one by one.
-    words_apart: bool,
 }
 
 impl<'a> Tokenizer<'a> {
@@ -114,25 +112,29 @@ impl<'a> Tokenizer<'a> {
     pub fn new(vocab: &Vocab<'a>, memory: &'a mut [u8]) -> Result<Self, TokenizerError> {
         let given = memory.len();
         let needed = vocab.index_bytes(MIN_WINDOW);
-        if given < needed {
-            return Err(TokenizerError::OutOfMemory { needed, given });
-        }
         let short = TokenizerError::OutOfMemory { needed, given };
+        if given < needed {
+            return Err(short);
+        }
         let mut carver = Carver::new(memory).ok_or(TokenizerError::Misaligned)?;
-        let mut take = |len| carver.take::<u32>(len).ok_or(short);
-        let [offsets, tokens, ranks, specials] = vocab.parts();
-        let (offsets, tokens, ranks) = (take(offsets)?, take(tokens)?, take(ranks)?);
-        let index = Index::build(vocab, offsets, tokens, ranks)?;
-        let specials = Specials::new(*vocab, index, take(specials)?);
+        let words = carver.take(IndexedVocab::words(vocab)).ok_or(short)?;
+        let indexed = IndexedVocab::build(vocab, words)?;
         let window = Window::take(&mut carver, given - vocab.tables_bytes()).ok_or(short)?;
-        let words_apart = matches!(vocab.model, Model::Spm { .. }) && words_are_apart(vocab, &index);
-        Ok(Tokenizer {
-            vocab: *vocab,
-            index,
-            specials,
-            window,
-            words_apart,
-        })
+        Ok(Tokenizer { indexed, window })
+    }
+
+    /// Over an index that is there already, in flash; `memory` becomes the window. [`Vocab::window_bytes`] says how much is
+    /// needed.
+    ///
+    /// # Errors
+    /// If the memory is too small or misaligned.
+    pub fn over(indexed: IndexedVocab<'a>, memory: &'a mut [u8]) -> Result<Self, TokenizerError> {
+        let given = memory.len();
+        let needed = Window::bytes(MIN_WINDOW);
+        let mut carver = Carver::new(memory).ok_or(TokenizerError::Misaligned)?;
+        let window =
+            Window::take(&mut carver, given).ok_or(TokenizerError::OutOfMemory { needed, given })?;
+        Ok(Tokenizer { indexed, window })
     }
 
     /// Calls `out` with each token of `text`, in order. Any bytes are a text; a whole book is no problem.
@@ -154,12 +156,12 @@ impl<'a> Tokenizer<'a> {
             control: options.special,
             quoted,
         };
-        if let Some(bos) = options.bos.token(self.vocab.bos, self.vocab.add_bos) {
+        if let Some(bos) = options.bos.token(self.indexed.vocab.bos, self.indexed.vocab.add_bos) {
             out(bos);
         }
         let mut at = 0;
         while at < text.len() {
-            let special = self.specials.next(text, at, allowed);
+            let special = self.indexed.specials.next(text, at, allowed);
             let end = special.map_or(text.len(), |special| special.start);
             // Every fragment but the first follows a special token, and the first counts as if it did.
             self.fragment(&text[at..end], options.continued && at == 0, out);
@@ -169,14 +171,14 @@ impl<'a> Tokenizer<'a> {
                 at += special.len;
             }
         }
-        if let Some(eos) = options.eos.token(self.vocab.eos, self.vocab.add_eos) {
+        if let Some(eos) = options.eos.token(self.indexed.vocab.eos, self.indexed.vocab.add_eos) {
             out(eos);
         }
     }
 
     /// Encodes text without special tokens.
     fn fragment(&mut self, mut text: &[u8], continued: bool, out: &mut dyn FnMut(u32)) {
-        let (vocab, index) = (self.vocab, self.index);
+        let (vocab, index) = (self.indexed.vocab, self.indexed.index);
         match vocab.model {
             Model::Bpe { pre, .. } => {
                 let ignores_merges = pre.ignores_merges();
@@ -194,7 +196,7 @@ impl<'a> Tokenizer<'a> {
                 let rules = Spm { vocab, index };
                 let mut escaped = Escaped::new(text, space_prefix && !continued && !text.is_empty());
                 while !escaped.is_empty() {
-                    self.window.encode(escaped.word(self.words_apart), &rules, out);
+                    self.window.encode(escaped.word(self.indexed.words_apart), &rules, out);
                 }
             }
         }
@@ -204,12 +206,12 @@ impl<'a> Tokenizer<'a> {
     /// with `special`; unused ones never. With SentencePiece the first word of a text brings the space that encoding put
     /// before it.
     pub fn piece(&self, id: u32, special: bool) -> Piece<'a> {
-        let text = self.index.text(id);
-        let normal = match self.vocab.model {
+        let text = self.indexed.index.text(id);
+        let normal = match self.indexed.vocab.model {
             Model::Bpe { .. } => Form::Mapped,
             Model::Spm { .. } => Form::Escaped,
         };
-        match self.vocab.kind(id, text) {
+        match self.indexed.vocab.kind(id, text) {
             Kind::Normal => Piece::new(normal, text),
             Kind::Byte => Piece::new(Form::Byte, text),
             Kind::UserDefined => Piece::new(Form::Plain, text),
@@ -220,27 +222,27 @@ impl<'a> Tokenizer<'a> {
 
     /// The control, unknown or user-defined token with this name, such as `<|im_start|>`.
     pub fn special(&self, name: &[u8]) -> Option<u32> {
-        self.specials.named(name)
+        self.indexed.specials.named(name)
     }
 
     /// The token of the start of a sequence.
     pub fn bos(&self) -> Option<u32> {
-        self.vocab.bos
+        self.indexed.vocab.bos
     }
 
     /// The token of the end of a sequence.
     pub fn eos(&self) -> Option<u32> {
-        self.vocab.eos
+        self.indexed.vocab.eos
     }
 
     /// Whether generation ends with this token; see [`Vocab::is_end_of_generation`].
     pub fn is_end_of_generation(&self, id: u32) -> bool {
-        self.vocab.is_end_of_generation(id)
+        self.indexed.vocab.is_end_of_generation(id)
     }
 
     /// What the tokenizer was made from.
     pub fn vocab(&self) -> &Vocab<'a> {
-        &self.vocab
+        &self.indexed.vocab
     }
 }
 

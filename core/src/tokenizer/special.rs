@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use super::index::Index;
+use super::index::{Index, text_at};
 use super::vocab::{Kind, Vocab};
 
 /// Longer special tokens are not looked for, which bounds the work at each byte of a text.
@@ -39,6 +39,90 @@ impl Allowed<'_> {
     }
 }
 
+/// What collecting the special tokens found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SpecialTokens {
+    len: usize,
+    /// A bit for each byte that one of them starts with.
+    starts: [u32; 8],
+    any_user_defined: bool,
+}
+
+impl SpecialTokens {
+    /// Puts the ids of the special tokens into `ids`, which has room for all of them, sorted by their strings.
+    pub(super) const fn collect(vocab: &Vocab<'_>, offsets: &[u32], ids: &mut [u32]) -> Self {
+        let mut found = SpecialTokens {
+            len: 0,
+            starts: [0; 8],
+            any_user_defined: false,
+        };
+        let mut id = 0;
+        while id < vocab.len() {
+            let text = text_at(vocab.tokens, offsets, id as u32);
+            let kind = vocab.kind(id as u32, text);
+            if let Some(&first) = text.first()
+                && matches!(kind, Kind::Control | Kind::Unknown | Kind::UserDefined)
+                && found.len < ids.len()
+            {
+                found.starts[(first / 32) as usize] |= 1 << (first % 32);
+                found.any_user_defined |= matches!(kind, Kind::UserDefined);
+                ids[found.len] = id as u32;
+                found.len += 1;
+            }
+            id += 1;
+        }
+        let (ids, _) = ids.split_at_mut(found.len);
+        sort(vocab, offsets, ids);
+        found
+    }
+}
+
+/// Heapsort (Williams, 1964) by string, then by id: it needs no more memory, whatever the file, and works in `const`.
+const fn sort(vocab: &Vocab<'_>, offsets: &[u32], ids: &mut [u32]) {
+    let mut root = ids.len() / 2;
+    let mut end = ids.len();
+    while end > 1 {
+        if root > 0 {
+            root -= 1;
+        } else {
+            end -= 1;
+            ids.swap(0, end);
+        }
+        let mut parent = root;
+        while 2 * parent + 1 < end {
+            let mut child = 2 * parent + 1;
+            if child + 1 < end && is_before(vocab, offsets, ids[child], ids[child + 1]) {
+                child += 1;
+            }
+            if !is_before(vocab, offsets, ids[parent], ids[child]) {
+                break;
+            }
+            ids.swap(parent, child);
+            parent = child;
+        }
+    }
+}
+
+/// Whether token `a` sorts before token `b`.
+const fn is_before(vocab: &Vocab<'_>, offsets: &[u32], a: u32, b: u32) -> bool {
+    let (first, second) = (
+        text_at(vocab.tokens, offsets, a),
+        text_at(vocab.tokens, offsets, b),
+    );
+    let mut i = 0;
+    while i < first.len() && i < second.len() {
+        if first[i] != second[i] {
+            return first[i] < second[i];
+        }
+        i += 1;
+    }
+    if first.len() != second.len() {
+        first.len() < second.len()
+    } else {
+        a < b
+    }
+}
+
 /// The special tokens of a vocabulary.
 #[derive(Clone, Copy)]
 pub(super) struct Specials<'a> {
@@ -46,36 +130,25 @@ pub(super) struct Specials<'a> {
     index: Index<'a>,
     /// Their ids, sorted by their strings.
     sorted: &'a [u32],
-    /// A bit for each byte that one of them starts with.
     starts: [u32; 8],
     any_user_defined: bool,
 }
 
 impl<'a> Specials<'a> {
-    /// Sorts the special tokens into `ids`, which has room for all of them.
-    pub(super) fn new(vocab: Vocab<'a>, index: Index<'a>, ids: &'a mut [u32]) -> Self {
-        let mut starts = [0; 8];
-        let mut any_user_defined = false;
-        let mut len = 0;
-        for id in 0..vocab.len() as u32 {
-            let text = index.text(id);
-            let kind = vocab.kind(id, text);
-            let Some(&first) = text.first() else { continue };
-            if matches!(kind, Kind::Control | Kind::Unknown | Kind::UserDefined) && len < ids.len() {
-                starts[usize::from(first / 32)] |= 1 << (first % 32);
-                any_user_defined |= kind == Kind::UserDefined;
-                ids[len] = id;
-                len += 1;
-            }
-        }
-        let ids = &mut ids[..len];
-        ids.sort_unstable_by(|&a, &b| index.text(a).cmp(index.text(b)).then(a.cmp(&b)));
+    /// Those that [`SpecialTokens::collect`] put into `ids`.
+    pub(super) const fn over(
+        vocab: Vocab<'a>,
+        index: Index<'a>,
+        found: SpecialTokens,
+        ids: &'a [u32],
+    ) -> Self {
+        let (sorted, _) = ids.split_at(found.len);
         Specials {
             vocab,
             index,
-            sorted: ids,
-            starts,
-            any_user_defined,
+            sorted,
+            starts: found.starts,
+            any_user_defined: found.any_user_defined,
         }
     }
 

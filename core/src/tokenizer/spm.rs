@@ -150,19 +150,6 @@ impl<'t> Escaped<'t> {
     }
 }
 
-/// Whether no token of `index` has a space after something else inside, so that words can be merged one by one.
-pub(super) fn words_are_apart(vocab: &Vocab<'_>, index: &Index<'_>) -> bool {
-    (0..vocab.len() as u32).all(|id| {
-        let text = index.text(id);
-        let inside = text
-            .windows(SPACE.len())
-            .enumerate()
-            .skip(1)
-            .any(|(at, window)| window == SPACE && !text[..at].ends_with(&SPACE));
-        !inside || index.token(text) != Some(id)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

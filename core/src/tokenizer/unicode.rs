@@ -49,26 +49,28 @@ const REPLACEMENT: u32 = 0xFFFD;
 ///
 /// As llama.cpp does, this accepts surrogates and characters spelled longer than needed; unlike it, no code point over
 /// 0x10FFFF (it throws on those).
-pub(super) fn first_char(text: &[u8]) -> (u32, usize) {
+pub(super) const fn first_char(text: &[u8]) -> (u32, usize) {
     let Some(&lead) = text.first() else {
         return (REPLACEMENT, 0);
     };
     let (len, bits) = match lead {
-        0..0x80 => return (u32::from(lead), 1),
+        0..0x80 => return (lead as u32, 1),
         0xC0..0xE0 => (2, lead & 0x1F),
         0xE0..0xF0 => (3, lead & 0x0F),
         0xF0..0xF8 => (4, lead & 0x07),
         _ => return (REPLACEMENT, 1),
     };
-    let Some(rest) = text.get(1..len) else {
+    if text.len() < len {
         return (REPLACEMENT, 1);
-    };
-    let mut code = u32::from(bits);
-    for &byte in rest {
-        if byte & 0xC0 != 0x80 {
+    }
+    let mut code = bits as u32;
+    let mut i = 1;
+    while i < len {
+        if text[i] & 0xC0 != 0x80 {
             return (REPLACEMENT, 1);
         }
-        code = code << 6 | u32::from(byte & 0x3F);
+        code = code << 6 | (text[i] & 0x3F) as u32;
+        i += 1;
     }
     if code > 0x10FFFF {
         (REPLACEMENT, 1)

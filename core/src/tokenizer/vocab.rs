@@ -4,6 +4,7 @@
 //! name implies where the file is silent: llama.cpp's `llama-vocab.cpp`.
 
 use super::error::{Field, Name, TokenizerError};
+use super::index::Spelling;
 use super::merge::Window;
 use super::split::PreTokenizer;
 use crate::arena::Carver;
@@ -174,12 +175,28 @@ impl<'a> Vocab<'a> {
 
     /// Lengths of the index's parts, each of `u32`: where tokens stand, the tables of tokens and of merges, special tokens.
     pub(super) const fn parts(&self) -> [usize; 4] {
-        let merges = match self.model {
-            Model::Bpe { merges, .. } => merges.len(),
-            Model::Spm { .. } => 0,
+        let merges = match self.merges() {
+            Some(merges) => merges.len(),
+            None => 0,
         };
         let tokens = self.tokens.len();
         [tokens, table_len(tokens), table_len(merges), self.specials]
+    }
+
+    /// The merges of byte-level BPE.
+    pub(super) const fn merges(&self) -> Option<Array<'a>> {
+        match self.model {
+            Model::Bpe { merges, .. } => Some(merges),
+            Model::Spm { .. } => None,
+        }
+    }
+
+    /// How the file spells tokens and merges.
+    pub(super) const fn spelling(&self) -> Spelling {
+        match self.model {
+            Model::Bpe { .. } => Spelling::Mapped,
+            Model::Spm { .. } => Spelling::Plain,
+        }
     }
 
     const fn measure(&self) -> Result<usize, TokenizerError> {
@@ -209,11 +226,17 @@ impl<'a> Vocab<'a> {
         self.tokens.is_empty()
     }
 
-    /// Bytes of memory that a [`super::Tokenizer`] needs whose window holds pieces of up to `piece` bytes whole (rounded
+    /// Bytes of memory that a [`super::Tokenizer`] needs that makes its index itself, and whose window holds pieces of up to `piece` bytes whole (rounded
     /// up to a power of two, at least 64): the index, and 17 bytes for each byte of the window.
     pub const fn index_bytes(&self, piece: usize) -> usize {
         self.index_bytes
             .saturating_add(Window::bytes(Window::capacity(piece)))
+    }
+
+    /// Bytes of memory that a [`super::Tokenizer`] over an [`IndexedVocab`](super::IndexedVocab) needs: the window of
+    /// [`Vocab::index_bytes`] alone.
+    pub const fn window_bytes(&self, piece: usize) -> usize {
+        Window::bytes(Window::capacity(piece))
     }
 
     /// Bytes of the index alone.
@@ -368,7 +391,7 @@ const fn ends_by_name(text: &[u8]) -> bool {
 }
 
 /// `a == b` for `const` code.
-const fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) const fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
