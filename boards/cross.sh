@@ -89,7 +89,7 @@ shift 2
 
 case $target in
 *-linux-*) crates=std,panic_unwind,panic_abort ;;
-*-none*) crates=core ;;
+*-none*) crates=core,alloc ;;
 *) die "no way known to run $target" ;;
 esac
 choose_compiler "$target" "$crates"

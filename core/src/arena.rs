@@ -1,8 +1,8 @@
 //! One caller-owned buffer: carving it into the parts of a plan, and sharing a part among threads.
 //!
-//! Three kinds of unsafe code live here and nowhere else: viewing raw bytes as numbers ([`Carver`]), giving disjoint parts of one
-//! slice to several threads ([`Shared`]), which checks at run time that no part is held twice, and lending a static's bytes once
-//! ([`StaticArena`]).
+//! Four kinds of unsafe code live here and nowhere else: viewing raw bytes as numbers ([`Carver`]), giving disjoint parts of one
+//! slice to several threads ([`Shared`]), which checks at run time that no part is held twice, lending a static's bytes once
+//! ([`StaticArena`]), and reading what lies at an address in flash ([`Flash`]).
 #![allow(
     unsafe_code,
     reason = "carving and sharing one buffer is this module's purpose"
@@ -80,6 +80,35 @@ impl<const N: usize> StaticArena<N> {
 impl<const N: usize> Default for StaticArena<N> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Bytes of flash at an address, for [`crate::firmware::Flashed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Flash {
+    address: usize,
+    len: usize,
+}
+
+impl Flash {
+    /// The `len` bytes at `address`.
+    ///
+    /// # Safety
+    /// The address is not zero, all the bytes can be read, and nothing writes them while the program runs.
+    pub const unsafe fn new(address: usize, len: usize) -> Self {
+        Flash { address, len }
+    }
+
+    /// Where they start.
+    pub const fn address(self) -> usize {
+        self.address
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> &'static [u8] {
+        let start = core::ptr::with_exposed_provenance(self.address);
+        // SAFETY: who made `self` says that these bytes can be read and do not change; any bytes are valid `u8`.
+        unsafe { core::slice::from_raw_parts(start, self.len) }
     }
 }
 

@@ -1,10 +1,13 @@
-//! A model in a firmware image: read, checked and planned by the compiler, with an arena of exactly the planned size.
+//! A model in a firmware image, or at a fixed address in flash: read, checked and planned by the compiler, with an arena of exactly
+//! the planned size and the tokenizer's tables in flash.
 
-use crate::arena::StaticArena;
+use core::fmt;
+
+use crate::arena::{Flash, StaticArena};
 use crate::gguf::Gguf;
-use crate::model::{Config, Layer, Model, layers};
+use crate::model::{Config, Layer, Model, ModelError, layers};
 use crate::plan::{Options, Plan};
-use crate::tokenizer::Vocab;
+use crate::tokenizer::{IndexedVocab, Tables, Vocab};
 
 /// The value of a `Result`, or a compile error that says `$otherwise`: an error's own words cannot be put together in `const`.
 macro_rules! or_refuse {
@@ -20,8 +23,8 @@ macro_rules! or_refuse {
 pub struct Embedded<const ARENA: usize> {
     /// The weights, where they lie in flash.
     pub model: Model<'static>,
-    /// The vocabulary, likewise.
-    pub vocab: Vocab<'static>,
+    /// The vocabulary and its tables, likewise.
+    pub vocab: IndexedVocab<'static>,
     /// What every byte of the arena is for.
     pub plan: Plan,
     /// The arena, a static of its own: [`StaticArena::claim`] lends it once.
@@ -88,6 +91,18 @@ pub const fn vocab_of(file: &Gguf<'static>) -> Vocab<'static> {
 /// For [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
+/// If the file's strings are made to collide in the tables.
+#[doc(hidden)]
+pub const fn tables_of<const N: usize>(vocab: &Vocab<'static>) -> Tables<N> {
+    or_refuse!(
+        Tables::build(vocab),
+        "the model's vocabulary is made to be slow: its strings collide"
+    )
+}
+
+/// For [`embed_model!`](crate::embed_model).
+///
+/// # Panics
 /// If the plan does not fit `budget` bytes, with the numbers.
 #[doc(hidden)]
 pub const fn plan_of(file: &'static [u8], options: &Options, budget: usize) -> Plan {
@@ -97,12 +112,127 @@ pub const fn plan_of(file: &'static [u8], options: &Options, budget: usize) -> P
     }
 }
 
+/// What [`embed_model!`](crate::embed_model) makes of a file that will lie at a fixed address: everything but the file.
+pub struct Flashed<const ARENA: usize, const TABLES: usize, const LAYERS: usize> {
+    /// Where it must lie.
+    memory: Flash,
+    /// CRC-32 of it.
+    checksum: u32,
+    /// What every byte of the arena is for.
+    pub plan: Plan,
+    /// The arena, a static of its own: [`StaticArena::claim`] lends it once.
+    pub arena: &'static StaticArena<ARENA>,
+    tables: &'static Tables<TABLES>,
+}
+
+/// A file that was found at its address: what [`Model::new`] takes.
+pub struct Found<const LAYERS: usize> {
+    /// The file.
+    pub file: Gguf<'static>,
+    /// Its layers, for [`Model::new`].
+    pub layers: [Layer<'static>; LAYERS],
+    /// Its vocabulary and the tables, which lie in the image.
+    pub vocab: IndexedVocab<'static>,
+}
+
+impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA, TABLES, LAYERS> {
+    /// For [`embed_model!`](crate::embed_model): `file` will lie in `memory`.
+    #[doc(hidden)]
+    pub const fn new(
+        memory: Flash,
+        file: &[u8],
+        plan: Plan,
+        arena: &'static StaticArena<ARENA>,
+        tables: &'static Tables<TABLES>,
+    ) -> Self {
+        Flashed {
+            memory,
+            checksum: crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(file),
+            plan,
+            arena,
+            tables,
+        }
+    }
+
+    /// Reads the whole file where it should lie, tests its checksum and finds its tensors.
+    ///
+    /// # Errors
+    /// If it is not, to the bit, the file that the compiler planned for.
+    pub fn find(&self) -> Result<Found<LAYERS>, FlashError> {
+        let bytes = self.memory.bytes();
+        let found = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes);
+        if found != self.checksum {
+            let (address, planned) = (self.memory.address(), self.checksum);
+            return Err(FlashError::Checksum {
+                address,
+                planned,
+                found,
+            });
+        }
+        let file = gguf_of(bytes);
+        let layers = layers(&file, &config_of(&file)).map_err(FlashError::Model)?;
+        let vocab = self.tables.over(vocab_of(&file));
+        Ok(Found { file, layers, vocab })
+    }
+}
+
+impl<const LAYERS: usize> Found<LAYERS> {
+    /// The model over these layers.
+    ///
+    /// # Errors
+    /// If a tensor does not fit, which the checksum makes impossible.
+    pub fn model(&self) -> Result<Model<'_>, FlashError> {
+        Model::new(&self.file, &self.layers).map_err(FlashError::Model)
+    }
+}
+
+/// Why the model in flash cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum FlashError {
+    /// Another file lies there, or it is damaged.
+    Checksum {
+        /// Where it should lie.
+        address: usize,
+        /// CRC-32 of the file that the firmware was made for.
+        planned: u32,
+        /// CRC-32 of what lies there.
+        found: u32,
+    },
+    /// Its tensors do not fit.
+    Model(ModelError),
+}
+
+impl fmt::Display for FlashError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FlashError::Checksum {
+                address,
+                planned,
+                found,
+            } => write!(
+                f,
+                "at {address:#x} there is not the model that this firmware was made for: checksum {found:#010x} instead of {planned:#010x}"
+            ),
+            FlashError::Model(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for FlashError {}
+
 /// Declares a `static` that is a model: `embed_model!(pub static NAME = PATH, options, budget: BYTES)`.
 ///
 /// `PATH` names a GGUF file (absolute, or relative to the source, as for `include_bytes!`), `options` is a `const fn(&Vocab) ->`
 /// [`Options`](crate::plan::Options), and `BYTES` is what the arena may take. The compiler parses the file with the parser that
 /// hosts use and plans the arena; a file that is broken or of an unknown family, or a plan over the budget, is a compile error
-/// that says so. The file lies in flash as it is, the arena in zeroed RAM ([`Embedded`]).
+/// that says so. The file lies in flash as it is, the tokenizer's tables beside it, and the arena in zeroed RAM ([`Embedded`]).
+///
+/// `embed_model!(static NAME = PATH, options, budget: BYTES, at: unsafe { ADDRESS })` plans for a file that is not a part of the image
+/// but programmed into flash apart from it, at `ADDRESS`. The compiler reads the same file, and the firmware finds out at boot
+/// whether that is what lies there ([`Flashed::find`]). Who writes `unsafe` says that as many bytes as the file has can be read
+/// there, and that nothing writes them while the firmware runs.
 ///
 /// The compiler reads the whole header: crates that embed larger models allow the lint `long_running_const_eval`.
 ///
@@ -120,6 +250,7 @@ pub const fn plan_of(file: &'static [u8], options: &Options, budget: usize) -> P
 /// let (engine, _) = TINY.plan.split(arena).expect("it has the planned size");
 /// let mut stream = Stream::new(TINY.model, &TINY.plan, engine, Isa::of_target(), &SingleThread)?;
 /// let token = argmax(stream.feed(&[1, 2, 3])?);
+/// assert!((token as usize) < TINY.vocab.vocab().len());
 /// assert!(TINY.arena.claim().is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -151,14 +282,51 @@ macro_rules! embed_model {
             static LAYERS: [$crate::model::Layer<'static>; CONFIG.layers] =
                 $crate::firmware::layers_of(&GGUF, &CONFIG);
             const PLAN: $crate::plan::Plan = $crate::firmware::plan_of(&FILE.0, &OPTIONS, $budget);
+            const VOCAB: $crate::tokenizer::Vocab<'static> = $crate::firmware::vocab_of(&GGUF);
+            static TABLES: $crate::tokenizer::Tables<{ $crate::tokenizer::IndexedVocab::words(&VOCAB) }> =
+                $crate::firmware::tables_of(&VOCAB);
             // Apart from the rest, which stays in flash.
             static ARENA: $crate::arena::StaticArena<{ PLAN.bytes() }> = $crate::arena::StaticArena::new();
             $crate::firmware::Embedded {
                 model: $crate::firmware::model_of(&GGUF, &LAYERS),
-                vocab: $crate::firmware::vocab_of(&GGUF),
+                vocab: TABLES.over(VOCAB),
                 plan: PLAN,
                 arena: &ARENA,
             }
+        };
+    };
+    (
+        $visibility:vis static $name:ident = $path:expr,
+        $options:path,budget:
+        $budget:expr,at:unsafe { $address:expr } $(,)?
+    ) => {
+        $visibility static $name: $crate::firmware::Flashed<
+            {
+                const FILE: &[u8] = include_bytes!($path);
+                const OPTIONS: $crate::plan::Options =
+                    $options(&$crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE)));
+                $crate::firmware::plan_of(FILE, &OPTIONS, $budget).bytes()
+            },
+            {
+                const FILE: &[u8] = include_bytes!($path);
+                const VOCAB: $crate::tokenizer::Vocab<'static> =
+                    $crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE));
+                $crate::tokenizer::IndexedVocab::words(&VOCAB)
+            },
+            { $crate::firmware::config_of(&$crate::firmware::gguf_of(include_bytes!($path))).layers },
+        > = {
+            // Read by the compiler alone: nothing of it is in the image.
+            const FILE: &[u8] = include_bytes!($path);
+            const VOCAB: $crate::tokenizer::Vocab<'static> =
+                $crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE));
+            const OPTIONS: $crate::plan::Options = $options(&VOCAB);
+            const PLAN: $crate::plan::Plan = $crate::firmware::plan_of(FILE, &OPTIONS, $budget);
+            static TABLES: $crate::tokenizer::Tables<{ $crate::tokenizer::IndexedVocab::words(&VOCAB) }> =
+                $crate::firmware::tables_of(&VOCAB);
+            static ARENA: $crate::arena::StaticArena<{ PLAN.bytes() }> = $crate::arena::StaticArena::new();
+            // SAFETY: who wrote `unsafe` in the macro's arguments says that this is readable memory which nothing writes.
+            let memory = unsafe { $crate::arena::Flash::new($address, FILE.len()) };
+            $crate::firmware::Flashed::new(memory, FILE, PLAN, &ARENA, &TABLES)
         };
     };
 }

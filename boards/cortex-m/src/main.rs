@@ -1,60 +1,77 @@
-//! Firmware for Arm's MPS2 board with the AN386 image (Cortex-M4F), as QEMU emulates it.
+//! Firmware for Cortex-M boards: says stories on a UART for ever, and begins another with every line that somebody types.
 //!
-//! Everything is decided by the compiler: it checks the model file that lies in flash with the parser that hosts use, finds the
-//! weights, and plans the arena. A file that is broken, or an arena over its budget, is a compile error. No number of the model
-//! stands in this source: another file in `BROOKLET_MODEL` makes another image.
+//! Everything is decided by the compiler: it checks the model file with the parser that hosts use, finds the weights, makes the
+//! tokenizer's tables and plans the arena. A file that is broken, or an arena over its budget, is a compile error. No number of the
+//! model or of a board stands in this source: they are those of `boards.toml`.
 #![no_std]
 #![no_main]
 #![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
 
-use brooklet_core::embed_model;
 use brooklet_core::kernels::Isa;
-use core::panic::PanicInfo;
-use cortex_m as _;
+use brooklet_core::plan::Options;
+use brooklet_core::tokenizer::Vocab;
+use brooklet_cortex_m::data::{OPENING, SETUP};
+use brooklet_cortex_m::interrupt::Peripherals;
+use brooklet_cortex_m::teller::Teller;
+use brooklet_story::Story;
 use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, hprintln};
 
-const BUDGET: usize = match usize::from_str_radix(env!("BROOKLET_BUDGET"), 10) {
-    Ok(bytes) => bytes,
-    Err(_) => panic!("BROOKLET_BUDGET is not a number of bytes"),
-};
+/// `embed_model!` over the board's file.
+#[cfg_attr(model_apart, allow(unsafe_code, reason = "boards.toml says where the model lies in flash"))]
+mod model {
+    use brooklet_core::embed_model;
+    use brooklet_cortex_m::data::BUDGET;
 
-embed_model!(static EMBEDDED = env!("BROOKLET_MODEL"), brooklet_demo::options, budget: BUDGET);
+    use super::options;
+
+    include!(concat!(env!("OUT_DIR"), "/model.rs"));
+}
+use model::MODEL;
+
+const fn options(vocab: &Vocab<'_>) -> Options {
+    SETUP.options(vocab)
+}
 
 #[entry]
 fn main() -> ! {
-    let Some(arena) = EMBEDDED.arena.claim() else {
-        hprintln!("error: the arena was claimed before");
-        exit(debug::EXIT_FAILURE)
+    let Some(peripherals) = Peripherals::take() else {
+        unreachable!("nobody else asks for them")
     };
-    match brooklet_demo::run(
-        EMBEDDED.model,
-        &EMBEDDED.vocab,
-        &EMBEDDED.plan,
-        arena,
-        Isa::of_target(),
-    ) {
-        Ok(transcript) => {
-            hprintln!("{}", transcript);
-            exit(debug::EXIT_SUCCESS)
-        }
+    let mut teller = Teller::new(peripherals);
+    let Some(arena) = MODEL.arena.claim() else {
+        unreachable!("nobody else asks for it")
+    };
+    #[cfg(model_apart)]
+    let found = match MODEL.find() {
+        Ok(found) => found,
         Err(error) => {
-            hprintln!("error: {}", error);
-            exit(debug::EXIT_FAILURE)
+            defmt::error!("no model: {}", error);
+            teller.halt()
+        }
+    };
+    #[cfg(model_apart)]
+    let (vocab, model) = match found.model() {
+        Ok(model) => (found.vocab, model),
+        Err(error) => {
+            defmt::error!("no model: {}", error);
+            teller.halt()
+        }
+    };
+    #[cfg(not(model_apart))]
+    let (vocab, model) = (MODEL.vocab, MODEL.model);
+
+    defmt::info!(
+        "{=str} kernels, {=usize} layers, an arena of {=usize} bytes",
+        Isa::of_target().name(),
+        model.config.layers,
+        MODEL.plan.bytes()
+    );
+    let story = Story::new(SETUP, model, vocab, &MODEL.plan, arena, Isa::of_target());
+    match story.and_then(|mut story| story.run(OPENING, &mut teller)) {
+        Ok(never) => match never {},
+        Err(error) => {
+            defmt::error!("{}", error);
+            teller.halt()
         }
     }
-}
-
-/// Ends the program under a debugger or an emulator, and stays put on a board without one.
-fn exit(status: debug::ExitStatus) -> ! {
-    debug::exit(status);
-    loop {
-        cortex_m::asm::wfi();
-    }
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    hprintln!("{}", info);
-    exit(debug::EXIT_FAILURE)
 }

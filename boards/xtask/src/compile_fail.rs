@@ -1,61 +1,63 @@
 //! Programs that must not compile, and what the compiler must say about them.
 
 use std::fs;
-use std::path::Path;
+
+use brooklet_boards::Board;
 
 use crate::firmware::{Build, Firmware};
-use crate::reference::Reference;
-use crate::{Error, MODELS};
+use crate::reference::{Reference, setup_of};
+use crate::{Error, model_of, table};
 
-/// For every model: the exact budget compiles, one byte less is refused with the three numbers; so is a file cut short.
+const NAME: &str = "mps2-an386";
+
+/// The exact budget compiles, one byte less is refused with the three numbers; so are a file cut short, a model that is larger
+/// than flash, and a program that is.
 pub fn check() -> Result<(), Error> {
-    for board_model in MODELS {
-        let (name, model) = (board_model.name, board_model.file());
-        let needed = Reference::run(&model)?.plan.bytes();
-        Firmware {
-            model: &model,
-            budget: Some(needed),
-        }
-        .image("firmware-exact")?;
-        let given = needed - 1;
-        let refusal = refused(&model, Some(given))?;
-        println!(
-            "{name}.gguf in {given} bytes: {}",
-            line_with(&refusal, &needed_given_missing(needed, given))?
-        );
-    }
-    let folder = std::env::temp_dir().join(format!("brooklet-{}", std::process::id()));
-    fs::create_dir(&folder)?;
-    let cut = folder.join("cut.gguf");
-    let whole = fs::read(MODELS[0].file())?;
-    fs::write(&cut, &whole[..whole.len() - 1])?;
-    let refusal = refused(&cut, None);
-    fs::remove_dir_all(&folder)?;
-    println!(
-        "a file one byte short: {}",
-        line_with(&refusal?, &["not a whole GGUF file".into()])?
-    );
-    Ok(())
-}
+    let mut board = Board::read(&table(), NAME)?;
+    let model = model_of(&board);
+    let needed = Reference::run(&model, setup_of(&board), &board.opening, 0)?.plan.bytes();
+    board.budget = needed;
+    Firmware::new(NAME, &board).image("firmware-exact")?;
+    println!("the model in {needed} bytes: compiles");
 
-/// What the message of a budget too small must contain.
-fn needed_given_missing(needed: usize, given: usize) -> [String; 3] {
-    [
+    board.budget = needed - 1;
+    let short = [
         format!("needs {needed} bytes"),
-        format!("budget is {given} bytes"),
-        format!("{} byte is missing", needed - given),
-    ]
+        format!("budget is {} bytes", needed - 1),
+        "1 byte is missing".into(),
+    ];
+    show("one byte less", &board, &short)?;
+
+    board.budget = needed;
+    let folder = tempfile::tempdir()?;
+    let cut = folder.path().join("cut.gguf");
+    let whole = fs::read(&model)?;
+    fs::write(&cut, &whole[..whole.len() - 1])?;
+    board.model = cut.display().to_string();
+    show("a file one byte short", &board, &["not a whole GGUF file".into()])?;
+
+    board.model = model.display().to_string();
+    board.flash_bytes = 256 << 10;
+    let larger = [
+        "does not fit mps2-an386".into(),
+        format!("has {} bytes", whole.len()),
+        format!("flash {}", board.flash_bytes),
+    ];
+    show("a model larger than flash", &board, &larger)?;
+
+    board.flash_bytes = u32::try_from(whole.len())? + 4096;
+    let over = ["will not fit in region 'FLASH'".into(), "overflowed by".into()];
+    show("a program that does not fit beside it", &board, &over)
 }
 
-/// What the compiler says instead of compiling.
-fn refused(model: &Path, budget: Option<usize>) -> Result<String, Error> {
-    match (Firmware { model, budget }).build()? {
-        Build::Refused(message) => Ok(message),
-        Build::Image(_) => Err(format!(
-            "{} with budget {budget:?} compiles, and must not",
-            model.display()
-        )
-        .into()),
+/// The compiler must refuse the board's firmware, in a line with all of `words`.
+fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
+    match Firmware::new(NAME, board).build()? {
+        Build::Refused(message) => {
+            println!("{what}: {}", line_with(&message, words)?);
+            Ok(())
+        }
+        Build::Image(_) => Err(format!("{what} compiles, and must not").into()),
     }
 }
 

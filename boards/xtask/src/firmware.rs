@@ -1,18 +1,25 @@
-//! Builds the firmware with a given model and budget.
+//! Builds the firmware for a board.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::Error;
+use brooklet_boards::Board;
 
-const TARGET: &str = "thumbv7em-none-eabihf";
+use crate::{Error, boards_folder};
 
 /// What goes into an image.
 pub struct Firmware<'a> {
-    /// The GGUF file.
-    pub model: &'a Path,
-    /// Bytes that the arena may take; `None` leaves it to the board's `.cargo/config.toml`.
-    pub budget: Option<usize>,
+    /// The board's name.
+    pub name: &'a str,
+    /// The board, perhaps changed from what `boards.toml` says.
+    pub board: &'a Board,
+    /// The example to build instead of the firmware.
+    pub example: Option<&'a str>,
+    /// Features of the firmware's crate beside the board's own; with `None` not even those.
+    pub features: Option<&'a str>,
+    /// What is logged, as `DEFMT_LOG` says it.
+    pub log: &'a str,
 }
 
 /// What the compiler made of it.
@@ -23,23 +30,49 @@ pub enum Build {
     Refused(String),
 }
 
-impl Firmware<'_> {
+impl<'a> Firmware<'a> {
+    /// The firmware itself, which logs every token.
+    pub fn new(name: &'a str, board: &'a Board) -> Self {
+        Firmware {
+            name,
+            board,
+            example: None,
+            features: Some(""),
+            log: "trace",
+        }
+    }
+
     /// Runs the compiler.
     ///
     /// # Errors
     /// If it could not be run or left no image; a program that does not compile is [`Build::Refused`].
     pub fn build(&self) -> Result<Build, Error> {
-        let boards = boards_folder();
+        let boards = boards_folder().canonicalize()?;
+        let folder = tempfile::tempdir()?;
+        let table = folder.path().join("boards.toml");
+        let mut board = self.board.clone();
+        board.model = boards.join("cortex-m").join(&board.model).display().to_string();
+        fs::write(&table, board.to_file(self.name)?)?;
+
+        let flags = format!("-C target-cpu={}", board.cpu);
+        let target = board.target.to_uppercase().replace(['-', '.'], "_");
         let mut command = Command::new("bash");
         command
             .arg(boards.join("cross.sh"))
-            .args([TARGET, "--", "build", "--release", "--locked"])
+            .args([&*board.target, "--", "build", "--release", "--locked"])
             .arg("--message-format=json-render-diagnostics")
             .current_dir(boards.join("cortex-m"))
-            .env("BROOKLET_MODEL", self.model.canonicalize()?)
+            .env("BROOKLET_BOARD", self.name)
+            .env("BROOKLET_BOARDS", &table)
+            .env("DEFMT_LOG", self.log)
+            .env(format!("CARGO_TARGET_{target}_RUSTFLAGS"), flags)
             .stdin(Stdio::null());
-        if let Some(budget) = self.budget {
-            command.env("BROOKLET_BUDGET", budget.to_string());
+        match self.example {
+            Some(example) => command.args(["--example", example]),
+            None => command.args(["--bin", "brooklet-cortex-m"]),
+        };
+        if let Some(more) = self.features {
+            command.args(["--features", &format!("{} {more}", board.features.join(" "))]);
         }
         let output = command.output()?;
         if !output.status.success() {
@@ -58,7 +91,7 @@ impl Firmware<'_> {
         match self.build()? {
             Build::Image(path) => {
                 let kept = path.with_file_name(name);
-                std::fs::copy(path, &kept)?;
+                fs::copy(path, &kept)?;
                 Ok(kept)
             }
             Build::Refused(message) => Err(format!("the firmware does not build:\n{message}").into()),
@@ -75,9 +108,4 @@ fn executable(messages: &str) -> Result<PathBuf, Error> {
         }
     }
     Err("the compiler named no executable".into())
-}
-
-/// The folder `boards` of the source tree.
-pub fn boards_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -73,8 +73,14 @@ impl<'a> IndexedVocab<'a> {
         vocab.tables_bytes() / 4
     }
 
-    /// Fills the tables in `words`, of which there are at least [`IndexedVocab::words`].
-    pub(super) fn build(vocab: &Vocab<'a>, words: &'a mut [u32]) -> Result<Self, TokenizerError> {
+    /// Fills the tables in `words`.
+    ///
+    /// # Errors
+    /// If the file's strings are made to collide in the tables.
+    ///
+    /// # Panics
+    /// If there are fewer words than [`IndexedVocab::words`].
+    pub fn build(vocab: &Vocab<'a>, words: &'a mut [u32]) -> Result<Self, TokenizerError> {
         let summary = build::fill(vocab, cut(vocab, words))?;
         Ok(IndexedVocab::over(*vocab, words, summary))
     }

@@ -1,0 +1,16 @@
+//! Starts the watchdog and never feeds it, to see that it resets the board.
+#![no_std]
+#![no_main]
+
+use brooklet_cortex_m::interrupt::Peripherals;
+use brooklet_cortex_m::teller::Teller;
+use cortex_m_rt::entry;
+
+#[entry]
+fn main() -> ! {
+    let _teller = Peripherals::take().map(Teller::new);
+    defmt::info!("hangs now");
+    loop {
+        cortex_m::asm::nop();
+    }
+}

@@ -1,0 +1,255 @@
+//! What every board does, and the host beside it as the reference: it says a story for ever, and begins another whenever somebody
+//! types a line.
+//!
+//! A board hands in the model that its compiler read, and the few things that only it can do ([`Board`]). The same prompt
+//! gives the same tokens on every board and on a host: each story starts with an empty cache and the same random sequence.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod line;
+
+use core::convert::Infallible;
+use core::fmt;
+
+use brooklet_core::kernels::Isa;
+use brooklet_core::model::Model;
+use brooklet_core::plan::{CacheType, LayoutChoice, Options, Plan};
+use brooklet_core::sampler::{Sampler, SamplerOptions};
+use brooklet_core::stream::{Stream, StreamError};
+use brooklet_core::threads::SingleThread;
+use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, TokenizerError, Utf8Stream, Vocab};
+use heapless::Vec;
+
+pub use line::{LINE, Line, Typed};
+
+/// Longest word that the tokenizer must see whole, in bytes.
+const LONGEST_WORD: usize = 64;
+
+/// Most tokens of a prompt: one for each byte of a line, and what the model wants around it.
+const PROMPT: usize = LINE + 4;
+
+/// What to plan for, and how to choose tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setup {
+    /// First tokens kept for ever.
+    pub sinks: usize,
+    /// Tokens kept beside them.
+    pub window: usize,
+    /// Tokens of a prompt computed at once.
+    pub chunk: usize,
+    /// Element type of the cache.
+    pub cache_type: CacheType,
+    /// What is kept of a token.
+    pub layout: LayoutChoice,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Start of every story's random sequence.
+    pub seed: u64,
+}
+
+impl Setup {
+    /// What the arena is planned for: the engine, and memory for a tokenizer whose index lies elsewhere.
+    pub const fn options(&self, vocab: &Vocab<'_>) -> Options {
+        let mut options = Options::sink(self.sinks, self.window);
+        options.chunk = self.chunk;
+        options.cache_type = self.cache_type;
+        options.layout = self.layout;
+        options.sampling = self.temperature > 0.0;
+        options.tokenizer_bytes = vocab.window_bytes(LONGEST_WORD);
+        options
+    }
+
+    fn sampler(&self) -> Sampler {
+        Sampler::new(SamplerOptions {
+            temperature: self.temperature,
+            seed: self.seed,
+            ..SamplerOptions::default()
+        })
+    }
+}
+
+/// What happens while a story is told, for the log and the watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A line was typed and has so many tokens: a new story begins.
+    Prompt {
+        /// Tokens.
+        tokens: usize,
+    },
+    /// A line longer than [`LINE`] bytes was thrown away.
+    TooLong,
+    /// Some tokens of a prompt were computed.
+    Prefilled {
+        /// How many.
+        tokens: usize,
+        /// How long it took, in the board's ticks.
+        ticks: u32,
+    },
+    /// A token was said.
+    Said {
+        /// The token.
+        id: u32,
+        /// How long it took, everything included, in the board's ticks.
+        ticks: u32,
+    },
+}
+
+/// What only a board can do.
+pub trait Board {
+    /// Puts some text out.
+    fn say(&mut self, text: &str);
+    /// The next byte that was typed, if there is one.
+    fn heard(&mut self) -> Option<u8>;
+    /// A clock that counts up and wraps at 2^32.
+    fn ticks(&mut self) -> u32;
+    /// Something happened: at least once for each token, so that a watchdog can be fed here.
+    fn event(&mut self, event: Event);
+}
+
+/// Why a story cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum StoryError {
+    /// The arena is shorter than planned.
+    Arena,
+    /// A prompt has no tokens, or more than bytes.
+    Prompt,
+    /// The tokenizer.
+    Tokenizer(TokenizerError),
+    /// The engine.
+    Stream(StreamError),
+}
+
+impl fmt::Display for StoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoryError::Arena => write!(f, "the arena is shorter than planned"),
+            StoryError::Prompt => write!(f, "the prompt has no tokens, or more than {PROMPT}"),
+            StoryError::Tokenizer(error) => error.fmt(f),
+            StoryError::Stream(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for StoryError {}
+
+impl From<TokenizerError> for StoryError {
+    fn from(error: TokenizerError) -> Self {
+        StoryError::Tokenizer(error)
+    }
+}
+
+impl From<StreamError> for StoryError {
+    fn from(error: StreamError) -> Self {
+        StoryError::Stream(error)
+    }
+}
+
+/// A story that is being told.
+pub struct Story<'a> {
+    setup: Setup,
+    tokenizer: Tokenizer<'a>,
+    stream: Stream<'a>,
+    sampler: Sampler,
+    utf8: Utf8Stream,
+    line: Line,
+}
+
+impl<'a> Story<'a> {
+    /// An engine at rest; `plan` was made of `setup`'s options.
+    ///
+    /// # Errors
+    /// If the arena is not the plan's.
+    pub fn new(
+        setup: Setup,
+        model: Model<'a>,
+        vocab: IndexedVocab<'a>,
+        plan: &Plan,
+        arena: &'a mut [u8],
+        isa: Isa,
+    ) -> Result<Self, StoryError> {
+        let (engine, window) = plan.split(arena).ok_or(StoryError::Arena)?;
+        Ok(Story {
+            setup,
+            tokenizer: Tokenizer::over(vocab, window)?,
+            stream: Stream::new(model, plan, engine, isa, &SingleThread)?,
+            sampler: setup.sampler(),
+            utf8: Utf8Stream::new(),
+            line: Line::new(),
+        })
+    }
+
+    /// Begins a story with `prompt`, which is said, too.
+    ///
+    /// # Errors
+    /// If the prompt has no tokens or too many, or the engine refuses.
+    pub fn begin(&mut self, prompt: &[u8], board: &mut impl Board) -> Result<(), StoryError> {
+        let mut ids: Vec<u32, PROMPT> = Vec::new();
+        let mut fits = true;
+        let options = EncodeOptions::default();
+        self.tokenizer
+            .encode(prompt, options, &mut |id| fits &= ids.push(id).is_ok());
+        if !fits || ids.is_empty() {
+            return Err(StoryError::Prompt);
+        }
+        self.stream.reset();
+        self.sampler = self.setup.sampler();
+        self.utf8 = Utf8Stream::new();
+        board.event(Event::Prompt { tokens: ids.len() });
+        prompt.utf8_chunks().for_each(|chunk| board.say(chunk.valid()));
+        for ids in ids.chunks(self.setup.chunk.max(1)) {
+            let start = board.ticks();
+            self.stream.feed(ids)?;
+            let ticks = board.ticks().wrapping_sub(start);
+            board.event(Event::Prefilled {
+                tokens: ids.len(),
+                ticks,
+            });
+        }
+        Ok(())
+    }
+
+    /// Says a token, and then listens to what was typed. The story must have begun.
+    ///
+    /// # Errors
+    /// If the engine refuses.
+    pub fn step(&mut self, board: &mut impl Board) -> Result<(), StoryError> {
+        let start = board.ticks();
+        let (logits, candidates) = self.stream.logits_and_candidates();
+        let id = self.sampler.sample(logits, candidates);
+        self.sampler.accept(id);
+        let piece = self.tokenizer.piece(id, false);
+        self.utf8.push(piece, &mut |text| board.say(text));
+        self.stream.feed(&[id])?;
+        let ticks = board.ticks().wrapping_sub(start);
+        board.event(Event::Said { id, ticks });
+        self.listen(board)
+    }
+
+    /// Says stories for ever.
+    ///
+    /// # Errors
+    /// If the engine refuses.
+    pub fn run(&mut self, opening: &str, board: &mut impl Board) -> Result<Infallible, StoryError> {
+        self.begin(opening.as_bytes(), board)?;
+        loop {
+            self.step(board)?;
+        }
+    }
+
+    fn listen(&mut self, board: &mut impl Board) -> Result<(), StoryError> {
+        while let Some(byte) = board.heard() {
+            match self.line.put(byte) {
+                Typed::Nothing => {}
+                Typed::TooLong => board.event(Event::TooLong),
+                Typed::Line(line) => {
+                    board.say("\n\n");
+                    return self.begin(&line, board);
+                }
+            }
+        }
+        Ok(())
+    }
+}
