@@ -5,6 +5,7 @@
 #   boards/cross.sh aarch64-unknown-linux-musl -- build -p brooklet --release       static; see release.sh
 #   boards/cross.sh aarch64-unknown-none -- build -p brooklet-core --release
 #   boards/cross.sh thumbv7em-none-eabihf -- check -p brooklet-core
+#   boards/cross.sh thumbv7neon-unknown-linux-gnueabihf -- test -p brooklet-core --features dsp    a Cortex-M's kernels on Linux
 #   boards/cross.sh --install aarch64-unknown-linux-gnu      fetches what the two lines below say is missing
 #
 # Which compiler: the `rustc` on PATH where it has the target's standard library (`rustup target add` gives it), else Debian's
@@ -14,7 +15,8 @@
 #
 # Environment
 #   BROOKLET_CACHE      where outputs go (default ~/.cache/brooklet); they lie in cross/<compiler version>/ there, not in the tree
-#   BROOKLET_QEMU_CPU   emulated processor (default cortex-a76 for AArch64; cortex-a53 has no dot product; cortex-m4 for thumbv7em)
+#   BROOKLET_QEMU_CPU   emulated processor (default cortex-a76 for AArch64; cortex-a53 has no dot product; cortex-m4 for thumbv7em,
+#                       cortex-a7 for thumbv7neon)
 #   BROOKLET_QEMU_ARGS  more words for QEMU, such as `-plugin ./count.so`
 #   BROOKLET_QEMU_MACHINE   emulated board of a Cortex-M target (default mps2-an386)
 set -euo pipefail
@@ -44,6 +46,7 @@ install_missing() {
         apt-get install -y rustc-web cargo-web rust-web-src
     fi
     apt-get install -y qemu-user qemu-system-arm gcc-aarch64-linux-gnu
+    [[ $1 != *gnueabihf ]] || apt-get install -y gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 }
 
 # Sets `rustc`, `cargo` and `build_std` (words for cargo; empty where the standard library is there already).
@@ -94,11 +97,16 @@ case $target in
 esac
 choose_compiler "$target" "$crates"
 
-variable=CARGO_TARGET_$(echo "$target" | tr 'a-z-' 'A-Z_')
+variable=CARGO_TARGET_$(echo "$target" | tr 'a-z.-' 'A-Z__')
 case $target in
 aarch64-unknown-linux-gnu)
     export "${variable}_LINKER=aarch64-linux-gnu-gcc"
     export "${variable}_RUNNER=qemu-aarch64 -cpu ${BROOKLET_QEMU_CPU:-cortex-a76} ${BROOKLET_QEMU_ARGS-} -L /usr/aarch64-linux-gnu"
+    ;;
+thumbv7neon-unknown-linux-gnueabihf)
+    # The processor has what a Cortex-M4F has and the target's oldest one lacks: conversions of halves.
+    export "${variable}_LINKER=arm-linux-gnueabihf-gcc" "${variable}_RUSTFLAGS=-C target-cpu=cortex-a7"
+    export "${variable}_RUNNER=qemu-arm -cpu ${BROOKLET_QEMU_CPU:-cortex-a7} ${BROOKLET_QEMU_ARGS-} -L /usr/arm-linux-gnueabihf"
     ;;
 *-linux-musl)
     # Static: rustup's standard library brings the C library and the start files, and the toolchain its own linker.

@@ -2,7 +2,11 @@
 
 use core::fmt;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "arm", feature = "dsp")
+))]
 use super::arch;
 
 /// An instruction set that this program can use. A variant other than `Scalar` holds a token that can only be made where the
@@ -24,6 +28,9 @@ pub enum Isa {
     /// AArch64 with Advanced SIMD and the dot product instructions.
     #[cfg(target_arch = "aarch64")]
     NeonDotprod(arch::NeonDotprod),
+    /// A 32-bit Arm core with the DSP extension, as the feature `dsp` says.
+    #[cfg(all(target_arch = "arm", feature = "dsp"))]
+    Dsp(arch::Dsp),
 }
 
 /// The name is of no instruction set that this processor and build have.
@@ -60,10 +67,13 @@ impl Isa {
                 return Isa::Avx2(token);
             }
         }
+        #[cfg(all(target_arch = "arm", feature = "dsp"))]
+        return Isa::Dsp(arch::Dsp::of_target());
+        #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
         Isa::Scalar
     }
 
-    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `avx2`, `avx512`, `neon`, `dotprod`.
+    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `avx2`, `avx512`, `neon`, `dotprod`, `dsp`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
@@ -75,6 +85,8 @@ impl Isa {
             Isa::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDotprod(_) => "dotprod",
+            #[cfg(all(target_arch = "arm", feature = "dsp"))]
+            Isa::Dsp(_) => "dsp",
         }
     }
 }

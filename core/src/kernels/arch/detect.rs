@@ -42,5 +42,7 @@ pub(crate) fn isas() -> Vec<Isa> {
             }
         }
     }
+    #[cfg(all(target_arch = "arm", feature = "dsp"))]
+    isas.push(Isa::Dsp(Dsp::of_target()));
     isas
 }

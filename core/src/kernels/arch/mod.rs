@@ -9,6 +9,8 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+mod arm;
 #[cfg(test)]
 pub(crate) mod detect;
 pub(crate) mod vector;
@@ -80,6 +82,20 @@ token!(
     all("neon", "dotprod")
 );
 
+/// The DSP extension (Cortex-M4, M7, M33 and later; every Armv7-A): `smlad`, `sxtb16`.
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dsp(());
+
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+impl Dsp {
+    /// The token. This type exists where the feature `dsp` says that the target has the instructions, and the assembler accepts
+    /// them for such a target only.
+    pub const fn of_target() -> Self {
+        Dsp(())
+    }
+}
+
 #[cfg(target_arch = "aarch64")]
 impl NeonDotprod {
     /// What a processor with dot products has as well.
@@ -106,6 +122,8 @@ pub(super) fn matmul_q8(
         Isa::Neon(token) => aarch64::matmul_q8_neon(token, w, rows, x, out, scratch),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => aarch64::matmul_q8_dotprod(token, w, rows, x, out, scratch),
+        #[cfg(all(target_arch = "arm", feature = "dsp"))]
+        Isa::Dsp(token) => arm::matmul_q8(token, w, rows, x, out, scratch),
         // Named here because not every target has an arm that uses them.
         Isa::Scalar => {
             let _ = (w, rows, x, out, scratch);
@@ -138,6 +156,8 @@ pub(super) fn matmul_f32(
             aarch64::matmul_f32(token.neon(), w, rows, x, out, scratch);
             true
         }
+        #[cfg(all(target_arch = "arm", feature = "dsp"))]
+        Isa::Dsp(_) => false,
         // Named here because not every target has an arm that uses them.
         Isa::Scalar => {
             let _ = (w, rows, x, out, scratch);
@@ -167,6 +187,11 @@ pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDotprod(token) => {
             aarch64::quantize(token.neon(), x, out);
+            true
+        }
+        #[cfg(all(target_arch = "arm", feature = "dsp"))]
+        Isa::Dsp(_) => {
+            arm::quantize(x, out);
             true
         }
         Isa::Scalar => {

@@ -118,6 +118,8 @@ macro_rules! choose {
     ($isa:expr, $function:ident($($argument:expr),*)) => {
         match $isa {
             Isa::Scalar => scalar::$function($($argument),*),
+            #[cfg(all(target_arch = "arm", feature = "dsp"))]
+            Isa::Dsp(_) => scalar::$function($($argument),*),
             // SAFETY: the token inside the variant exists only where the processor has the features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => unsafe { avx2::$function($($argument),*) },

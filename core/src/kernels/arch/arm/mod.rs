@@ -1,0 +1,38 @@
+//! Arm cores of 32 bits: the DSP extension of Armv7E-M and Armv8-M (also part of every Armv7-A), and the vector extension of
+//! Armv8.1-M (Helium).
+//!
+//! What such a core has is a fact of the compilation target that stable Rust does not tell: the features `dsp` and `helium` of
+//! this crate say it. Where they are wrong the assembler refuses the instructions, so that a program that was built proves them.
+
+mod dsp;
+mod quantize;
+
+pub(super) use dsp::matmul_q8;
+pub(super) use quantize::quantize;
+
+/// Widens the little-endian f16 of a block, exactly.
+#[inline(always)]
+fn widen(bytes: [u8; 2]) -> f32 {
+    let half = u16::from_le_bytes(bytes);
+    // Microcontrollers with a floating-point unit convert by an instruction; Linux targets may lack it.
+    #[cfg(all(target_abi = "eabihf", target_os = "none"))]
+    {
+        let wide: u32;
+        // SAFETY: register to register; the assembler accepts the instructions for targets that have them only. The operands
+        // are core registers, since the compiler does not take floating-point ones for all of these targets.
+        unsafe {
+            core::arch::asm!(
+                "vmov s0, {half}",
+                "vcvtb.f32.f16 s0, s0",
+                "vmov {wide}, s0",
+                wide = lateout(reg) wide,
+                half = in(reg) u32::from(half),
+                out("s0") _,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        f32::from_bits(wide)
+    }
+    #[cfg(not(all(target_abi = "eabihf", target_os = "none")))]
+    super::super::lanes::widen_f16(half)
+}

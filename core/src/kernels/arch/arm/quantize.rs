@@ -1,0 +1,33 @@
+//! Quantising activations with as few moves between the register files as such a core allows.
+
+use super::super::super::{Q8Activation, scalar};
+use crate::quant::BLOCK;
+
+/// 1.5 · 2^23: adding it leaves no bits for a fraction, and the integer (from -2^22 on) in the low bits.
+const MAGIC: f32 = 12_582_912.0;
+
+/// As [`scalar::quantize_activations`].
+pub(in super::super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
+    for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out) {
+        // Without its sign a float orders as its bits do, NaN past infinity.
+        let mut max = 0;
+        for v in x {
+            max = max.max(v.to_bits() & 0x7FFF_FFFF);
+        }
+        let max = f32::from_bits(max);
+        if !max.is_finite() {
+            scalar::quantize_activations(x, core::slice::from_mut(out));
+            continue;
+        }
+        let inverse = scalar::inverse_scale(max);
+        let mut sum = 0u32;
+        for (q, v) in out.q.iter_mut().zip(x) {
+            // Within ±127.0001, so that the low byte is the integer.
+            let bits = (v * inverse + MAGIC).to_bits();
+            *q = bits as i8;
+            sum = sum.wrapping_add(bits);
+        }
+        let sum = sum.wrapping_sub(MAGIC.to_bits().wrapping_mul(BLOCK as u32));
+        scalar::set_scale(out, max, sum.cast_signed());
+    }
+}
