@@ -52,6 +52,14 @@ pub const fn config_of(file: &Gguf<'static>) -> Config {
     )
 }
 
+/// How many layers the model in `file` has: the last parameter of [`Flashed`] and [`Found`].
+///
+/// # Panics
+/// If it is no whole GGUF file, or of another family.
+pub const fn layers_in(file: &'static [u8]) -> usize {
+    config_of(&gguf_of(file)).layers
+}
+
 /// For [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
@@ -313,7 +321,7 @@ macro_rules! embed_model {
                     $crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE));
                 $crate::tokenizer::IndexedVocab::words(&VOCAB)
             },
-            { $crate::firmware::config_of(&$crate::firmware::gguf_of(include_bytes!($path))).layers },
+            { $crate::firmware::layers_in(include_bytes!($path)) },
         > = {
             // Read by the compiler alone: nothing of it is in the image.
             const FILE: &[u8] = include_bytes!($path);

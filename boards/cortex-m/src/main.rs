@@ -13,18 +13,39 @@ use brooklet_core::tokenizer::Vocab;
 use brooklet_cortex_m::data::{OPENING, SETUP};
 use brooklet_cortex_m::interrupt::Peripherals;
 use brooklet_cortex_m::teller::Teller;
-use brooklet_story::Story;
+use brooklet_story::{Story, StoryError};
 use cortex_m_rt::entry;
+use static_cell::StaticCell;
+#[cfg(model_apart)]
+use brooklet_core::firmware::FlashError;
 
 /// `embed_model!` over the board's file.
 #[cfg_attr(model_apart, allow(unsafe_code, reason = "boards.toml says where the model lies in flash"))]
 mod model {
     use brooklet_core::embed_model;
+    use brooklet_core::model::Model;
+    use brooklet_core::tokenizer::IndexedVocab;
     use brooklet_cortex_m::data::BUDGET;
 
-    use super::options;
+    use super::{Trouble, options};
+    #[cfg(model_apart)]
+    use {brooklet_core::firmware::Found, static_cell::StaticCell};
 
     include!(concat!(env!("OUT_DIR"), "/model.rs"));
+
+    /// The model, which is a part of the image.
+    #[cfg(not(model_apart))]
+    pub fn find() -> Result<(Model<'static>, IndexedVocab<'static>), Trouble> {
+        Ok((MODEL.model, MODEL.vocab))
+    }
+
+    /// The model, if it is where it should be.
+    #[cfg(model_apart)]
+    pub fn find() -> Result<(Model<'static>, IndexedVocab<'static>), Trouble> {
+        static FOUND: StaticCell<Found<{ LAYERS }>> = StaticCell::new();
+        let found = &*FOUND.init(MODEL.find().map_err(Trouble::NoModel)?);
+        Ok((found.model().map_err(Trouble::NoModel)?, found.vocab))
+    }
 }
 use model::MODEL;
 
@@ -38,28 +59,25 @@ fn main() -> ! {
         unreachable!("nobody else asks for them")
     };
     let mut teller = Teller::new(peripherals);
+    match prepare() {
+        Ok(story) => match story.run(OPENING, &mut teller) {
+            Ok(never) => match never {},
+            Err(error) => defmt::error!("{}", error),
+        },
+        Err(error) => defmt::error!("{}", error),
+    }
+    teller.halt()
+}
+
+/// Lays the engine out. In a function of its own, and the story in a static, so that what it takes to make one is not on the stack
+/// while stories are told.
+#[inline(never)]
+fn prepare() -> Result<&'static mut Story<'static>, Trouble> {
+    static STORY: StaticCell<Story<'static>> = StaticCell::new();
     let Some(arena) = MODEL.arena.claim() else {
         unreachable!("nobody else asks for it")
     };
-    #[cfg(model_apart)]
-    let found = match MODEL.find() {
-        Ok(found) => found,
-        Err(error) => {
-            defmt::error!("no model: {}", error);
-            teller.halt()
-        }
-    };
-    #[cfg(model_apart)]
-    let (vocab, model) = match found.model() {
-        Ok(model) => (found.vocab, model),
-        Err(error) => {
-            defmt::error!("no model: {}", error);
-            teller.halt()
-        }
-    };
-    #[cfg(not(model_apart))]
-    let (vocab, model) = (MODEL.vocab, MODEL.model);
-
+    let (model, vocab) = model::find()?;
     defmt::info!(
         "{=str} kernels, {=usize} layers, an arena of {=usize} bytes",
         Isa::of_target().name(),
@@ -67,11 +85,15 @@ fn main() -> ! {
         MODEL.plan.bytes()
     );
     let story = Story::new(SETUP, model, vocab, &MODEL.plan, arena, Isa::of_target());
-    match story.and_then(|mut story| story.run(OPENING, &mut teller)) {
-        Ok(never) => match never {},
-        Err(error) => {
-            defmt::error!("{}", error);
-            teller.halt()
-        }
-    }
+    Ok(STORY.init(story.map_err(Trouble::Story)?))
+}
+
+/// Why nothing is told.
+#[derive(defmt::Format)]
+enum Trouble {
+    /// The model is not in flash.
+    #[cfg(model_apart)]
+    NoModel(FlashError),
+    /// The engine.
+    Story(StoryError),
 }

@@ -3,7 +3,7 @@
 use brooklet_boards::{Board, Cache};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_core::plan::Plan;
+use brooklet_core::plan::{Part, Plan};
 use brooklet_core::tokenizer::Vocab;
 
 use crate::reference::setup_of;
@@ -27,6 +27,22 @@ pub fn print() -> Result<(), Error> {
         }
         println!("| {kib} KiB | {} |", cells.join(" | "));
     }
+    println!();
+    parts(&board)
+}
+
+/// Prints what every byte of the board's arena is for.
+fn parts(board: &Board) -> Result<(), Error> {
+    let bytes = std::fs::read(model_of(board))?;
+    let file = Gguf::parse(&bytes)?;
+    let options = setup_of(board).options(&Vocab::from_gguf(&file)?);
+    let plan = Plan::new(&Config::from_gguf(&file)?, &options)?;
+    for part in Part::ALL {
+        if plan.part(part) > 0 {
+            println!("{:>8}  {}", plan.part(part), part.name());
+        }
+    }
+    println!("{:>8}  the arena", plan.bytes());
     Ok(())
 }
 

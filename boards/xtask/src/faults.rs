@@ -51,7 +51,7 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
     fs::write(&damaged, bytes)?;
     for (what, more) in [("one bit flipped", loaded(&damaged)), ("no model there", Vec::new())] {
         let mut session = Session::start(&image, &board, limit, &more)?;
-        let entry = session.wait_for("no model: ")?;
+        let entry = session.wait_for("NoModel")?;
         println!("{what}: {} {}", entry.level, entry.text);
         if entry.level != "ERROR" || session.text(0)? != b"" {
             return Err("it must be an error, and nothing may be said".into());

@@ -169,7 +169,7 @@ fn parameters(config: &Config) -> usize {
     let width = config.d_model;
     let heads = config.heads * config.head_dim;
     let kv = config.kv_heads * config.head_dim;
-    config.layers * (2 * width * heads + 2 * width * kv + 3 * width * config.d_ff) + config.vocab * width
+    config.layers * (2 * width * heads + 2 * width * kv + 3 * width * config.ff) + config.vocab * width
 }
 
 fn blanks_between(ids: &[u32]) -> String {
