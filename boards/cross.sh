@@ -18,7 +18,7 @@
 #   BROOKLET_QEMU_CPU   emulated processor (default cortex-a76 for AArch64; cortex-a53 has no dot product; cortex-m4 for thumbv7em,
 #                       cortex-a7 for thumbv7neon)
 #   BROOKLET_QEMU_ARGS  more words for QEMU, such as `-plugin ./count.so`
-#   BROOKLET_QEMU_MACHINE   emulated board of a Cortex-M target (default mps2-an386)
+#   BROOKLET_QEMU_MACHINE   emulated board without a system (default mps2-an386 for Cortex-M, raspi3b for AArch64)
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -73,13 +73,13 @@ choose_compiler() {
     echo "cross.sh: /usr/bin/rustc $version, building the standard library for $target" >&2
 }
 
-# A linker for bare Arm: rustc's own, that of another toolchain, or binutils'.
+# A linker for bare Arm: rustc's own, that of another toolchain, or binutils', whose name is given.
 bare_arm_linker() {
     local found
     for found in "$("$rustc" --print sysroot)"/lib/rustlib/*/bin/rust-lld "${RUSTUP_HOME:-$HOME/.rustup}"/toolchains/stable*/lib/rustlib/*/bin/rust-lld; do
         [ -x "$found" ] && echo "$found" && return
     done
-    command -v ld.lld || command -v arm-none-eabi-ld || die "no linker for bare Arm (rust-lld, ld.lld or arm-none-eabi-ld)"
+    command -v ld.lld || command -v "$1" || die "no linker for bare Arm (rust-lld, ld.lld or $1)"
 }
 
 if [ "${1-}" = --install ]; then
@@ -99,6 +99,11 @@ choose_compiler "$target" "$crates"
 
 variable=CARGO_TARGET_$(echo "$target" | tr 'a-z.-' 'A-Z__')
 case $target in
+aarch64-unknown-none*)
+    linker=$(bare_arm_linker aarch64-linux-gnu-ld)
+    export "${variable}_LINKER=$linker"
+    export "${variable}_RUNNER=qemu-system-aarch64 -M ${BROOKLET_QEMU_MACHINE:-raspi3b} -display none -serial stdio -no-reboot ${BROOKLET_QEMU_ARGS-} -kernel"
+    ;;
 aarch64-unknown-linux-gnu)
     export "${variable}_LINKER=aarch64-linux-gnu-gcc"
     export "${variable}_RUNNER=qemu-aarch64 -cpu ${BROOKLET_QEMU_CPU:-cortex-a76} ${BROOKLET_QEMU_ARGS-} -L /usr/aarch64-linux-gnu"
@@ -116,7 +121,7 @@ thumbv7neon-unknown-linux-gnueabihf)
         export "${variable}_RUNNER=qemu-aarch64 -cpu ${BROOKLET_QEMU_CPU:-cortex-a76} ${BROOKLET_QEMU_ARGS-}"
     ;;
 thumb*-none-eabi*)
-    linker=$(bare_arm_linker)
+    linker=$(bare_arm_linker arm-none-eabi-ld)
     export "${variable}_LINKER=$linker"
     export "${variable}_RUNNER=qemu-system-arm -M ${BROOKLET_QEMU_MACHINE:-mps2-an386} -cpu ${BROOKLET_QEMU_CPU:-cortex-m4} -nographic -semihosting-config enable=on,target=native ${BROOKLET_QEMU_ARGS-} -kernel"
     ;;

@@ -1,0 +1,184 @@
+//! The board as a program sees it.
+
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable};
+use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits};
+use heapless::String;
+use safe_mmio::{field, field_shared};
+
+use crate::line::{LONGEST, LineError, LineReader};
+use crate::peripherals::Peripherals;
+use crate::start;
+
+/// Speed of the serial port, in bits per second.
+const BAUD: u32 = 115_200;
+
+/// The serial port's clock: what the board's firmware sets unless config.txt says otherwise (`init_uart_clock`).
+const UART_CLOCK: u32 = 48_000_000;
+
+/// A watchdog register is written with this in its highest byte.
+const PASSWORD: u32 = 0x5A00_0000;
+
+/// PM_RSTC: the field of what happens when the time is over, and its value for a reset of the whole chip.
+const ON_TIMEOUT: u32 = 0x30;
+const FULL_RESET: u32 = 0x20;
+
+/// PM_RSTS: the field of the partition to boot from, and its value for none, which leaves the board off. Its bits lie at even
+/// places.
+const PARTITION: u32 = 0x555;
+
+/// Time that the watchdog is given when fed: its longest, nearly 16 s.
+const WATCHDOG_TIME: u32 = 0xF_FFFF;
+
+/// Time until a reset that is asked for, in units of 2^-16 s.
+const AT_ONCE: u32 = 10;
+
+/// A Raspberry Pi 3: serial port on pins 14 and 15, clock, watchdog, stack.
+pub struct Board {
+    devices: Peripherals,
+    typed: LineReader,
+}
+
+impl Board {
+    /// The board, with its serial port open and its stack painted, to the first who asks; `None` to all others.
+    pub fn claim() -> Option<Board> {
+        start::paint_stack();
+        let mut board = Board {
+            devices: Peripherals::claim()?,
+            typed: LineReader::new(),
+        };
+        board.open_serial();
+        Some(board)
+    }
+
+    /// Gives the pins to the serial port and sets its speed.
+    fn open_serial(&mut self) {
+        // Pins 14 and 15 get their function ALT0 (0b100 each), the PL011's lines.
+        field!(self.devices.gpio, function_1).modify(|pins| pins & !(0o77 << 12) | 0o44 << 12);
+        // No pull on either: set, wait 150 cycles, clock it in, wait, release.
+        field!(self.devices.gpio, pull).write(0);
+        pause();
+        field!(self.devices.gpio, pull_clock).write(1 << 14 | 1 << 15);
+        pause();
+        field!(self.devices.gpio, pull_clock).write(0);
+        let line = LineConfig {
+            data_bits: DataBits::Bits8,
+            parity: Parity::None,
+            stop_bits: StopBits::One,
+        };
+        self.devices
+            .uart
+            .enable(line, BAUD, UART_CLOCK)
+            .expect("the clock divides to this speed");
+    }
+
+    /// Takes what was typed since the last call; the line that it ends, if it ends one.
+    ///
+    /// The port itself holds 16 bytes: what comes in longer pauses than it takes to send those, 1.4 ms at this speed, is lost, and
+    /// the line refused as [`LineError::Damaged`].
+    pub fn poll_line(&mut self) -> Option<Result<String<LONGEST>, LineError>> {
+        loop {
+            match self.devices.uart.read_word() {
+                Ok(None) => return None,
+                Ok(Some(byte)) => {
+                    let line = self.typed.push(byte);
+                    if line.is_some() {
+                        return line;
+                    }
+                }
+                Err(_) => self.typed.lose(),
+            }
+        }
+    }
+
+    /// Tells the watchdog that all is well; without another call within 16 s the board resets. Does nothing without the feature
+    /// `watchdog`.
+    pub fn feed_watchdog(&mut self) {
+        if cfg!(feature = "watchdog") {
+            self.arm(WATCHDOG_TIME);
+        }
+    }
+
+    /// Resets the board.
+    pub fn reset(mut self) -> ! {
+        self.boot_next(0)
+    }
+
+    /// Turns the board off: it waits for its supply to be cut. QEMU ends.
+    pub fn power_off(mut self) -> ! {
+        self.boot_next(PARTITION)
+    }
+
+    /// Resets the board once all is sent, to boot from `partition`.
+    fn boot_next(&mut self, partition: u32) -> ! {
+        while self.devices.uart.is_busy() {}
+        field!(self.devices.power, reset_status).modify(|status| PASSWORD | status & 0x00FF_FAAA | partition);
+        self.arm(AT_ONCE);
+        loop {
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Has the chip reset itself after `time`, in units of 2^-16 s.
+    fn arm(&mut self, time: u32) {
+        field!(self.devices.power, watchdog).write(PASSWORD | time);
+        let control = field_shared!(self.devices.power, reset_control).read();
+        field!(self.devices.power, reset_control)
+            .write(PASSWORD | control & 0x00FF_FFFF & !ON_TIMEOUT | FULL_RESET);
+    }
+}
+
+impl Write for Board {
+    /// Sends `text`, with a carriage return before each line feed, as terminals expect.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive('\n') {
+            match part.strip_suffix('\n') {
+                Some(line) => {
+                    self.devices.uart.write_str(line)?;
+                    self.devices.uart.write_str("\r\n")?;
+                }
+                None => self.devices.uart.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The counter, which [`nanoseconds`] converts; it never stops and practically never wraps.
+pub fn ticks() -> u64 {
+    CNTVCT_EL0.get()
+}
+
+/// The time that a difference of [`ticks`] is.
+pub fn nanoseconds(ticks: u64) -> u64 {
+    let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(CNTFRQ_EL0.get().max(1));
+    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+}
+
+/// Bytes of the stack: the most that were in use since the board was claimed, and all.
+pub fn stack_used() -> (usize, usize) {
+    start::stack_used()
+}
+
+/// Says over the serial port what went wrong and resets: what a program's panic handler calls.
+pub fn report_and_reset(info: &PanicInfo<'_>) -> ! {
+    Peripherals::seize(|devices| {
+        let mut board = Board {
+            devices,
+            typed: LineReader::new(),
+        };
+        board.open_serial();
+        // The port cannot fail; a `Display` in the message that does costs only the rest of the message.
+        let _ = writeln!(board, "\n{info}");
+        board.reset()
+    })
+}
+
+/// Waits more than 150 cycles of the pins' clock.
+fn pause() {
+    for _ in 0..1000 {
+        core::hint::spin_loop();
+    }
+}
