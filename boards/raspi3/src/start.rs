@@ -98,7 +98,7 @@ const fn page_table() -> [usize; 512] {
             _ => 0,
         };
         if kind != 0 {
-            entries[block] = block * BLOCK | kind;
+            entries[block] = (block * BLOCK) | kind;
         }
         block += 1;
     }

@@ -9,6 +9,29 @@ use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags};
 
 use crate::Error;
 
+/// The image as a loader that knows no file format takes it: all that is in the file, from the lowest address on, gaps as zeros.
+///
+/// # Errors
+/// If the file cannot be read, is no ELF file, or its parts lie `LARGEST_FLAT` or more apart.
+pub fn flat(image: &Path) -> Result<Vec<u8>, Error> {
+    const LARGEST_FLAT: u64 = 1 << 30;
+    let bytes = fs::read(image)?;
+    let file = object::File::parse(&*bytes)?;
+    let filled = || file.segments().filter(|segment| segment.file_range().1 > 0);
+    let start = filled().map(|segment| segment.address()).min().unwrap_or(0);
+    let mut flat = Vec::new();
+    for segment in filled() {
+        let (at, data) = (segment.address() - start, segment.data()?);
+        if at >= LARGEST_FLAT {
+            return Err(format!("{}: a part lies {at} bytes from the first", image.display()).into());
+        }
+        let at = usize::try_from(at)?;
+        flat.resize(flat.len().max(at + data.len()), 0);
+        flat[at..][..data.len()].copy_from_slice(data);
+    }
+    Ok(flat)
+}
+
 /// Sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {

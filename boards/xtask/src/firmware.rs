@@ -100,7 +100,7 @@ impl<'a> Firmware<'a> {
 }
 
 /// The path of the one executable among cargo's messages.
-fn executable(messages: &str) -> Result<PathBuf, Error> {
+pub fn executable(messages: &str) -> Result<PathBuf, Error> {
     for line in messages.lines() {
         let message: serde_json::Value = serde_json::from_str(line)?;
         if let Some(path) = message["executable"].as_str() {
