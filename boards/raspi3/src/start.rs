@@ -58,6 +58,12 @@ global_asm!(
     "msr elr_el2, x9",
     "eret",
     "1:",
+    // The program uses SP_EL0, so that exceptions find a stack of their own in SP_EL1 when the program's has overflowed.
+    "msr spsel, #1",
+    "adrp x9, fault_stack_end",
+    "add x9, x9, :lo12:fault_stack_end",
+    "mov sp, x9",
+    "msr spsel, #0",
     "b entry",
     "9:",
     "wfe",
