@@ -104,6 +104,15 @@ impl CacheType {
         }
     }
 
+    /// Whether this build has it: F32 and F16 are the features `cache-f32` and `cache-f16`, which firmware leaves out to save flash.
+    pub const fn is_built(self) -> bool {
+        match self {
+            CacheType::F32 => cfg!(feature = "cache-f32"),
+            CacheType::F16 => cfg!(feature = "cache-f16"),
+            CacheType::Q8_0 => true,
+        }
+    }
+
     /// Bytes of one element, without scales.
     pub const fn element_bytes(self) -> usize {
         match self {
@@ -254,6 +263,8 @@ pub enum PlanError {
         /// Positions that the model was trained for.
         trained: usize,
     },
+    /// The cache's element type, or that of a slim layer's channels, is left out of this build.
+    NotBuilt(CacheType),
     /// Keys and values cannot be cached: there are slim layers without what makes values of inputs.
     NoValues,
     /// The window, the chunk, the rows of logits or the workers are zero, or there are more than 256 workers.
@@ -272,6 +283,12 @@ impl PlanError {
                 .number(asked)
                 .text(" tokens together, but the model was trained for ")
                 .number(trained),
+            PlanError::NotBuilt(cache_type) => Message::new()
+                .text("this build has no cache in ")
+                .text(cache_type.name())
+                .text(": brooklet-core's feature cache-")
+                .text(cache_type.name())
+                .text(" brings it"),
             PlanError::NoValues => Message::new().text(
                 "keys and values cannot be cached: the file lacks attn_v.weight where it has values computed from keys",
             ),
@@ -409,6 +426,9 @@ impl Plan {
         }
         if config.values_dropped && matches!(options.layout, LayoutChoice::Kv) {
             return Err(PlanError::NoValues);
+        }
+        if let Some(missing) = not_built(config, &options) {
+            return Err(PlanError::NotBuilt(missing));
         }
         let capacity = window.saturating_add(options.policy.sinks());
         if capacity > config.context {
@@ -631,4 +651,20 @@ const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; P
     };
     sizes[Part::Tokenizer as usize] = padded(options.tokenizer_bytes, 1);
     sizes
+}
+
+/// The first element type that a cache needs and the build does not have.
+const fn not_built(config: &Config, options: &Options) -> Option<CacheType> {
+    if !options.cache_type.is_built() {
+        return Some(options.cache_type);
+    }
+    let channels = options.cache_type.of_channels();
+    let mut layer = 0;
+    while layer < config.layers {
+        if options.layout_of(config, layer).rank() > 0 && !channels.is_built() {
+            return Some(channels);
+        }
+        layer += 1;
+    }
+    None
 }

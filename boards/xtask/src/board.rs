@@ -151,6 +151,7 @@ pub fn check_other_models() -> Result<(), Error> {
         board.opening = "The sea was 7 °C.".into();
         (board.sinks, board.window, board.chunk) = (4, 20, 4);
         (board.cache, board.temperature) = (Cache::F16, 0.0);
+        board.features.push("cache-f16".into());
         let (path, setup) = (model_of(&board), setup_of(&board));
         Reference::run_in_f32(&path, setup, &board.opening, WORDS)?.check_ids(
             &boards_folder()

@@ -23,6 +23,7 @@ use core::ops::Range;
 
 use super::lanes::{Lanes, widen_f16};
 use super::ops;
+use crate::plan::CacheType;
 use crate::quant::BLOCK;
 use scores::scores;
 use sums::{Sources, Weights, weighted_sum};
@@ -272,10 +273,16 @@ pub(crate) fn attend<L: Lanes>(
         }};
     }
     match job.ring {
-        Store::F32(ring) => run!(F32, ring),
-        Store::F16(ring) => run!(F16, ring),
+        Store::F32(ring) if CacheType::F32.is_built() => run!(F32, ring),
+        Store::F16(ring) if CacheType::F16.is_built() => run!(F16, ring),
         Store::Q8(ring) => run!(Q8, ring),
+        _ => not_built(),
     }
+}
+
+/// A plan refuses element types that the build does not have.
+pub(crate) fn not_built() -> ! {
+    panic!("this build has no cache of this element type")
 }
 
 /// Instantiates the row count, so that accumulators stay in registers; scalar code takes the rows one by one.

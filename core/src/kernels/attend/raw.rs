@@ -7,8 +7,9 @@
 use core::ops::Range;
 
 use super::super::lanes::Lanes;
-use super::{Element, TILE, TileStore, Tiles, tile_of};
+use super::{Element, TILE, TileStore, Tiles, not_built, tile_of};
 use crate::nn::rope::Pairs;
+use crate::plan::CacheType;
 use crate::quant::{BLOCK, F32};
 
 /// Cosines and sines of one pair's angle at every place in a tile.
@@ -67,9 +68,10 @@ pub(crate) fn raw_scores<L: Lanes>(
     scratch: &mut [f32],
 ) {
     match keys.store {
-        TileStore::F32(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
-        TileStore::F16(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
+        TileStore::F32(tiles) if CacheType::F32.is_built() => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
+        TileStore::F16(tiles) if CacheType::F16.is_built() => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
         TileStore::Q8(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
+        _ => not_built(),
     }
 }
 

@@ -10,7 +10,8 @@ use core::ops::Range;
 use super::super::lanes::Lanes;
 use super::super::ops;
 use super::raw::{View, load, load_scale};
-use super::{Element, TILE, TileStore, Tiles, tile_of};
+use super::{Element, TILE, TileStore, Tiles, not_built, tile_of};
+use crate::plan::CacheType;
 use crate::quant::BLOCK;
 
 /// What is summed: columns of a ring's first tiles, and of a chunk's.
@@ -60,8 +61,9 @@ pub(crate) fn tile_sums<L: Lanes>(
     }
     match summed.ring {
         TileStore::F32(ring) => run!(F32, ring),
-        TileStore::F16(ring) => run!(F16, ring),
+        TileStore::F16(ring) if CacheType::F16.is_built() => run!(F16, ring),
         TileStore::Q8(ring) => run!(Q8, ring),
+        TileStore::F16(_) => not_built(),
     }
 }
 
@@ -231,9 +233,10 @@ pub(crate) fn expand<L: Lanes>(
     add: bool,
 ) {
     match store {
-        TileStore::F32(plane) => expand_tiles(l, plane, tiles, map, out, add),
-        TileStore::F16(plane) => expand_tiles(l, plane, tiles, map, out, add),
+        TileStore::F32(plane) if CacheType::F32.is_built() => expand_tiles(l, plane, tiles, map, out, add),
+        TileStore::F16(plane) if CacheType::F16.is_built() => expand_tiles(l, plane, tiles, map, out, add),
         TileStore::Q8(plane) => expand_tiles(l, plane, tiles, map, out, add),
+        _ => not_built(),
     }
 }
 
