@@ -37,6 +37,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Features
+//!
+//! - `libm` (default) or `micromath`: which library takes roots, sines and the sampler's exponentials ([`nn::math`]).
+//! - `dsp`, `helium`: the target is a 32-bit Arm core that has these extensions, which stable Rust does not tell a crate; the
+//!   kernels then use them ([`kernels::Isa::of_target`]). Give the compiler the processor as well (`-C target-cpu=cortex-m33`); for a
+//!   processor without the instructions the assembler refuses to build. They mean nothing for other architectures.
+//! - `defmt`, `log`: formats of errors and options for firmware; what the engine says while it starts, for hosts.
+//!
 //! # Modules, in the order in which data meets them
 //!
 //! - [`gguf`]: a checked zero-copy view of a model file.

@@ -31,6 +31,9 @@ pub enum Isa {
     /// A 32-bit Arm core with the DSP extension, as the feature `dsp` says.
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
     Dsp(arch::Dsp),
+    /// A 32-bit Arm core with Helium, as the feature `helium` says.
+    #[cfg(all(target_arch = "arm", feature = "helium"))]
+    Helium(arch::Helium),
 }
 
 /// The name is of no instruction set that this processor and build have.
@@ -67,13 +70,15 @@ impl Isa {
                 return Isa::Avx2(token);
             }
         }
-        #[cfg(all(target_arch = "arm", feature = "dsp"))]
+        #[cfg(all(target_arch = "arm", feature = "helium"))]
+        return Isa::Helium(arch::Helium::of_target());
+        #[cfg(all(target_arch = "arm", feature = "dsp", not(feature = "helium")))]
         return Isa::Dsp(arch::Dsp::of_target());
         #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
         Isa::Scalar
     }
 
-    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `avx2`, `avx512`, `neon`, `dotprod`, `dsp`.
+    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `avx2`, `avx512`, `neon`, `dotprod`, `dsp`, `helium`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
@@ -87,6 +92,8 @@ impl Isa {
             Isa::NeonDotprod(_) => "dotprod",
             #[cfg(all(target_arch = "arm", feature = "dsp"))]
             Isa::Dsp(_) => "dsp",
+            #[cfg(all(target_arch = "arm", feature = "helium"))]
+            Isa::Helium(_) => "helium",
         }
     }
 }

@@ -96,6 +96,25 @@ impl Dsp {
     }
 }
 
+/// The vector extension of Armv8.1-M for integers and floats (Cortex-M55, M85).
+#[cfg(all(target_arch = "arm", feature = "helium"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Helium(());
+
+#[cfg(all(target_arch = "arm", feature = "helium"))]
+impl Helium {
+    /// The token. This type exists where the feature `helium` says that the target has the instructions, and the assembler accepts
+    /// them for such a target only.
+    pub const fn of_target() -> Self {
+        Helium(())
+    }
+
+    /// What a processor with Helium has as well.
+    pub const fn dsp(self) -> Dsp {
+        Dsp(())
+    }
+}
+
 #[cfg(target_arch = "aarch64")]
 impl NeonDotprod {
     /// What a processor with dot products has as well.
@@ -124,6 +143,8 @@ pub(super) fn matmul_q8(
         Isa::NeonDotprod(token) => aarch64::matmul_q8_dotprod(token, w, rows, x, out, scratch),
         #[cfg(all(target_arch = "arm", feature = "dsp"))]
         Isa::Dsp(token) => arm::matmul_q8(token, w, rows, x, out, scratch),
+        #[cfg(all(target_arch = "arm", feature = "helium"))]
+        Isa::Helium(token) => arm::matmul_q8_helium(token, w, rows, x, out, scratch),
         // Named here because not every target has an arm that uses them.
         Isa::Scalar => {
             let _ = (w, rows, x, out, scratch);
@@ -158,6 +179,8 @@ pub(super) fn matmul_f32(
         }
         #[cfg(all(target_arch = "arm", feature = "dsp"))]
         Isa::Dsp(_) => false,
+        #[cfg(all(target_arch = "arm", feature = "helium"))]
+        Isa::Helium(_) => false,
         // Named here because not every target has an arm that uses them.
         Isa::Scalar => {
             let _ = (w, rows, x, out, scratch);
@@ -191,6 +214,11 @@ pub(super) fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) -> bool {
         }
         #[cfg(all(target_arch = "arm", feature = "dsp"))]
         Isa::Dsp(_) => {
+            arm::quantize(x, out);
+            true
+        }
+        #[cfg(all(target_arch = "arm", feature = "helium"))]
+        Isa::Helium(_) => {
             arm::quantize(x, out);
             true
         }

@@ -120,6 +120,8 @@ macro_rules! choose {
             Isa::Scalar => scalar::$function($($argument),*),
             #[cfg(all(target_arch = "arm", feature = "dsp"))]
             Isa::Dsp(_) => scalar::$function($($argument),*),
+            #[cfg(all(target_arch = "arm", feature = "helium"))]
+            Isa::Helium(_) => scalar::$function($($argument),*),
             // SAFETY: the token inside the variant exists only where the processor has the features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => unsafe { avx2::$function($($argument),*) },
