@@ -31,7 +31,9 @@ pub enum Isa {
     /// A 32-bit Arm core with the DSP extension, as the feature `dsp` says.
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
     Dsp(arch::Dsp),
-    /// A 32-bit Arm core with Helium, as the feature `helium` says.
+    /// A 32-bit Arm core with Helium, as the feature `helium` says. Its vectors of f32 take subnormal numbers for zero whatever the
+    /// floating-point mode, also those that the compiler makes of plain Rust for such a core: outside the matrix products a
+    /// number under 1.2e-38 can differ from another instruction set's.
     #[cfg(all(target_arch = "arm", feature = "helium"))]
     Helium(arch::Helium),
 }

@@ -30,6 +30,20 @@ pub(crate) trait Lanes: Copy {
     fn load_f16(self, x: &[u16; 16]) -> Self::V;
     /// Sixteen i8, converted exactly.
     fn load_i8(self, x: &[i8; 16]) -> Self::V;
+    /// `acc + Σ factors[n] · x[n · stride..][..16]`, one row after the other, each product rounded before it is added.
+    ///
+    /// # Panics
+    /// If `x` has not sixteen elements for every factor.
+    #[inline(always)]
+    fn add_rows_i8(self, mut acc: Self::V, factors: &[f32], x: &[i8], stride: usize) -> Self::V {
+        for (n, factor) in factors.iter().enumerate() {
+            let Some(row) = x[n * stride..].first_chunk() else {
+                panic!("a row has sixteen elements")
+            };
+            acc = self.add(acc, self.mul(self.splat(*factor), self.load_i8(row)));
+        }
+        acc
+    }
     /// Rounds to f16 (to the nearest, ties to even) and writes.
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]);
     /// Writes the lanes to memory.
@@ -142,6 +156,7 @@ impl Lanes for ScalarLanes {
 /// f16 to f32 in integers and one product: exact for every finite value, subnormals included.
 ///
 /// The product scales the exponent from f16's bias (15) to f32's (127); infinities and NaNs keep their exponent of all ones.
+#[cfg(not(all(target_arch = "arm", feature = "dsp")))]
 #[inline(always)]
 pub(crate) fn widen_f16(h: u16) -> f32 {
     let magnitude = u32::from(h & 0x7FFF) << 13;
@@ -154,6 +169,9 @@ pub(crate) fn widen_f16(h: u16) -> f32 {
     };
     f32::from_bits(bits | sign)
 }
+
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+pub(crate) use super::arch::widen_f16;
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,8 @@ pub(crate) mod detect;
 pub(crate) mod vector;
 #[cfg(target_arch = "aarch64")]
 mod vector_aarch64;
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+mod vector_arm;
 #[cfg(target_arch = "x86_64")]
 mod vector_x86;
 #[cfg(target_arch = "x86_64")]
@@ -26,6 +28,9 @@ use core::ops::Range;
 use super::{Isa, Q8Activation};
 use crate::arena::Columns;
 use crate::tensor::Matrix;
+
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+pub(crate) use arm::widen_f16;
 
 /// Defines a proof token: a zero-size value whose existence says that the processor has certain instructions.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -6,6 +6,7 @@ use core::ops::Range;
 use super::super::attend::raw::{self, RawKeys};
 use super::super::attend::tile_sums::{self, Map, Summed, TileWeights};
 use super::super::attend::{self, Job, Output, Row, TileStore};
+#[cfg(not(all(target_arch = "arm", feature = "dsp", not(test))))]
 use super::super::lanes::ScalarLanes;
 use super::super::{Isa, ops};
 use crate::nn::rope::Pairs;
@@ -93,6 +94,7 @@ macro_rules! entries {
     };
 }
 
+#[cfg(not(all(target_arch = "arm", feature = "dsp", not(test))))]
 entries!(scalar, ScalarLanes,);
 #[cfg(target_arch = "x86_64")]
 entries!(
@@ -112,16 +114,26 @@ entries!(
     super::super::vector_aarch64::NeonLanes::with_features(),
     #[target_feature(enable = "neon")]
 );
+#[cfg(all(target_arch = "arm", feature = "dsp", any(test, not(feature = "helium"))))]
+entries!(dsp, super::super::vector_arm::DspLanes,);
+#[cfg(all(target_arch = "arm", feature = "helium"))]
+entries!(helium, super::super::vector_arm::HeliumLanes,);
 
 /// Calls `$function` of the instruction set's module.
 macro_rules! choose {
     ($isa:expr, $function:ident($($argument:expr),*)) => {
         match $isa {
+            #[cfg(not(all(target_arch = "arm", feature = "dsp", not(test))))]
             Isa::Scalar => scalar::$function($($argument),*),
-            #[cfg(all(target_arch = "arm", feature = "dsp"))]
-            Isa::Dsp(_) => scalar::$function($($argument),*),
+            // One instance, for the sake of flash: the bits are the same.
+            #[cfg(all(target_arch = "arm", feature = "dsp", not(feature = "helium"), not(test)))]
+            Isa::Scalar => dsp::$function($($argument),*),
+            #[cfg(all(target_arch = "arm", feature = "helium", not(test)))]
+            Isa::Scalar | Isa::Dsp(_) => helium::$function($($argument),*),
+            #[cfg(all(target_arch = "arm", feature = "dsp", any(test, not(feature = "helium"))))]
+            Isa::Dsp(_) => dsp::$function($($argument),*),
             #[cfg(all(target_arch = "arm", feature = "helium"))]
-            Isa::Helium(_) => scalar::$function($($argument),*),
+            Isa::Helium(_) => helium::$function($($argument),*),
             // SAFETY: the token inside the variant exists only where the processor has the features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => unsafe { avx2::$function($($argument),*) },

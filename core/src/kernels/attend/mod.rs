@@ -204,6 +204,17 @@ trait Element: Copy + 'static {
     const ZERO: Self;
     fn load<L: Lanes>(l: L, x: &[Self; 16]) -> L::V;
     fn widen(self) -> f32;
+    /// `acc + Σ factors[n] · x[n · stride..][..16]`, row after row: see [`Lanes::add_rows_i8`].
+    #[inline(always)]
+    fn add_rows<L: Lanes>(l: L, mut acc: L::V, factors: &[f32], x: &[Self], stride: usize) -> L::V {
+        for (n, factor) in factors.iter().enumerate() {
+            let Some(row) = x[n * stride..].first_chunk() else {
+                unreachable!("a row has sixteen elements")
+            };
+            acc = l.add(acc, l.mul(l.splat(*factor), Self::load(l, row)));
+        }
+        acc
+    }
 }
 
 impl Element for f32 {
@@ -243,6 +254,11 @@ impl Element for i8 {
     #[inline(always)]
     fn load<L: Lanes>(l: L, x: &[i8; 16]) -> L::V {
         l.load_i8(x)
+    }
+
+    #[inline(always)]
+    fn add_rows<L: Lanes>(l: L, acc: L::V, factors: &[f32], x: &[i8], stride: usize) -> L::V {
+        l.add_rows_i8(acc, factors, x, stride)
     }
 
     #[inline(always)]

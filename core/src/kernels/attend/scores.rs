@@ -23,7 +23,9 @@ pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
         let (elements, scales) = tile_of(keys, start, width);
         let mut sums = [[0.0; TILE]; R];
         if width == TILE {
-            whole_tile(l, elements, scales, first_column, queries, &mut sums);
+            let halves = range.start.max(start) - start..range.end.min(start + TILE) - start;
+            let halves = halves.start / 16..halves.end.div_ceil(16);
+            whole_tile(l, elements, scales, first_column, queries, halves, &mut sums);
         } else {
             narrow_tile(elements, scales, width, first_column, queries, &mut sums);
         }
@@ -37,7 +39,7 @@ pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
     }
 }
 
-/// The scores of a tile of 32 slots: lanes are slots.
+/// The scores of a tile of 32 slots: lanes are slots. Of the halves that are not in `halves` they may be anything.
 #[inline(always)]
 fn whole_tile<L: Lanes, E: Element, const R: usize>(
     l: L,
@@ -45,6 +47,7 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
     scales: &[u16],
     first_column: usize,
     queries: &[&[f32]; R],
+    halves: Range<usize>,
     sums: &mut [[f32; TILE]; R],
 ) {
     let columns = queries[0].len();
@@ -63,17 +66,27 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
         let mut acc = [[zero; 2]; R];
         // Slices of one length: no access in the loop is checked.
         let (keys, queries) = (&keys[at..end], queries.map(|query| &query[at..end]));
-        for (i, key) in keys.iter().enumerate() {
-            let (low, high) = (E::load(l, &key[0]), E::load(l, &key[1]));
+        let halves = if L::MANY_ROWS { 0..2 } else { halves.clone() };
+        if L::MANY_ROWS {
+            for (i, key) in keys.iter().enumerate() {
+                let (low, high) = (E::load(l, &key[0]), E::load(l, &key[1]));
+                for r in 0..R {
+                    let q = l.splat(queries[r][i]);
+                    acc[r][0] = l.add(acc[r][0], l.mul(q, low));
+                    acc[r][1] = l.add(acc[r][1], l.mul(q, high));
+                }
+            }
+        } else {
+            let keys = keys.as_flattened().as_flattened();
             for r in 0..R {
-                let q = l.splat(queries[r][i]);
-                acc[r][0] = l.add(acc[r][0], l.mul(q, low));
-                acc[r][1] = l.add(acc[r][1], l.mul(q, high));
+                for half in halves.clone() {
+                    acc[r][half] = E::add_rows(l, acc[r][half], queries[r], &keys[half * 16..], TILE);
+                }
             }
         }
         if E::SCALED {
             let scales = &scales.as_chunks::<16>().0.as_chunks::<2>().0[block];
-            for half in 0..2 {
+            for half in halves {
                 let scale = l.load_f16(&scales[half]);
                 for r in 0..R {
                     total[r][half] = l.add(total[r][half], l.mul(acc[r][half], scale));

@@ -246,12 +246,48 @@ impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Colu
 
     #[inline(always)]
     fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
+        if L::MANY_ROWS {
+            self.add_here(planes, rows, by_token);
+        } else {
+            self.add_outlined(planes, rows, by_token);
+        }
+    }
+}
+
+impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> {
+    /// [`Columns::add_here`] once for all who call it, for the sake of flash. Not for instruction sets that must be inlined.
+    #[inline(never)]
+    fn add_outlined<E: Element>(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
+        self.add_here(planes, rows, by_token);
+    }
+
+    #[inline(always)]
+    fn add_here<E: Element>(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
         let (l, len, stride) = (self.l, rows.len(), planes.values.columns);
         // In slices of one length, so that no access of the loop is checked but the value row's.
         let weights: [&[f32]; R] = self.weights.each_ref().map(|weights| weights.of(&rows, by_token));
         let values =
             &planes.values.elements[(rows.start * stride + self.column).min(planes.values.elements.len())..];
         let mut acc = self.acc;
+        if !L::MANY_ROWS && E::SCALED {
+            let mut at = 0;
+            while at < len {
+                let some = (len - at).min(BLOCK);
+                for r in 0..R {
+                    let mut factors = [0.0; BLOCK];
+                    for (n, factor) in factors[..some].iter_mut().enumerate() {
+                        *factor = weights[r][at + n] * value_scale(planes, rows.start + at + n, self.column);
+                    }
+                    for (i, acc) in acc[r].iter_mut().enumerate() {
+                        *acc =
+                            E::add_rows(l, *acc, &factors[..some], &values[at * stride + i * 16..], stride);
+                    }
+                }
+                at += some;
+            }
+            self.acc = acc;
+            return;
+        }
         for n in 0..len {
             let raw = values[n * stride..][..VECTORS * 16].as_chunks::<16>().0;
             let scale = value_scale(planes, rows.start + n, self.column);

@@ -17,26 +17,25 @@ pub(super) use quantize::quantize;
 /// Widens the little-endian f16 of a block, exactly.
 #[inline(always)]
 fn widen(bytes: [u8; 2]) -> f32 {
-    let half = u16::from_le_bytes(bytes);
-    // Microcontrollers with a floating-point unit convert by an instruction; Linux targets may lack it.
-    #[cfg(all(target_abi = "eabihf", target_os = "none"))]
-    {
-        let wide: u32;
-        // SAFETY: register to register; the assembler accepts the instructions for targets that have them only. The operands
-        // are core registers, since the compiler does not take floating-point ones for all of these targets.
-        unsafe {
-            core::arch::asm!(
-                "vmov s0, {half}",
-                "vcvtb.f32.f16 s0, s0",
-                "vmov {wide}, s0",
-                wide = lateout(reg) wide,
-                half = in(reg) u32::from(half),
-                out("s0") _,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-        f32::from_bits(wide)
+    widen_f16(u16::from_le_bytes(bytes))
+}
+
+/// Widens an f16, exactly. By an instruction also so that no vector of the compiler's does it, which would lose subnormals.
+#[inline(always)]
+pub(crate) fn widen_f16(half: u16) -> f32 {
+    let wide: u32;
+    // SAFETY: register to register; the assembler accepts the instructions for targets that have them only. The operands are core
+    // registers, since the compiler does not take floating-point ones for all of these targets.
+    unsafe {
+        core::arch::asm!(
+            "vmov s0, {half}",
+            "vcvtb.f32.f16 s0, s0",
+            "vmov {wide}, s0",
+            wide = lateout(reg) wide,
+            half = in(reg) u32::from(half),
+            out("s0") _,
+            options(pure, nomem, nostack, preserves_flags)
+        );
     }
-    #[cfg(not(all(target_abi = "eabihf", target_os = "none")))]
-    super::super::lanes::widen_f16(half)
+    f32::from_bits(wide)
 }

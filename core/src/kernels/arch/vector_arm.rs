@@ -1,0 +1,263 @@
+//! Sixteen lanes on 32-bit Arm: plain Rust, but for sums of 8-bit rows, which the compiler would keep in memory, and halves.
+//!
+//! Helium's vectors (also those that the compiler makes of plain Rust for such a processor) take subnormal f32 for zero, whatever
+//! the floating-point mode: results differ from other instruction sets' where a number under 1.2e-38 matters.
+
+use core::arch::asm;
+
+use super::super::lanes::{Lanes, ScalarLanes};
+
+/// Defines a vector of sixteen that is [`ScalarLanes`]' but for [`Lanes::add_rows_i8`].
+macro_rules! lanes {
+    ($(#[$doc:meta])* $name:ident, $add_rows:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(super) struct $name;
+
+        impl Lanes for $name {
+            type V = [f32; 16];
+            const MANY_ROWS: bool = ScalarLanes::MANY_ROWS;
+            const SUMS: usize = ScalarLanes::SUMS;
+
+            #[inline(always)]
+            fn splat(self, x: f32) -> [f32; 16] {
+                ScalarLanes.splat(x)
+            }
+
+            #[inline(always)]
+            fn load(self, x: &[f32; 16]) -> [f32; 16] {
+                ScalarLanes.load(x)
+            }
+
+            #[inline(always)]
+            fn load_f16(self, x: &[u16; 16]) -> [f32; 16] {
+                ScalarLanes.load_f16(x)
+            }
+
+            #[inline(always)]
+            fn load_i8(self, x: &[i8; 16]) -> [f32; 16] {
+                ScalarLanes.load_i8(x)
+            }
+
+            #[inline(always)]
+            fn add_rows_i8(self, mut acc: [f32; 16], factors: &[f32], x: &[i8], stride: usize) -> [f32; 16] {
+                $add_rows(&mut acc, factors, x, stride);
+                acc
+            }
+
+            #[inline(always)]
+            fn store_f16(self, v: [f32; 16], out: &mut [u16; 16]) {
+                ScalarLanes.store_f16(v, out);
+            }
+
+            #[inline(always)]
+            fn store(self, v: [f32; 16], out: &mut [f32; 16]) {
+                ScalarLanes.store(v, out);
+            }
+
+            #[inline(always)]
+            fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+                ScalarLanes.add(a, b)
+            }
+
+            #[inline(always)]
+            fn sub(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+                ScalarLanes.sub(a, b)
+            }
+
+            #[inline(always)]
+            fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+                ScalarLanes.mul(a, b)
+            }
+
+            #[inline(always)]
+            fn div(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+                ScalarLanes.div(a, b)
+            }
+
+            #[inline(always)]
+            fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+                ScalarLanes.max(a, b)
+            }
+
+            #[inline(always)]
+            fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+                ScalarLanes.min(a, b)
+            }
+
+            #[inline(always)]
+            fn exp2_int(self, n: [f32; 16]) -> [f32; 16] {
+                ScalarLanes.exp2_int(n)
+            }
+        }
+    };
+}
+
+#[cfg(any(test, not(feature = "helium")))]
+lanes!(
+    /// For a core with the DSP extension; the type exists where the feature says that it has it.
+    DspLanes,
+    add_rows_dsp
+);
+
+#[cfg(feature = "helium")]
+lanes!(
+    /// For a core with Helium; the type exists where the feature says that it has it.
+    HeliumLanes,
+    add_rows_helium
+);
+
+/// Panics unless there are sixteen elements for each of `count` factors.
+#[inline(always)]
+fn check(count: usize, x: &[i8], stride: usize) {
+    let enough = count == 0
+        || matches!((count - 1).checked_mul(stride), Some(last) if x.len() >= 16 && last <= x.len() - 16);
+    assert!(enough);
+}
+
+/// [`Lanes::add_rows_i8`], once for all who call it: the sums stay in `s0` to `s15`, eight products at a time are made in `s16` to `s23`.
+#[cfg(any(test, not(feature = "helium")))]
+#[inline(never)]
+fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
+    check(factors.len(), x, stride);
+    if factors.is_empty() {
+        return;
+    }
+    macro_rules! convert {
+        ($at:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
+            concat!(
+                "ldr r5, [r0, #",
+                $at,
+                "]\n",
+                "sxtb r8, r5\n",
+                "sbfx r9, r5, #8, #8\n",
+                "vmov ",
+                $a,
+                ", ",
+                $b,
+                ", r8, r9\n",
+                "sbfx r8, r5, #16, #8\n",
+                "asr r5, r5, #24\n",
+                "vmov ",
+                $c,
+                ", ",
+                $d,
+                ", r8, r5\n"
+            )
+        };
+    }
+    macro_rules! add {
+        ($($product:literal $sum:literal),*) => {
+            concat!(
+                $("vcvt.f32.s32 ", $product, ", ", $product, "\n"),*,
+                $("vmul.f32 ", $product, ", s24, ", $product, "\n"),*,
+                $("vadd.f32 ", $sum, ", ", $sum, ", ", $product, "\n"),*
+            )
+        };
+    }
+    // SAFETY: `check` saw sixteen elements for each factor, at `stride` from one another; `acc` is read and written. What proves the
+    // instructions is that the crate was built with the feature.
+    unsafe {
+        asm!(
+            "vldmia r4, {{s0-s15}}",
+            "2:",
+            "vldmia r2!, {{s24}}",
+            convert!("0", "s16", "s17", "s18", "s19"),
+            convert!("4", "s20", "s21", "s22", "s23"),
+            add!("s16" "s0", "s17" "s1", "s18" "s2", "s19" "s3", "s20" "s4", "s21" "s5", "s22" "s6", "s23" "s7"),
+            convert!("8", "s16", "s17", "s18", "s19"),
+            convert!("12", "s20", "s21", "s22", "s23"),
+            add!("s16" "s8", "s17" "s9", "s18" "s10", "s19" "s11", "s20" "s12", "s21" "s13", "s22" "s14", "s23" "s15"),
+            "add r0, r0, r1",
+            "subs r3, r3, #1",
+            "bne 2b",
+            "vstmia r4, {{s0-s15}}",
+            inout("r0") x.as_ptr() => _,
+            in("r1") stride,
+            inout("r2") factors.as_ptr() => _,
+            inout("r3") factors.len() => _,
+            in("r4") acc.as_mut_ptr(),
+            out("r5") _, out("r8") _, out("r9") _,
+            out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _,
+            out("s8") _, out("s9") _, out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
+            out("s16") _, out("s17") _, out("s18") _, out("s19") _, out("s20") _, out("s21") _, out("s22") _, out("s23") _,
+            out("s24") _,
+            options(nostack)
+        );
+    }
+}
+
+/// [`Lanes::add_rows_i8`], once for all who call it: the sums stay in `q0` to `q3`.
+#[cfg(feature = "helium")]
+#[inline(never)]
+fn add_rows_helium(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
+    check(factors.len(), x, stride);
+    if factors.is_empty() {
+        return;
+    }
+    macro_rules! quarter {
+        ($at:literal, $sum:literal) => {
+            concat!(
+                "vldrb.s32 q4, [r0, #",
+                $at,
+                "]\n",
+                "vcvt.f32.s32 q4, q4\n",
+                "vmul.f32 q4, q4, r3\n",
+                "vadd.f32 ",
+                $sum,
+                ", ",
+                $sum,
+                ", q4\n"
+            )
+        };
+    }
+    // SAFETY: as in `add_rows_dsp`.
+    unsafe {
+        asm!(
+            "vldmia r4, {{s0-s15}}",
+            "dls lr, lr",
+            "2:",
+            "ldr r3, [r2], #4",
+            quarter!("0", "q0"), quarter!("4", "q1"), quarter!("8", "q2"), quarter!("12", "q3"),
+            "add r0, r0, r1",
+            "le lr, 2b",
+            "vstmia r4, {{s0-s15}}",
+            inout("r0") x.as_ptr() => _,
+            in("r1") stride,
+            inout("r2") factors.as_ptr() => _,
+            in("r4") acc.as_mut_ptr(),
+            inout("lr") factors.len() => _,
+            out("r3") _,
+            out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _,
+            out("s8") _, out("s9") _, out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
+            out("s16") _, out("s17") _, out("s18") _, out("s19") _,
+            options(nostack)
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::tests::Noise;
+
+    #[test]
+    fn rows_are_added_as_the_reference_does() {
+        let mut noise = Noise(9);
+        let x: std::vec::Vec<i8> = (0..40 * 32).map(|_| noise.next() as i8).collect();
+        for count in 0..=32 {
+            for (stride, first) in [(32, 0), (32, 16), (16, 0), (40, 5)] {
+                let factors: std::vec::Vec<f32> = (0..count).map(|_| noise.normal()).collect();
+                let acc: [f32; 16] = core::array::from_fn(|_| noise.normal());
+                let expected = ScalarLanes.add_rows_i8(acc, &factors, &x[first..], stride);
+                assert_eq!(DspLanes.add_rows_i8(acc, &factors, &x[first..], stride), expected);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn rows_past_the_end_are_refused() {
+        let _ = DspLanes.add_rows_i8([0.0; 16], &[1.0; 3], &[1; 47], 16);
+    }
+}
