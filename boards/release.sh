@@ -6,7 +6,8 @@
 # DIR is target/dist unless given; targets are x86_64-unknown-linux-musl and aarch64-unknown-linux-musl unless given. Programs for
 # musl are static: one runs on every Linux of its processor, the AArch64 one also in Termux. Any other target that cross.sh can
 # build will do. An archive holds the program, stripped, with its licences, README, changelog, manual pages and shell completions;
-# made again from the same commit by the same compiler it has the same bytes.
+# for AArch64 an installer and a systemd service too, see linux-aarch64/README.md. Made again from the same commit by the same
+# compiler it has the same bytes.
 #
 # Each program is run before it is packed: on this machine's processor, or under QEMU.
 set -euo pipefail
@@ -56,6 +57,16 @@ document() {
     done
 }
 
+# add_installer FOLDER: what puts the program in place on a Raspberry Pi or in Termux, and the digests that it checks first.
+add_installer() {
+    mkdir "$1/service"
+    cp boards/linux-aarch64/brooklet.{service,socket} "$1/service"
+    cp boards/linux-aarch64/install.sh "$1"
+    cp boards/linux-aarch64/README.md "$1/INSTALL.md"
+    (cd "$1" && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs sha256sum) >"$1.sums"
+    mv "$1.sums" "$1/SHA256SUMS"
+}
+
 # release TARGET OUT
 release() {
     local target=$1 out=$2 name="brooklet-$version-$1" work folder program command
@@ -76,6 +87,7 @@ release() {
 
     document "$folder" "${command[@]}"
     cp LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md "$folder"
+    [[ $target != aarch64-*-linux-* ]] || add_installer "$folder"
     tar --directory "$work" --sort=name --mtime="@$(git log -1 --format=%ct)" --owner=0 --group=0 --numeric-owner \
         --create "$name" | gzip --no-name --best >"$out/$name.tar.gz"
     (cd "$out" && sha256sum "$name.tar.gz" | tee "$name.tar.gz.sha256")
