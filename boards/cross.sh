@@ -6,6 +6,7 @@
 #   boards/cross.sh aarch64-unknown-none -- build -p brooklet-core --release
 #   boards/cross.sh thumbv7em-none-eabihf -- check -p brooklet-core
 #   boards/cross.sh thumbv7neon-unknown-linux-gnueabihf -- test -p brooklet-core --features dsp    a Cortex-M's kernels on Linux
+#   boards/cross.sh aarch64-linux-android -- check -p brooklet                      checked only: there is no linker for it here
 #   boards/cross.sh --install aarch64-unknown-linux-gnu      fetches what the two lines below say is missing
 #
 # Which compiler: the `rustc` on PATH where it has the target's standard library (`rustup target add` gives it), else Debian's
