@@ -65,7 +65,10 @@ check_archive() {
     [ -f "$here/SHA256SUMS" ] || die "$here is no unpacked release: there is no SHA256SUMS"
     (cd "$here" && sha256sum -c SHA256SUMS >/dev/null 2>&1) ||
         die "files in $here are damaged (sha256sum -c SHA256SUMS tells which): download it again"
-    version=$(run "$here/brooklet" --version) || die "$here/brooklet does not run on this machine ($(uname -sm))"
+    # Some shells take a program for another processor for a script.
+    [ -n "${BROOKLET_RUNNER-}" ] || [ "$(uname -m)" = aarch64 ] ||
+        die "this release is for 64-bit Arm, and this machine is $(uname -m)"
+    version=$(run "$here/brooklet" --version) || die "$here/brooklet does not run here: may programs run in this folder?"
     run "$here/brooklet" run "The sea" -n 4 --temp 0 >/dev/null || die "$here/brooklet starts, but its own model does not run"
 }
 
