@@ -9,10 +9,9 @@ use brooklet_core::kernels::{
 };
 use brooklet_core::quant::Format;
 use brooklet_core::tensor::Matrix;
-use core::panic::PanicInfo;
-use cortex_m as _;
+use brooklet_cortex_m::interrupt::Peripherals;
+use brooklet_cortex_m::log;
 use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, hprintln};
 
 const MAX_ROWS: usize = 13;
 const MAX_COLS: usize = 192;
@@ -93,6 +92,9 @@ fn run(isa: Isa, w: &Matrix<'_>, x: &[Q8Activation], out: &mut [f32]) {
 
 #[entry]
 fn main() -> ! {
+    if let Some(peripherals) = Peripherals::take() {
+        log::start(peripherals.log);
+    }
     let mut noise = Noise(1);
     let mut bytes = [0; MAX_ROWS * MAX_COLS / 32 * 34];
     let mut x = [0.0; MAX_COLS * MAX_TOKENS];
@@ -121,8 +123,8 @@ fn main() -> ! {
                     cases += 1;
                     if !good || !same(&expected, &got) {
                         failures += 1;
-                        hprintln!(
-                            "{}: {} rows, {} columns, {} tokens",
+                        defmt::error!(
+                            "{=str}: {=usize} rows, {=usize} columns, {=usize} tokens",
                             format.name(),
                             rows,
                             cols,
@@ -133,26 +135,12 @@ fn main() -> ! {
             }
         }
     }
-    hprintln!(
-        "{}: {} cases, {} differ",
+    defmt::info!(
+        "{=str}: {=u32} cases, {=u32} differ",
         Isa::of_target().name(),
         cases,
         failures
     );
-    debug::exit(if failures == 0 && cases > 0 {
-        debug::EXIT_SUCCESS
-    } else {
-        debug::EXIT_FAILURE
-    });
-    loop {
-        cortex_m::asm::wfi();
-    }
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    hprintln!("{}", info);
-    debug::exit(debug::EXIT_FAILURE);
     loop {
         cortex_m::asm::wfi();
     }

@@ -1,5 +1,7 @@
 //! A board must say what the host says, bear what is typed, and stay under its ceilings.
 
+use std::path::Path;
+
 use brooklet_boards::{Board, Cache};
 use brooklet_story::LINE;
 
@@ -41,11 +43,36 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
         "{name} ({}): {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise, a line too long and a full queue did no harm",
         board.core
     );
+    report(&board, &sizes, used, &expected, &said)?;
+    under("flash", sizes.flash, board.max_flash)?;
+    under("RAM", sizes.ram + u64::from(board.stack_bytes), board.max_ram)?;
+    under("stack", used.into(), board.max_stack.into())
+}
+
+/// As [`check`], with another model, of which nothing is known but that it fits: no ceilings, and nothing is typed.
+pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error> {
+    let mut board = board.clone();
+    board.model = model.canonicalize()?.display().to_string();
+    board.temperature = 0.0;
+    (board.flash_bytes, board.ram_bytes, board.budget) = (0x10_0000, 0x8_0000, 0x6_0000);
+    let expected = Reference::run(&model_of(&board), setup_of(&board), &board.opening, TOKENS)?;
+    let image = Firmware::new(name, &board).image("firmware-model")?;
+    let sizes = Sizes::of(&image)?;
+    check_arena(&sizes, &expected)?;
+    let limit = Limit::of(4 * TOKENS, expected.parameters);
+    let mut session = Session::start(&image, &board, limit, &[])?;
+    let said = compare(&mut session, &expected)?;
+    println!("{name} ({}), {}: {TOKENS} tokens as on the host", board.core, model.display());
+    report(&board, &sizes, session.stack()?, &expected, &said)
+}
+
+/// Prints sizes and instructions.
+fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &[Said]) -> Result<(), Error> {
     println!(
         "  flash {} of {} bytes (the model {}), RAM {} of {} (the arena {}, the stack's room {}, used {used} of {})",
         sizes.flash,
         board.max_flash,
-        std::fs::metadata(&model)?.len(),
+        std::fs::metadata(model_of(board))?.len(),
         sizes.ram + u64::from(board.stack_bytes),
         board.max_ram,
         sizes.arena,
@@ -53,15 +80,13 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
         board.max_stack
     );
     let per_parameter = |said: &Said| said.instructions as f64 / expected.parameters as f64;
-    let at_32 = &said[32 - expected.prompt.len()];
     println!(
-        "  instructions a parameter: {:.2} at position 32, {:.2} at the last of {TOKENS} tokens",
-        per_parameter(at_32),
+        "  {} parameters; instructions for each: {:.2} at position 32, {:.2} at the last of {TOKENS} tokens",
+        expected.parameters,
+        per_parameter(&said[32 - expected.prompt.len()]),
         per_parameter(&said[TOKENS - 1])
     );
-    under("flash", sizes.flash, board.max_flash)?;
-    under("RAM", sizes.ram + u64::from(board.stack_bytes), board.max_ram)?;
-    under("stack", used.into(), board.max_stack.into())
+    Ok(())
 }
 
 /// The arena has exactly the planned size.

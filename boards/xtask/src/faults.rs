@@ -70,7 +70,7 @@ fn loaded(model: &Path) -> Vec<String> {
 
 /// A panic is logged with its place, and resets the board.
 fn check_panic(board: &Board) -> Result<(), Error> {
-    let mut session = example(board, "panic")?;
+    let mut session = example(NAME, board, "panic")?;
     let entry = session.wait_for("panic at ")?;
     expect_reset(&mut session)?;
     println!("a panic: {} {}; then the board was reset", entry.level, entry.text);
@@ -79,25 +79,40 @@ fn check_panic(board: &Board) -> Result<(), Error> {
 
 /// A program that feeds the watchdog no more is reset.
 fn check_hang(board: &Board) -> Result<(), Error> {
-    let mut session = example(board, "hang")?;
+    let mut session = example(NAME, board, "hang")?;
     session.wait_for("hangs now")?;
     expect_reset(&mut session)?;
     println!("a program that hangs: the watchdog reset the board");
     Ok(())
 }
 
+/// The kernels' own suite, on the board's instructions: the same bits as the scalar reference.
+pub fn check_kernels(name: &str, board: &Board) -> Result<(), Error> {
+    let mut board = board.clone();
+    // It keeps its matrices on the stack, and has no arena.
+    board.stack_bytes = 0x8000;
+    let mut session = example(name, &board, "kernels")?;
+    let entry = session.wait_for(" cases, ")?;
+    if entry.text.ends_with(", 0 differ") && !entry.text.contains(": 0 cases") {
+        println!("{name}: {} from the scalar kernels", entry.text);
+        Ok(())
+    } else {
+        Err(format!("{name}: {}", entry.text).into())
+    }
+}
+
 /// An application's heap beside the arena.
 fn check_heap(board: &Board) -> Result<(), Error> {
-    let mut session = example(board, "heap")?;
+    let mut session = example(NAME, board, "heap")?;
     let entry = session.wait_for("words")?;
     println!("an application with a heap: {}", entry.text);
     Ok(())
 }
 
-fn example(board: &Board, example: &str) -> Result<Session, Error> {
+fn example(name: &str, board: &Board, example: &str) -> Result<Session, Error> {
     let firmware = Firmware {
         example: Some(example),
-        ..Firmware::new(NAME, board)
+        ..Firmware::new(name, board)
     };
     let limit = Limit {
         instructions: u64::MAX,

@@ -3,11 +3,15 @@
 //! ```text
 //! cargo xtask boards [NAME...]      all Cortex-M boards, or these: the host's 200 greedy tokens, prompts and noise on the UART, sizes
 //!                                   and stack against their ceilings; then other models, which need no other source
+//! cargo xtask kernels [NAME...]     every kernel on the boards' instructions against the scalar ones
 //! cargo xtask faults                a damaged model, a panic, a program that hangs, an application's own heap
 //! cargo xtask compile-fail          what must not compile or link, and what the compiler says instead
 //! cargo xtask soak NAME TOKENS      a long run: the host's tokens, and as many instructions at its end as at its start
 //! cargo xtask figures [NAME...]     instructions a parameter, for keys and values and for slim attention
 //! cargo xtask budgets               what budgets of RAM buy
+//! cargo xtask model NAME FILE       a board with another model: as many tokens as `boards` compares, and what they take
+//! cargo xtask perplexity TEXT N     of N tokens of a text, as the boards compute it (with `--no-default-features --features micromath`
+//!                                   before `--` in the long form of `cargo xtask`: with that mathematics)
 //! ```
 
 mod board;
@@ -18,6 +22,7 @@ mod emulator;
 mod faults;
 mod figures;
 mod firmware;
+mod perplexity;
 mod reference;
 mod soak;
 
@@ -28,7 +33,7 @@ use brooklet_boards::Board;
 
 type Error = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: cargo xtask boards [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | budgets";
+const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | budgets | model NAME FILE | perplexity TEXT N";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -43,30 +48,40 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<(), Error> {
     match words {
-        ["boards"] => {
-            for (name, board) in Board::read_all(&table())? {
+        ["boards", names @ ..] => {
+            for (name, board) in chosen(names)? {
                 board::check(&name, &board)?;
             }
-            board::check_other_models()
+            if names.is_empty() {
+                board::check_other_models()?;
+            }
+            Ok(())
         }
-        ["boards", names @ ..] => named(names)?
+        ["kernels", names @ ..] => chosen(names)?
             .iter()
-            .try_for_each(|(name, board)| board::check(name, board)),
+            .try_for_each(|(name, board)| faults::check_kernels(name, board)),
         ["faults"] => faults::check(),
         ["compile-fail"] => compile_fail::check(),
         ["soak", name, tokens] => {
             let tokens = tokens.parse().map_err(|e| format!("{tokens} tokens: {e}"))?;
             soak::run(name, &Board::read(&table(), name)?, tokens)
         }
-        ["figures"] => figures::print(Board::read_all(&table())?.into_iter().collect()),
-        ["figures", names @ ..] => figures::print(named(names)?),
+        ["figures", names @ ..] => figures::print(chosen(names)?),
         ["budgets"] => budgets::print(),
+        ["model", name, file] => board::check_model(name, &Board::read(&table(), name)?, Path::new(file)),
+        ["perplexity", text, tokens] => {
+            let tokens = tokens.parse().map_err(|e| format!("{tokens} tokens: {e}"))?;
+            perplexity::print(Path::new(text), tokens)
+        }
         _ => Err(USAGE.into()),
     }
 }
 
-/// These boards of `boards.toml`.
-fn named(names: &[&str]) -> Result<Vec<(String, Board)>, Error> {
+/// These boards of `boards.toml`, or all.
+fn chosen(names: &[&str]) -> Result<Vec<(String, Board)>, Error> {
+    if names.is_empty() {
+        return Ok(Board::read_all(&table())?.into_iter().collect());
+    }
     names
         .iter()
         .map(|name| Ok((name.to_string(), Board::read(&table(), name)?)))
