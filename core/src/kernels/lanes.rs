@@ -44,6 +44,12 @@ pub(crate) trait Lanes: Copy {
         }
         acc
     }
+    /// `acc += weights · (x · scale)`, each step rounded.
+    #[inline(always)]
+    fn add_scaled_i8(self, acc: &mut Self::V, weights: &[f32; 16], x: &[i8; 16], scale: &Self::V) {
+        let value = self.mul(self.load_i8(x), *scale);
+        *acc = self.add(*acc, self.mul(self.load(weights), value));
+    }
     /// Rounds to f16 (to the nearest, ties to even) and writes.
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]);
     /// Writes the lanes to memory.

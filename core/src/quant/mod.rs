@@ -172,6 +172,9 @@ mod sealed {
 
 /// Widens the little-endian f16 of a block, exactly.
 pub(crate) fn f16_at(bytes: [u8; 2]) -> f32 {
+    #[cfg(all(target_arch = "arm", feature = "dsp"))]
+    return crate::kernels::arch::widen_f16(u16::from_le_bytes(bytes));
+    #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
     half::f16::from_le_bytes(bytes).to_f32()
 }
 

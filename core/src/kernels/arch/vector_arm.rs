@@ -7,9 +7,9 @@ use core::arch::asm;
 
 use super::super::lanes::{Lanes, ScalarLanes};
 
-/// Defines a vector of sixteen that is [`ScalarLanes`]' but for [`Lanes::add_rows_i8`].
+/// Defines a vector of sixteen that is [`ScalarLanes`]' but for [`Lanes::add_rows_i8`] and, if given, [`Lanes::add_scaled_i8`].
 macro_rules! lanes {
-    ($(#[$doc:meta])* $name:ident, $add_rows:ident) => {
+    ($(#[$doc:meta])* $name:ident, $add_rows:ident $(, $add_scaled:ident)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name;
@@ -44,6 +44,13 @@ macro_rules! lanes {
                 $add_rows(&mut acc, factors, x, stride);
                 acc
             }
+
+            $(
+                #[inline(always)]
+                fn add_scaled_i8(self, acc: &mut [f32; 16], weights: &[f32; 16], x: &[i8; 16], scale: &[f32; 16]) {
+                    $add_scaled(acc, weights, x, scale);
+                }
+            )?
 
             #[inline(always)]
             fn store_f16(self, v: [f32; 16], out: &mut [u16; 16]) {
@@ -97,7 +104,8 @@ macro_rules! lanes {
 lanes!(
     /// For a core with the DSP extension; the type exists where the feature says that it has it.
     DspLanes,
-    add_rows_dsp
+    add_rows_dsp,
+    add_scaled_dsp
 );
 
 #[cfg(feature = "helium")]
@@ -115,6 +123,32 @@ fn check(count: usize, x: &[i8], stride: usize) {
     assert!(enough);
 }
 
+/// Four bytes at `r0` + `$at`, as integers in four registers.
+#[cfg(any(test, not(feature = "helium")))]
+macro_rules! convert {
+    ($at:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!(
+            "ldr r5, [r0, #",
+            $at,
+            "]\n",
+            "sxtb r8, r5\n",
+            "sbfx r9, r5, #8, #8\n",
+            "vmov ",
+            $a,
+            ", ",
+            $b,
+            ", r8, r9\n",
+            "sbfx r8, r5, #16, #8\n",
+            "asr r5, r5, #24\n",
+            "vmov ",
+            $c,
+            ", ",
+            $d,
+            ", r8, r5\n"
+        )
+    };
+}
+
 /// [`Lanes::add_rows_i8`], once for all who call it: the sums stay in `s0` to `s15`, eight products at a time are made in `s16` to `s23`.
 #[cfg(any(test, not(feature = "helium")))]
 #[inline(never)]
@@ -122,29 +156,6 @@ fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
     check(factors.len(), x, stride);
     if factors.is_empty() {
         return;
-    }
-    macro_rules! convert {
-        ($at:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
-            concat!(
-                "ldr r5, [r0, #",
-                $at,
-                "]\n",
-                "sxtb r8, r5\n",
-                "sbfx r9, r5, #8, #8\n",
-                "vmov ",
-                $a,
-                ", ",
-                $b,
-                ", r8, r9\n",
-                "sbfx r8, r5, #16, #8\n",
-                "asr r5, r5, #24\n",
-                "vmov ",
-                $c,
-                ", ",
-                $d,
-                ", r8, r5\n"
-            )
-        };
     }
     macro_rules! add {
         ($($product:literal $sum:literal),*) => {
@@ -182,6 +193,54 @@ fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
             out("s8") _, out("s9") _, out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
             out("s16") _, out("s17") _, out("s18") _, out("s19") _, out("s20") _, out("s21") _, out("s22") _, out("s23") _,
             out("s24") _,
+            options(nostack)
+        );
+    }
+}
+
+/// [`Lanes::add_scaled_i8`], once for all who call it: eight lanes at a time.
+#[cfg(any(test, not(feature = "helium")))]
+#[inline(never)]
+fn add_scaled_dsp(acc: &mut [f32; 16], weights: &[f32; 16], x: &[i8; 16], scale: &[f32; 16]) {
+    macro_rules! each {
+        ($operation:literal, $($to:literal $a:literal $b:literal),*) => {
+            concat!($($operation, " ", $to, ", ", $a, ", ", $b, "\n"),*)
+        };
+    }
+    macro_rules! half {
+        ($first:literal, $second:literal) => {
+            concat!(
+                convert!($first, "s16", "s17", "s18", "s19"),
+                convert!($second, "s20", "s21", "s22", "s23"),
+                "vldmia r2!, {{s24-s31}}\n",
+                "vcvt.f32.s32 s16, s16\nvcvt.f32.s32 s17, s17\nvcvt.f32.s32 s18, s18\nvcvt.f32.s32 s19, s19\n",
+                "vcvt.f32.s32 s20, s20\nvcvt.f32.s32 s21, s21\nvcvt.f32.s32 s22, s22\nvcvt.f32.s32 s23, s23\n",
+                each!("vmul.f32", "s16" "s16" "s24", "s17" "s17" "s25", "s18" "s18" "s26", "s19" "s19" "s27",
+                    "s20" "s20" "s28", "s21" "s21" "s29", "s22" "s22" "s30", "s23" "s23" "s31"),
+                "vldmia r1!, {{s24-s31}}\n",
+                each!("vmul.f32", "s16" "s24" "s16", "s17" "s25" "s17", "s18" "s26" "s18", "s19" "s27" "s19",
+                    "s20" "s28" "s20", "s21" "s29" "s21", "s22" "s30" "s22", "s23" "s31" "s23"),
+                "vldmia r4, {{s0-s7}}\n",
+                each!("vadd.f32", "s0" "s0" "s16", "s1" "s1" "s17", "s2" "s2" "s18", "s3" "s3" "s19",
+                    "s4" "s4" "s20", "s5" "s5" "s21", "s6" "s6" "s22", "s7" "s7" "s23"),
+                "vstmia r4!, {{s0-s7}}\n"
+            )
+        };
+    }
+    // SAFETY: sixteen elements of each argument are read, and of `acc` written. What proves the instructions is that the crate was
+    // built with the feature.
+    unsafe {
+        asm!(
+            half!("0", "4"),
+            half!("8", "12"),
+            in("r0") x.as_ptr(),
+            inout("r1") weights.as_ptr() => _,
+            inout("r2") scale.as_ptr() => _,
+            inout("r4") acc.as_mut_ptr() => _,
+            out("r5") _, out("r8") _, out("r9") _,
+            out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _,
+            out("s16") _, out("s17") _, out("s18") _, out("s19") _, out("s20") _, out("s21") _, out("s22") _, out("s23") _,
+            out("s24") _, out("s25") _, out("s26") _, out("s27") _, out("s28") _, out("s29") _, out("s30") _, out("s31") _,
             options(nostack)
         );
     }
@@ -252,6 +311,20 @@ mod tests {
                 let expected = ScalarLanes.add_rows_i8(acc, &factors, &x[first..], stride);
                 assert_eq!(DspLanes.add_rows_i8(acc, &factors, &x[first..], stride), expected);
             }
+        }
+    }
+
+    #[test]
+    fn scaled_rows_are_added_as_the_reference_does() {
+        let mut noise = Noise(10);
+        for _ in 0..100 {
+            let x: [i8; 16] = core::array::from_fn(|_| noise.next() as i8);
+            let [acc, weights, scale]: [[f32; 16]; 3] =
+                core::array::from_fn(|_| core::array::from_fn(|_| noise.normal()));
+            let (mut expected, mut got) = (acc, acc);
+            ScalarLanes.add_scaled_i8(&mut expected, &weights, &x, &scale);
+            DspLanes.add_scaled_i8(&mut got, &weights, &x, &scale);
+            assert_eq!(got, expected);
         }
     }
 

@@ -143,6 +143,19 @@ fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
             if skips && weighs_nothing(rows, tile * TILE + half * 16) {
                 continue;
             }
+            if !L::MANY_ROWS && E::SCALED && view.width == TILE {
+                let scale = load_scale::<L, true>(l, view.scales, view.width, column / BLOCK, half);
+                let columns = &view.elements.as_chunks::<16>().0.as_chunks::<2>().0[column..][..C];
+                for (acc, rows) in acc.iter_mut().zip(rows) {
+                    let Some(weights) = rows[tile * TILE + half * 16..].first_chunk::<16>() else {
+                        unreachable!("weights are whole tiles")
+                    };
+                    for (acc, column) in acc.iter_mut().zip(columns) {
+                        E::add_scaled(l, acc, weights, &column[half], &scale);
+                    }
+                }
+                continue;
+            }
             let values: [L::V; C] = if view.width == TILE {
                 column_block::<L, E, C, true>(l, view, column, half)
             } else {
