@@ -24,6 +24,8 @@ pub struct Board {
     pub cpu: String,
     /// QEMU's machine.
     pub machine: String,
+    /// rustc's `opt-level`.
+    pub opt_level: String,
     /// Features of the firmware's crate: the processor's instructions for the kernels.
     pub features: Vec<String>,
     /// The GGUF file, relative to `boards.toml`.
@@ -50,6 +52,8 @@ pub struct Board {
     pub flash: u32,
     /// How much of it there is.
     pub flash_bytes: u32,
+    /// How much the machine has in all.
+    pub flash_there: u32,
     /// Where RAM starts.
     pub ram: u32,
     /// How much of it there is.

@@ -54,7 +54,7 @@ pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error>
     let mut board = board.clone();
     board.model = model.canonicalize()?.display().to_string();
     board.temperature = 0.0;
-    (board.flash_bytes, board.ram_bytes, board.budget) = (0x10_0000, 0x8_0000, 0x6_0000);
+    (board.flash_bytes, board.ram_bytes, board.budget) = (board.flash_there, 0x8_0000, 0x6_0000);
     let expected = Reference::run(&model_of(&board), setup_of(&board), &board.opening, TOKENS)?;
     let image = Firmware::new(name, &board).image("firmware-model")?;
     let sizes = Sizes::of(&image)?;

@@ -65,6 +65,7 @@ impl<'a> Firmware<'a> {
             .env("BROOKLET_BOARD", self.name)
             .env("BROOKLET_BOARDS", &table)
             .env("DEFMT_LOG", self.log)
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", &board.opt_level)
             .env(format!("CARGO_TARGET_{target}_RUSTFLAGS"), flags)
             .stdin(Stdio::null());
         match self.example {
