@@ -5,10 +5,9 @@ use core::panic::PanicInfo;
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable};
 use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits};
-use heapless::String;
 use safe_mmio::{field, field_shared};
 
-use crate::line::{LONGEST, LineError, LineReader};
+use crate::log::Log;
 use crate::peripherals::Peripherals;
 use crate::start;
 
@@ -25,31 +24,37 @@ const PASSWORD: u32 = 0x5A00_0000;
 const ON_TIMEOUT: u32 = 0x30;
 const FULL_RESET: u32 = 0x20;
 
-/// PM_RSTS: the field of the partition to boot from, and its value for none, which leaves the board off. Its bits lie at even
-/// places.
-const PARTITION: u32 = 0x555;
-
 /// Time that the watchdog is given when fed: its longest, nearly 16 s.
 const WATCHDOG_TIME: u32 = 0xF_FFFF;
 
 /// Time until a reset that is asked for, in units of 2^-16 s.
 const AT_ONCE: u32 = 10;
 
-/// A Raspberry Pi 3: serial port on pins 14 and 15, clock, watchdog, stack.
+/// What a look at the serial port found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing was sent here.
+    Nothing,
+    /// A byte.
+    Byte(u8),
+    /// One that was damaged on the wire, or so many before it that the port could not hold them.
+    Damage,
+}
+
+/// A Raspberry Pi 3: serial port on pins 14 and 15, log, clock, watchdog, stack.
 pub struct Board {
     devices: Peripherals,
-    typed: LineReader,
 }
 
 impl Board {
-    /// The board, with its serial port open and its stack painted, to the first who asks; `None` to all others.
+    /// The board, with its serial ports open and its stack painted, to the first who asks; `None` to all others.
     pub fn claim() -> Option<Board> {
         start::paint_stack();
         let mut board = Board {
             devices: Peripherals::claim()?,
-            typed: LineReader::new(),
         };
         board.open_serial();
+        board.devices.log.open();
         Some(board)
     }
 
@@ -74,23 +79,19 @@ impl Board {
             .expect("the clock divides to this speed");
     }
 
-    /// Takes what was typed since the last call; the line that it ends, if it ends one.
-    ///
-    /// The port itself holds 16 bytes: what comes in longer pauses than it takes to send those, 1.4 ms at this speed, is lost, and
-    /// the line refused as [`LineError::Damaged`].
-    pub fn poll_line(&mut self) -> Option<Result<String<LONGEST>, LineError>> {
-        loop {
-            match self.devices.uart.read_word() {
-                Ok(None) => return None,
-                Ok(Some(byte)) => {
-                    let line = self.typed.push(byte);
-                    if line.is_some() {
-                        return line;
-                    }
-                }
-                Err(_) => self.typed.lose(),
-            }
+    /// Takes what was sent here next. The port itself holds 16 bytes: what comes in longer pauses than it takes to send those, 1.4 ms
+    /// at this speed, is lost.
+    pub fn heard(&mut self) -> Heard {
+        match self.devices.uart.read_word() {
+            Ok(None) => Heard::Nothing,
+            Ok(Some(byte)) => Heard::Byte(byte),
+            Err(_) => Heard::Damage,
         }
+    }
+
+    /// Where to say what is not for readers.
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.devices.log
     }
 
     /// Tells the watchdog that all is well; without another call within 16 s the board resets. Does nothing without the feature
@@ -101,20 +102,9 @@ impl Board {
         }
     }
 
-    /// Resets the board.
+    /// Resets the board once all is sent.
     pub fn reset(mut self) -> ! {
-        self.boot_next(0)
-    }
-
-    /// Turns the board off: it waits for its supply to be cut. QEMU ends.
-    pub fn power_off(mut self) -> ! {
-        self.boot_next(PARTITION)
-    }
-
-    /// Resets the board once all is sent, to boot from `partition`.
-    fn boot_next(&mut self, partition: u32) -> ! {
         while self.devices.uart.is_busy() {}
-        field!(self.devices.power, reset_status).modify(|status| PASSWORD | status & 0x00FF_FAAA | partition);
         self.arm(AT_ONCE);
         loop {
             core::hint::spin_loop();
@@ -146,15 +136,14 @@ impl Write for Board {
     }
 }
 
-/// The counter, which [`nanoseconds`] converts; it never stops and practically never wraps.
-pub fn ticks() -> u64 {
-    CNTVCT_EL0.get()
+/// The low half of the counter, which [`microseconds`] converts.
+pub fn ticks() -> u32 {
+    CNTVCT_EL0.get() as u32
 }
 
 /// The time that a difference of [`ticks`] is.
-pub fn nanoseconds(ticks: u64) -> u64 {
-    let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(CNTFRQ_EL0.get().max(1));
-    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+pub fn microseconds(ticks: u32) -> u64 {
+    u64::from(ticks) * 1_000_000 / CNTFRQ_EL0.get().max(1)
 }
 
 /// Bytes of the stack: the most that were in use since the board was claimed, and all.
@@ -165,10 +154,7 @@ pub fn stack_used() -> (usize, usize) {
 /// Says over the serial port what went wrong and resets: what a program's panic handler calls.
 pub fn report_and_reset(info: &PanicInfo<'_>) -> ! {
     Peripherals::seize(|devices| {
-        let mut board = Board {
-            devices,
-            typed: LineReader::new(),
-        };
+        let mut board = Board { devices };
         board.open_serial();
         // The port cannot fail; a `Display` in the message that does costs only the rest of the message.
         let _ = writeln!(board, "\n{info}");

@@ -1,52 +1,67 @@
-//! Firmware for the Raspberry Pi 3: the model in the image, planned by the compiler, its text over the serial port.
+//! Firmware for the Raspberry Pi 3: says stories over the serial port for ever, and begins another with every line that somebody
+//! types.
 //!
-//! No number of the model stands in this source: another file in `BROOKLET_MODEL` makes another image.
+//! The compiler checks the model, which is a part of the image, and plans the arena. No number of the model stands in this source:
+//! another file in `BROOKLET_MODEL` makes another image.
 #![no_std]
 #![no_main]
 #![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
 
-use core::fmt::{self, Write};
+use core::convert::Infallible;
 use core::panic::PanicInfo;
 
 use aarch64_rt::entry;
 use brooklet_core::embed_model;
 use brooklet_core::kernels::Isa;
+use brooklet_core::plan::Options;
+use brooklet_core::tokenizer::Vocab;
 use brooklet_raspi3::board::{self, Board};
+use brooklet_raspi3::setup::{self, OPENING};
+use brooklet_raspi3::teller::Teller;
+use brooklet_story::{Setup, Story, StoryError};
 
 const BUDGET: usize = match usize::from_str_radix(env!("BROOKLET_BUDGET"), 10) {
     Ok(bytes) => bytes,
     Err(_) => panic!("BROOKLET_BUDGET is not a number of bytes"),
 };
 
+const TEMPERATURE_PERCENT: u16 = match u16::from_str_radix(env!("BROOKLET_TEMPERATURE_PERCENT"), 10) {
+    Ok(percent) => percent,
+    Err(_) => panic!("BROOKLET_TEMPERATURE_PERCENT is not a whole number"),
+};
+
+const SETUP: Setup = Setup {
+    temperature: TEMPERATURE_PERCENT as f32 / 100.0,
+    ..setup::SETUP
+};
+
 /// Of 4 KiB each.
 const STACK_PAGES: usize = 16;
 
-embed_model!(static EMBEDDED = env!("BROOKLET_MODEL"), brooklet_demo::options, budget: BUDGET);
+embed_model!(static MODEL = env!("BROOKLET_MODEL"), options, budget: BUDGET);
+
+const fn options(vocab: &Vocab<'_>) -> Options {
+    SETUP.options(vocab)
+}
 
 entry!(main, STACK_PAGES);
 fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
-    let mut board = Board::claim().expect("main runs once");
-    report(&mut board).expect("the serial port cannot fail");
-    board.power_off()
+    let board = Board::claim().expect("main runs once");
+    let Err(error) = tell(&mut Teller::new(board));
+    panic!("{error}")
 }
 
-/// Runs the demonstration; sends what it said, the kernels that ran, the time it took and the deepest stack.
-fn report(board: &mut Board) -> fmt::Result {
-    let arena = EMBEDDED.arena.claim().expect("main runs once");
+/// Lays the engine out and says stories.
+fn tell(teller: &mut Teller) -> Result<Infallible, StoryError> {
+    let arena = MODEL.arena.claim().expect("main runs once");
     let isa = Isa::of_target();
-    board.feed_watchdog();
-    let start = board::ticks();
-    match brooklet_demo::run(EMBEDDED.model, &EMBEDDED.vocab, &EMBEDDED.plan, arena, isa) {
-        Ok(transcript) => writeln!(board, "{transcript}")?,
-        Err(error) => return writeln!(board, "error: {error}"),
-    }
-    let microseconds = board::nanoseconds(board::ticks() - start) / 1000;
-    let (used, all) = board::stack_used();
-    writeln!(
-        board,
-        "kernels {}, {microseconds} us, stack {used} of {all} bytes",
-        isa.name()
-    )
+    teller.log(format_args!(
+        "{} kernels, {} layers, an arena of {} bytes",
+        isa.name(),
+        MODEL.model.config.layers,
+        MODEL.plan.bytes()
+    ));
+    Story::new(SETUP, MODEL.model, MODEL.vocab, &MODEL.plan, arena, isa)?.run(OPENING, teller)
 }
 
 #[panic_handler]

@@ -10,11 +10,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use arm_pl011_uart::{PL011Registers, Uart};
 use safe_mmio::UniqueMmioPointer;
-use safe_mmio::fields::{ReadPureWrite, WriteOnly};
+use safe_mmio::fields::{ReadPure, ReadPureWrite, WriteOnly};
+
+use crate::log::Log;
 
 const POWER: usize = 0x3F10_0000;
 const GPIO: usize = 0x3F20_0000;
 const UART0: usize = 0x3F20_1000;
+const AUXILIARY: usize = 0x3F21_5000;
 
 /// Power management, of which this is the watchdog. A write counts only with the password in its highest byte.
 #[repr(C)]
@@ -22,8 +25,7 @@ pub struct Power {
     _before: [u8; 0x1c],
     /// PM_RSTC: what the watchdog does when it runs out.
     pub reset_control: ReadPureWrite<u32>,
-    /// PM_RSTS: what the boot ROM finds after a reset.
-    pub reset_status: ReadPureWrite<u32>,
+    _between: [u8; 4],
     /// PM_WDOG: time left, in units of 2^-16 s.
     pub watchdog: ReadPureWrite<u32>,
 }
@@ -41,9 +43,32 @@ pub struct Gpio {
     pub pull_clock: WriteOnly<u32>,
 }
 
+/// Auxiliary devices, of which this is the mini UART (chapter 2).
+#[repr(C)]
+pub struct Auxiliary {
+    _interrupt: u32,
+    /// AUX_ENABLES: bit 0 turns the mini UART on, and its other registers with it.
+    pub enables: ReadPureWrite<u32>,
+    _between: [u8; 0x40 - 0x08],
+    /// AUX_MU_IO: the next byte to send. Reading it would take a byte out.
+    pub data: WriteOnly<u32>,
+    _interrupts: [u32; 2],
+    /// AUX_MU_LCR: both low bits set for bytes of 8 bits.
+    pub line_control: ReadPureWrite<u32>,
+    _modem_control: u32,
+    /// AUX_MU_LSR: bit 5 says that there is room for a byte. Reading it clears bit 1, which nobody asks for.
+    pub line_status: ReadPure<u32>,
+    _others: [u32; 4],
+    /// AUX_MU_BAUD: the speed is the core's clock by 8 times one more than this.
+    pub speed: ReadPureWrite<u32>,
+}
+
 const _: () = {
     assert!(core::mem::offset_of!(Power, watchdog) == 0x24);
     assert!(core::mem::offset_of!(Gpio, pull_clock) == 0x98);
+    assert!(core::mem::offset_of!(Auxiliary, data) == 0x40);
+    assert!(core::mem::offset_of!(Auxiliary, line_status) == 0x54);
+    assert!(core::mem::offset_of!(Auxiliary, speed) == 0x68);
 };
 
 /// The devices, each exclusively held.
@@ -51,6 +76,7 @@ pub struct Peripherals {
     pub power: UniqueMmioPointer<'static, Power>,
     pub gpio: UniqueMmioPointer<'static, Gpio>,
     pub uart: Uart<'static>,
+    pub log: Log,
 }
 
 impl Peripherals {
@@ -75,12 +101,13 @@ impl Peripherals {
     /// No other value of this type may be used from now on.
     unsafe fn new() -> Peripherals {
         // SAFETY: these are the chip's addresses of these devices, which the page table of `start` maps as device memory for as
-        // long as the program runs; the three do not overlap, and the caller promises that nothing else reaches them.
+        // long as the program runs; the four do not overlap, and the caller promises that nothing else reaches them.
         unsafe {
             Peripherals {
                 power: device(POWER),
                 gpio: device(GPIO),
                 uart: Uart::new(device::<PL011Registers>(UART0)),
+                log: Log::new(device(AUXILIARY)),
             }
         }
     }

@@ -12,6 +12,7 @@
 //! cargo xtask model NAME FILE       a board with another model: as many tokens as `boards` compares, and what they take
 //! cargo xtask perplexity TEXT N     of N tokens of a text, as the boards compute it (with `--no-default-features --features micromath`
 //!                                   before `--` in the long form of `cargo xtask`: with that mathematics)
+//! cargo xtask raspi3                the Raspberry Pi 3: the host's 200 greedy tokens, a prompt, noise; sizes; leaves kernel8.img
 //! ```
 
 mod board;
@@ -23,6 +24,7 @@ mod faults;
 mod figures;
 mod firmware;
 mod perplexity;
+mod raspi3;
 mod reference;
 mod soak;
 
@@ -33,7 +35,7 @@ use brooklet_boards::Board;
 
 type Error = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | budgets | model NAME FILE | perplexity TEXT N";
+const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | budgets | model NAME FILE | perplexity TEXT N | raspi3";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -73,6 +75,7 @@ fn run(words: &[&str]) -> Result<(), Error> {
             let tokens = tokens.parse().map_err(|e| format!("{tokens} tokens: {e}"))?;
             perplexity::print(Path::new(text), tokens)
         }
+        ["raspi3"] => raspi3::check(),
         _ => Err(USAGE.into()),
     }
 }

@@ -1,0 +1,19 @@
+//! What the firmware plans for and says: the host that checks it includes this file, too.
+
+use brooklet_core::plan::{CacheType, LayoutChoice};
+use brooklet_story::Setup;
+
+/// What is said at the start, before anybody has typed anything.
+pub const OPENING: &str = "Once upon a time";
+
+/// Greedy; the firmware puts its own temperature in. The model was trained for 256 tokens, with one of its own in front of every
+/// text.
+pub const SETUP: Setup = Setup {
+    sinks: 1,
+    window: 255,
+    chunk: 32,
+    cache_type: CacheType::F16,
+    layout: LayoutChoice::File,
+    temperature: 0.0,
+    seed: 1,
+};
