@@ -32,10 +32,7 @@ const HEAP_BYTES: usize = 8 << 10;
 const TOKENS: usize = 64;
 
 /// A window that leaves room for the heap.
-const SMALL: Setup = Setup {
-    window: 60,
-    ..SETUP
-};
+const SMALL: Setup = Setup { window: 60, ..SETUP };
 
 embed_model!(
     static MODEL = "../../../models/tiny/tiny-k-q8_0.gguf",
@@ -82,7 +79,14 @@ fn main() -> ! {
         teller: Teller::new(peripherals),
         text: String::new(),
     };
-    let story = Story::new(SMALL, MODEL.model, MODEL.vocab, &MODEL.plan, arena, Isa::of_target());
+    let story = Story::new(
+        SMALL,
+        MODEL.model,
+        MODEL.vocab,
+        &MODEL.plan,
+        arena,
+        Isa::of_target(),
+    );
     let told = story.and_then(|mut story| {
         story.begin(OPENING.as_bytes(), &mut listener)?;
         (0..TOKENS).try_for_each(|_| story.step(&mut listener))

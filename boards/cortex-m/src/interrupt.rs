@@ -1,5 +1,8 @@
 //! Bytes that are typed: from the UART's interrupt through a queue to who asks for them.
-#![allow(unsafe_code, reason = "the base addresses of peripherals, and switching an interrupt on")]
+#![allow(
+    unsafe_code,
+    reason = "the base addresses of peripherals, and switching an interrupt on"
+)]
 
 use core::cell::RefCell;
 

@@ -33,7 +33,11 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 #[cortex_m_rt::exception(trampoline = true)]
 #[allow(unsafe_code, reason = "a handler of faults is unsafe to call")]
 unsafe fn HardFault(frame: &cortex_m_rt::ExceptionFrame) -> ! {
-    defmt::error!("hard fault at {=u32:#010x}, called from {=u32:#010x}", frame.pc(), frame.lr());
+    defmt::error!(
+        "hard fault at {=u32:#010x}, called from {=u32:#010x}",
+        frame.pc(),
+        frame.lr()
+    );
     defmt::flush();
     SCB::sys_reset()
 }

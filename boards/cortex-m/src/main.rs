@@ -7,6 +7,8 @@
 #![no_main]
 #![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
 
+#[cfg(model_apart)]
+use brooklet_core::firmware::FlashError;
 use brooklet_core::kernels::Isa;
 use brooklet_core::plan::Options;
 use brooklet_core::tokenizer::Vocab;
@@ -16,11 +18,12 @@ use brooklet_cortex_m::teller::Teller;
 use brooklet_story::{Story, StoryError};
 use cortex_m_rt::entry;
 use static_cell::StaticCell;
-#[cfg(model_apart)]
-use brooklet_core::firmware::FlashError;
 
 /// `embed_model!` over the board's file.
-#[cfg_attr(model_apart, allow(unsafe_code, reason = "boards.toml says where the model lies in flash"))]
+#[cfg_attr(
+    model_apart,
+    allow(unsafe_code, reason = "boards.toml says where the model lies in flash")
+)]
 mod model {
     use brooklet_core::embed_model;
     use brooklet_core::model::Model;

@@ -1,5 +1,8 @@
 //! Reading and writing what lies at an address: registers of peripherals, and the stack's paint.
-#![allow(unsafe_code, reason = "peripherals and the stack are memory that Rust knows nothing of")]
+#![allow(
+    unsafe_code,
+    reason = "peripherals and the stack are memory that Rust knows nothing of"
+)]
 
 use core::ptr::{read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile};
 

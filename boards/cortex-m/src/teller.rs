@@ -81,7 +81,10 @@ impl Board for Teller {
         match event {
             Event::Prompt { tokens } => defmt::info!("a prompt of {=usize} tokens", tokens),
             Event::TooLong => {
-                defmt::warn!("a line longer than {=usize} bytes is thrown away", brooklet_story::LINE);
+                defmt::warn!(
+                    "a line longer than {=usize} bytes is thrown away",
+                    brooklet_story::LINE
+                );
             }
             Event::Prefilled { tokens, ticks } => {
                 defmt::debug!("{=usize} tokens of the prompt took {=u32} cycles", tokens, ticks);

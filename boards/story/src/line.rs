@@ -78,7 +78,10 @@ mod tests {
 
     #[test]
     fn lines_end_with_either_character() {
-        assert_eq!(lines(b"a cat\r\n\n\ra dog\nrest"), [line(b"a cat"), line(b"a dog")]);
+        assert_eq!(
+            lines(b"a cat\r\n\n\ra dog\nrest"),
+            [line(b"a cat"), line(b"a dog")]
+        );
     }
 
     #[test]

@@ -197,11 +197,31 @@ impl Board {
         };
         constant("The processor's clock, in Hz", "CLOCK", "u32", &self.clock);
         constant("Where flash ends", "FLASH_BYTES", "usize", &self.flash_bytes);
-        constant("Registers of the UART on which it speaks", "UART", "usize", &self.uart);
-        constant("Interrupt of a byte received there", "UART_IRQ", "i16", &self.uart_irq);
-        constant("Registers of the UART that takes the log", "LOG_UART", "usize", &self.log_uart);
+        constant(
+            "Registers of the UART on which it speaks",
+            "UART",
+            "usize",
+            &self.uart,
+        );
+        constant(
+            "Interrupt of a byte received there",
+            "UART_IRQ",
+            "i16",
+            &self.uart_irq,
+        );
+        constant(
+            "Registers of the UART that takes the log",
+            "LOG_UART",
+            "usize",
+            &self.log_uart,
+        );
         constant("Registers of the watchdog", "WATCHDOG", "usize", &self.watchdog);
-        constant("The watchdog's clock, in Hz", "WATCHDOG_CLOCK", "u32", &self.watchdog_clock);
+        constant(
+            "The watchdog's clock, in Hz",
+            "WATCHDOG_CLOCK",
+            "u32",
+            &self.watchdog_clock,
+        );
         constant(
             "Seconds from the last token to the reset",
             "WATCHDOG_SECONDS",
@@ -209,8 +229,18 @@ impl Board {
             &self.watchdog_seconds,
         );
         constant("Bytes that the arena may take", "BUDGET", "usize", &self.budget);
-        constant("What is said first", "OPENING", "&str", &format!("{:?}", self.opening));
-        constant("What to plan and how to choose", "SETUP", "brooklet_story::Setup", &self.setup());
+        constant(
+            "What is said first",
+            "OPENING",
+            "&str",
+            &format!("{:?}", self.opening),
+        );
+        constant(
+            "What to plan and how to choose",
+            "SETUP",
+            "brooklet_story::Setup",
+            &self.setup(),
+        );
         out
     }
 
@@ -247,15 +277,23 @@ mod tests {
     fn memories_do_not_overlap() {
         for (name, board) in Board::read_all(&table()).unwrap() {
             let map = board.memory_x();
-            assert!(map.contains(&format!("LENGTH = {}\n", board.ram_bytes - board.stack_bytes)), "{name}: {map}");
-            assert!(board.flash + board.flash_bytes <= board.ram || board.ram + board.ram_bytes <= board.flash);
+            assert!(
+                map.contains(&format!("LENGTH = {}\n", board.ram_bytes - board.stack_bytes)),
+                "{name}: {map}"
+            );
+            assert!(
+                board.flash + board.flash_bytes <= board.ram || board.ram + board.ram_bytes <= board.flash
+            );
         }
     }
 
     #[test]
     fn mistakes_are_named() {
         let error = Board::read(&table(), "mps9").unwrap_err().to_string();
-        assert!(error.contains("no board mps9") && error.contains("mps2-an386"), "{error}");
+        assert!(
+            error.contains("no board mps9") && error.contains("mps2-an386"),
+            "{error}"
+        );
         let folder = std::env::temp_dir().join(format!("brooklet-boards-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let file = folder.join("boards.toml");

@@ -62,7 +62,11 @@ pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error>
     let limit = Limit::of(4 * TOKENS, expected.parameters);
     let mut session = Session::start(&image, &board, limit, &[])?;
     let said = compare(&mut session, &expected)?;
-    println!("{name} ({}), {}: {TOKENS} tokens as on the host", board.core, model.display());
+    println!(
+        "{name} ({}), {}: {TOKENS} tokens as on the host",
+        board.core,
+        model.display()
+    );
     report(&board, &sizes, session.stack()?, &expected, &said)
 }
 
@@ -190,7 +194,9 @@ pub fn check_other_models() -> Result<(), Error> {
         let limit = Limit::of(4 * WORDS, expected.parameters.max(100_000));
         let mut session = Session::start(&image, &board, limit, &[])?;
         compare(&mut session, &expected)?;
-        println!("{NAME} with {model}.gguf: {WORDS} tokens as on the host, which in f32 says what another program does");
+        println!(
+            "{NAME} with {model}.gguf: {WORDS} tokens as on the host, which in f32 says what another program does"
+        );
     }
     Ok(())
 }

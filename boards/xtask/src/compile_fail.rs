@@ -15,7 +15,9 @@ const NAME: &str = "mps2-an386";
 pub fn check() -> Result<(), Error> {
     let mut board = Board::read(&table(), NAME)?;
     let model = model_of(&board);
-    let needed = Reference::run(&model, setup_of(&board), &board.opening, 0)?.plan.bytes();
+    let needed = Reference::run(&model, setup_of(&board), &board.opening, 0)?
+        .plan
+        .bytes();
     board.budget = needed;
     Firmware::new(NAME, &board).image("firmware-exact")?;
     println!("the model in {needed} bytes: compiles");

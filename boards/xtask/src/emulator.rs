@@ -60,7 +60,15 @@ impl Session {
         let socket = folder.path().join("log");
         let listener = UnixListener::bind(&socket)?;
         let mut child = Command::new("qemu-system-arm")
-            .args(["-M", &board.machine, "-display", "none", "-monitor", "none", "-no-reboot"])
+            .args([
+                "-M",
+                &board.machine,
+                "-display",
+                "none",
+                "-monitor",
+                "none",
+                "-no-reboot",
+            ])
             .args(["-icount", "shift=0", "-serial", "stdio", "-serial"])
             .arg(format!("unix:{}", socket.display()))
             .args(more)
@@ -151,7 +159,9 @@ impl Session {
     /// If none does, or a limit is passed.
     pub fn wait_for(&mut self, words: &str) -> Result<Entry, Error> {
         loop {
-            let entry = self.expect_more().map_err(|e| format!("waiting for {words:?}: {e}"))?;
+            let entry = self
+                .expect_more()
+                .map_err(|e| format!("waiting for {words:?}: {e}"))?;
             if entry.text.contains(words) {
                 return Ok(entry);
             }
@@ -193,7 +203,9 @@ impl Session {
             let (_, rest) = entry.text.split_once("stack ")?;
             rest.split(' ').next()
         });
-        Ok(word.ok_or("the log does not say how much stack is used")?.parse()?)
+        Ok(word
+            .ok_or("the log does not say how much stack is used")?
+            .parse()?)
     }
 
     fn expect_more(&mut self) -> Result<Entry, Error> {

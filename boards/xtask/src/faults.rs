@@ -49,7 +49,10 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&damaged, bytes)?;
-    for (what, more) in [("one bit flipped", loaded(&damaged)), ("no model there", Vec::new())] {
+    for (what, more) in [
+        ("one bit flipped", loaded(&damaged)),
+        ("no model there", Vec::new()),
+    ] {
         let mut session = Session::start(&image, &board, limit, &more)?;
         let entry = session.wait_for("NoModel")?;
         println!("{what}: {} {}", entry.level, entry.text);
@@ -73,7 +76,10 @@ fn check_panic(board: &Board) -> Result<(), Error> {
     let mut session = example(NAME, board, "panic")?;
     let entry = session.wait_for("panic at ")?;
     expect_reset(&mut session)?;
-    println!("a panic: {} {}; then the board was reset", entry.level, entry.text);
+    println!(
+        "a panic: {} {}; then the board was reset",
+        entry.level, entry.text
+    );
     Ok(())
 }
 
@@ -118,7 +124,12 @@ fn example(name: &str, board: &Board, example: &str) -> Result<Session, Error> {
         instructions: u64::MAX,
         time: Duration::from_secs(300),
     };
-    Session::start(&firmware.image(&format!("firmware-{example}"))?, board, limit, &[])
+    Session::start(
+        &firmware.image(&format!("firmware-{example}"))?,
+        board,
+        limit,
+        &[],
+    )
 }
 
 /// The emulator does not restart a board that is reset: its log ends.

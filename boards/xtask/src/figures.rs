@@ -18,7 +18,9 @@ const VARIANTS: &[(&str, &str, Option<&str>)] = &[
 
 /// Prints a line for each board and variant.
 pub fn print(boards: Vec<(String, Board)>) -> Result<(), Error> {
-    println!("| board | core | kernels | cache | opt-level | position 32 | full (256) | instructions a token, full |");
+    println!(
+        "| board | core | kernels | cache | opt-level | position 32 | full (256) | instructions a token, full |"
+    );
     println!("|---|---|---|---|---|---:|---:|---:|");
     for (name, board) in boards {
         for (model, opt_level, features) in VARIANTS {
@@ -28,7 +30,13 @@ pub fn print(boards: Vec<(String, Board)>) -> Result<(), Error> {
     Ok(())
 }
 
-fn line(name: &str, board: &Board, features: Option<&str>, model: &str, opt_level: &str) -> Result<(), Error> {
+fn line(
+    name: &str,
+    board: &Board,
+    features: Option<&str>,
+    model: &str,
+    opt_level: &str,
+) -> Result<(), Error> {
     let mut board = board.clone();
     (board.model, board.opt_level, board.temperature) = (model.into(), opt_level.into(), 0.0);
     // Keys and values take more RAM than boards.toml gives them, and fast code more flash: what is measured is instructions. The

@@ -49,7 +49,11 @@ pub fn print(path: &Path, tokens: usize) -> Result<(), Error> {
         nats -= log_probability(stream.feed(&pair[..1])?, pair[1]);
     }
     let predicted = ids.len() - 1;
-    let mathematics = if cfg!(feature = "libm") { "libm" } else { "micromath" };
+    let mathematics = if cfg!(feature = "libm") {
+        "libm"
+    } else {
+        "micromath"
+    };
     println!(
         "{mathematics}: perplexity {:.5} of {predicted} tokens",
         (nats / predicted as f64).exp()

@@ -142,7 +142,11 @@ impl Reference {
     /// # Errors
     /// If the file cannot be read or says something else.
     pub fn check_ids(&self, path: &Path) -> Result<(), Error> {
-        let ours = format!("{}\n{}\n", blanks_between(&self.prompt), blanks_between(&self.ids));
+        let ours = format!(
+            "{}\n{}\n",
+            blanks_between(&self.prompt),
+            blanks_between(&self.ids)
+        );
         let theirs = fs::read_to_string(path)?;
         if ours != theirs {
             return Err(format!(

@@ -14,7 +14,11 @@ const PART: usize = 1000;
 pub fn run(name: &str, board: &Board, tokens: usize) -> Result<(), Error> {
     let full = board.sinks + board.window;
     if tokens < full + 2 * PART {
-        return Err(format!("a soak takes at least {} tokens: the cache and twice {PART}", full + 2 * PART).into());
+        return Err(format!(
+            "a soak takes at least {} tokens: the cache and twice {PART}",
+            full + 2 * PART
+        )
+        .into());
     }
     let expected = Reference::run(&model_of(board), setup_of(board), &board.opening, tokens)?;
     let image = Firmware::new(name, board).image(&format!("firmware-soak-{name}"))?;

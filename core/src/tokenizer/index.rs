@@ -274,7 +274,10 @@ mod tests {
             let of = Slots::new(largest);
             let slot = of.with(0xDEAD_BEEF, largest);
             assert_eq!(of.number(slot, 0xDEAD_BEEF), Some(largest));
-            let table = Table { slots: &[0, slot, 0][1..2], of };
+            let table = Table {
+                slots: &[0, slot, 0][1..2],
+                of,
+            };
             assert_eq!(table.find(0xDEAD_BEEF, |number| number == largest), Some(largest));
             assert_eq!(table.find(0xDEAD_BEEF, |number| number != largest), None);
         }

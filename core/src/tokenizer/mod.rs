@@ -132,8 +132,7 @@ impl<'a> Tokenizer<'a> {
         let given = memory.len();
         let needed = Window::bytes(MIN_WINDOW);
         let mut carver = Carver::new(memory).ok_or(TokenizerError::Misaligned)?;
-        let window =
-            Window::take(&mut carver, given).ok_or(TokenizerError::OutOfMemory { needed, given })?;
+        let window = Window::take(&mut carver, given).ok_or(TokenizerError::OutOfMemory { needed, given })?;
         Ok(Tokenizer { indexed, window })
     }
 
@@ -156,7 +155,10 @@ impl<'a> Tokenizer<'a> {
             control: options.special,
             quoted,
         };
-        if let Some(bos) = options.bos.token(self.indexed.vocab.bos, self.indexed.vocab.add_bos) {
+        if let Some(bos) = options
+            .bos
+            .token(self.indexed.vocab.bos, self.indexed.vocab.add_bos)
+        {
             out(bos);
         }
         let mut at = 0;
@@ -171,7 +173,10 @@ impl<'a> Tokenizer<'a> {
                 at += special.len;
             }
         }
-        if let Some(eos) = options.eos.token(self.indexed.vocab.eos, self.indexed.vocab.add_eos) {
+        if let Some(eos) = options
+            .eos
+            .token(self.indexed.vocab.eos, self.indexed.vocab.add_eos)
+        {
             out(eos);
         }
     }
@@ -196,7 +201,8 @@ impl<'a> Tokenizer<'a> {
                 let rules = Spm { vocab, index };
                 let mut escaped = Escaped::new(text, space_prefix && !continued && !text.is_empty());
                 while !escaped.is_empty() {
-                    self.window.encode(escaped.word(self.indexed.words_apart), &rules, out);
+                    self.window
+                        .encode(escaped.word(self.indexed.words_apart), &rules, out);
                 }
             }
         }

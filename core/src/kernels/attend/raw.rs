@@ -68,8 +68,12 @@ pub(crate) fn raw_scores<L: Lanes>(
     scratch: &mut [f32],
 ) {
     match keys.store {
-        TileStore::F32(tiles) if CacheType::F32.is_built() => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
-        TileStore::F16(tiles) if CacheType::F16.is_built() => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
+        TileStore::F32(tiles) if CacheType::F32.is_built() => {
+            by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch)
+        }
+        TileStore::F16(tiles) if CacheType::F16.is_built() => {
+            by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch)
+        }
         TileStore::Q8(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
         _ => not_built(),
     }
