@@ -18,16 +18,29 @@ const VARIANTS: &[(&str, &str, Option<&str>)] = &[
 
 /// Prints a line for each board and variant.
 pub fn print(boards: Vec<(String, Board)>) -> Result<(), Error> {
-    println!(
-        "| board | core | kernels | cache | opt-level | position 32 | full (256) | instructions a token, full |"
-    );
-    println!("|---|---|---|---|---|---:|---:|---:|");
+    head();
     for (name, board) in boards {
         for (model, opt_level, features) in VARIANTS {
             line(&name, &board, *features, model, opt_level)?;
         }
     }
     Ok(())
+}
+
+/// Prints the same for one board with either mathematics.
+pub fn mathematics(name: &str, board: &Board) -> Result<(), Error> {
+    head();
+    for features in ["", "micromath"] {
+        line(name, board, Some(features), TINY, "3")?;
+    }
+    Ok(())
+}
+
+fn head() {
+    println!(
+        "| board | core | kernels | cache | opt-level | position 32 | full (256) | instructions a token, full |"
+    );
+    println!("|---|---|---|---|---|---:|---:|---:|");
 }
 
 fn line(
@@ -73,8 +86,11 @@ fn line(
     );
     let parameters = expected.parameters as f64;
     println!(
-        "| {name} | {} | {kernels} | {cache} {} | {opt_level} | {:.2} | {:.2} | {full} |",
+        "| {name} | {} | {kernels}{} | {cache} {} | {opt_level} | {:.2} | {:.2} | {full} |",
         board.core,
+        features
+            .filter(|features| !features.is_empty())
+            .map_or(String::new(), |features| format!(", {features}")),
         board.cache.name(),
         at_32 as f64 / parameters,
         full as f64 / parameters

@@ -16,7 +16,7 @@ pub struct Firmware<'a> {
     pub board: &'a Board,
     /// The example to build instead of the firmware.
     pub example: Option<&'a str>,
-    /// Features of the firmware's crate beside the board's own; with `None` not even those.
+    /// Features of the firmware's crate beside the board's own; with `None` not even those. `micromath` comes instead of `libm`.
     pub features: Option<&'a str>,
     /// What is logged, as `DEFMT_LOG` says it.
     pub log: &'a str,
@@ -72,6 +72,9 @@ impl<'a> Firmware<'a> {
             Some(example) => command.args(["--example", example]),
             None => command.args(["--bin", "brooklet-cortex-m"]),
         };
+        if self.features == Some("micromath") {
+            command.arg("--no-default-features");
+        }
         if let Some(more) = self.features {
             command.args(["--features", &format!("{} {more}", board.features.join(" "))]);
         }

@@ -8,6 +8,7 @@
 //! cargo xtask compile-fail          what must not compile or link, and what the compiler says instead
 //! cargo xtask soak NAME TOKENS      a long run: the host's tokens, and as many instructions at its end as at its start
 //! cargo xtask figures [NAME...]     instructions a parameter, for keys and values and for slim attention
+//! cargo xtask mathematics NAME      the same with libm and with micromath
 //! cargo xtask budgets               what budgets of RAM buy
 //! cargo xtask model NAME FILE       a board with another model: as many tokens as `boards` compares, and what they take
 //! cargo xtask perplexity TEXT N     of N tokens of a text, as the boards compute it (with `--no-default-features --features micromath`
@@ -35,7 +36,7 @@ use brooklet_boards::Board;
 
 type Error = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | budgets | model NAME FILE | perplexity TEXT N | raspi3";
+const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | mathematics NAME | budgets | model NAME FILE | perplexity TEXT N | raspi3";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -69,6 +70,7 @@ fn run(words: &[&str]) -> Result<(), Error> {
             soak::run(name, &Board::read(&table(), name)?, tokens)
         }
         ["figures", names @ ..] => figures::print(chosen(names)?),
+        ["mathematics", name] => figures::mathematics(name, &Board::read(&table(), name)?),
         ["budgets"] => budgets::print(),
         ["model", name, file] => board::check_model(name, &Board::read(&table(), name)?, Path::new(file)),
         ["perplexity", text, tokens] => {
