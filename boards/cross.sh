@@ -70,7 +70,8 @@ choose_compiler() {
     [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] ||
         die "/usr/bin/rustc has no library source: run '$0 --install $target'"
     rustc=/usr/bin/rustc cargo=/usr/bin/cargo build_std=(-Z "build-std=$crates")
-    export RUSTC_BOOTSTRAP=1 RUSTDOC=/usr/bin/rustdoc
+    # Its own clippy (package rust-web-clippy), too.
+    export RUSTC_BOOTSTRAP=1 RUSTDOC=/usr/bin/rustdoc PATH=/usr/bin:$PATH
     echo "cross.sh: /usr/bin/rustc $version, building the standard library for $target" >&2
 }
 

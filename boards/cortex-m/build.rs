@@ -51,7 +51,7 @@ fn fit(model: &Path, board: &Board, name: &str) -> Result<PathBuf, Error> {
     if board.model_at.is_none() && bytes >= flash {
         return Err(format!(
             "{} does not fit {name}: it has {bytes} bytes, flash {flash}, and the program must fit beside it",
-            model.display()
+            whole.display()
         )
         .into());
     }

@@ -9,6 +9,9 @@ use crate::model::{Config, Layer, Model, ModelError, layers};
 use crate::plan::{Options, Plan};
 use crate::tokenizer::{IndexedVocab, Tables, Vocab};
 
+/// CRC-32 as Ethernet and zip files have it; a static, so that its table is in flash and not made on the stack.
+static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
 /// The value of a `Result`, or a compile error that says `$otherwise`: an error's own words cannot be put together in `const`.
 macro_rules! or_refuse {
     ($result:expr, $otherwise:literal) => {
@@ -155,7 +158,7 @@ impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA
     ) -> Self {
         Flashed {
             memory,
-            checksum: crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(file),
+            checksum: CRC.checksum(file),
             plan,
             arena,
             tables,
@@ -168,7 +171,7 @@ impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA
     /// If it is not, to the bit, the file that the compiler planned for.
     pub fn find(&self) -> Result<Found<LAYERS>, FlashError> {
         let bytes = self.memory.bytes();
-        let found = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes);
+        let found = CRC.checksum(bytes);
         if found != self.checksum {
             let (address, planned) = (self.memory.address(), self.checksum);
             return Err(FlashError::Checksum {

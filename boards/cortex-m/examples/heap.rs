@@ -3,6 +3,7 @@
 //! The engine never allocates; what the application does with its heap cannot take a byte from the arena, nor the other way round.
 #![no_std]
 #![no_main]
+#![allow(unsafe_code, reason = "a heap must be given its memory")]
 #![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
 
 extern crate alloc;
@@ -18,9 +19,10 @@ use brooklet_core::tokenizer::Vocab;
 use brooklet_cortex_m::data::{OPENING, SETUP};
 use brooklet_cortex_m::interrupt::Peripherals;
 use brooklet_cortex_m::teller::Teller;
-use brooklet_story::{Board, Event, Setup, Story};
+use brooklet_story::{Board, Event, Setup, Story, StoryError};
 use cortex_m_rt::entry;
 use embedded_alloc::LlffHeap as Heap;
+use static_cell::StaticCell;
 
 #[global_allocator]
 static HEAP: Heap = Heap::empty();
@@ -71,27 +73,18 @@ impl Board for Listener {
 
 #[entry]
 fn main() -> ! {
-    embedded_alloc::init!(HEAP, HEAP_BYTES);
-    let (Some(peripherals), Some(arena)) = (Peripherals::take(), MODEL.arena.claim()) else {
+    // SAFETY: this runs once, before anything allocates.
+    unsafe {
+        embedded_alloc::init!(HEAP, HEAP_BYTES);
+    }
+    let Some(peripherals) = Peripherals::take() else {
         unreachable!("nobody else asks for them")
     };
     let mut listener = Listener {
         teller: Teller::new(peripherals),
         text: String::new(),
     };
-    let story = Story::new(
-        SMALL,
-        MODEL.model,
-        MODEL.vocab,
-        &MODEL.plan,
-        arena,
-        Isa::of_target(),
-    );
-    let told = story.and_then(|mut story| {
-        story.begin(OPENING.as_bytes(), &mut listener)?;
-        (0..TOKENS).try_for_each(|_| story.step(&mut listener))
-    });
-    if let Err(error) = told {
+    if let Err(error) = tell(&mut listener) {
         defmt::error!("{}", error);
         listener.teller.halt()
     }
@@ -108,4 +101,29 @@ fn main() -> ! {
         free
     );
     listener.teller.halt()
+}
+
+/// Tells a story's beginning.
+fn tell(listener: &mut Listener) -> Result<(), StoryError> {
+    let story = prepare()?;
+    story.begin(OPENING.as_bytes(), listener)?;
+    (0..TOKENS).try_for_each(|_| story.step(listener))
+}
+
+/// The engine in a static, so that what it takes to make one is not on the stack while it works.
+#[inline(never)]
+fn prepare() -> Result<&'static mut Story<'static>, StoryError> {
+    static STORY: StaticCell<Story<'static>> = StaticCell::new();
+    let Some(arena) = MODEL.arena.claim() else {
+        unreachable!("nobody else asks for it")
+    };
+    let story = Story::new(
+        SMALL,
+        MODEL.model,
+        MODEL.vocab,
+        &MODEL.plan,
+        arena,
+        Isa::of_target(),
+    )?;
+    Ok(STORY.init(story))
 }

@@ -105,7 +105,7 @@ fn main() -> ! {
         for rows in 1..=MAX_ROWS {
             for cols in (32..=MAX_COLS).step_by(32) {
                 for tokens in 1..=MAX_TOKENS {
-                    let odd = noise.next() % 2 == 0;
+                    let odd = noise.next().is_multiple_of(2);
                     let Some(row) = format.row_bytes(cols) else {
                         continue;
                     };

@@ -10,8 +10,9 @@
 #[cfg(model_apart)]
 use brooklet_core::firmware::FlashError;
 use brooklet_core::kernels::Isa;
+use brooklet_core::model::Model;
 use brooklet_core::plan::Options;
-use brooklet_core::tokenizer::Vocab;
+use brooklet_core::tokenizer::{IndexedVocab, Vocab};
 use brooklet_cortex_m::data::{OPENING, SETUP};
 use brooklet_cortex_m::interrupt::Peripherals;
 use brooklet_cortex_m::teller::Teller;
@@ -26,11 +27,9 @@ use static_cell::StaticCell;
 )]
 mod model {
     use brooklet_core::embed_model;
-    use brooklet_core::model::Model;
-    use brooklet_core::tokenizer::IndexedVocab;
     use brooklet_cortex_m::data::BUDGET;
 
-    use super::{Trouble, options};
+    use super::{IndexedVocab, Model, Trouble, options};
     #[cfg(model_apart)]
     use {brooklet_core::firmware::Found, static_cell::StaticCell};
 
@@ -44,6 +43,7 @@ mod model {
 
     /// The model, if it is where it should be.
     #[cfg(model_apart)]
+    #[inline(never)]
     pub fn find() -> Result<(Model<'static>, IndexedVocab<'static>), Trouble> {
         static FOUND: StaticCell<Found<{ LAYERS }>> = StaticCell::new();
         let found = &*FOUND.init(MODEL.find().map_err(Trouble::NoModel)?);
@@ -62,7 +62,8 @@ fn main() -> ! {
         unreachable!("nobody else asks for them")
     };
     let mut teller = Teller::new(peripherals);
-    match prepare() {
+    // One after the other, not one within the other: each takes more stack than all that follows.
+    match model::find().and_then(|(model, vocab)| prepare(model, vocab)) {
         Ok(story) => match story.run(OPENING, &mut teller) {
             Ok(never) => match never {},
             Err(error) => defmt::error!("{}", error),
@@ -75,12 +76,14 @@ fn main() -> ! {
 /// Lays the engine out. In a function of its own, and the story in a static, so that what it takes to make one is not on the stack
 /// while stories are told.
 #[inline(never)]
-fn prepare() -> Result<&'static mut Story<'static>, Trouble> {
+fn prepare(
+    model: Model<'static>,
+    vocab: IndexedVocab<'static>,
+) -> Result<&'static mut Story<'static>, Trouble> {
     static STORY: StaticCell<Story<'static>> = StaticCell::new();
     let Some(arena) = MODEL.arena.claim() else {
         unreachable!("nobody else asks for it")
     };
-    let (model, vocab) = model::find()?;
     defmt::info!(
         "{=str} kernels, {=usize} layers, an arena of {=usize} bytes",
         Isa::of_target().name(),

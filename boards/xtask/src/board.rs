@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use brooklet_boards::{Board, Cache};
+use brooklet_core::gguf::Gguf;
+use brooklet_core::model::Config;
 use brooklet_story::LINE;
 
 use crate::elf::Sizes;
@@ -54,6 +56,7 @@ pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error>
     let mut board = board.clone();
     board.model = model.canonicalize()?.display().to_string();
     board.temperature = 0.0;
+    board.window = board.window.min(context(model)? - board.sinks);
     (board.flash_bytes, board.ram_bytes, board.budget) = (board.flash_there, 0x8_0000, 0x6_0000);
     let expected = Reference::run(&model_of(&board), setup_of(&board), &board.opening, TOKENS)?;
     let image = Firmware::new(name, &board).image("firmware-model")?;
@@ -63,11 +66,19 @@ pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error>
     let mut session = Session::start(&image, &board, limit, &[])?;
     let said = compare(&mut session, &expected)?;
     println!(
-        "{name} ({}), {}: {TOKENS} tokens as on the host",
+        "{name} ({}), {}, {} + {} tokens kept: {TOKENS} tokens as on the host",
         board.core,
-        model.display()
+        model.display(),
+        board.sinks,
+        board.window
     );
     report(&board, &sizes, session.stack()?, &expected, &said)
+}
+
+/// Positions that the model was trained for.
+fn context(model: &Path) -> Result<usize, Error> {
+    let bytes = std::fs::read(model)?;
+    Ok(Config::from_gguf(&Gguf::parse(&bytes)?)?.context)
 }
 
 /// Prints sizes and instructions.
