@@ -3,6 +3,28 @@
 //! Sixteen because that is one AVX-512 register, two of AVX2 and four of NEON; whatever has order (sums over lanes) is defined for
 //! sixteen and so gives the same bits everywhere. Products and sums are never fused.
 
+/// Pairs of 8-bit columns of four slots of a tile, and what rotates and multiplies them.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotPairs<'a> {
+    /// The first and the second column of the first pair, from the first slot on.
+    pub(crate) columns: [&'a [i8]; 2],
+    /// Elements from a pair's columns to the next one's.
+    pub(crate) step: usize,
+    /// The slots' scales of the first and of the second columns, f16 as bits.
+    pub(crate) scales: [&'a [u16; 4]; 2],
+    /// From the first slot on: 32 cosines and 32 sines of the first pair, then of the next one.
+    pub(crate) angles: &'a [f32],
+    /// Of each pair: what is added to both columns, and what both are multiplied with once they are rotated.
+    pub(crate) factors: &'a [[f32; 4]],
+}
+
+impl SlotPairs<'_> {
+    /// Floats from a pair's cosines to its sines.
+    pub(crate) const SINES: usize = 32;
+    /// Floats from a pair's cosines to the next one's.
+    pub(crate) const ANGLES: usize = 2 * Self::SINES;
+}
+
 /// Operations on vectors of sixteen f32. The implementor is a zero-size token, so that having one proves that its instructions
 /// may run.
 pub(crate) trait Lanes: Copy {
@@ -12,6 +34,8 @@ pub(crate) trait Lanes: Copy {
     const MANY_ROWS: bool;
     /// Vectors of sums that fit the registers beside what makes them.
     const SUMS: usize;
+    /// Whether pairs of 8-bit columns are better rotated by [`Lanes::add_pairs_i8`] than in vectors.
+    const PAIRS_BY_SLOTS: bool = false;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -49,6 +73,26 @@ pub(crate) trait Lanes: Copy {
     fn add_scaled_i8(self, acc: &mut Self::V, weights: &[f32; 16], x: &[i8; 16], scale: &Self::V) {
         let value = self.mul(self.load_i8(x), *scale);
         *acc = self.add(*acc, self.mul(self.load(weights), value));
+    }
+    /// Adds to each slot's sum the products of its rotated pairs, pair after pair, each step rounded.
+    ///
+    /// # Panics
+    /// If there are too few elements or angles for the pairs.
+    #[inline(always)]
+    fn add_pairs_i8(self, pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
+        let [first, second] = pairs.columns;
+        let scales = pairs.scales.map(|scales| scales.map(widen_f16));
+        for (n, [mean_a, mean_b, query_a, query_b]) in pairs.factors.iter().enumerate() {
+            let (a, b) = (&first[n * pairs.step..][..4], &second[n * pairs.step..][..4]);
+            let angles = &pairs.angles[n * SlotPairs::ANGLES..];
+            let (cos, sin) = (&angles[..4], &angles[SlotPairs::SINES..][..4]);
+            for i in 0..4 {
+                let a = f32::from(a[i]) * scales[0][i] + mean_a;
+                let b = f32::from(b[i]) * scales[1][i] + mean_b;
+                sums[i] += query_a * (a * cos[i] - b * sin[i]);
+                sums[i] += query_b * (a * sin[i] + b * cos[i]);
+            }
+        }
     }
     /// Rounds to f16 (to the nearest, ties to even) and writes.
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]);
@@ -92,6 +136,7 @@ impl Lanes for ScalarLanes {
     type V = [f32; 16];
     const MANY_ROWS: bool = false;
     const SUMS: usize = 8;
+    const PAIRS_BY_SLOTS: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 16] {

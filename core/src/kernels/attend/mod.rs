@@ -14,6 +14,7 @@
 //! order. Products and sums are never fused. All of it depends on slots only, so that a token attends to the same bits whether
 //! it comes alone or in a chunk, on any instruction set and any number of threads.
 
+mod pairs;
 pub mod raw;
 mod scores;
 mod sums;
@@ -204,6 +205,11 @@ trait Element: Copy + 'static {
     const ZERO: Self;
     fn load<L: Lanes>(l: L, x: &[Self; 16]) -> L::V;
     fn widen(self) -> f32;
+    /// The elements, if they are 8-bit ones.
+    #[inline(always)]
+    fn bytes(_: &[Self]) -> Option<&[i8]> {
+        None
+    }
     /// `acc + Σ factors[n] · x[n · stride..][..16]`, row after row: see [`Lanes::add_rows_i8`].
     #[inline(always)]
     fn add_rows<L: Lanes>(l: L, mut acc: L::V, factors: &[f32], x: &[Self], stride: usize) -> L::V {
@@ -275,6 +281,11 @@ impl Element for i8 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from(self)
+    }
+
+    #[inline(always)]
+    fn bytes(x: &[i8]) -> Option<&[i8]> {
+        Some(x)
     }
 }
 

@@ -7,7 +7,7 @@
 use core::ops::Range;
 
 use super::super::lanes::Lanes;
-use super::{Element, TILE, TileStore, Tiles, not_built, tile_of};
+use super::{Element, TILE, TileStore, Tiles, not_built, pairs, tile_of};
 use crate::nn::rope::Pairs;
 use crate::plan::CacheType;
 use crate::quant::{BLOCK, F32};
@@ -163,7 +163,16 @@ fn tile_rows<L: Lanes, E: Element, const R: usize>(
     let columns = keys.head.1;
     let queries: [&[f32]; R] = core::array::from_fn(|r| &queries[r * columns..][..columns]);
     let mut sums = [[0.0; TILE]; R];
-    if tile.width == TILE {
+    let all_rotate = 2 * keys.lanes.len() == columns;
+    if L::PAIRS_BY_SLOTS
+        && tile.width == TILE
+        && all_rotate
+        && let Some(elements) = E::bytes(tile.elements)
+    {
+        for (query, sums) in queries.iter().zip(&mut sums) {
+            pairs::slot_sums(l, keys, (elements, tile.scales), query, range.clone(), sums);
+        }
+    } else if tile.width == TILE {
         half_sums::<L, E, R, true>(l, keys, tile, &queries, &mut sums);
     } else {
         half_sums::<L, E, R, false>(l, keys, tile, &queries, &mut sums);
@@ -344,6 +353,49 @@ pub(crate) mod tests {
             capacity,
             columns,
         }));
+    }
+
+    /// The two ways give the same bits, whatever blocks of scales the pairs' columns lie in.
+    #[test]
+    fn pairs_by_slots_are_those_in_vectors() {
+        for (pairs, order) in [(1, Pairs::Halves), (20, Pairs::Neighbours), (40, Pairs::Halves)] {
+            let (width, columns) = (2 * pairs, 6 * pairs);
+            let angles = noise(pairs * 2 * TILE, 30);
+            let lanes: Vec<LaneAngles> = angles.as_chunks().0.as_chunks().0.to_vec();
+            let (mean, query) = (noise(width, 31), noise(width, 32));
+            let mean: Vec<F32> = mean.iter().map(|x| F32(x.to_le_bytes())).collect();
+            with_stores(TILE, columns, &|store| {
+                let TileStore::Q8(tiles) = store else { return };
+                for mean in [&mean[..], &[]] {
+                    let keys = RawKeys {
+                        store,
+                        head: (width, width),
+                        mean,
+                        pairs: order,
+                        lanes: &lanes,
+                    };
+                    let view = View {
+                        elements: tiles.elements,
+                        scales: tiles.scales,
+                        width: TILE,
+                    };
+                    let mut expected = [[0.0; TILE]];
+                    half_sums::<_, i8, 1, true>(ScalarLanes, &keys, view, &[&query], &mut expected);
+                    for range in [0..TILE, 5..6, 11..29] {
+                        let mut sums = [0.0; TILE];
+                        let tile = (tiles.elements, tiles.scales);
+                        pairs::slot_sums(ScalarLanes, &keys, tile, &query, range.clone(), &mut sums);
+                        assert_eq!(
+                            sums[range.clone()]
+                                .iter()
+                                .map(|x| x.to_bits())
+                                .collect::<Vec<_>>(),
+                            expected[0][range].iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                        );
+                    }
+                }
+            });
+        }
     }
 
     /// Rotation as the paper has it, in f64, at the keys' own positions.
