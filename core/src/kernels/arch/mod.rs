@@ -183,9 +183,9 @@ pub(super) fn matmul_f32(
             true
         }
         #[cfg(all(target_arch = "arm", feature = "dsp"))]
-        Isa::Dsp(_) => false,
+        Isa::Dsp(_) => arm::matmul_f32(w, rows, x, out),
         #[cfg(all(target_arch = "arm", feature = "helium"))]
-        Isa::Helium(_) => false,
+        Isa::Helium(_) => arm::matmul_f32(w, rows, x, out),
         // Named here because not every target has an arm that uses them.
         Isa::Scalar => {
             let _ = (w, rows, x, out, scratch);

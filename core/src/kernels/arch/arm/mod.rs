@@ -5,11 +5,13 @@
 //! this crate say it. Where they are wrong the assembler refuses the instructions, so that a program that was built proves them.
 
 mod dsp;
+mod float;
 #[cfg(feature = "helium")]
 mod helium;
 mod quantize;
 
 pub(super) use dsp::matmul_q8;
+pub(super) use float::matmul_f32;
 #[cfg(feature = "helium")]
 pub(super) use helium::matmul_q8 as matmul_q8_helium;
 pub(super) use quantize::quantize;
