@@ -25,6 +25,21 @@ impl SlotPairs<'_> {
     pub(crate) const ANGLES: usize = 2 * Self::SINES;
 }
 
+/// Half tiles of one 8-bit column, weighted.
+#[derive(Clone, Copy)]
+pub(crate) struct ColumnHalves<'a> {
+    /// Weights of sixteen slots each.
+    pub(crate) weights: &'a [[f32; 16]],
+    /// Half tile that the weights begin with; two halves of sixteen slots are a tile.
+    pub(crate) first: usize,
+    /// From the column of the first tile on.
+    pub(crate) elements: &'a [i8],
+    /// From the column's scales of the first tile on, f16 as bits.
+    pub(crate) scales: &'a [u16],
+    /// Elements and scales of a tile.
+    pub(crate) steps: (usize, usize),
+}
+
 /// Operations on vectors of sixteen f32. The implementor is a zero-size token, so that having one proves that its instructions
 /// may run.
 pub(crate) trait Lanes: Copy {
@@ -36,6 +51,8 @@ pub(crate) trait Lanes: Copy {
     const SUMS: usize;
     /// Whether pairs of 8-bit columns are better rotated by [`Lanes::add_pairs_i8`] than in vectors.
     const PAIRS_BY_SLOTS: bool = false;
+    /// Whether weighted sums over 8-bit tiles are better made by [`Lanes::add_halves_i8`], one column at a time.
+    const SUMS_BY_COLUMN: bool = false;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -68,11 +85,25 @@ pub(crate) trait Lanes: Copy {
         }
         acc
     }
-    /// `acc += weights · (x · scale)`, each step rounded.
+    /// `acc += weights · (x · scale)` for each half tile of a column, each step rounded. For processors with
+    /// [`Lanes::SUMS_BY_COLUMN`].
+    ///
+    /// # Panics
+    /// If there are too few elements or scales for the weights.
     #[inline(always)]
-    fn add_scaled_i8(self, acc: &mut Self::V, weights: &[f32; 16], x: &[i8; 16], scale: &Self::V) {
-        let value = self.mul(self.load_i8(x), *scale);
-        *acc = self.add(*acc, self.mul(self.load(weights), value));
+    fn add_halves_i8(self, acc: &mut Self::V, halves: ColumnHalves<'_>) {
+        let first = halves.first;
+        for (half, weights) in (first..).zip(halves.weights) {
+            let at = |step: usize| half / 2 * step + half % 2 * 16;
+            let (Some(x), Some(scale)) = (
+                halves.elements[at(halves.steps.0)..].first_chunk(),
+                halves.scales[at(halves.steps.1)..].first_chunk(),
+            ) else {
+                panic!("a half tile has sixteen slots")
+            };
+            let value = self.mul(self.load_i8(x), self.load_f16(scale));
+            *acc = self.add(*acc, self.mul(self.load(weights), value));
+        }
     }
     /// Adds to each slot's sum the products of its rotated pairs, pair after pair, each step rounded.
     ///

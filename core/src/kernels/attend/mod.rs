@@ -221,7 +221,7 @@ trait Element: Copy + 'static {
         }
         acc
     }
-    /// `acc += weights · (x · scale)`, of elements that have a scale: see [`Lanes::add_scaled_i8`].
+    /// `acc += weights · (x · scale)`, of elements that have a scale.
     #[inline(always)]
     fn add_scaled<L: Lanes>(l: L, acc: &mut L::V, weights: &[f32; 16], x: &[Self; 16], scale: &L::V) {
         let value = l.mul(Self::load(l, x), *scale);
@@ -271,11 +271,6 @@ impl Element for i8 {
     #[inline(always)]
     fn add_rows<L: Lanes>(l: L, acc: L::V, factors: &[f32], x: &[i8], stride: usize) -> L::V {
         l.add_rows_i8(acc, factors, x, stride)
-    }
-
-    #[inline(always)]
-    fn add_scaled<L: Lanes>(l: L, acc: &mut L::V, weights: &[f32; 16], x: &[i8; 16], scale: &L::V) {
-        l.add_scaled_i8(acc, weights, x, scale);
     }
 
     #[inline(always)]

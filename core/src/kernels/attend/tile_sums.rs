@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use super::super::lanes::Lanes;
+use super::super::lanes::{ColumnHalves, Lanes};
 use super::super::ops;
 use super::raw::{View, load, load_scale};
 use super::{Element, TILE, TileStore, Tiles, not_built, tile_of};
@@ -79,6 +79,12 @@ fn sum_columns<L: Lanes, E: Element>(
     columns: usize,
 ) {
     let rows = weights.weights.len() / weights.stride;
+    if L::SUMS_BY_COLUMN && E::SCALED {
+        for (row, out) in (0..rows).zip(out.chunks_mut(out_stride)) {
+            sums_by_column(l, sources, weights, row, &mut out[..columns]);
+        }
+        return;
+    }
     let mut row = 0;
     while row < rows {
         let many = L::MANY_ROWS && rows - row >= 4;
@@ -103,6 +109,83 @@ fn sum_columns<L: Lanes, E: Element>(
     }
 }
 
+/// One row's sums, a column at a time. Halves of tiles after the last that weighs anything are left out: what they would add is zero.
+#[inline(always)]
+fn sums_by_column<L: Lanes, E: Element>(
+    l: L,
+    sources: &Sources<'_, E>,
+    weights: TileWeights<'_>,
+    row: usize,
+    out: &mut [f32],
+) {
+    let row = &weights.weights[row * weights.stride..][..weights.stride];
+    let rows = [0, weights.chunk_at].map(|at| &row[at..]);
+    let used: [usize; 2] = core::array::from_fn(|i| {
+        let row = sources[i].map_or(&[][..], |(_, count)| &rows[i][..count * TILE]);
+        row.iter()
+            .rposition(|weight| weight.to_bits() != 0)
+            .map_or(0, |last| last / 16 + 1)
+    });
+    for (column, out) in out.iter_mut().enumerate() {
+        let mut acc = [[l.splat(0.0)]];
+        for ((source, row), used) in sources.iter().zip(rows).zip(used) {
+            let Some((tiles, _)) = source else { break };
+            let whole = used.min(tiles.capacity / TILE * 2);
+            add_halves(
+                l,
+                tiles,
+                column,
+                &row.as_chunks().0[..whole],
+                weights.skips,
+                &mut acc[0][0],
+            );
+            if whole < used {
+                acc = add_tiles(
+                    l,
+                    tiles,
+                    (whole / 2..used.div_ceil(2), weights.skips),
+                    column,
+                    &[row],
+                    acc,
+                );
+            }
+        }
+        *out = ops::fold(l, acc[0][0]);
+    }
+}
+
+/// Adds the first half tiles of a column of 8-bit elements, all of whole tiles.
+#[inline(always)]
+fn add_halves<L: Lanes, E: Element>(
+    l: L,
+    tiles: &Tiles<'_, E>,
+    column: usize,
+    weights: &[[f32; 16]],
+    skips: bool,
+    acc: &mut L::V,
+) {
+    let Some(elements) = E::bytes(tiles.elements) else {
+        unreachable!("scaled elements are bytes")
+    };
+    let nothing = |half: &[f32; 16]| skips && half.iter().all(|weight| weight.to_bits() == 0);
+    let mut first = 0;
+    while first < weights.len() {
+        let left = &weights[first..];
+        let some = left.iter().position(nothing).unwrap_or(left.len());
+        if some > 0 {
+            let halves = ColumnHalves {
+                weights: &left[..some],
+                first,
+                elements: &elements[column * TILE..],
+                scales: &tiles.scales[column / BLOCK * TILE..],
+                steps: (tiles.columns * TILE, tiles.columns.div_ceil(BLOCK) * TILE),
+            };
+            l.add_halves_i8(acc, halves);
+        }
+        first += some + 1;
+    }
+}
+
 /// `C` columns, all in one block of scales, for `R` rows; returns `C`.
 #[inline(always)]
 fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
@@ -117,7 +200,7 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
         let Some((tiles, count)) = source else { break };
         let rows: [&[f32]; R] =
             core::array::from_fn(|r| &weights.weights[(row + r) * weights.stride + at..][..count * TILE]);
-        acc = add_tiles(l, tiles, (*count, weights.skips), column, &rows, acc);
+        acc = add_tiles(l, tiles, (0..*count, weights.skips), column, &rows, acc);
     }
     for (r, acc) in acc.iter().enumerate() {
         for (c, acc) in acc.iter().enumerate() {
@@ -127,17 +210,17 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
     C
 }
 
-/// Adds the first `count` tiles. The sums come and go by value, so that they stay in registers.
+/// Adds some tiles. The sums come and go by value, so that they stay in registers.
 #[inline(always)]
 fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
     l: L,
     tiles: &Tiles<'_, E>,
-    (count, skips): (usize, bool),
+    (range, skips): (Range<usize>, bool),
     column: usize,
     rows: &[&[f32]; R],
     mut acc: [[L::V; C]; R],
 ) -> [[L::V; C]; R] {
-    for tile in 0..count {
+    for tile in range {
         let view = view(tiles, tile);
         for half in 0..2 {
             if skips && weighs_nothing(rows, tile * TILE + half * 16) {
