@@ -75,13 +75,20 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// The fold of halves: `s[i] += s[i + 8]`, then 4, 2, 1.
 #[inline(always)]
-pub(crate) fn fold(mut s: [f32; 16]) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            s[i] += s[i + half];
-        }
-    }
-    s[0]
+pub(crate) fn fold(s: [f32; 16]) -> f32 {
+    // Written out, since the compiler keeps loops over halves, at twice the instructions.
+    let s = [
+        s[0] + s[8],
+        s[1] + s[9],
+        s[2] + s[10],
+        s[3] + s[11],
+        s[4] + s[12],
+        s[5] + s[13],
+        s[6] + s[14],
+        s[7] + s[15],
+    ];
+    let s = [s[0] + s[4], s[1] + s[5], s[2] + s[6], s[3] + s[7]];
+    (s[0] + s[2]) + (s[1] + s[3])
 }
 
 /// Output rows `rows` of `w` for each token of `x`, into `out` (a row of `out` per token).
