@@ -6,12 +6,12 @@ use brooklet_boards::Board;
 
 use crate::firmware::{Build, Firmware};
 use crate::reference::{Reference, setup_of};
-use crate::{Error, model_of, table};
+use crate::{Error, TINY, model_of, table};
 
 const NAME: &str = "mps2-an386";
 
-/// The exact budget compiles, one byte less is refused with the three numbers; so are a file cut short, a model that is larger
-/// than flash, and a program that is.
+/// The exact budget compiles, one byte less is refused with the three numbers; so are keys and values instead of keys alone, a file cut
+/// short, a model that is larger than flash, and a program that is.
 pub fn check() -> Result<(), Error> {
     let mut board = Board::read(&table(), NAME)?;
     let model = model_of(&board);
@@ -30,7 +30,18 @@ pub fn check() -> Result<(), Error> {
     ];
     show("one byte less", &board, &short)?;
 
+    let slim = std::mem::replace(&mut board.model, TINY.into());
     board.budget = needed;
+    let kv = Reference::run(&model_of(&board), setup_of(&board), &board.opening, 0)?
+        .plan
+        .bytes();
+    show(
+        "keys and values of as many tokens",
+        &board,
+        &[format!("needs {kv} bytes")],
+    )?;
+    board.model = slim;
+
     let folder = tempfile::tempdir()?;
     let cut = folder.path().join("cut.gguf");
     let whole = fs::read(&model)?;
