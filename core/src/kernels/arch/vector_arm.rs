@@ -5,14 +5,12 @@
 
 use core::arch::asm;
 
-#[cfg(any(test, not(feature = "helium")))]
-use super::super::lanes::{ColumnHalves, SlotPairs};
-use super::super::lanes::{Lanes, ScalarLanes};
+use super::super::lanes::{ColumnHalves, Lanes, ScalarLanes, SlotPairs};
 
-/// Defines a vector of sixteen that is [`ScalarLanes`]' but for [`Lanes::add_rows_i8`] and, if given, [`Lanes::add_halves_i8`] and
+/// Defines a vector of sixteen that is [`ScalarLanes`]' but for [`Lanes::add_rows_i8`], [`Lanes::add_halves_i8`] and
 /// [`Lanes::add_pairs_i8`].
 macro_rules! lanes {
-    ($(#[$doc:meta])* $name:ident, $add_rows:ident $(, $add_halves:ident, $add_pairs:ident)?) => {
+    ($(#[$doc:meta])* $name:ident, $add_rows:ident, $add_halves:ident, $add_pairs:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name;
@@ -48,20 +46,18 @@ macro_rules! lanes {
                 acc
             }
 
-            $(
-                const PAIRS_BY_SLOTS: bool = true;
-                const SUMS_BY_COLUMN: bool = true;
+            const PAIRS_BY_SLOTS: bool = true;
+            const SUMS_BY_COLUMN: bool = true;
 
-                #[inline(always)]
-                fn add_halves_i8(self, acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
-                    $add_halves(acc, halves);
-                }
+            #[inline(always)]
+            fn add_halves_i8(self, acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
+                $add_halves(acc, halves);
+            }
 
-                #[inline(always)]
-                fn add_pairs_i8(self, pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
-                    $add_pairs(pairs, sums);
-                }
-            )?
+            #[inline(always)]
+            fn add_pairs_i8(self, pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
+                $add_pairs(pairs, sums);
+            }
 
             #[inline(always)]
             fn store_f16(self, v: [f32; 16], out: &mut [u16; 16]) {
@@ -122,9 +118,11 @@ lanes!(
 
 #[cfg(feature = "helium")]
 lanes!(
-    /// For a core with Helium; the type exists where the feature says that it has it.
+    /// For a core with Helium, and with it the DSP extension; the type exists where the feature says that it has them.
     HeliumLanes,
-    add_rows_helium
+    add_rows_helium,
+    add_halves_dsp,
+    add_pairs_dsp
 );
 
 /// Panics unless there are sixteen elements for each of `count` factors.
@@ -212,7 +210,6 @@ fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
 
 /// [`Lanes::add_halves_i8`], once for all who call it: the sums stay in `s0` to `s15`, eight slots at a time are in `s16` to `s23`,
 /// their scales and then their weights in `s24` to `s31`.
-#[cfg(any(test, not(feature = "helium")))]
 #[inline(never)]
 fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
     let ColumnHalves {
@@ -326,7 +323,6 @@ fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
 
 /// [`Lanes::add_pairs_i8`], once for all who call it. The sums stay in `s0` to `s3`, the scales in `s20` to `s27`; columns are in `s4`
 /// to `s11`, cosines and sines in `s12` to `s19`, a pair's factors in `s28` to `s31`. All operations are scalar ones.
-#[cfg(any(test, not(feature = "helium")))]
 #[inline(never)]
 fn add_pairs_dsp(pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
     let count = pairs.factors.len();
