@@ -38,6 +38,15 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     let said = compare(&mut session, &expected)?;
     let used = session.stack()?;
     check_noise(&mut session)?;
+    // Whatever was typed, the story is the host's.
+    let ids: Vec<u32> = session
+        .entries
+        .iter()
+        .filter_map(|entry| entry.token().map(|(id, _)| id))
+        .collect();
+    if Reference::run(&model, setup, &board.opening, ids.len())?.ids != ids {
+        return Err(format!("the story changed at the noise: {ids:?}").into());
+    }
     let typed = Reference::run(&model, setup, PROMPT, TYPED_TOKENS)?;
     check_prompt(&mut session, &typed)?;
 

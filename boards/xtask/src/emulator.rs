@@ -27,6 +27,17 @@ pub struct Entry {
     pub text: String,
 }
 
+impl Entry {
+    /// The token that it says was said, and the cycles that it took.
+    pub fn token(&self) -> Option<(u32, u64)> {
+        let words: Vec<&str> = self.text.split(' ').collect();
+        match words[..] {
+            ["token", id, "took", cycles, "cycles"] => Some((id.parse().ok()?, cycles.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
+
 /// A board that runs.
 pub struct Session {
     child: Child,
@@ -137,18 +148,14 @@ impl Session {
     pub fn said(&mut self) -> Result<Said, Error> {
         loop {
             let entry = self.expect_more()?;
-            let words: Vec<&str> = entry.text.split(' ').collect();
-            if let ["token", id, "took", cycles, "cycles"] = words[..] {
-                let instructions = cycles.parse::<u64>()? * INSTRUCTIONS_A_SECOND / self.clock;
+            if let Some((id, cycles)) = entry.token() {
+                let instructions = cycles * INSTRUCTIONS_A_SECOND / self.clock;
                 self.instructions += instructions;
                 if self.instructions > self.most_instructions {
                     let most = self.most_instructions;
                     return Err(format!("more than {most} instructions; {}", self.so_far()).into());
                 }
-                return Ok(Said {
-                    id: id.parse()?,
-                    instructions,
-                });
+                return Ok(Said { id, instructions });
             }
         }
     }
