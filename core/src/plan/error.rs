@@ -1,0 +1,73 @@
+//! Why there is no plan.
+
+use core::fmt;
+
+use super::CacheType;
+use crate::arena::MAX_PARTS;
+use crate::const_fmt::{Message, budget_message};
+
+/// Why there is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The plan takes more bytes than there are.
+    OverBudget {
+        /// Bytes that the plan takes.
+        needed: usize,
+        /// Bytes that there are.
+        given: usize,
+    },
+    /// Sinks and window together are more than the model was trained for.
+    BeyondContext {
+        /// Sinks plus window.
+        asked: usize,
+        /// Positions that the model was trained for.
+        trained: usize,
+    },
+    /// The cache's element type, or that of a slim layer's channels, is left out of this build.
+    NotBuilt(CacheType),
+    /// Keys and values cannot be cached: there are slim layers without what makes values of inputs.
+    NoValues,
+    /// The window, the chunk, the rows of logits or the workers are zero, or there are more than 256 workers.
+    ZeroOrTooMany,
+    /// The sizes overflow the address space.
+    Overflow,
+}
+
+impl PlanError {
+    /// The whole sentence, in `const`: what a board's compile error says.
+    pub const fn message(&self) -> Message<160> {
+        match *self {
+            PlanError::OverBudget { needed, given } => budget_message(needed, given),
+            PlanError::BeyondContext { asked, trained } => Message::new()
+                .text("sinks and window hold ")
+                .number(asked)
+                .text(" tokens together, but the model was trained for ")
+                .number(trained),
+            PlanError::NotBuilt(cache_type) => Message::new()
+                .text("this build has no cache in ")
+                .text(cache_type.name())
+                .text(": brooklet-core's feature cache-")
+                .text(cache_type.name())
+                .text(" brings it"),
+            PlanError::NoValues => Message::new().text(
+                "keys and values cannot be cached: the file lacks attn_v.weight where it has values computed from keys",
+            ),
+            PlanError::ZeroOrTooMany => Message::new()
+                .text("window, chunk, rows of logits and workers must be at least 1, and workers at most ")
+                .number(MAX_PARTS),
+            PlanError::Overflow => {
+                Message::new().text("the sizes asked for overflow this machine's address space")
+            }
+        }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message().as_str())
+    }
+}
+
+impl core::error::Error for PlanError {}
