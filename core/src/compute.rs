@@ -4,6 +4,7 @@
 //! changes no bit.
 
 use crate::arena::{MAX_PARTS, Shared};
+use crate::kernels::vector::{Activation, Scaling};
 use crate::kernels::{self, Input, Isa, Q8Activation, vector};
 use crate::quant::{BLOCK, F32};
 use crate::tensor::Matrix;
@@ -22,6 +23,17 @@ pub(crate) struct Compute<'a> {
 pub(crate) struct Activations<'a> {
     pub(crate) values: &'a [f32],
     pub(crate) quantized: &'a [Q8Activation],
+}
+
+/// What becomes of a sublayer's output, which waits where the next norm's will be.
+#[derive(Clone, Copy)]
+pub(crate) enum Add<'w> {
+    /// There is none.
+    Nothing,
+    /// It is normed, if there is a norm for it, and added before the next norm: `x += f`, then `norm(x)`.
+    First(Option<Scaling<'w>>),
+    /// It is added after the next norm, which does not see it: parallel sublayers.
+    Last,
 }
 
 /// Where int8 activations go.
@@ -64,33 +76,63 @@ impl Compute<'_> {
         Shared::new(rows, rows.len(), each * width)
     }
 
-    /// Adds each token's row of `normed` to that of `x` if `add`; then norms `x` into `normed`, and quantises that into `quantized`.
+    /// Norms each token's row of the residual stream `x` into `normed` and quantises it into `quantized`, after or before what `normed` held is
+    /// added to `x`, as `add` says. Rows are `width` values; no norm copies them.
     pub(crate) fn norm(
         &self,
-        x: &mut [f32],
-        add: bool,
-        weight: &[F32],
-        eps: f32,
-        normed: &mut [f32],
+        (x, normed, width): (&mut [f32], &mut [f32], usize),
+        add: Add<'_>,
+        norm: Option<Scaling<'_>>,
         quantized: Quantized<'_>,
     ) {
-        let d = weight.len();
-        let tokens = x.len() / d;
+        let tokens = x.len() / width;
         if tokens == 0 {
             return;
         }
-        let (x, normed) = (self.share(x, d), self.share(normed, d));
-        let quantized = self.share_quantized(quantized, tokens, d);
+        let (x, normed) = (self.share(x, width), self.share(normed, width));
+        let quantized = self.share_quantized(quantized, tokens, width);
         self.by_tokens(tokens, |part| {
             let (mut x, mut normed) = (x.take(part), normed.take(part));
-            for (x, normed) in x.chunks_exact_mut(d).zip(normed.chunks_exact_mut(d)) {
-                if add {
-                    vector::add(self.isa, x, normed);
-                }
-                vector::rms_norm(self.isa, x, weight, eps, normed);
+            for (x, normed) in x.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)) {
+                self.norm_row(x, normed, add, norm);
             }
             if let Some(quantized) = &quantized {
                 kernels::quantize(self.isa, &normed, &mut quantized.take(part));
+            }
+        });
+    }
+
+    fn norm_row(&self, x: &mut [f32], normed: &mut [f32], add: Add<'_>, norm: Option<Scaling<'_>>) {
+        match (add, norm) {
+            (Add::Last, Some(norm)) => return vector::norm_then_add(self.isa, x, norm, normed),
+            (Add::First(post), _) => {
+                if let Some(post) = post {
+                    vector::norm_in_place(self.isa, normed, post);
+                }
+                vector::add(self.isa, x, normed);
+            }
+            (Add::Nothing, _) | (Add::Last, None) => {}
+        }
+        match norm {
+            Some(norm) => vector::norm(self.isa, x, norm, normed),
+            None => normed.copy_from_slice(x),
+        }
+    }
+
+    /// Norms `rows` in place by their root mean square, as many values together as there are weights.
+    pub(crate) fn norm_rows(&self, rows: &mut [f32], weight: &[F32], eps: f32) {
+        let width = weight.len();
+        let norm = Scaling {
+            centred: false,
+            weight,
+            bias: &[],
+            eps,
+        };
+        let count = rows.len() / width;
+        let rows = self.share(rows, width);
+        self.by_tokens(count, |part| {
+            for row in rows.take(part).chunks_exact_mut(width) {
+                vector::norm_in_place(self.isa, row, norm);
             }
         });
     }
@@ -112,16 +154,25 @@ impl Compute<'_> {
         });
     }
 
-    /// `gate = silu(gate) · up` for each token's row of `width` values, quantised into `quantized`.
-    pub(crate) fn swiglu(&self, gate: &mut [f32], up: &mut [f32], width: usize, quantized: Quantized<'_>) {
-        let tokens = gate.len() / width;
-        let (gate, up) = (self.share(gate, width), self.share(up, width));
+    /// `hidden = f(hidden)`, times `up` if that is not empty, for each token's row of `width` values, quantised into `quantized`.
+    pub(crate) fn activate(
+        &self,
+        f: Activation,
+        hidden: &mut [f32],
+        up: &[f32],
+        width: usize,
+        quantized: Quantized<'_>,
+    ) {
+        let tokens = hidden.len() / width;
+        let each = self.tokens_of_a_job(tokens) * width;
+        let hidden = self.share(hidden, width);
         let quantized = self.share_quantized(quantized, tokens, width);
         self.by_tokens(tokens, |part| {
-            let mut gate = gate.take(part);
-            vector::swiglu(self.isa, &mut gate, &up.take(part));
+            let mut hidden = hidden.take(part);
+            let up = up.chunks(each).nth(part).unwrap_or_default();
+            vector::activate(self.isa, f, &mut hidden, up);
             if let Some(quantized) = &quantized {
-                kernels::quantize(self.isa, &gate, &mut quantized.take(part));
+                kernels::quantize(self.isa, &hidden, &mut quantized.take(part));
             }
         });
     }

@@ -7,11 +7,13 @@ use core::fmt;
 
 use crate::arena::Carver;
 use crate::attention::geometry::{self, Geometry};
+use crate::attention::reach::Reach;
 use crate::cache::Ring;
 use crate::compute::Compute;
 use crate::kernels::Isa;
 use crate::kernels::attend::raw::LaneAngles;
-use crate::model::llama::{self, Buffers};
+use crate::kernels::vector;
+use crate::model::forward::{self, Buffers, Reaches};
 use crate::model::{Model, Visit};
 use crate::nn::rope;
 use crate::plan::{Part, Plan, Policy};
@@ -119,10 +121,12 @@ pub struct Stream<'a> {
     model: Model<'a>,
     plan: Plan,
     compute: Compute<'a>,
-    ring: Ring,
+    /// What layers see that attend to all that is kept.
+    global: Reach<'a>,
+    /// What local layers see.
+    local: Option<Reach<'a>>,
     seen: u64,
     buffers: Buffers<'a>,
-    frequencies: &'a mut [u64],
     any_slim: bool,
     /// Angles of every pair at every place in a tile; empty if no layer is slim.
     lanes: &'a mut [LaneAngles],
@@ -166,6 +170,7 @@ impl<'a> Stream<'a> {
         let mut parts = Parts {
             carver: Carver::new(arena).ok_or(error)?,
             plan,
+            pairs: model.config.rope_dim / 2,
             error,
         };
         let cache = parts.take(Part::Cache)?;
@@ -187,31 +192,23 @@ impl<'a> Stream<'a> {
             activations: parts.take(Part::Activations)?,
             scores: parts.take(Part::Scores)?,
             scratch: parts.take(Part::KernelScratch)?,
-            angles: &mut [],
-            sink_angles: &mut [],
             probe: &mut [],
             inputs: None,
         };
-        let frequencies: &mut [u64] = parts.take(Part::Frequencies)?;
-        let angles: &mut [f32] = parts.take(Part::Angles)?;
-        let sink_angles: &mut [f32] = parts.take(Part::SinkAngles)?;
+        let (policy, local) = (options.policy, model.config.local);
+        let (global, local) = parts.reaches(policy, local.map(|local| local.window))?;
         let lanes: &mut [f32] = parts.take(Part::LaneAngles)?;
         let bases: &mut [f32] = parts.take(Part::TileAngles)?;
-        let policy = options.policy;
         let mut stream = Stream {
             compute: Compute {
                 isa,
                 threads,
                 f32_activations: options.f32_activations,
             },
-            ring: Ring::new(policy.sinks(), policy.window()),
+            global,
+            local,
             seen: 0,
-            buffers: Buffers {
-                angles: angles.as_chunks_mut().0,
-                sink_angles: sink_angles.as_chunks_mut().0,
-                ..buffers
-            },
-            frequencies,
+            buffers,
             any_slim: options.any_slim(&model.config),
             lanes: lanes.as_chunks_mut().0.as_chunks_mut().0,
             bases: bases.as_chunks_mut().0,
@@ -225,8 +222,8 @@ impl<'a> Stream<'a> {
         if stream.any_slim {
             // Slots that no token has taken yet are multiplied by a weight of zero, and must be numbers.
             stream.buffers.cache.fill(0);
-            let pairs = stream.model.config.rope_dim / 2;
-            geometry::fill_lanes(&stream.frequencies[..pairs], &mut stream.lanes[..pairs]);
+            let frequencies = &*stream.global.frequencies;
+            geometry::fill_lanes(frequencies, &mut stream.lanes[..frequencies.len()]);
         }
         crate::log::info!(
             "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
@@ -242,16 +239,20 @@ impl<'a> Stream<'a> {
 
     fn start_frequencies(&mut self) {
         let config = &self.model.config;
-        let factors = self
-            .model
-            .rope_factors
-            .map(|factors| factors.blocks::<crate::quant::F32>(0..1));
-        let scale = |i: usize| config.rope_scale * factors.map_or(1.0, |factors| factors[i].to_f32());
+        let long = self.plan.capacity() > config.rope_short_context;
+        let factors = self.model.rope_factors.map(|factors| {
+            let factors = if long { factors.long } else { factors.short };
+            factors.blocks::<crate::quant::F32>(0..1)
+        });
+        let factor = |i: usize| factors.map_or(1.0, |factors| factors[i].to_f32());
         rope::frequencies(
             config.rope_theta,
-            scale,
-            &mut self.frequencies[..config.rope_dim / 2],
+            |i| config.rope_scale * factor(i),
+            self.global.frequencies,
         );
+        if let (Some(reach), Some(local)) = (&mut self.local, config.local) {
+            rope::frequencies(local.theta, |_| 1.0, reach.frequencies);
+        }
     }
 
     /// Feeds tokens and returns the logits that follow the last of them: one per token of the vocabulary.
@@ -290,12 +291,12 @@ impl<'a> Stream<'a> {
 
     /// Tokens that are kept: the sinks and the window.
     pub fn live(&self) -> usize {
-        self.ring.live()
+        self.global.ring.live()
     }
 
     /// How tokens are kept: which are, and in which slots.
     pub fn ring(&self) -> &Ring {
-        &self.ring
+        &self.global.ring
     }
 
     /// Makes sinks of all tokens fed so far, so that they are kept until the next reset: a system prompt. At least the planned sinks
@@ -307,15 +308,20 @@ impl<'a> Stream<'a> {
         let Policy::Sink { .. } = self.plan.options().policy else {
             return Err(StreamError::NotSink);
         };
-        let most = self.ring.capacity() - 1;
-        let evicted = self.ring.window_start() != self.ring.sinks() as u64;
+        let ring = &self.global.ring;
+        let most = ring.capacity() - 1;
+        let evicted = ring.window_start() != ring.sinks() as u64;
         if evicted || self.seen > most as u64 {
             return Err(StreamError::Pin {
                 tokens: self.seen,
                 most,
             });
         }
-        self.ring.pin();
+        self.global.pin(0);
+        let window = self.global.ring.capacity() - self.global.ring.sinks();
+        if let Some(local) = &mut self.local {
+            local.pin(window);
+        }
         Ok(())
     }
 
@@ -327,7 +333,13 @@ impl<'a> Stream<'a> {
     /// [`StreamError::NotSink`].
     pub fn evict(&mut self, tokens: usize) -> Result<usize, StreamError> {
         match self.plan.options().policy {
-            Policy::Sink { .. } => Ok(self.ring.evict(tokens)),
+            Policy::Sink { .. } => {
+                let evicted = self.global.ring.evict(tokens);
+                if let Some(local) = &mut self.local {
+                    local.evict_before(self.global.ring.window_start());
+                }
+                Ok(evicted)
+            }
             _ => Err(StreamError::NotSink),
         }
     }
@@ -350,7 +362,7 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// [`StreamError::Probe`] if the length is neither zero nor that.
     pub fn probe(&mut self, weights: &'a mut [f32]) -> Result<(), StreamError> {
-        let needed = self.model.config.layers * self.model.config.heads * self.ring.capacity();
+        let needed = self.model.config.layers * self.model.config.heads * self.global.ring.capacity();
         if !weights.is_empty() && weights.len() != needed {
             return Err(StreamError::Probe {
                 needed,
@@ -380,7 +392,10 @@ impl<'a> Stream<'a> {
 
     fn reset_ring(&mut self) {
         let policy = self.plan.options().policy;
-        self.ring = Ring::new(policy.sinks(), policy.window());
+        self.global.reset(policy);
+        if let Some(local) = &mut self.local {
+            local.reset(policy);
+        }
     }
 
     fn run(&mut self, tokens: &[u32], wanted: Wanted<'_>) -> Result<(), StreamError> {
@@ -410,8 +425,9 @@ impl<'a> Stream<'a> {
     /// Feeds chunk by chunk.
     fn run_chunks(&mut self, tokens: &[u32], mut wanted: Wanted<'_>) {
         // Pinned tokens may have left less than a chunk's.
-        let window = self.ring.capacity() - self.ring.sinks();
-        let chunk = self.plan.options().chunk.min(window);
+        let window = |reach: &Reach<'_>| reach.ring.capacity() - reach.ring.sinks();
+        let local = self.local.as_ref().map_or(usize::MAX, window);
+        let chunk = self.plan.options().chunk.min(window(&self.global)).min(local);
         let mut done = 0;
         while done < tokens.len() {
             let part = &tokens[done..tokens.len().min(done + chunk)];
@@ -473,44 +489,39 @@ impl<'a> Stream<'a> {
 
     /// One pass of at most a chunk; tokens from `wanted` on will have outputs.
     fn forward(&mut self, tokens: &[u32], wanted: usize) {
-        let pairs = self.model.config.rope_dim / 2;
-        let frequencies = &self.frequencies[..pairs];
-        for index in 0..tokens.len() {
-            let position = self.ring.position() + index as u64;
-            rope::angles(
-                frequencies,
-                position,
-                &mut self.buffers.angles[index * pairs..][..pairs],
-            );
-            if self.ring.sinks() > 0 {
-                let within = self.ring.cache_position(position);
-                rope::angles(
-                    frequencies,
-                    within,
-                    &mut self.buffers.sink_angles[index * pairs..][..pairs],
-                );
-            }
+        let (config, options) = (&self.model.config, self.plan.options());
+        for reach in core::iter::once(&mut self.global).chain(&mut self.local) {
+            reach.turn(tokens.len(), config.rope_magnitude);
         }
-        let options = self.plan.options();
         let geometry = self.any_slim.then(|| {
+            let frequencies = &*self.global.frequencies;
+            let lanes = &self.lanes[..frequencies.len()];
+            let tables = (frequencies, lanes);
             Geometry::new(
-                &self.ring,
+                &self.global.ring,
                 tokens.len(),
-                self.model.config.rope_pairs,
-                (frequencies, &self.lanes[..pairs]),
+                config.rope_pairs,
+                tables,
                 self.bases,
             )
         });
-        llama::forward(
+        let reaches = Reaches {
+            global: &self.global,
+            local: self.local.as_ref(),
+            geometry: geometry.as_ref(),
+        };
+        forward::forward(
             &self.compute,
             &self.model,
             &options,
-            (&self.ring, geometry.as_ref()),
+            &reaches,
             &mut self.buffers,
             tokens,
             wanted,
         );
-        self.ring.advance(tokens.len());
+        for reach in core::iter::once(&mut self.global).chain(&mut self.local) {
+            reach.ring.advance(tokens.len());
+        }
     }
 
     /// Logits of tokens `wanted..tokens` of the last pass, a few rows at a time.
@@ -524,10 +535,14 @@ impl<'a> Stream<'a> {
             let logits = &mut self.logits[..count * vocab];
             let values = &self.buffers.normed[at * d..][..count * d];
             let skipped = ((at - wanted) * blocks).min(self.buffers.activations.len());
-            let input = llama::quantized(values, &self.buffers.activations[skipped..], d);
+            let input = forward::quantized(values, &self.buffers.activations[skipped..], d);
             self.compute
                 .linear(input, [(&self.model.output, logits)], self.buffers.scratch);
-            for (i, logits) in self.logits.chunks_exact(vocab).take(count).enumerate() {
+            let cap = self.model.config.logit_cap;
+            for (i, logits) in self.logits.chunks_exact_mut(vocab).take(count).enumerate() {
+                if cap > 0.0 {
+                    vector::soft_cap(self.compute.isa, logits, cap);
+                }
                 visit(at + i, logits);
             }
             at += count;
@@ -539,6 +554,8 @@ impl<'a> Stream<'a> {
 struct Parts<'a, 'p> {
     carver: Carver<'a>,
     plan: &'p Plan,
+    /// Pairs of a head that are rotated.
+    pairs: usize,
     error: StreamError,
 }
 
@@ -548,5 +565,28 @@ impl<'a> Parts<'a, '_> {
         self.carver
             .take(self.plan.part(part) / size_of::<T>())
             .ok_or(self.error)
+    }
+
+    /// What layers of either kind see.
+    fn reaches(
+        &mut self,
+        policy: Policy,
+        local: Option<usize>,
+    ) -> Result<(Reach<'a>, Option<Reach<'a>>), StreamError> {
+        let kinds = if local.is_some() { 2 } else { 1 };
+        let pairs = self.pairs;
+        let frequencies: &mut [u64] = self.take(Part::Frequencies)?;
+        let angles: &mut [f32] = self.take(Part::Angles)?;
+        let sink_angles: &mut [f32] = self.take(Part::SinkAngles)?;
+        let (frequencies, of_local) = frequencies.split_at_mut(frequencies.len() / kinds);
+        let (angles, local_angles) = angles.split_at_mut(angles.len() / kinds);
+        let (sink_angles, local_sinks) = sink_angles.split_at_mut(sink_angles.len() / kinds);
+        let reach = |local, frequencies: &'a mut [u64], angles: &'a mut [f32], sinks: &'a mut [f32]| {
+            let (angles, sinks) = (angles.as_chunks_mut().0, sinks.as_chunks_mut().0);
+            Reach::new(policy, local, &mut frequencies[..pairs], angles, sinks)
+        };
+        let global = reach(None, frequencies, angles, sink_angles);
+        let local = local.map(|window| reach(Some(window), of_local, local_angles, local_sinks));
+        Ok((global, local))
     }
 }

@@ -91,6 +91,39 @@ impl<'w> Matrix<'w> {
         self.cols / self.format.block_len() * self.format.block_bytes()
     }
 
+    /// `count` rows from row `start` on: one of several matrices that a file stores below each other.
+    ///
+    /// # Panics
+    /// If there are not so many rows.
+    pub const fn row_range(&self, start: usize, count: usize) -> Matrix<'w> {
+        assert!(start <= self.rows && count <= self.rows - start);
+        let (_, rest) = self.bytes.split_at(start * self.row_bytes());
+        let (bytes, _) = rest.split_at(count * self.row_bytes());
+        Matrix {
+            format: self.format,
+            rows: count,
+            cols: self.cols,
+            bytes,
+        }
+    }
+
+    /// `count` elements from element `start` on, of a matrix that is one row of single elements: a part of a fused bias.
+    ///
+    /// # Panics
+    /// If there are not so many, several rows, or elements that come in blocks.
+    pub const fn columns(&self, start: usize, count: usize) -> Matrix<'w> {
+        assert!(self.rows == 1 && self.format.block_len() == 1);
+        assert!(start <= self.cols && count <= self.cols - start);
+        let (_, rest) = self.bytes.split_at(start * self.format.block_bytes());
+        let (bytes, _) = rest.split_at(count * self.format.block_bytes());
+        Matrix {
+            format: self.format,
+            rows: 1,
+            cols: count,
+            bytes,
+        }
+    }
+
     /// The blocks of rows `rows`, one row after the other.
     ///
     /// # Panics

@@ -13,7 +13,6 @@ use crate::compute::Compute;
 use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
 use crate::kernels::{Isa, vector};
 use crate::model::Config;
-use crate::nn::math;
 use crate::nn::rope::Pairs;
 
 /// The activations that attention reads and writes, token after token.
@@ -30,6 +29,10 @@ pub(crate) struct Step<'a> {
     pub(crate) attended: &'a mut [f32],
     /// Scratch of all workers.
     pub(crate) scores: &'a mut [f32],
+    /// What queries are multiplied with.
+    pub(crate) scale: f32,
+    /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
+    pub(crate) score_cap: f32,
     /// Values of a smaller softmax weight are left out; 0 for none.
     pub(crate) least_weight: f32,
     /// Angles of each token at its absolute position: `tokens x pairs`.
@@ -92,7 +95,7 @@ struct Rotation<'a> {
     /// Columns of a token's value.
     columns: usize,
     pairs: usize,
-    /// 1/sqrt(head_dim).
+    /// What queries are multiplied with.
     scale: f32,
     order: Pairs,
     angles: &'a [[f32; 2]],
@@ -108,7 +111,7 @@ impl<'a> Rotation<'a> {
             head: config.head_dim,
             columns: config.kv_columns(),
             pairs: config.rope_dim / 2,
-            scale: 1.0 / math::sqrt(config.head_dim as f32),
+            scale: step.scale,
             order: config.rope_pairs,
             angles: step.angles,
             sink_angles: step.sink_angles,
@@ -260,7 +263,7 @@ fn run_jobs(
         heads * slots,
     );
     let head_jobs = config.heads / heads;
-    let least_weight = step.least_weight;
+    let (least_weight, score_cap) = (step.least_weight, step.score_cap);
     compute.threads.run(head_jobs * attended.len(), &|worker, job| {
         // The last tokens see most: those that take longest come first.
         let (part, index) = (attended.len() - 1 - job / head_jobs, job % head_jobs);
@@ -274,6 +277,7 @@ fn run_jobs(
             key_head: (kv_head * head, head),
             value_head: (kv_head * head, head),
             least_weight,
+            score_cap,
         };
         let row = |n: usize| {
             let (token, local) = (first + n / heads, n % heads);

@@ -7,6 +7,7 @@
 pub(crate) mod geometry;
 pub mod inputs;
 pub(crate) mod kv;
+pub(crate) mod reach;
 pub(crate) mod slim;
 
 /// Most ranges of tokens that attend as jobs of their own.

@@ -136,15 +136,16 @@ impl Ring {
         evicted as usize
     }
 
-    /// Makes sinks of all tokens so far, unless there were fewer than sinks.
+    /// Makes sinks of the first `tokens` tokens, unless there are more sinks already.
     ///
     /// # Panics
-    /// If a token was evicted, or no slot would be left for a window.
-    pub const fn pin(&mut self) {
-        assert!(self.start == self.sinks as u64 && self.position < self.capacity as u64);
-        if self.position > self.sinks as u64 {
-            self.sinks = self.position as usize;
-            self.start = self.position;
+    /// If they have not been fed, a token was evicted, or no slot would be left for a window.
+    pub const fn pin(&mut self, tokens: usize) {
+        assert!(tokens as u64 <= self.position && tokens < self.capacity);
+        assert!(self.start == self.sinks as u64 && self.position <= self.capacity as u64);
+        if tokens > self.sinks {
+            self.sinks = tokens;
+            self.start = tokens as u64;
         }
     }
 }
@@ -173,7 +174,7 @@ mod tests {
                 slots[ring.slot(position)] = Some(position);
                 ring.advance(1);
             }
-            ring.pin();
+            ring.pin(pinned);
             let mut kept: std::vec::Vec<u64> = std::vec![];
             for position in pinned as u64..200 {
                 if position % 7 == 3 {

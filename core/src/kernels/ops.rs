@@ -63,30 +63,173 @@ fn load_padded<L: Lanes>(l: L, x: &[f32], at: usize) -> L::V {
     }
 }
 
-/// Root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467, equation 4): `out = x / sqrt(mean(x²) + eps) · weight`.
-#[inline(always)]
-pub(crate) fn rms_norm<L: Lanes>(l: L, x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
-    let mut squares = l.splat(0.0);
-    let mut at = 0;
-    while at < x.len() {
-        let v = load_padded(l, x, at);
-        squares = l.add(squares, l.mul(v, v));
-        at += 16;
+/// How a row is normed: `(x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias`.
+#[derive(Clone, Copy)]
+pub struct Scaling<'w> {
+    /// Whether the mean is taken off (LayerNorm, Ba et al., arXiv 1607.06450, equation 4); else it counts as 0 (RMSNorm, Zhang and Sennrich,
+    /// arXiv 1910.07467, equation 4).
+    pub centred: bool,
+    /// As wide as the row.
+    pub weight: &'w [F32],
+    /// As wide as the row, or empty.
+    pub bias: &'w [F32],
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl Scaling<'_> {
+    /// The row's mean, or 0, and what the rest is multiplied with.
+    #[inline(always)]
+    fn of<L: Lanes>(&self, l: L, x: &[f32]) -> (f32, f32) {
+        let mean = if self.centred {
+            let mut sums = l.splat(0.0);
+            let mut at = 0;
+            while at < x.len() {
+                sums = l.add(sums, load_padded(l, x, at));
+                at += 16;
+            }
+            fold(l, sums) / x.len() as f32
+        } else {
+            0.0
+        };
+        let mut squares = l.splat(0.0);
+        let (chunks, rest) = x.as_chunks::<16>();
+        for chunk in chunks {
+            let mut v = l.load(chunk);
+            if self.centred {
+                v = l.sub(v, l.splat(mean));
+            }
+            squares = l.add(squares, l.mul(v, v));
+        }
+        if !rest.is_empty() {
+            let mut padded = [mean; 16];
+            padded[..rest.len()].copy_from_slice(rest);
+            let mut v = l.load(&padded);
+            if self.centred {
+                v = l.sub(v, l.splat(mean));
+            }
+            squares = l.add(squares, l.mul(v, v));
+        }
+        let mean_square = fold(l, squares) / x.len() as f32;
+        (mean, 1.0 / crate::nn::math::sqrt(mean_square + self.eps))
     }
-    let mean = fold(l, squares) / x.len() as f32;
-    let scale = 1.0 / crate::nn::math::sqrt(mean + eps);
-    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-        *out = (x * scale) * w.to_f32();
+
+    /// Element `i` of the normed row, without its bias.
+    #[inline(always)]
+    fn scaled(&self, x: f32, i: usize, (mean, scale): (f32, f32)) -> f32 {
+        ((x - mean) * scale) * self.weight[i].to_f32()
     }
 }
 
-/// `gate = silu(gate) · up`, with `silu(g) = g / (1 + e^-g)` (SwiGLU, Shazeer, arXiv 2002.05202, equation 6).
+/// Norms `x` into `out`.
 #[inline(always)]
-pub(crate) fn swiglu<L: Lanes>(l: L, gate: &mut [f32], up: &[f32]) {
-    let (one, zero) = (l.splat(1.0), l.splat(0.0));
-    map_in_place!(l, gate, |g, at| {
-        let denominator = l.add(one, exp(l, l.sub(zero, g)));
-        l.mul(l.div(g, denominator), load_padded(l, up, at))
+pub(crate) fn norm<L: Lanes>(l: L, x: &[f32], norm: Scaling<'_>, out: &mut [f32]) {
+    let of_row = norm.of(l, x);
+    for (i, (out, x)) in out.iter_mut().zip(x).enumerate() {
+        *out = norm.scaled(*x, i, of_row);
+    }
+    add_bias(out, norm.bias);
+}
+
+/// Norms `x`.
+#[inline(always)]
+pub(crate) fn norm_in_place<L: Lanes>(l: L, x: &mut [f32], norm: Scaling<'_>) {
+    let of_row = norm.of(l, x);
+    for (i, x) in x.iter_mut().enumerate() {
+        *x = norm.scaled(*x, i, of_row);
+    }
+    add_bias(x, norm.bias);
+}
+
+/// Norms `x` into `y`, then adds to `x` what `y` held.
+#[inline(always)]
+pub(crate) fn norm_then_add<L: Lanes>(l: L, x: &mut [f32], norm: Scaling<'_>, y: &mut [f32]) {
+    let of_row = norm.of(l, x);
+    for (i, (x, y)) in x.iter_mut().zip(&mut *y).enumerate() {
+        let normed = norm.scaled(*x, i, of_row);
+        *x += *y;
+        *y = normed;
+    }
+    add_bias(y, norm.bias);
+}
+
+#[inline(always)]
+fn add_bias(x: &mut [f32], bias: &[F32]) {
+    for (x, bias) in x.iter_mut().zip(bias) {
+        *x += bias.to_f32();
+    }
+}
+
+/// What a feed-forward layer does with each value between its matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^-x)` (Elfwing et al., arXiv 1702.03118, equation 2).
+    Silu,
+    /// `x·Φ(x)`, with the normal distribution by the error function (Hendrycks and Gimpel, arXiv 1606.08415, section 2).
+    Gelu,
+    /// Its tanh form, from the same section: `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
+    GeluTanh,
+}
+
+impl Activation {
+    /// Of sixteen values.
+    #[inline(always)]
+    fn of<L: Lanes>(self, l: L, x: L::V) -> L::V {
+        match self {
+            Activation::Silu => silu(l, x, x),
+            // (1 + tanh(z))/2 is 1/(1 + e^-2z).
+            Activation::GeluTanh => {
+                let cubic = l.mul(l.mul(x, x), l.mul(x, l.splat(0.044_715)));
+                silu(l, x, l.mul(l.add(x, cubic), l.splat(1.595_769)))
+            }
+            Activation::Gelu => gelu(l, x),
+        }
+    }
+}
+
+/// `x / (1 + e^-z)`.
+#[inline(always)]
+fn silu<L: Lanes>(l: L, x: L::V, z: L::V) -> L::V {
+    let denominator = l.add(l.splat(1.0), exp(l, l.sub(l.splat(0.0), z)));
+    l.div(x, denominator)
+}
+
+/// `x·Φ(x)` by Abramowitz and Stegun's formula 7.1.26 for the error function of `z = |x|/√2`, `1 - t·P(t)·e^(-z²)` with `t = 1/(1 + p·z)`,
+/// which errs by 1.5e-7 at most.
+#[inline(always)]
+fn gelu<L: Lanes>(l: L, x: L::V) -> L::V {
+    let zero = l.splat(0.0);
+    let positive = l.max(x, zero);
+    let magnitude = l.max(x, l.sub(zero, x));
+    let z = l.mul(magnitude, l.splat(core::f32::consts::FRAC_1_SQRT_2));
+    let t = l.div(l.splat(1.0), l.add(l.splat(1.0), l.mul(l.splat(0.327_591_1), z)));
+    let mut p = l.splat(1.061_405_4);
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = l.add(l.mul(p, t), l.splat(coefficient));
+    }
+    let tail = l.mul(l.mul(p, t), exp(l, l.sub(zero, l.mul(z, z))));
+    // x·Φ(x) is max(x, 0) - |x|/2·(1 - erf(|x|/√2)).
+    l.sub(positive, l.mul(l.mul(magnitude, l.splat(0.5)), tail))
+}
+
+/// `x = f(x)`, times `up` if that is not empty.
+#[inline(always)]
+pub(crate) fn activate<L: Lanes>(l: L, f: Activation, x: &mut [f32], up: &[f32]) {
+    if up.is_empty() {
+        map_in_place!(l, x, |v, _at| f.of(l, v));
+    } else {
+        map_in_place!(l, x, |v, at| l.mul(f.of(l, v), load_padded(l, up, at)));
+    }
+}
+
+/// `x = cap·tanh(x/cap)`: soft capping (Gemma Team, arXiv 2408.00118, section 2).
+#[inline(always)]
+pub(crate) fn soft_cap<L: Lanes>(l: L, x: &mut [f32], cap: f32) {
+    let (one, two) = (l.splat(1.0), l.splat(2.0 / cap));
+    // tanh(z) is 1 - 2/(e^2z + 1).
+    map_in_place!(l, x, |v, _at| {
+        let power = l.add(exp(l, l.mul(v, two)), one);
+        l.mul(l.splat(cap), l.sub(one, l.div(l.splat(2.0), power)))
     });
 }
 

@@ -2,22 +2,15 @@
 
 use core::fmt;
 
-use super::ModelError;
+use super::design::{Design, NormKind, Positions, QueryKeyNorm};
+use super::facts::{Facts, MAX_DIMENSION, or};
 use super::weights::{SLIM_CHANNELS, SLIM_MAP, VALUE};
+use super::{Family, ModelError};
 use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
 use crate::layouts::Attention;
 use crate::nn::rope::Pairs;
 use crate::plan::Layout;
-
-/// A model family: how its layers are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Family {
-    /// Llama 1 to 3, SmolLM2, TinyLlama and whatever else says `llama`.
-    Llama,
-}
 
 /// Most layers whose layout may differ from [`Layout::Kv`].
 pub const MAX_SLIM_LAYERS: usize = 96;
@@ -71,6 +64,18 @@ impl fmt::Debug for Layouts {
     }
 }
 
+/// Layers that attend to a local window only.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LocalLayers {
+    /// Tokens that such a layer was trained to see, the newest included.
+    pub window: usize,
+    /// The last of so many layers attends to all tokens.
+    pub period: usize,
+    /// Base of their rotary frequencies.
+    pub theta: f32,
+}
+
 /// The facts of a model. All are checked: dimensions are not zero and fit together, products do not overflow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -78,6 +83,8 @@ impl fmt::Debug for Layouts {
 pub struct Config {
     /// The family.
     pub family: Family,
+    /// How its layers are put together.
+    pub design: Design,
     /// Transformer layers.
     pub layers: usize,
     /// Width of the residual stream.
@@ -100,18 +107,29 @@ pub struct Config {
     pub rope_pairs: Pairs,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
-    /// What positions are divided by (linear RoPE scaling), 1 for none.
+    /// What positions are divided by (linear RoPE scaling), 1 for none; local layers' are not.
     pub rope_scale: f32,
+    /// Where a file has frequency factors for short and for long contexts: how much a cache may hold for the short ones.
+    pub rope_short_context: usize,
+    /// What the cosines and sines are multiplied with: 1 unless the file asks for more.
+    pub rope_magnitude: f32,
+    /// Layers that attend to a local window.
+    pub local: Option<LocalLayers>,
     /// Added to the mean square in norms.
-    pub rms_eps: f32,
+    pub norm_eps: f32,
+    /// Scores are divided by the root of this: the head's width, but for a few.
+    pub query_scale_of: usize,
+    /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
+    pub score_cap: f32,
+    /// The same of logits.
+    pub logit_cap: f32,
+    /// Whether attention and feed-forward both take what enters the layer.
+    pub parallel_residual: bool,
     /// What each layer is made to keep of a token.
     pub layouts: Layouts,
     /// Whether any slim layer lacks `attn_v.weight`: then keys and values cannot be cached.
     pub values_dropped: bool,
 }
-
-/// No dimension of a model is larger; products of two then never overflow 64 bits, and are checked where they are made.
-const MAX_DIMENSION: u64 = 1 << 24;
 
 impl Config {
     /// Reads the facts from the metadata.
@@ -120,74 +138,65 @@ impl Config {
     /// The first fact that is missing, out of range, or asks for what is not implemented.
     pub const fn from_gguf(file: &Gguf<'_>) -> Result<Config, ModelError> {
         let architecture = match file.get("general.architecture") {
-            Some(value) => match value.as_str() {
-                Some(name) => name,
-                None => return Err(ModelError::UnsupportedArchitecture),
-            },
-            None => return Err(ModelError::UnsupportedArchitecture),
+            Some(value) => value.as_str(),
+            None => None,
         };
-        if !crate::gguf::same(architecture, "llama") {
+        let Some(architecture) = architecture else {
             return Err(ModelError::UnsupportedArchitecture);
-        }
+        };
+        let Some(family) = Family::named(architecture) else {
+            return Err(ModelError::UnsupportedArchitecture);
+        };
         let facts = Facts { file, architecture };
+        let config = tri!(Config::shared(&facts, family));
+        family.complete(&facts, config)
+    }
+
+    /// The facts that all families have.
+    const fn shared(facts: &Facts<'_>, family: Family) -> Result<Config, ModelError> {
+        let design = family.design();
         if let Some(experts) = tri!(facts.optional_dim("expert_count"))
             && experts > 0
         {
             return Err(ModelError::UnsupportedFeature("a mixture of experts"));
         }
-        let d_model = tri!(facts.dim("embedding_length"));
-        let heads = tri!(facts.dim("attention.head_count"));
-        let kv_heads = or(tri!(facts.optional_dim("attention.head_count_kv")), heads);
-        let head_dim = or(tri!(facts.optional_dim("attention.key_length")), d_model / heads);
-        if or(tri!(facts.optional_dim("attention.value_length")), head_dim) != head_dim {
-            return Err(ModelError::UnsupportedFeature(
-                "values of another width than keys",
-            ));
-        }
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return Err(ModelError::BadMetadata("attention.head_count_kv"));
-        }
-        if head_dim == 0 || head_dim > 1024 || !head_dim.is_multiple_of(2) {
-            return Err(ModelError::BadMetadata("attention.key_length"));
-        }
-        if heads as u64 * head_dim as u64 > MAX_DIMENSION {
-            return Err(ModelError::BadMetadata("attention.head_count"));
-        }
-        let rope_dim = or(tri!(facts.optional_dim("rope.dimension_count")), head_dim);
-        if rope_dim > head_dim || !rope_dim.is_multiple_of(2) {
-            return Err(ModelError::BadMetadata("rope.dimension_count"));
-        }
-        let vocab = match file.tensor("token_embd.weight") {
-            Some(tensor) => tensor.rows(),
-            None => {
-                return Err(ModelError::MissingTensor {
-                    name: "token_embd.weight",
-                    layer: None,
-                });
-            }
-        };
-        if vocab as u64 > MAX_DIMENSION {
-            return Err(ModelError::BadMetadata("vocabulary size"));
-        }
         let layers = tri!(facts.dim("block_count"));
-        let layouts = tri!(layouts(file, layers));
+        let layouts = tri!(layouts(facts.file, layers));
+        let heads = tri!(heads(facts));
+        let context = tri!(facts.dim("context_length"));
+        let (rope_dim, rope_pairs) = match design.positions {
+            Positions::Learned => (0, Pairs::Neighbours),
+            Positions::Rotary(pairs) => (tri!(rope_dim(facts, heads.width)), pairs),
+        };
+        let eps = match design.norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
         Ok(Config {
-            family: Family::Llama,
+            family,
+            design,
             layers,
-            values_dropped: values_dropped(file, layers, &layouts),
+            values_dropped: values_dropped(facts.file, layers, &layouts),
             layouts,
-            d_model,
-            heads,
-            kv_heads,
-            head_dim,
+            d_model: heads.d_model,
+            heads: heads.queries,
+            kv_heads: heads.keys,
+            head_dim: heads.width,
             ff: tri!(facts.dim("feed_forward_length")),
-            vocab,
-            context: tri!(facts.dim("context_length")),
+            vocab: tri!(vocabulary(facts.file)),
+            context,
             rope_dim,
-            rope_pairs: Pairs::Neighbours,
+            rope_pairs,
             rope_theta: tri!(facts.float("rope.freq_base", Some(10_000.0), 1.0, 1e12)),
             rope_scale: tri!(facts.rope_scale()),
-            rms_eps: tri!(facts.float("attention.layer_norm_rms_epsilon", None, 0.0, 1.0)),
+            rope_short_context: context,
+            rope_magnitude: 1.0,
+            local: None,
+            norm_eps: tri!(facts.float(eps, None, 0.0, 1.0)),
+            query_scale_of: heads.width,
+            score_cap: 0.0,
+            logit_cap: 0.0,
+            parallel_residual: false,
         })
     }
 
@@ -209,6 +218,22 @@ impl Config {
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             rotated: self.rope_dim > 0,
+        }
+    }
+
+    /// Whether values may be computed from keys: they are cached as they come from their projection, and nothing but their bias and their
+    /// rotation comes between that and a score.
+    pub const fn may_be_slim(&self) -> bool {
+        matches!(self.design.query_key_norm, QueryKeyNorm::None)
+            && self.local.is_none()
+            && self.score_cap == 0.0
+    }
+
+    /// The local window of layer `layer`, if it has one.
+    pub const fn local_window(&self, layer: usize) -> Option<usize> {
+        match self.local {
+            Some(local) if layer % local.period != local.period - 1 => Some(local.window),
+            _ => None,
         }
     }
 
@@ -252,79 +277,61 @@ const fn values_dropped(file: &Gguf<'_>, layers: usize, layouts: &Layouts) -> bo
     false
 }
 
-const fn or(value: Option<usize>, default: usize) -> usize {
-    match value {
-        Some(value) => value,
-        None => default,
-    }
+/// How many heads, and how wide.
+struct HeadFacts {
+    d_model: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
 }
 
-/// Metadata under an architecture's prefix.
-struct Facts<'a> {
-    file: &'a Gguf<'a>,
-    architecture: &'a str,
+const fn heads(facts: &Facts<'_>) -> Result<HeadFacts, ModelError> {
+    let d_model = tri!(facts.dim("embedding_length"));
+    let queries = tri!(facts.dim("attention.head_count"));
+    let keys = or(tri!(facts.optional_dim("attention.head_count_kv")), queries);
+    let width = or(
+        tri!(facts.optional_dim("attention.key_length")),
+        d_model / queries,
+    );
+    if or(tri!(facts.optional_dim("attention.value_length")), width) != width {
+        return Err(ModelError::UnsupportedFeature(
+            "values of another width than keys",
+        ));
+    }
+    if keys == 0 || !queries.is_multiple_of(keys) {
+        return Err(ModelError::BadMetadata("attention.head_count_kv"));
+    }
+    if width == 0 || width > 1024 || !width.is_multiple_of(2) {
+        return Err(ModelError::BadMetadata("attention.key_length"));
+    }
+    if queries as u64 * width as u64 > MAX_DIMENSION {
+        return Err(ModelError::BadMetadata("attention.head_count"));
+    }
+    Ok(HeadFacts {
+        d_model,
+        queries,
+        keys,
+        width,
+    })
 }
 
-impl Facts<'_> {
-    /// A dimension that may be absent.
-    const fn optional_dim(&self, key: &'static str) -> Result<Option<usize>, ModelError> {
-        match self.file.get_scoped(self.architecture, key) {
-            None => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(dim) if dim <= MAX_DIMENSION => Ok(Some(dim as usize)),
-                Some(_) => Err(ModelError::BadMetadata(key)),
-                None => Err(ModelError::MissingMetadata(key)),
-            },
-        }
+const fn rope_dim(facts: &Facts<'_>, width: usize) -> Result<usize, ModelError> {
+    let key = "rope.dimension_count";
+    let rope_dim = or(tri!(facts.optional_dim(key)), width);
+    if rope_dim > width || !rope_dim.is_multiple_of(2) {
+        return Err(ModelError::BadMetadata(key));
     }
+    Ok(rope_dim)
+}
 
-    /// A dimension that must be there, and not zero.
-    const fn dim(&self, key: &'static str) -> Result<usize, ModelError> {
-        match tri!(self.optional_dim(key)) {
-            None => Err(ModelError::MissingMetadata(key)),
-            Some(0) => Err(ModelError::BadMetadata(key)),
-            Some(dim) => Ok(dim),
+/// The vocabulary is as large as its embedding says.
+const fn vocabulary(file: &Gguf<'_>) -> Result<usize, ModelError> {
+    let name = "token_embd.weight";
+    match file.tensor(name) {
+        Some(tensor) if tensor.rows() as u64 > MAX_DIMENSION => {
+            Err(ModelError::BadMetadata("vocabulary size"))
         }
-    }
-
-    /// A float from `low` to `high`.
-    const fn float(
-        &self,
-        key: &'static str,
-        default: Option<f32>,
-        low: f32,
-        high: f32,
-    ) -> Result<f32, ModelError> {
-        let value = match self.file.get_scoped(self.architecture, key) {
-            None => match default {
-                Some(value) => value,
-                None => return Err(ModelError::MissingMetadata(key)),
-            },
-            Some(value) => match value.as_f32() {
-                Some(value) => value,
-                None => return Err(ModelError::MissingMetadata(key)),
-            },
-        };
-        // Also refuses NaN.
-        if value >= low && value <= high {
-            Ok(value)
-        } else {
-            Err(ModelError::BadMetadata(key))
-        }
-    }
-
-    const fn rope_scale(&self) -> Result<f32, ModelError> {
-        match self.file.get_scoped(self.architecture, "rope.scaling.type") {
-            None => Ok(1.0),
-            Some(value) => match value.as_str() {
-                Some(kind) if crate::gguf::same(kind, "none") => Ok(1.0),
-                Some(kind) if crate::gguf::same(kind, "linear") => {
-                    self.float("rope.scaling.factor", None, 1e-3, 1e6)
-                }
-                _ => Err(ModelError::UnsupportedFeature(
-                    "a RoPE scaling other than linear or a table",
-                )),
-            },
-        }
+        Some(tensor) => Ok(tensor.rows()),
+        None => Err(ModelError::MissingTensor { name, layer: None }),
     }
 }

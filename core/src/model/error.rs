@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::Family;
 use crate::gguf::GgufError;
 
 /// Why a GGUF file is not a model that this crate runs.
@@ -72,7 +73,11 @@ impl fmt::Display for ModelError {
         match *self {
             ModelError::Gguf(error) => error.fmt(f),
             ModelError::UnsupportedArchitecture => {
-                write!(f, "the model's architecture is not supported: only llama is")
+                write!(f, "the model's architecture is not supported: those are")?;
+                for (i, family) in Family::ALL.into_iter().enumerate() {
+                    write!(f, "{} {}", if i == 0 { "" } else { "," }, family.name())?;
+                }
+                Ok(())
             }
             ModelError::MissingMetadata(key) => write!(f, "the model's metadata lacks a usable {key}"),
             ModelError::BadMetadata(key) => write!(f, "the model's {key} is out of range"),

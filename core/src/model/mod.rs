@@ -1,11 +1,21 @@
-//! A model: what it is ([`Config`]), and its weights, borrowed from the file.
+//! A model: what it is ([`Config`]), its weights, borrowed from the file ([`Model`]), and its forward pass.
+//!
+//! A family is a [`Design`], which says how layers are put together; the layers are written once for all of them.
 
+mod attention;
 mod config;
+mod design;
 mod error;
-pub mod llama;
+mod facts;
+mod families;
+mod feed_forward;
+pub(crate) mod forward;
+mod tensors;
 mod weights;
 
-pub use config::{Config, Family, Layouts, MAX_SLIM_LAYERS};
+pub use config::{Config, Layouts, LocalLayers, MAX_SLIM_LAYERS};
+pub use design::{Design, FeedForward, NormKind, Norms, Positions, QueryKeyNorm};
 pub use error::ModelError;
-pub use llama::Visit;
-pub use weights::{Layer, Model, SlimWeights, layers};
+pub use families::Family;
+pub use forward::Visit;
+pub use weights::{Layer, Model, Norm, RopeFactors, SlimWeights, layers};

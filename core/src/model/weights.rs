@@ -1,8 +1,9 @@
 //! The weights of a model, borrowed from the file and checked once.
 
-use super::{Config, ModelError};
+use super::tensors::Tensors;
+use super::{Config, ModelError, Positions, QueryKeyNorm};
+use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
-use crate::gguf::{Gguf, TensorInfo};
 use crate::plan::Layout;
 use crate::quant::Format;
 use crate::tensor::Matrix;
@@ -30,15 +31,20 @@ impl<'w> SlimWeights<'w> {
     }
 
     const fn read(
-        file: &Gguf<'w>,
+        of: &Tensors<'_, 'w>,
         config: &Config,
         layer: usize,
     ) -> Result<Option<SlimWeights<'w>>, ModelError> {
-        let (kv, l) = (config.kv_columns(), Some(layer));
+        let kv = config.kv_columns();
         let Layout::Slim { rank } = config.layouts.of(layer) else {
             return Ok(None);
         };
-        if file.layer_tensor(layer, "attn_v.bias").is_some() {
+        if !config.may_be_slim() {
+            return Err(ModelError::UnsupportedFeature(
+                "values of keys in a family whose keys are normed, whose scores are capped or whose layers are local",
+            ));
+        }
+        if of.find("attn_v.bias").is_ok() {
             return Err(ModelError::UnsupportedFeature(
                 "a value bias beside a slim map, which takes it for part of the output's bias",
             ));
@@ -47,7 +53,7 @@ impl<'w> SlimWeights<'w> {
         if rank > kv {
             return Err(ModelError::BadMetadata("rows of attn_slim_channels"));
         }
-        let map = tri!(matrix(file, SLIM_MAP, l, kv, kv + rank));
+        let map = tri!(of.matrix(SLIM_MAP, kv, kv + rank));
         match map.format() {
             Format::F16 | Format::F32 => {}
             _ => {
@@ -58,13 +64,13 @@ impl<'w> SlimWeights<'w> {
         }
         let channels = match rank {
             0 => None,
-            _ => Some(tri!(matrix(file, SLIM_CHANNELS, l, rank, config.d_model))),
+            _ => Some(tri!(of.matrix(SLIM_CHANNELS, rank, config.d_model))),
         };
-        let (mean, offset) = match file.layer_tensor(layer, SLIM_MEAN) {
-            None => (None, None),
-            Some(_) => (
-                Some(tri!(norm(file, SLIM_MEAN, l, kv))),
-                Some(tri!(norm(file, SLIM_OFFSET, l, kv))),
+        let (mean, offset) = match of.find(SLIM_MEAN) {
+            Err(_) => (None, None),
+            Ok(_) => (
+                Some(tri!(of.row(SLIM_MEAN, kv))),
+                Some(tri!(of.row(SLIM_OFFSET, kv))),
             ),
         };
         Ok(Some(SlimWeights {
@@ -82,37 +88,58 @@ pub(super) const VALUE: &str = "attn_v.weight";
 const SLIM_MEAN: &str = "attn_slim_mean.weight";
 const SLIM_OFFSET: &str = "attn_slim_offset.weight";
 
+/// A norm's weight and, if it has one, bias; one row of F32 each.
+#[derive(Clone, Copy)]
+pub struct Norm<'w> {
+    /// What a normed row is multiplied with.
+    pub weight: Matrix<'w>,
+    /// What is added to it then.
+    pub bias: Option<Matrix<'w>>,
+}
+
 /// The weights of one layer. Linear layers are `outputs x inputs`; norms and biases are one row of F32.
 #[derive(Clone, Copy)]
 pub struct Layer<'w> {
-    /// `1 x d_model`.
-    pub attention_norm: Matrix<'w>,
+    /// Of what enters attention, `1 x d_model`.
+    pub attention_norm: Option<Norm<'w>>,
     /// `heads·head_dim x d_model`.
     pub query: Matrix<'w>,
     /// `kv_heads·head_dim x d_model`.
     pub key: Matrix<'w>,
     /// `kv_heads·head_dim x d_model`; a slim layer may lack it.
     pub value: Option<Matrix<'w>>,
-    /// `1 x heads·head_dim`: added to queries before they are rotated, if the file has it.
+    /// `1 x heads·head_dim`: added to queries before they are normed or rotated, if the file has it.
     pub query_bias: Option<Matrix<'w>>,
-    /// `1 x kv_heads·head_dim`: added to keys before they are rotated.
+    /// `1 x kv_heads·head_dim`: added to keys before they are normed or rotated.
     pub key_bias: Option<Matrix<'w>>,
     /// `1 x kv_heads·head_dim`.
     pub value_bias: Option<Matrix<'w>>,
+    /// Weight of the norm of queries before they are rotated: as wide as what is normed together, a head or all of them.
+    pub query_norm: Option<Matrix<'w>>,
+    /// The same of keys.
+    pub key_norm: Option<Matrix<'w>>,
     /// What makes values of keys, if the file says.
     pub slim: Option<SlimWeights<'w>>,
     /// `d_model x heads·head_dim`.
     pub attention_output: Matrix<'w>,
     /// `1 x d_model`.
     pub attention_output_bias: Option<Matrix<'w>>,
-    /// `1 x d_model`.
-    pub ff_norm: Matrix<'w>,
-    /// `ff x d_model`.
-    pub gate: Matrix<'w>,
+    /// Of attention's output, `1 x d_model`.
+    pub attention_post_norm: Option<Norm<'w>>,
+    /// Of what enters the feed-forward layer, `1 x d_model`.
+    pub ff_norm: Option<Norm<'w>>,
+    /// `ff x d_model`, if the feed-forward layer is gated.
+    pub gate: Option<Matrix<'w>>,
     /// `ff x d_model`.
     pub up: Matrix<'w>,
+    /// `1 x ff`, if the feed-forward layer is not gated.
+    pub up_bias: Option<Matrix<'w>>,
     /// `d_model x ff`.
     pub down: Matrix<'w>,
+    /// `1 x d_model`, if the feed-forward layer is not gated.
+    pub down_bias: Option<Matrix<'w>>,
+    /// Of the feed-forward layer's output, `1 x d_model`.
+    pub ff_post_norm: Option<Norm<'w>>,
 }
 
 impl<'w> Layer<'w> {
@@ -121,31 +148,147 @@ impl<'w> Layer<'w> {
     /// # Errors
     /// The first tensor that is missing or does not fit.
     pub const fn read(file: &Gguf<'w>, config: &Config, layer: usize) -> Result<Layer<'w>, ModelError> {
-        let (d, ff) = (config.d_model, config.ff);
-        let (queries, kv) = (config.query_columns(), config.kv_columns());
-        let l = Some(layer);
-        let slim = tri!(SlimWeights::read(file, config, layer));
-        tri!(refuse(file, layer, "ffn_gate.bias"));
-        tri!(refuse(file, layer, "ffn_up.bias"));
-        tri!(refuse(file, layer, "ffn_down.bias"));
+        let (d, design, of) = (config.d_model, &config.design, Tensors::of_layer(file, layer));
+        let slim = tri!(SlimWeights::read(&of, config, layer));
+        let qkv = tri!(Qkv::read(&of, config, slim.is_some()));
+        let ff = tri!(FfWeights::read(&of, config));
+        let (query_norm, key_norm) = match design.query_key_norm {
+            QueryKeyNorm::None => (None, None),
+            QueryKeyNorm::EachHead => (
+                Some(tri!(of.row("attn_q_norm.weight", config.head_dim))),
+                Some(tri!(of.row("attn_k_norm.weight", config.head_dim))),
+            ),
+            QueryKeyNorm::AllHeads => (
+                Some(tri!(of.row("attn_q_norm.weight", config.query_columns()))),
+                Some(tri!(of.row("attn_k_norm.weight", config.kv_columns()))),
+            ),
+        };
+        let (before, after) = (design.norms.before(), design.norms.after());
+        let norm = design.norm;
         Ok(Layer {
-            attention_norm: tri!(norm(file, "attn_norm.weight", l, d)),
-            query: tri!(matrix(file, "attn_q.weight", l, queries, d)),
-            key: tri!(matrix(file, "attn_k.weight", l, kv, d)),
-            value: match file.layer_tensor(layer, VALUE) {
-                None if slim.is_some() => None,
-                _ => Some(tri!(matrix(file, VALUE, l, kv, d))),
-            },
-            query_bias: tri!(bias(file, "attn_q.bias", l, queries)),
-            key_bias: tri!(bias(file, "attn_k.bias", l, kv)),
-            value_bias: tri!(bias(file, "attn_v.bias", l, kv)),
+            attention_norm: tri!(of.norm(before, norm, ["attn_norm.weight", "attn_norm.bias"], d)),
+            query: qkv.query,
+            key: qkv.key,
+            value: qkv.value,
+            query_bias: qkv.query_bias,
+            key_bias: qkv.key_bias,
+            value_bias: qkv.value_bias,
+            query_norm,
+            key_norm,
             slim,
-            attention_output: tri!(matrix(file, "attn_output.weight", l, d, queries)),
-            attention_output_bias: tri!(bias(file, "attn_output.bias", l, d)),
-            ff_norm: tri!(norm(file, "ffn_norm.weight", l, d)),
-            gate: tri!(matrix(file, "ffn_gate.weight", l, ff, d)),
-            up: tri!(matrix(file, "ffn_up.weight", l, ff, d)),
-            down: tri!(matrix(file, "ffn_down.weight", l, d, ff)),
+            attention_output: tri!(of.matrix("attn_output.weight", d, config.query_columns())),
+            attention_output_bias: tri!(of.bias("attn_output.bias", d)),
+            attention_post_norm: tri!(of.norm(
+                after,
+                norm,
+                ["post_attention_norm.weight", "post_attention_norm.bias"],
+                d
+            )),
+            ff_norm: tri!(of.norm(before, norm, ["ffn_norm.weight", "ffn_norm.bias"], d)),
+            gate: ff.gate,
+            up: ff.up,
+            up_bias: ff.up_bias,
+            down: tri!(of.matrix("ffn_down.weight", d, config.ff)),
+            down_bias: ff.down_bias,
+            ff_post_norm: tri!(of.norm(after, norm, ["post_ffw_norm.weight", "post_ffw_norm.bias"], d)),
+        })
+    }
+}
+
+/// What makes queries, keys and values.
+struct Qkv<'w> {
+    query: Matrix<'w>,
+    key: Matrix<'w>,
+    value: Option<Matrix<'w>>,
+    query_bias: Option<Matrix<'w>>,
+    key_bias: Option<Matrix<'w>>,
+    value_bias: Option<Matrix<'w>>,
+}
+
+impl<'w> Qkv<'w> {
+    const fn read(of: &Tensors<'_, 'w>, config: &Config, is_slim: bool) -> Result<Qkv<'w>, ModelError> {
+        let (d, queries, kv) = (config.d_model, config.query_columns(), config.kv_columns());
+        if config.design.fused_qkv && of.find("attn_q.weight").is_err() {
+            return Qkv::fused(of, config);
+        }
+        Ok(Qkv {
+            query: tri!(of.matrix("attn_q.weight", queries, d)),
+            key: tri!(of.matrix("attn_k.weight", kv, d)),
+            value: if is_slim && of.find(VALUE).is_err() {
+                None
+            } else {
+                Some(tri!(of.matrix(VALUE, kv, d)))
+            },
+            query_bias: tri!(of.bias("attn_q.bias", queries)),
+            key_bias: tri!(of.bias("attn_k.bias", kv)),
+            value_bias: tri!(of.bias("attn_v.bias", kv)),
+        })
+    }
+
+    const fn fused(of: &Tensors<'_, 'w>, config: &Config) -> Result<Qkv<'w>, ModelError> {
+        let (d, queries, kv) = (config.d_model, config.query_columns(), config.kv_columns());
+        let weight = tri!(of.matrix("attn_qkv.weight", queries + 2 * kv, d));
+        let [query_bias, key_bias, value_bias] = match tri!(of.bias("attn_qkv.bias", queries + 2 * kv)) {
+            None => [None; 3],
+            Some(bias) => [
+                Some(bias.columns(0, queries)),
+                Some(bias.columns(queries, kv)),
+                Some(bias.columns(queries + kv, kv)),
+            ],
+        };
+        Ok(Qkv {
+            query: weight.row_range(0, queries),
+            key: weight.row_range(queries, kv),
+            value: Some(weight.row_range(queries + kv, kv)),
+            query_bias,
+            key_bias,
+            value_bias,
+        })
+    }
+}
+
+/// The first part of a feed-forward layer.
+struct FfWeights<'w> {
+    gate: Option<Matrix<'w>>,
+    up: Matrix<'w>,
+    up_bias: Option<Matrix<'w>>,
+    down_bias: Option<Matrix<'w>>,
+}
+
+impl<'w> FfWeights<'w> {
+    const fn read(of: &Tensors<'_, 'w>, config: &Config) -> Result<FfWeights<'w>, ModelError> {
+        let (d, ff) = (config.d_model, config.ff);
+        if !config.design.feed_forward.gated() {
+            return Ok(FfWeights {
+                gate: None,
+                up: tri!(of.matrix("ffn_up.weight", ff, d)),
+                up_bias: tri!(of.bias("ffn_up.bias", ff)),
+                down_bias: tri!(of.bias("ffn_down.bias", d)),
+            });
+        }
+        // A biased layer computes something else than these families do: better refused than wrong.
+        if of.find("ffn_gate.bias").is_ok()
+            || of.find("ffn_up.bias").is_ok()
+            || of.find("ffn_down.bias").is_ok()
+        {
+            return Err(ModelError::UnsupportedFeature(
+                "biases in its feed-forward layers",
+            ));
+        }
+        let (gate, up) = if config.design.fused_gate && of.find("ffn_gate.weight").is_err() {
+            let both = tri!(of.matrix("ffn_up.weight", 2 * ff, d));
+            (both.row_range(0, ff), both.row_range(ff, ff))
+        } else {
+            (
+                tri!(of.matrix("ffn_gate.weight", ff, d)),
+                tri!(of.matrix("ffn_up.weight", ff, d)),
+            )
+        };
+        Ok(FfWeights {
+            gate: Some(gate),
+            up,
+            up_bias: None,
+            down_bias: None,
         })
     }
 }
@@ -173,6 +316,15 @@ pub const fn layers<'w, const N: usize>(
     Ok(table)
 }
 
+/// What rotary frequencies are divided by: `1 x rope_dim/2`.
+#[derive(Clone, Copy)]
+pub struct RopeFactors<'w> {
+    /// For caches that hold no more than [`Config::rope_short_context`].
+    pub short: Matrix<'w>,
+    /// For larger ones.
+    pub long: Matrix<'w>,
+}
+
 /// A whole model, borrowed.
 #[derive(Clone, Copy)]
 pub struct Model<'w> {
@@ -182,12 +334,14 @@ pub struct Model<'w> {
     pub layers: &'w [Layer<'w>],
     /// `vocab x d_model`: row `i` is the embedding of token `i`.
     pub embedding: Matrix<'w>,
+    /// `context x d_model`: row `i` is added to the embedding of the token at position `i`, where positions are learned.
+    pub positions: Option<Matrix<'w>>,
     /// `1 x d_model`.
-    pub output_norm: Matrix<'w>,
+    pub output_norm: Norm<'w>,
     /// `vocab x d_model`: the embedding itself where the model ties them.
     pub output: Matrix<'w>,
-    /// What each rotary frequency is divided by (`1 x rope_dim/2`), if the file says so: Llama 3's scaling.
-    pub rope_factors: Option<Matrix<'w>>,
+    /// If the file says so: Llama 3's scaling, or LongRoPE.
+    pub rope_factors: Option<RopeFactors<'w>>,
 }
 
 impl<'w> Model<'w> {
@@ -203,108 +357,60 @@ impl<'w> Model<'w> {
                 given: layers.len(),
             });
         }
-        let (d, vocab) = (config.d_model, config.vocab);
-        let embedding = tri!(matrix(file, "token_embd.weight", None, vocab, d));
-        let output = match file.tensor("output.weight") {
-            Some(_) => tri!(matrix(file, "output.weight", None, vocab, d)),
-            None => embedding,
+        let (d, vocab, of) = (config.d_model, config.vocab, Tensors::of_model(file));
+        let embedding = tri!(of.matrix("token_embd.weight", vocab, d));
+        let output = match of.find("output.weight") {
+            Ok(_) => tri!(of.matrix("output.weight", vocab, d)),
+            Err(_) => embedding,
         };
-        let rope_factors = match file.tensor("rope_freqs.weight") {
-            Some(_) => Some(tri!(norm(file, "rope_freqs.weight", None, config.rope_dim / 2))),
-            None => None,
+        // A bias that is not added would change every logit.
+        if of.find("output.bias").is_ok() {
+            return Err(ModelError::UnsupportedFeature("a bias of its logits"));
+        }
+        let positions = match config.design.positions {
+            Positions::Learned => Some(tri!(of.matrix("position_embd.weight", config.context, d))),
+            Positions::Rotary(_) => None,
         };
-        let output_norm = tri!(norm(file, "output_norm.weight", None, d));
+        let output_norm = tri!(of.norm(
+            true,
+            config.design.norm,
+            ["output_norm.weight", "output_norm.bias"],
+            d
+        ));
+        let Some(output_norm) = output_norm else {
+            return Err(ModelError::MissingTensor {
+                name: "output_norm.weight",
+                layer: None,
+            });
+        };
         Ok(Model {
             config,
             layers,
             embedding,
+            positions,
             output_norm,
             output,
-            rope_factors,
+            rope_factors: tri!(RopeFactors::read(&of, &config)),
         })
     }
 }
 
-const fn find<'w>(
-    file: &Gguf<'w>,
-    name: &'static str,
-    layer: Option<usize>,
-) -> Result<TensorInfo<'w>, ModelError> {
-    let tensor = match layer {
-        Some(layer) => file.layer_tensor(layer, name),
-        None => file.tensor(name),
-    };
-    match tensor {
-        Some(tensor) => Ok(tensor),
-        None => Err(ModelError::MissingTensor { name, layer }),
-    }
-}
-
-/// A biased feed-forward layer computes something else than this family does: better refused than wrong.
-const fn refuse(file: &Gguf<'_>, layer: usize, name: &'static str) -> Result<(), ModelError> {
-    match file.layer_tensor(layer, name) {
-        Some(_) => Err(ModelError::UnsupportedFeature(
-            "biases in its feed-forward layers",
-        )),
-        None => Ok(()),
-    }
-}
-
-const fn matrix<'w>(
-    file: &Gguf<'w>,
-    name: &'static str,
-    layer: Option<usize>,
-    rows: usize,
-    cols: usize,
-) -> Result<Matrix<'w>, ModelError> {
-    let tensor = tri!(find(file, name, layer));
-    let Some(format) = tensor.format() else {
-        return Err(ModelError::UnsupportedFormat {
-            name,
-            layer,
-            ggml_type: tensor.ggml_type(),
-        });
-    };
-    let shape_error = ModelError::BadShape {
-        name,
-        layer,
-        expected: (rows, cols),
-        found: (tensor.rows(), tensor.cols()),
-    };
-    if tensor.rows() != rows || tensor.cols() != cols {
-        return Err(shape_error);
-    }
-    match Matrix::new(format, rows, cols, tensor.data()) {
-        Ok(matrix) => Ok(matrix),
-        Err(_) => Err(shape_error),
-    }
-}
-
-const fn norm<'w>(
-    file: &Gguf<'w>,
-    name: &'static str,
-    layer: Option<usize>,
-    len: usize,
-) -> Result<Matrix<'w>, ModelError> {
-    let norm = tri!(matrix(file, name, layer, 1, len));
-    match norm.format() {
-        Format::F32 => Ok(norm),
-        _ => Err(ModelError::UnsupportedFeature(
-            "norms or biases in another format than F32",
-        )),
-    }
-}
-
-/// A row of F32 that may be absent.
-const fn bias<'w>(
-    file: &Gguf<'w>,
-    name: &'static str,
-    layer: Option<usize>,
-    len: usize,
-) -> Result<Option<Matrix<'w>>, ModelError> {
-    match norm(file, name, layer, len) {
-        Ok(bias) => Ok(Some(bias)),
-        Err(ModelError::MissingTensor { .. }) => Ok(None),
-        Err(error) => Err(error),
+impl<'w> RopeFactors<'w> {
+    const fn read(of: &Tensors<'_, 'w>, config: &Config) -> Result<Option<RopeFactors<'w>>, ModelError> {
+        let pairs = config.rope_dim / 2;
+        if of.find("rope_freqs.weight").is_ok() {
+            let factors = tri!(of.row("rope_freqs.weight", pairs));
+            return Ok(Some(RopeFactors {
+                short: factors,
+                long: factors,
+            }));
+        }
+        if of.find("rope_factors_long.weight").is_err() {
+            return Ok(None);
+        }
+        Ok(Some(RopeFactors {
+            short: tri!(of.row("rope_factors_short.weight", pairs)),
+            long: tri!(of.row("rope_factors_long.weight", pairs)),
+        }))
     }
 }

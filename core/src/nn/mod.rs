@@ -3,4 +3,4 @@
 pub mod math;
 pub mod rope;
 
-pub use crate::kernels::vector::{rms_norm, rotate, softmax, swiglu};
+pub use crate::kernels::vector::{Activation, Scaling, activate, norm, rotate, softmax};

@@ -27,6 +27,11 @@ pub enum PlanError {
     },
     /// The cache's element type, or that of a slim layer's channels, is left out of this build.
     NotBuilt(CacheType),
+    /// Only dense caches and recomputed windows can hold a model with learned positions.
+    LearnedPositions {
+        /// Positions that the model was trained for.
+        trained: usize,
+    },
     /// Keys and values cannot be cached: there are slim layers without what makes values of inputs.
     NoValues,
     /// The window, the chunk, the rows of logits or the workers are zero, or there are more than 256 workers.
@@ -51,6 +56,10 @@ impl PlanError {
                 .text(": brooklet-core's feature cache-")
                 .text(cache_type.name())
                 .text(" brings it"),
+            PlanError::LearnedPositions { trained } => Message::new()
+                .text("the model's ")
+                .number(trained)
+                .text(" positions are learned and cannot move in a cache: neither sinks nor a window stream it; dense and recompute run it"),
             PlanError::NoValues => Message::new().text(
                 "keys and values cannot be cached: the file lacks attn_v.weight where it has values computed from keys",
             ),

@@ -16,7 +16,7 @@ use crate::attention::{geometry, slim};
 use crate::kernels::attend::raw::LaneAngles;
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
 use crate::kernels::{self, Q8Activation};
-use crate::model::Config;
+use crate::model::{Config, Positions};
 use crate::quant::BLOCK;
 
 /// Sizes of all parts of an arena, for one model and one set of options.
@@ -55,7 +55,17 @@ impl Plan {
                 trained: config.context,
             });
         }
+        if matches!(config.design.positions, Positions::Learned)
+            && !matches!(options.policy, Policy::Dense { .. } | Policy::Recompute { .. })
+        {
+            return Err(PlanError::LearnedPositions {
+                trained: config.context,
+            });
+        }
         options.chunk = min(min(options.chunk, window), MAX_PARTS);
+        if let Some(local) = config.local {
+            options.chunk = min(options.chunk, local.window);
+        }
         options.logits_rows = min(options.logits_rows, options.chunk);
         let plan = Plan {
             options,
@@ -194,79 +204,117 @@ pub(crate) const fn attention_rows(config: &Config, chunk: usize) -> usize {
     min(MAX_ROWS, (config.heads / config.kv_heads).saturating_mul(chunk))
 }
 
-const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; Part::ALL.len()] {
-    let f = size_of::<f32>();
+/// Bytes and floats that depend on the layers' layouts.
+struct OfLayers {
+    cache: usize,
+    chunk_cache: usize,
+    scores: usize,
+    /// Most further channels of a layer.
+    rank: usize,
+    /// Columns of the widest slim map; 0 if no layer is slim.
+    mapped: usize,
+}
+
+const fn of_layers(config: &Config, options: &Options, capacity: usize) -> OfLayers {
     let chunk = options.chunk;
-    let pairs = config.rope_dim / 2;
-    let sink_chunk = if options.policy.sinks() > 0 { chunk } else { 0 };
-    let widest = max(max(config.d_model, config.query_columns()), config.ff);
-    let rows = attention_rows(config, chunk);
     let shadow = if chunk > 1 { chunk } else { 0 };
-    let mut scores = scratch_floats(rows, capacity, shadow);
     let exact_sinks = options.policy.sinks();
-    let (mut cache, mut chunk_cache, mut rank, mut mapped) = (0usize, 0, 0, 0);
+    let mut of = OfLayers {
+        cache: 0,
+        chunk_cache: 0,
+        scores: scratch_floats(attention_rows(config, chunk), capacity, shadow),
+        rank: 0,
+        mapped: 0,
+    };
     let mut layer = 0;
     while layer < config.layers {
         let layout = options.layout_of(config, layer);
         let of_layer = (layout, options.cache_type);
-        cache = cache.saturating_add(layer_bytes(config, of_layer, capacity, exact_sinks));
-        chunk_cache = max(chunk_cache, layer_bytes(config, of_layer, shadow, 0));
+        let (sinks, window) = options.policy.slots(config.local_window(layer));
+        of.cache = of.cache.saturating_add(layer_bytes(
+            config,
+            of_layer,
+            sinks.saturating_add(window),
+            exact_sinks,
+        ));
+        of.chunk_cache = max(of.chunk_cache, layer_bytes(config, of_layer, shadow, 0));
         if let Layout::Slim { .. } = layout {
             let of_slim = slim::scratch_floats(
                 &slim::Heads::of_keys(config),
                 layout.rank(),
                 (capacity, chunk, exact_sinks),
             );
-            scores = max(scores, of_slim);
-            rank = max(rank, layout.rank());
-            mapped = config.kv_columns().saturating_add(rank);
+            of.scores = max(of.scores, of_slim);
+            of.rank = max(of.rank, layout.rank());
+            of.mapped = config.kv_columns().saturating_add(of.rank);
         }
         layer += 1;
     }
-    let slim_pairs = if mapped > 0 { pairs } else { 0 };
-    let scratch_tokens = if options.f32_activations { 1 } else { chunk };
+    of
+}
+
+const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; Part::ALL.len()] {
+    let f = size_of::<f32>();
+    let chunk = options.chunk;
+    let of = of_layers(config, options, capacity);
+    let widest = max(max(config.d_model, config.query_columns()), config.ff);
     let mut sizes = [0; Part::ALL.len()];
-    sizes[Part::Cache as usize] = cache;
-    sizes[Part::ChunkCache as usize] = chunk_cache;
-    let history = if let Policy::Recompute { window } = options.policy {
-        window
+    sizes[Part::Cache as usize] = of.cache;
+    sizes[Part::ChunkCache as usize] = of.chunk_cache;
+    if let Policy::Recompute { window } = options.policy {
+        sizes[Part::History as usize] = padded(window, size_of::<u32>());
+    }
+    // Prompts may be pinned as sinks where none were planned.
+    let sink_chunk = if let Policy::Sink { .. } = options.policy {
+        chunk
     } else {
         0
     };
-    sizes[Part::History as usize] = padded(history, size_of::<u32>());
-    sizes[Part::Residual as usize] = padded(chunk.saturating_mul(config.d_model), f);
-    sizes[Part::Normed as usize] = padded(chunk.saturating_mul(config.d_model), f);
-    sizes[Part::Queries as usize] = padded(chunk.saturating_mul(config.query_columns()), f);
-    sizes[Part::SinkQueries as usize] = padded(sink_chunk.saturating_mul(config.query_columns()), f);
-    sizes[Part::Keys as usize] = padded(chunk.saturating_mul(config.kv_columns()), f);
-    sizes[Part::Values as usize] = padded(chunk.saturating_mul(config.kv_columns()), f);
-    sizes[Part::Channels as usize] = padded(chunk.saturating_mul(rank), f);
-    sizes[Part::Attended as usize] = padded(chunk.saturating_mul(config.query_columns()), f);
-    sizes[Part::Gate as usize] = padded(chunk.saturating_mul(config.ff), f);
-    sizes[Part::Up as usize] = padded(chunk.saturating_mul(config.ff), f);
-    sizes[Part::Activations as usize] = if options.f32_activations {
-        0
+    let up = if config.design.feed_forward.gated() {
+        config.ff
     } else {
-        padded(chunk.saturating_mul(widest / BLOCK), size_of::<Q8Activation>())
+        0
     };
-    sizes[Part::Scores as usize] = padded(scores, f).saturating_mul(options.workers);
-    sizes[Part::KernelScratch as usize] =
-        padded(kernels::scratch_bytes(max(widest, mapped), scratch_tokens), 1)
-            .saturating_mul(options.workers);
-    sizes[Part::Frequencies as usize] = padded(pairs, size_of::<u64>());
-    sizes[Part::Angles as usize] = padded(chunk.saturating_mul(pairs), 2 * f);
-    sizes[Part::SinkAngles as usize] = padded(sink_chunk.saturating_mul(pairs), 2 * f);
+    let rows = [
+        (Part::Residual, chunk, config.d_model),
+        (Part::Normed, chunk, config.d_model),
+        (Part::Queries, chunk, config.query_columns()),
+        (Part::SinkQueries, sink_chunk, config.query_columns()),
+        (Part::Keys, chunk, config.kv_columns()),
+        (Part::Values, chunk, config.kv_columns()),
+        (Part::Channels, chunk, of.rank),
+        (Part::Attended, chunk, config.query_columns()),
+        (Part::Gate, chunk, config.ff),
+        (Part::Up, chunk, up),
+        (Part::Logits, options.logits_rows, config.vocab),
+    ];
+    let mut i = 0;
+    while i < rows.len() {
+        let (part, rows, columns) = rows[i];
+        sizes[part as usize] = padded(rows.saturating_mul(columns), f);
+        i += 1;
+    }
+    if !options.f32_activations {
+        let blocks = chunk.saturating_mul(widest / BLOCK);
+        sizes[Part::Activations as usize] = padded(blocks, size_of::<Q8Activation>());
+    }
+    let scratch_tokens = if options.f32_activations { 1 } else { chunk };
+    let scratch = kernels::scratch_bytes(max(widest, of.mapped), scratch_tokens);
+    sizes[Part::Scores as usize] = padded(of.scores, f).saturating_mul(options.workers);
+    sizes[Part::KernelScratch as usize] = padded(scratch, 1).saturating_mul(options.workers);
+    let pairs = config.rope_dim / 2;
+    // Layers of either kind have frequencies of their own.
+    let kinds = if config.local.is_some() { 2 } else { 1 };
+    let slim_pairs = if of.mapped > 0 { pairs } else { 0 };
+    let tiles = geometry::base_tiles(capacity, chunk);
+    sizes[Part::Frequencies as usize] = padded(pairs, size_of::<u64>()).saturating_mul(kinds);
+    sizes[Part::Angles as usize] = padded(chunk.saturating_mul(pairs), 2 * f).saturating_mul(kinds);
+    sizes[Part::SinkAngles as usize] = padded(sink_chunk.saturating_mul(pairs), 2 * f).saturating_mul(kinds);
     sizes[Part::LaneAngles as usize] = padded(slim_pairs, size_of::<LaneAngles>());
-    sizes[Part::TileAngles as usize] = padded(
-        slim_pairs.saturating_mul(geometry::base_tiles(capacity, chunk)),
-        2 * f,
-    );
-    sizes[Part::Logits as usize] = padded(options.logits_rows.saturating_mul(config.vocab), f);
-    sizes[Part::Candidates as usize] = if options.sampling {
-        padded(config.vocab, size_of::<u32>())
-    } else {
-        0
-    };
+    sizes[Part::TileAngles as usize] = padded(slim_pairs.saturating_mul(tiles), 2 * f);
+    if options.sampling {
+        sizes[Part::Candidates as usize] = padded(config.vocab, size_of::<u32>());
+    }
     sizes[Part::Tokenizer as usize] = padded(options.tokenizer_bytes, 1);
     sizes
 }

@@ -51,6 +51,18 @@ impl Policy {
         }
     }
 
+    /// How many sinks a layer keeps, and how many tokens beside them: the policy's, unless it was trained with a window of `local` tokens. Such a
+    /// layer keeps no more than that, and of the sinks only those for which a smaller window leaves room: it never saw the first tokens from
+    /// further away.
+    pub const fn slots(self, local: Option<usize>) -> (usize, usize) {
+        let (sinks, window) = (self.sinks(), self.window());
+        match local {
+            Some(local) if window >= local => (0, local),
+            Some(local) if sinks > local - window => (local - window, window),
+            _ => (sinks, window),
+        }
+    }
+
     /// The same policy with another window (for [`Policy::Dense`]: capacity).
     pub const fn with_window(self, window: usize) -> Policy {
         match self {

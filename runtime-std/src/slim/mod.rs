@@ -11,7 +11,7 @@ pub mod layer;
 pub mod solve;
 
 use brooklet_core::gguf::Gguf;
-use brooklet_core::model::Config;
+use brooklet_core::model::{Config, Family};
 use brooklet_core::plan::{CacheType, Layout};
 
 pub use calibrate::{Calibration, own_text};
@@ -109,6 +109,12 @@ const WITHOUT_VALUES: &str =
 pub fn check(config: &Config) -> Result<(), Error> {
     if config.values_dropped {
         return Err(Error::Input(WITHOUT_VALUES.into()));
+    }
+    if config.family != Family::Llama {
+        return Err(Error::Input(format!(
+            "values are computed from keys for models of the llama family only; this is one of {}",
+            config.family.name()
+        )));
     }
     let (d, kv) = (config.d_model, config.kv_columns());
     if config.kv_heads < config.heads || kv < d {

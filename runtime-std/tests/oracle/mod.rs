@@ -187,13 +187,17 @@ impl Oracle {
     pub fn new(model: &Model<'_>) -> Oracle {
         let layer = |l: &Layer<'_>| {
             [
-                rows(&l.attention_norm),
+                rows(&l.attention_norm.expect("llama norms before attention").weight),
                 rows(&l.query),
                 rows(&l.key),
                 rows(&l.value.expect("the oracle computes values")),
                 rows(&l.attention_output),
-                rows(&l.ff_norm),
-                rows(&l.gate),
+                rows(
+                    &l.ff_norm
+                        .expect("llama norms before the feed-forward layer")
+                        .weight,
+                ),
+                rows(&l.gate.expect("llama's feed-forward layer is gated")),
                 rows(&l.up),
                 rows(&l.down),
             ]
@@ -207,11 +211,11 @@ impl Oracle {
             layers: model.layers.iter().map(layer).collect(),
             biases: model.layers.iter().map(biases).collect(),
             embedding: rows(&model.embedding),
-            output_norm: rows(&model.output_norm).remove(0),
+            output_norm: rows(&model.output_norm.weight).remove(0),
             output: rows(&model.output),
             factors: model
                 .rope_factors
-                .map_or(vec![1.0; model.config.rope_dim / 2], |f| rows(&f).remove(0)),
+                .map_or(vec![1.0; model.config.rope_dim / 2], |f| rows(&f.short).remove(0)),
             least_weight: 0.0,
         }
     }
@@ -251,7 +255,7 @@ impl Oracle {
 
     /// Logits after every token, where `kept(t)` are the tokens that token `t` attends to, itself last.
     pub fn logits_of(&self, tokens: &[u32], kept: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<f64>> {
-        let eps = f64::from(self.config.rms_eps);
+        let eps = f64::from(self.config.norm_eps);
         let mut streams: Vec<Vec<f64>> = tokens
             .iter()
             .map(|t| self.embedding[*t as usize].clone())

@@ -8,9 +8,9 @@ use super::super::attend::tile_sums::{self, Map, Summed, TileWeights};
 use super::super::attend::{self, Job, Output, Row, TileStore};
 #[cfg(not(all(target_arch = "arm", feature = "dsp", not(test))))]
 use super::super::lanes::ScalarLanes;
+pub use super::super::ops::{Activation, Scaling};
 use super::super::{Isa, ops};
 use crate::nn::rope::Pairs;
-use crate::quant::F32;
 
 /// Defines the entry points of one instruction set: plain calls into the generic algorithms, compiled with its features.
 macro_rules! entries {
@@ -19,13 +19,28 @@ macro_rules! entries {
             use super::*;
 
             $(#[$feature])*
-            pub(super) fn rms_norm(x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
-                ops::rms_norm($lanes, x, weight, eps, out);
+            pub(super) fn norm(x: &[f32], norm: Scaling<'_>, out: &mut [f32]) {
+                ops::norm($lanes, x, norm, out);
             }
 
             $(#[$feature])*
-            pub(super) fn swiglu(gate: &mut [f32], up: &[f32]) {
-                ops::swiglu($lanes, gate, up);
+            pub(super) fn norm_in_place(x: &mut [f32], norm: Scaling<'_>) {
+                ops::norm_in_place($lanes, x, norm);
+            }
+
+            $(#[$feature])*
+            pub(super) fn norm_then_add(x: &mut [f32], norm: Scaling<'_>, y: &mut [f32]) {
+                ops::norm_then_add($lanes, x, norm, y);
+            }
+
+            $(#[$feature])*
+            pub(super) fn activate(f: Activation, x: &mut [f32], up: &[f32]) {
+                ops::activate($lanes, f, x, up);
+            }
+
+            $(#[$feature])*
+            pub(super) fn soft_cap(x: &mut [f32], cap: f32) {
+                ops::soft_cap($lanes, x, cap);
             }
 
             $(#[$feature])*
@@ -147,22 +162,45 @@ macro_rules! choose {
     };
 }
 
-/// Root-mean-square norm of one row (Zhang and Sennrich, arXiv 1910.07467, equation 4): `out = x / sqrt(mean(x²) + eps) · weight`.
+/// Norms the row `x` into `out`.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn rms_norm(isa: Isa, x: &[f32], weight: &[F32], eps: f32, out: &mut [f32]) {
-    assert!(x.len() == weight.len() && x.len() == out.len());
-    choose!(isa, rms_norm(x, weight, eps, out));
+pub fn norm(isa: Isa, x: &[f32], norm: Scaling<'_>, out: &mut [f32]) {
+    assert!(x.len() == norm.weight.len() && x.len() == out.len());
+    choose!(isa, norm(x, norm, out));
 }
 
-/// `gate = silu(gate) · up`, with `silu(g) = g / (1 + e^-g)` (SwiGLU, Shazeer, arXiv 2002.05202, equation 6).
+/// Norms the row `x`.
+///
+/// # Panics
+/// If there are not as many weights.
+pub(crate) fn norm_in_place(isa: Isa, x: &mut [f32], norm: Scaling<'_>) {
+    assert!(x.len() == norm.weight.len());
+    choose!(isa, norm_in_place(x, norm));
+}
+
+/// Norms the row `x` into `y`, then adds to `x` what `y` held.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn swiglu(isa: Isa, gate: &mut [f32], up: &[f32]) {
-    assert!(gate.len() == up.len());
-    choose!(isa, swiglu(gate, up));
+pub(crate) fn norm_then_add(isa: Isa, x: &mut [f32], norm: Scaling<'_>, y: &mut [f32]) {
+    assert!(x.len() == norm.weight.len() && x.len() == y.len());
+    choose!(isa, norm_then_add(x, norm, y));
+}
+
+/// `x = f(x)`, times `up` if that is not empty: with [`Activation::Silu`] SwiGLU (Shazeer, arXiv 2002.05202, equation 6).
+///
+/// # Panics
+/// If `up` is neither empty nor as long as `x`.
+pub fn activate(isa: Isa, f: Activation, x: &mut [f32], up: &[f32]) {
+    assert!(up.is_empty() || x.len() == up.len());
+    choose!(isa, activate(f, x, up));
+}
+
+/// See [`ops::soft_cap`].
+pub(crate) fn soft_cap(isa: Isa, x: &mut [f32], cap: f32) {
+    choose!(isa, soft_cap(x, cap));
 }
 
 /// Turns scores into unnormalised probabilities `e^(s - max)` in place and returns 1 over their sum: the softmax is their product.

@@ -107,6 +107,8 @@ pub struct Job<'a> {
     pub value_head: (usize, usize),
     /// Values of a smaller softmax weight are left out; 0 for none.
     pub least_weight: f32,
+    /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
+    pub score_cap: f32,
 }
 
 /// Slots of the ring in the order of their tokens: from `first` on and, after the last slot, from the first one past the sinks.
@@ -408,6 +410,9 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         let mut inverse = [0.0; R];
         for (r, row) in rows.iter().enumerate() {
             let by_slot = &mut by_slot[r * ring.keys.capacity..][..ring.keys.capacity];
+            if job.score_cap > 0.0 {
+                ops::soft_cap(l, &mut by_slot[..row.live], job.score_cap);
+            }
             let (run, evicted) = row.evicted;
             for (slots, _) in run.runs(evicted) {
                 by_slot[slots].fill(HIDDEN);

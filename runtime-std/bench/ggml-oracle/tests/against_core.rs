@@ -4,7 +4,7 @@
 
 use brooklet_core::arena::{Aligned, Columns};
 use brooklet_core::kernels::{Input, Isa, matmul};
-use brooklet_core::nn::{self, rope};
+use brooklet_core::nn::{self, Scaling, rope};
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use half::f16;
@@ -116,9 +116,15 @@ fn rms_norm_agrees() {
         let x: Vec<f32> = noise.vector(3 * columns).iter().map(|x| x * 20.0 + 1.0).collect();
         let theirs = ggml_oracle::rms_norm(&x, columns);
         let ones = vec![F32(1.0f32.to_le_bytes()); columns];
+        let norm = Scaling {
+            centred: false,
+            weight: &ones,
+            bias: &[],
+            eps: ggml_oracle::RMS_EPS,
+        };
         let mut ours = vec![f32::NAN; columns];
         for (x, theirs) in x.chunks(columns).zip(theirs.chunks(columns)) {
-            nn::rms_norm(isa, x, &ones, ggml_oracle::RMS_EPS, &mut ours);
+            nn::norm(isa, x, norm, &mut ours);
             for (a, b) in ours.iter().zip(theirs) {
                 assert!(
                     (a - b).abs() <= RMS_NORM * b.abs(),

@@ -1,0 +1,174 @@
+//! Metadata under an architecture's prefix, checked.
+
+use super::{LocalLayers, ModelError};
+use crate::gguf::reader::tri;
+use crate::gguf::{Gguf, Value};
+
+/// No dimension of a model is larger; products of two then never overflow 64 bits, and are checked where they are made.
+pub(super) const MAX_DIMENSION: u64 = 1 << 24;
+
+/// A file's facts, under the name of its architecture.
+pub(super) struct Facts<'a> {
+    pub(super) file: &'a Gguf<'a>,
+    pub(super) architecture: &'a str,
+}
+
+pub(super) const fn or(value: Option<usize>, default: usize) -> usize {
+    match value {
+        Some(value) => value,
+        None => default,
+    }
+}
+
+impl<'a> Facts<'a> {
+    pub(super) const fn get(&self, key: &'static str) -> Option<Value<'a>> {
+        self.file.get_scoped(self.architecture, key)
+    }
+
+    /// A dimension that may be absent.
+    pub(super) const fn optional_dim(&self, key: &'static str) -> Result<Option<usize>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(dim) if dim <= MAX_DIMENSION => Ok(Some(dim as usize)),
+                Some(_) => Err(ModelError::BadMetadata(key)),
+                None => Err(ModelError::MissingMetadata(key)),
+            },
+        }
+    }
+
+    /// A dimension that must be there, and not zero.
+    pub(super) const fn dim(&self, key: &'static str) -> Result<usize, ModelError> {
+        match tri!(self.optional_dim(key)) {
+            None => Err(ModelError::MissingMetadata(key)),
+            Some(0) => Err(ModelError::BadMetadata(key)),
+            Some(dim) => Ok(dim),
+        }
+    }
+
+    /// A float from `low` to `high`.
+    pub(super) const fn float(
+        &self,
+        key: &'static str,
+        default: Option<f32>,
+        low: f32,
+        high: f32,
+    ) -> Result<f32, ModelError> {
+        let value = match self.get(key) {
+            None => match default {
+                Some(value) => value,
+                None => return Err(ModelError::MissingMetadata(key)),
+            },
+            Some(value) => match value.as_f32() {
+                Some(value) => value,
+                None => return Err(ModelError::MissingMetadata(key)),
+            },
+        };
+        // Also refuses NaN.
+        if value >= low && value <= high {
+            Ok(value)
+        } else {
+            Err(ModelError::BadMetadata(key))
+        }
+    }
+
+    /// A truth value that may be absent.
+    pub(super) const fn flag(&self, key: &'static str, default: bool) -> Result<bool, ModelError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => match value.as_bool() {
+                Some(value) => Ok(value),
+                None => Err(ModelError::MissingMetadata(key)),
+            },
+        }
+    }
+
+    /// Whether the text under `key` is `text`.
+    pub(super) const fn says(&self, key: &'static str, text: &str) -> bool {
+        match self.get(key) {
+            Some(value) => match value.as_str() {
+                Some(value) => crate::gguf::same(value, text),
+                None => false,
+            },
+            None => false,
+        }
+    }
+
+    /// A soft cap: `cap·tanh(x/cap)`; 0 for none.
+    pub(super) const fn soft_cap(&self, key: &'static str, default: f32) -> Result<f32, ModelError> {
+        self.float(key, Some(default), 0.0, 1e6)
+    }
+
+    /// Which layers are local, where the last of every `period` attends to all; their rotary base is `theta` unless the file says
+    /// otherwise. None if the file has no local window.
+    pub(super) const fn local_layers(
+        &self,
+        period: usize,
+        theta: f32,
+    ) -> Result<Option<LocalLayers>, ModelError> {
+        let Some(window) = tri!(self.optional_dim("attention.sliding_window")) else {
+            return Ok(None);
+        };
+        if window == 0 {
+            return Ok(None);
+        }
+        let key = "attention.sliding_window_pattern";
+        let period = match self.get(key) {
+            // A list of truth values: what they say, if it is a period's.
+            Some(value) if value.as_array().is_some() => tri!(self.period(key)),
+            _ => or(tri!(self.optional_dim(key)), period),
+        };
+        if period == 0 {
+            return Err(ModelError::BadMetadata(key));
+        }
+        Ok(Some(LocalLayers {
+            window,
+            period,
+            theta: tri!(self.float("rope.freq_base_swa", Some(theta), 1.0, 1e12)),
+        }))
+    }
+
+    /// The period of a list that says for each layer whether it is local.
+    const fn period(&self, key: &'static str) -> Result<usize, ModelError> {
+        let array = match self.get(key) {
+            Some(value) => value.as_array(),
+            None => None,
+        };
+        let Some(array) = array else {
+            return Err(ModelError::MissingMetadata(key));
+        };
+        let mut period = 0;
+        let mut layer = 0;
+        let mut elements = array.elements();
+        while let Some(value) = elements.next_value() {
+            let Some(local) = value.as_bool() else {
+                return Err(ModelError::MissingMetadata(key));
+            };
+            if period == 0 && !local {
+                period = layer + 1;
+            }
+            if period > 0 && local == (layer % period == period - 1) {
+                return Err(ModelError::UnsupportedFeature(
+                    "local and global layers in another order than a period's",
+                ));
+            }
+            layer += 1;
+        }
+        // No global layer at all is a period of one more than there are.
+        Ok(if period == 0 { layer + 1 } else { period })
+    }
+
+    /// What positions are divided by.
+    pub(super) const fn rope_scale(&self) -> Result<f32, ModelError> {
+        let key = "rope.scaling.type";
+        if self.get(key).is_none() || self.says(key, "none") {
+            Ok(1.0)
+        } else if self.says(key, "linear") {
+            self.float("rope.scaling.factor", None, 1e-3, 1e6)
+        } else {
+            Err(ModelError::UnsupportedFeature(
+                "a RoPE scaling other than linear or a table",
+            ))
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Gemma 2 (Gemma Team, arXiv 2408.00118, section 2): every other layer attends to a local window only, scores and logits are capped
+//! softly, sublayers are normed before and after, GEGLU, and an embedding scaled by the root of its width.
+//!
+//! Files hold the norms' weights with 1 already added.
+
+use super::qwen2;
+use crate::gguf::reader::tri;
+use crate::model::design::{Design, FeedForward, Norms};
+use crate::model::facts::Facts;
+use crate::model::{Config, ModelError};
+
+pub(super) const DESIGN: Design = Design {
+    norms: Norms::Around,
+    feed_forward: FeedForward::GeGlu,
+    scaled_embedding: true,
+    ..qwen2::DESIGN
+};
+
+/// Layers of the model of 27 billion parameters, whose queries are scaled by their share of the model's width (section 2, table 1) and not
+/// by the width of a head. No metadata say so.
+const LAYERS_OF_27B: usize = 46;
+
+pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
+    config.local = tri!(facts.local_layers(2, config.rope_theta));
+    config.score_cap = tri!(facts.soft_cap("attn_logit_softcapping", 50.0));
+    config.logit_cap = tri!(facts.soft_cap("final_logit_softcapping", 30.0));
+    if config.layers == LAYERS_OF_27B {
+        config.query_scale_of = config.d_model / config.heads;
+    }
+    Ok(config)
+}

@@ -1,0 +1,30 @@
+//! Gemma 3 (Gemma Team, arXiv 2503.19786, section 2): five layers that attend to a local window for each one that attends to all, with
+//! rotary bases of their own; queries and keys normed by head instead of Gemma 2's soft caps.
+//!
+//! Files hold the norms' weights with 1 already added.
+
+use super::gemma2;
+use crate::gguf::reader::tri;
+use crate::model::design::{Design, QueryKeyNorm};
+use crate::model::facts::Facts;
+use crate::model::{Config, ModelError};
+
+pub(super) const DESIGN: Design = Design {
+    query_key_norm: QueryKeyNorm::EachHead,
+    ..gemma2::DESIGN
+};
+
+/// Rotary base of local layers (section 2.1), where the file names none.
+const LOCAL_THETA: f32 = 10_000.0;
+
+/// Layers of the model of 27 billion parameters, whose queries are scaled by their share of the model's width. No metadata say so.
+const LAYERS_OF_27B: usize = 62;
+
+pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
+    config.local = tri!(facts.local_layers(6, LOCAL_THETA));
+    config.logit_cap = tri!(facts.soft_cap("final_logit_softcapping", 0.0));
+    if config.layers == LAYERS_OF_27B {
+        config.query_scale_of = config.d_model / config.heads;
+    }
+    Ok(config)
+}

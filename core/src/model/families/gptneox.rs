@@ -1,0 +1,20 @@
+//! GPT-NeoX and Pythia (Black et al., arXiv 2204.06745, section 2; Biderman et al., arXiv 2304.01373): attention and feed-forward in parallel,
+//! both of what enters the layer; a quarter of each head rotated; LayerNorm, GELU, and biases everywhere.
+
+use super::qwen2;
+use crate::gguf::reader::tri;
+use crate::model::design::{Design, FeedForward, NormKind};
+use crate::model::facts::Facts;
+use crate::model::{Config, ModelError};
+
+pub(super) const DESIGN: Design = Design {
+    norm: NormKind::Layer,
+    feed_forward: FeedForward::Gelu,
+    fused_qkv: true,
+    ..qwen2::DESIGN
+};
+
+pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
+    config.parallel_residual = tri!(facts.flag("use_parallel_residual", true));
+    Ok(config)
+}

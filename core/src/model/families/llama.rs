@@ -1,0 +1,18 @@
+//! Llama 1 to 3, SmolLM2, TinyLlama (Touvron et al., arXiv 2302.13971, section 2.2).
+//!
+//! Norms by the root mean square before each sublayer, rotary positions on interleaved pairs (as the files store the projections),
+//! multi-head, grouped-query or multi-query attention with or without biases, SwiGLU, an output matrix of its own or the embedding.
+
+use crate::model::design::{Design, FeedForward, NormKind, Norms, Positions, QueryKeyNorm};
+use crate::nn::rope::Pairs;
+
+pub(super) const DESIGN: Design = Design {
+    norm: NormKind::Rms,
+    norms: Norms::Before,
+    query_key_norm: QueryKeyNorm::None,
+    feed_forward: FeedForward::SwiGlu,
+    positions: Positions::Rotary(Pairs::Neighbours),
+    scaled_embedding: false,
+    fused_qkv: false,
+    fused_gate: false,
+};

@@ -1,0 +1,112 @@
+//! The families: what sets each apart, one small file for each.
+//!
+//! A family is a [`Design`], which is the same for all its models, and facts that its files hold beside the ones that all families
+//! share. What a design means is in the layers, once for all ([`super::forward`]): a new family that needs no new layer is one more file
+//! here, and one more line in [`FAMILIES`].
+
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gptneox;
+mod llama;
+mod olmo2;
+mod phi3;
+mod qwen2;
+mod qwen3;
+
+use super::facts::Facts;
+use super::{Config, Design, ModelError};
+use crate::gguf::same;
+
+/// A model family: how its layers are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Family {
+    /// Llama 1 to 3, SmolLM2, TinyLlama and whatever else says `llama`.
+    Llama,
+    /// Qwen 2 and 2.5.
+    Qwen2,
+    /// Qwen 3.
+    Qwen3,
+    /// Gemma 2.
+    Gemma2,
+    /// Gemma 3, its text part.
+    Gemma3,
+    /// GPT-NeoX and Pythia.
+    GptNeox,
+    /// Phi-3, Phi-3.5 and Phi-4-mini.
+    Phi3,
+    /// OLMo 2.
+    Olmo2,
+    /// GPT-2.
+    Gpt2,
+}
+
+impl Family {
+    /// Every family, in the order of the documentation's tables.
+    pub const ALL: [Family; 9] = [
+        Family::Llama,
+        Family::Qwen2,
+        Family::Qwen3,
+        Family::Gemma2,
+        Family::Gemma3,
+        Family::GptNeox,
+        Family::Phi3,
+        Family::Olmo2,
+        Family::Gpt2,
+    ];
+
+    /// What a file's `general.architecture` says.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::Llama => "llama",
+            Family::Qwen2 => "qwen2",
+            Family::Qwen3 => "qwen3",
+            Family::Gemma2 => "gemma2",
+            Family::Gemma3 => "gemma3",
+            Family::GptNeox => "gptneox",
+            Family::Phi3 => "phi3",
+            Family::Olmo2 => "olmo2",
+            Family::Gpt2 => "gpt2",
+        }
+    }
+
+    /// The family with this name.
+    pub const fn named(name: &str) -> Option<Family> {
+        let mut i = 0;
+        while i < Family::ALL.len() {
+            if same(name, Family::ALL[i].name()) {
+                return Some(Family::ALL[i]);
+            }
+            i += 1;
+        }
+        None
+    }
+
+    /// How the family's layers are put together.
+    pub const fn design(self) -> Design {
+        match self {
+            Family::Llama => llama::DESIGN,
+            Family::Qwen2 => qwen2::DESIGN,
+            Family::Qwen3 => qwen3::DESIGN,
+            Family::Gemma2 => gemma2::DESIGN,
+            Family::Gemma3 => gemma3::DESIGN,
+            Family::GptNeox => gptneox::DESIGN,
+            Family::Phi3 => phi3::DESIGN,
+            Family::Olmo2 => olmo2::DESIGN,
+            Family::Gpt2 => gpt2::DESIGN,
+        }
+    }
+
+    /// Adds to `config` what only this family's files say.
+    pub(super) const fn complete(self, facts: &Facts<'_>, config: Config) -> Result<Config, ModelError> {
+        match self {
+            Family::Gemma2 => gemma2::complete(facts, config),
+            Family::Gemma3 => gemma3::complete(facts, config),
+            Family::GptNeox => gptneox::complete(facts, config),
+            Family::Phi3 => phi3::complete(facts, config),
+            Family::Llama | Family::Qwen2 | Family::Qwen3 | Family::Olmo2 | Family::Gpt2 => Ok(config),
+        }
+    }
+}
