@@ -152,6 +152,12 @@ impl<'w> Matrix<'w> {
             Format::Q5_0 => self.dequantize_as::<quant::BlockQ5_0>(row, out),
             Format::Q5_1 => self.dequantize_as::<quant::BlockQ5_1>(row, out),
             Format::Q8_0 => self.dequantize_as::<quant::BlockQ8_0>(row, out),
+            Format::Q2_K => self.dequantize_as::<quant::BlockQ2K>(row, out),
+            Format::Q3_K => self.dequantize_as::<quant::BlockQ3K>(row, out),
+            Format::Q4_K => self.dequantize_as::<quant::BlockQ4K>(row, out),
+            Format::Q5_K => self.dequantize_as::<quant::BlockQ5K>(row, out),
+            Format::Q6_K => self.dequantize_as::<quant::BlockQ6K>(row, out),
+            Format::IQ4_NL => self.dequantize_as::<quant::BlockIq4Nl>(row, out),
         }
     }
 

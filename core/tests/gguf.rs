@@ -160,9 +160,18 @@ fn reads_nested_arrays() {
 }
 
 #[test]
-fn reads_tensors_of_every_format() {
+fn reads_tensors_of_every_format_that_the_writer_encodes() {
     let file = parse(ALL_TYPES);
-    for format in Format::ALL {
+    for format in [
+        Format::F32,
+        Format::F16,
+        Format::BF16,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q8_0,
+    ] {
         let tensor = file
             .tensor(&format!("ramp.{}", format.name().to_lowercase()))
             .unwrap();

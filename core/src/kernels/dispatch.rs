@@ -86,6 +86,12 @@ fn matmul_q8(
         Format::Q5_0 => scalar::matmul_q8::<quant::BlockQ5_0>(w, rows, x, out),
         Format::Q5_1 => scalar::matmul_q8::<quant::BlockQ5_1>(w, rows, x, out),
         Format::Q8_0 => scalar::matmul_q8::<quant::BlockQ8_0>(w, rows, x, out),
+        Format::IQ4_NL => scalar::matmul_q8::<quant::BlockIq4Nl>(w, rows, x, out),
+        Format::Q2_K => scalar::matmul_super::<quant::BlockQ2K>(w, rows, x, out),
+        Format::Q3_K => scalar::matmul_super::<quant::BlockQ3K>(w, rows, x, out),
+        Format::Q4_K => scalar::matmul_super::<quant::BlockQ4K>(w, rows, x, out),
+        Format::Q5_K => scalar::matmul_super::<quant::BlockQ5K>(w, rows, x, out),
+        Format::Q6_K => scalar::matmul_super::<quant::BlockQ6K>(w, rows, x, out),
         Format::F32 | Format::F16 | Format::BF16 => panic!("float weights take f32 activations"),
     }
 }

@@ -19,6 +19,18 @@
 //! (prefill), whatever the range of rows. A SIMD kernel puts rows in lanes to keep that order; what does not fill a vector goes
 //! through [`scalar`].
 //!
+//! The 8 parts of a super-block are such blocks of 32, their two halves `h` of 16 with integer factors ([`Part`]):
+//!
+//! ```text
+//! isum = Σ_h factor[h] · Σ_i  wq[r][b][h][i] · xq[t][b][h][i]                        exact, in integers
+//! msum = Σ_h min_factor[h] · Σ_i  xq[t][b][h][i]                                     exact, in integers
+//! acc  = acc + ((w.scale · x.scale) · (isum as f32) + w.min · (x.scale · (msum as f32)))
+//! ```
+//!
+//! without the second product for formats without a minimum. Where the factors are 1 (Q4_K, Q5_K) that is the formula above, with
+//! `x.scaled_sum`. Of those with others Q6_K has the largest sums: 32 products of at most 32 · 127 · 128 are 16,646,144, less than
+//! 2^24, so that both sums are exact as f32 too, and a kernel may make them of f32 products.
+//!
 //! **Float weights** (F32, F16, BF16), and all weights when activations are kept in f32, use products in f32 with the fixed
 //! order of [`dot`]: sixteen partial sums (element `i` belongs to sum `i mod 16`), product then sum, then a fold of halves.
 //!
@@ -50,6 +62,8 @@ pub mod budget {
 }
 
 use crate::quant::BLOCK;
+#[cfg(doc)]
+use crate::quant::Part;
 
 /// Activations of one token in one block of 32 columns, quantised to int8.
 ///

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::Q8Activation;
 use crate::arena::Columns;
-use crate::quant::{BLOCK, QuantBlock};
+use crate::quant::{BLOCK, QuantBlock, SUPER_BLOCK, SuperBlock};
 use crate::tensor::Matrix;
 
 /// Quantises one token's activations `x` to int8 in blocks of 32.
@@ -121,6 +121,50 @@ pub(super) fn dot_q8<B: QuantBlock>(w: &[B], x: &[Q8Activation]) -> f32 {
         } else {
             term
         };
+    }
+    acc
+}
+
+/// As [`matmul_q8`], for super-blocks.
+pub(super) fn matmul_super<B: SuperBlock>(
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    x: &[Q8Activation],
+    out: &mut Columns<'_, f32>,
+) {
+    let row_blocks = w.cols() / SUPER_BLOCK;
+    let blocks = w.blocks::<B>(rows);
+    for (token, x) in x.chunks_exact(w.cols() / BLOCK).enumerate() {
+        for (w, out) in blocks.chunks_exact(row_blocks).zip(out.row_mut(token)) {
+            *out = dot_super(w, x);
+        }
+    }
+}
+
+/// One row of super-blocks and one token: the formula of [`super`].
+pub(super) fn dot_super<B: SuperBlock>(w: &[B], x: &[Q8Activation]) -> f32 {
+    let mut acc = 0.0;
+    for (w, x) in w.iter().zip(x.chunks_exact(SUPER_BLOCK / BLOCK)) {
+        for (i, x) in x.iter().enumerate() {
+            let part = w.part(i);
+            let (mut isum, mut msum) = (0, 0);
+            for half in 0..2 {
+                let range = BLOCK / 2 * half..BLOCK / 2 * (half + 1);
+                let (mut products, mut sum) = (0, 0);
+                for (w, x) in part.quants[range.clone()].iter().zip(&x.q[range]) {
+                    products += i32::from(*w) * i32::from(*x);
+                    sum += i32::from(*x);
+                }
+                isum += i32::from(part.factors[half]) * products;
+                msum += i32::from(part.min_factors[half]) * sum;
+            }
+            let term = (part.scale * x.scale) * isum as f32;
+            acc += if B::HAS_MIN {
+                term + part.min * (x.scale * msum as f32)
+            } else {
+                term
+            };
+        }
     }
     acc
 }

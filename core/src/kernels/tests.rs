@@ -37,13 +37,31 @@ pub(crate) fn random_weights(format: Format, rows: usize, cols: usize, noise: &m
         match format {
             Format::F32 => block.copy_from_slice(&d.to_le_bytes()),
             Format::BF16 => block.copy_from_slice(&half::bf16::from_f32(d).to_le_bytes()),
-            _ => block[..2].copy_from_slice(&half::f16::from_f32(d).to_le_bytes()),
-        }
-        if matches!(format, Format::Q4_1 | Format::Q5_1) {
-            block[2..4].copy_from_slice(&half::f16::from_f32(-8.0 * d).to_le_bytes());
+            Format::Q4_1 | Format::Q5_1 => set_scales(format, block, d, -8.0 * d),
+            _ => set_scales(format, block, d, 8.0 * d),
         }
     }
     bytes
+}
+
+/// Sets the f16 of a block: its scale and its minimum, or what they are made of in a super-block.
+fn set_scales(format: Format, block: &mut [u8], scale: f32, min: f32) {
+    let (scale_at, min_at) = scale_and_min_at(format);
+    block[scale_at..scale_at + 2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
+    if let Some(at) = min_at {
+        block[at..at + 2].copy_from_slice(&half::f16::from_f32(min).to_le_bytes());
+    }
+}
+
+/// Where the f16 of a block are.
+fn scale_and_min_at(format: Format) -> (usize, Option<usize>) {
+    match format {
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => (0, Some(2)),
+        Format::Q2_K => (80, Some(82)),
+        Format::Q3_K => (108, None),
+        Format::Q6_K => (208, None),
+        _ => (0, None),
+    }
 }
 
 fn run(isa: Isa, w: &Matrix<'_>, x: Input<'_>, tokens: usize) -> Vec<f32> {
@@ -83,8 +101,9 @@ fn within_budget(w: &Matrix<'_>, x: &[f32], out: &[f32], budget: f64) {
 #[test]
 fn scalar_is_exact_within_its_budget() {
     let mut noise = Noise(1);
-    let (rows, cols, tokens) = (19, 96, 3);
+    let (rows, tokens) = (19, 3);
     for format in Format::ALL {
+        let cols = 96usize.next_multiple_of(format.block_len());
         let bytes = random_weights(format, rows, cols, &mut noise);
         let w = Matrix::new(format, rows, cols, &bytes).unwrap();
         let x: Vec<f32> = (0..tokens * cols).map(|_| noise.normal()).collect();
@@ -197,7 +216,11 @@ fn every_isa_gives_the_bits_of_the_reference() {
         } else {
             &[1, 15, 17, 100]
         };
-        for cols in [32, 64, 96, 128, 288, 576].iter().chain(odd).copied() {
+        let even: &[usize] = match format.block_len() {
+            crate::quant::SUPER_BLOCK => &[256, 512, 768],
+            _ => &[32, 64, 96, 128, 288, 576],
+        };
+        for cols in even.iter().chain(odd).copied() {
             let bytes = random_weights(format, 53, cols, &mut noise);
             let w = Matrix::new(format, 53, cols, &bytes).unwrap();
             for tokens in [1, 2, 3, 4, 5, 8, 9, 17] {
@@ -213,17 +236,20 @@ fn every_isa_gives_the_bits_of_the_reference() {
 
 #[test]
 fn every_isa_gives_the_bits_of_the_reference_at_the_extremes() {
-    let (rows, cols) = (35, 160);
+    let rows = 35;
     let scales = [
         0x0000, 0x8000, 0x0001, 0x03ff, 0x3c00, 0xfbff, 0x7bff, 0x7c00, 0xfc00, 0x7e01, 0xfd55,
     ];
     for format in Format::ALL.into_iter().filter(|f| f.is_quantized()) {
+        let cols = 160usize.next_multiple_of(format.block_len());
+        let (scale_at, min_at) = scale_and_min_at(format);
         for fill in [0x00u8, 0x80, 0xff, 0x7f, 0x0f, 0xf0] {
             let mut bytes = vec![fill; format.row_bytes(cols).unwrap() * rows];
             for (i, block) in bytes.chunks_exact_mut(format.block_bytes()).enumerate() {
-                block[..2].copy_from_slice(&u16::to_le_bytes(scales[i / 3 % scales.len()]));
-                if matches!(format, Format::Q4_1 | Format::Q5_1) {
-                    block[2..4].copy_from_slice(&u16::to_le_bytes(scales[i / 5 % scales.len()]));
+                block[scale_at..scale_at + 2]
+                    .copy_from_slice(&u16::to_le_bytes(scales[i / 3 % scales.len()]));
+                if let Some(at) = min_at {
+                    block[at..at + 2].copy_from_slice(&u16::to_le_bytes(scales[i / 5 % scales.len()]));
                 }
             }
             let w = Matrix::new(format, rows, cols, &bytes).unwrap();

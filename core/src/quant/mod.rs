@@ -1,26 +1,42 @@
 //! Block formats: how weights are stored.
 //!
-//! A quantised row is a sequence of blocks of 32 elements; each block has an f16 scale `d`, some also an f16 minimum `m`. The
-//! layouts are those of ggml (`ggml-common.h`, the `block_*` structs); each file here holds one format: its struct, a
-//! compile-time assertion of its size, and the scalar reference. All structs have alignment 1, so that any offset in a file or
-//! in flash can be viewed in place.
+//! A quantised row is a sequence of blocks. Simple blocks have 32 elements, an f16 scale `d` and some an f16 minimum `m`
+//! ([`QuantBlock`]). Super-blocks, the `K` formats, have 256: 8 parts of 32, whose scales are small integers that share an f16
+//! ([`SuperBlock`]). The layouts are those of ggml (`ggml-common.h`, the `block_*` structs); each file here holds one format: its
+//! struct, a compile-time assertion of its size, and the scalar reference. All structs have alignment 1, so that any offset in a
+//! file or in flash can be viewed in place.
 
 mod float;
+mod iq4_nl;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
+mod q4_k;
 mod q5_0;
 mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
 
 pub use float::{Bf16, F16, F32};
+pub use iq4_nl::{BlockIq4Nl, VALUES as IQ4_NL_VALUES};
+pub use q2_k::BlockQ2K;
+pub use q3_k::BlockQ3K;
 pub use q4_0::BlockQ4_0;
 pub use q4_1::BlockQ4_1;
+pub use q4_k::BlockQ4K;
 pub use q5_0::BlockQ5_0;
 pub use q5_1::BlockQ5_1;
+pub use q5_k::BlockQ5K;
+pub use q6_k::BlockQ6K;
 pub use q8_0::BlockQ8_0;
 
-/// Elements in a block of every quantised format here, and of int8 activations.
+/// Elements in a simple block, in a part of a super-block, and in a block of int8 activations.
 pub const BLOCK: usize = 32;
+
+/// Elements in a super-block.
+pub const SUPER_BLOCK: usize = 256;
 
 /// A storage format of tensor elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,11 +63,23 @@ pub enum Format {
     Q5_1,
     /// 8 bits, scale; 34 bytes for 32 elements.
     Q8_0,
+    /// 2 bits, scales and minima of 16 elements; 84 bytes for 256.
+    Q2_K,
+    /// 3 bits, scales of 16 elements; 110 bytes for 256.
+    Q3_K,
+    /// 4 bits, scales and minima of 32 elements; 144 bytes for 256.
+    Q4_K,
+    /// 5 bits, scales and minima of 32 elements; 176 bytes for 256.
+    Q5_K,
+    /// 6 bits, scales of 16 elements; 210 bytes for 256.
+    Q6_K,
+    /// 4 bits that stand for 16 unevenly spaced integers, scale; 18 bytes for 32 elements.
+    IQ4_NL,
 }
 
 impl Format {
     /// Every format, in the order of ggml's numbers.
-    pub const ALL: [Format; 8] = [
+    pub const ALL: [Format; 14] = [
         Format::F32,
         Format::F16,
         Format::Q4_0,
@@ -59,6 +87,12 @@ impl Format {
         Format::Q5_0,
         Format::Q5_1,
         Format::Q8_0,
+        Format::Q2_K,
+        Format::Q3_K,
+        Format::Q4_K,
+        Format::Q5_K,
+        Format::Q6_K,
+        Format::IQ4_NL,
         Format::BF16,
     ];
 
@@ -72,6 +106,12 @@ impl Format {
             6 => Format::Q5_0,
             7 => Format::Q5_1,
             8 => Format::Q8_0,
+            10 => Format::Q2_K,
+            11 => Format::Q3_K,
+            12 => Format::Q4_K,
+            13 => Format::Q5_K,
+            14 => Format::Q6_K,
+            20 => Format::IQ4_NL,
             30 => Format::BF16,
             _ => return None,
         })
@@ -87,6 +127,12 @@ impl Format {
             Format::Q5_0 => 6,
             Format::Q5_1 => 7,
             Format::Q8_0 => 8,
+            Format::Q2_K => 10,
+            Format::Q3_K => 11,
+            Format::Q4_K => 12,
+            Format::Q5_K => 13,
+            Format::Q6_K => 14,
+            Format::IQ4_NL => 20,
             Format::BF16 => 30,
         }
     }
@@ -102,12 +148,24 @@ impl Format {
             Format::Q5_0 => "Q5_0",
             Format::Q5_1 => "Q5_1",
             Format::Q8_0 => "Q8_0",
+            Format::Q2_K => "Q2_K",
+            Format::Q3_K => "Q3_K",
+            Format::Q4_K => "Q4_K",
+            Format::Q5_K => "Q5_K",
+            Format::Q6_K => "Q6_K",
+            Format::IQ4_NL => "IQ4_NL",
         }
     }
 
-    /// Elements in a block: 1 for floats.
+    /// Elements in a block: 1 for floats, [`SUPER_BLOCK`] or [`BLOCK`] for others.
     pub const fn block_len(self) -> usize {
-        if self.is_quantized() { BLOCK } else { 1 }
+        match self {
+            Format::F32 | Format::F16 | Format::BF16 => 1,
+            Format::Q2_K | Format::Q3_K | Format::Q4_K | Format::Q5_K | Format::Q6_K => SUPER_BLOCK,
+            Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Q8_0 | Format::IQ4_NL => {
+                BLOCK
+            }
+        }
     }
 
     /// Bytes of a block.
@@ -115,11 +173,16 @@ impl Format {
         match self {
             Format::F32 => 4,
             Format::F16 | Format::BF16 => 2,
-            Format::Q4_0 => 18,
+            Format::Q4_0 | Format::IQ4_NL => 18,
             Format::Q4_1 => 20,
             Format::Q5_0 => 22,
             Format::Q5_1 => 24,
             Format::Q8_0 => 34,
+            Format::Q2_K => 84,
+            Format::Q3_K => 110,
+            Format::Q4_K => 144,
+            Format::Q5_K => 176,
+            Format::Q6_K => 210,
         }
     }
 
@@ -166,6 +229,49 @@ pub trait QuantBlock: Block {
     fn quants(&self) -> [i8; BLOCK];
 }
 
+/// A block of 256 integers, for products with int8 activations: eight parts of 32.
+pub trait SuperBlock: Block {
+    /// Whether [`Part::min`] is anything but zero.
+    const HAS_MIN: bool;
+
+    /// Elements `32 i..32 i + 32`.
+    ///
+    /// # Panics
+    /// If there are no such elements.
+    fn part(&self, i: usize) -> Part;
+}
+
+/// 32 elements of a super-block: element `j` is `(scale · factors[j / 16]) · quants[j] + min · min_factors[j / 16]`.
+///
+/// An f16 times an integer of 8 bits needs 19 bits at most: it is exact in f32, so that it makes no difference whether an integer
+/// scale is part of `scale` or one of `factors`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part {
+    /// Scale of the part.
+    pub scale: f32,
+    /// Integer scales of its halves.
+    pub factors: [i8; 2],
+    /// Minimum of the part; 0 for formats without one.
+    pub min: f32,
+    /// What the minimum is multiplied with in each half.
+    pub min_factors: [i8; 2],
+    /// The integers, with their offset already taken away.
+    pub quants: [i8; BLOCK],
+}
+
+impl Part {
+    /// A part whose halves have the same scale and the same minimum.
+    const fn with_min(scale: f32, min: f32, quants: [i8; BLOCK]) -> Part {
+        Part {
+            scale,
+            factors: [1; 2],
+            min,
+            min_factors: [1; 2],
+            quants,
+        }
+    }
+}
+
 mod sealed {
     pub trait Sealed {}
 }
@@ -187,6 +293,21 @@ fn dequantize<B: QuantBlock>(block: &B, out: &mut [f32]) {
     }
 }
 
+/// As [`Part`] says, in that order, each step rounded to f32.
+fn dequantize_parts<B: SuperBlock>(block: &B, out: &mut [f32]) {
+    for (i, out) in out[..SUPER_BLOCK].chunks_exact_mut(BLOCK).enumerate() {
+        let part = block.part(i);
+        for (half, out) in out.chunks_exact_mut(BLOCK / 2).enumerate() {
+            let scale = part.scale * f32::from(part.factors[half]);
+            let min = part.min * f32::from(part.min_factors[half]);
+            for (out, q) in out.iter_mut().zip(&part.quants[BLOCK / 2 * half..]) {
+                let value = scale * f32::from(*q);
+                *out = if B::HAS_MIN { value + min } else { value };
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +320,8 @@ mod tests {
         assert_eq!(Format::F32.row_bytes(3), Some(12));
         assert_eq!(Format::F32.row_bytes(usize::MAX), None);
         assert_eq!(Format::Q8_0.row_bytes(usize::MAX - 31), None);
+        assert_eq!(Format::Q6_K.row_bytes(512), Some(420));
+        assert_eq!(Format::Q4_K.row_bytes(128), None);
     }
 
     #[test]

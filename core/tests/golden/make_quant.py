@@ -15,6 +15,8 @@ from gguf.quants import dequantize, quantize
 
 FLOATS = [Type.F32, Type.F16, Type.BF16]
 QUANTS = [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0]
+# Formats that the package decodes only.
+DECODED = [Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K, Type.IQ4_NL]
 BLOCK = 32
 
 
@@ -41,15 +43,34 @@ def float_rows() -> np.ndarray:
     return np.array([special, rng.standard_normal(len(special))], dtype=np.float32)
 
 
-def lines(kind: Type, rows: np.ndarray):
+def lines(kind: Type, encoded_rows):
     block_len, block_bytes = GGML_QUANT_SIZES[kind]
     yield f"format {kind.name} {kind.value} {block_len} {block_bytes}"
-    for row in rows:
-        with np.errstate(over="ignore"):
-            encoded = quantize(row.reshape(1, -1), kind)
+    for encoded in encoded_rows:
         values = dequantize(encoded, kind).reshape(-1)
         assert np.isfinite(values).all() or kind in FLOATS
         yield f"{encoded.tobytes().hex()} {values.astype('>f4').tobytes().hex()}"
+
+
+def encoded(kind: Type, rows: np.ndarray):
+    for row in rows:
+        with np.errstate(over="ignore"):
+            yield quantize(row.reshape(1, -1), kind)
+
+
+def random_blocks(kind: Type):
+    """Zero bytes, then blocks of random bytes (drawn again where a scale is not finite) until no two elements are equal in all."""
+    rng = np.random.default_rng(20240603)
+    block_len, block_bytes = GGML_QUANT_SIZES[kind]
+    yield np.zeros((1, block_bytes), dtype=np.uint8)
+    seen = np.empty((0, block_len), dtype=np.float32)
+    while len(np.unique(seen, axis=1).T) < block_len:
+        block = rng.integers(0, 256, (1, block_bytes), dtype=np.uint8)
+        with np.errstate(invalid="ignore"):
+            values = dequantize(block, kind)
+        if np.isfinite(values).all():
+            seen = np.vstack([seen, values])
+            yield block
 
 
 def main():
@@ -58,9 +79,11 @@ def main():
         "# format NAME NUMBER ELEMENTS_OF_A_BLOCK BYTES_OF_A_BLOCK, then rows: bytes, f32 values as big-endian hexadecimal.",
     ]
     for kind in FLOATS:
-        out += lines(kind, float_rows())
+        out += lines(kind, encoded(kind, float_rows()))
     for kind in QUANTS:
-        out += lines(kind, quant_rows())
+        out += lines(kind, encoded(kind, quant_rows()))
+    for kind in DECODED:
+        out += lines(kind, random_blocks(kind))
     Path(__file__).with_name("quant.txt").write_text("\n".join(out) + "\n")
 
 

@@ -99,7 +99,7 @@ pub(in super::super) fn matmul_f32(
         Format::F32 => matmul(isa, w.blocks::<F32>(rows), w.cols(), x, out),
         Format::F16 => matmul(isa, w.blocks::<F16>(rows), w.cols(), x, out),
         Format::BF16 => matmul(isa, w.blocks::<Bf16>(rows), w.cols(), x, out),
-        Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Q8_0 => {
+        _ => {
             let row = dispatch::view::<f32>(scratch, w.cols());
             for (i, r) in rows.enumerate() {
                 w.dequantize_row(r, row);

@@ -79,7 +79,7 @@ fn matmul_q8<D: Dot>(
         Format::Q5_0 => matmul::<D, BlockQ5_0>(dot, w, rows, x, out, scratch),
         Format::Q5_1 => matmul::<D, BlockQ5_1>(dot, w, rows, x, out, scratch),
         Format::Q8_0 => matmul::<D, BlockQ8_0>(dot, w, rows, x, out, scratch),
-        Format::F32 | Format::F16 | Format::BF16 => return false,
+        _ => return false,
     }
     true
 }

@@ -158,7 +158,7 @@ pub(super) fn matmul_q8<K: Kernels>(
         Format::Q5_0 => matmul::<K, BlockQ5_0>(isa, w, rows, x, out, scratch),
         Format::Q5_1 => matmul::<K, BlockQ5_1>(isa, w, rows, x, out, scratch),
         Format::Q8_0 => matmul::<K, BlockQ8_0>(isa, w, rows, x, out, scratch),
-        Format::F32 | Format::F16 | Format::BF16 => return false,
+        _ => return false,
     }
     true
 }
