@@ -1,7 +1,16 @@
 //! Bytes from the operating system: model files, mapped or read, and the arena.
+//!
+//! # A file that shrinks while it is mapped
+//!
+//! Who reads a mapped page that lies behind the file's new end (or that its disk cannot bring) gets no error but SIGBUS. Nothing that a
+//! program can do beforehand prevents it: checking the size leaves time for it to change, leases and locks bind only those who ask, a
+//! private mapping is cut short like a shared one, and pages brought in early may be dropped. So there are three answers: who replaces a
+//! model renames a new file over it, as this program does; [`Access::Read`] (`--no-mmap`) has no file under it once it is open; and a
+//! program may ask, once, for [`exit_where_files_shrink`], which the `brooklet` command does. A library that installed a signal
+//! handler on its own would be a poor guest: without that call the signal does to the program what it always does.
 #![allow(
     unsafe_code,
-    reason = "a mapped file's bytes can only be promised, see `ModelFile::map`"
+    reason = "a mapped file's bytes can only be promised, see `ModelFile::map`; a signal handler, see `shrinking`"
 )]
 
 use std::fs::File;
@@ -22,7 +31,11 @@ pub enum Access {
 }
 
 enum Bytes {
-    Mapped(Mmap),
+    Mapped {
+        /// Before the map, so that what is watched is always mapped.
+        _watched: shrinking::Watched,
+        map: Mmap,
+    },
     Read(Vec<u8>),
     Embedded(&'static [u8]),
 }
@@ -36,8 +49,8 @@ pub struct ModelFile {
 impl ModelFile {
     /// Opens the file at `path`.
     ///
-    /// A mapped file must not be cut short by others while it is used: reading behind its new end would end the process.
-    /// [`Access::Read`] is free of that.
+    /// A mapped file must not be cut short by others while it is used: reading behind its new end ends the process, see the
+    /// [module](self). [`Access::Read`] is free of that.
     ///
     /// # Errors
     /// Those of the operating system; a directory or an empty file is one too.
@@ -49,7 +62,13 @@ impl ModelFile {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
         }
         let bytes = match access {
-            Access::Map if metadata.is_file() && metadata.len() > 0 => Bytes::Mapped(Self::map(&file)?),
+            Access::Map if metadata.is_file() && metadata.len() > 0 => {
+                let map = Self::map(&file)?;
+                Bytes::Mapped {
+                    _watched: shrinking::Watched::new(&map),
+                    map,
+                }
+            }
             _ => {
                 let mut bytes = Vec::new();
                 bytes.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
@@ -95,10 +114,170 @@ impl Deref for ModelFile {
 
     fn deref(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped { map, .. } => map,
             Bytes::Read(bytes) => bytes,
             Bytes::Embedded(bytes) => bytes,
         }
+    }
+}
+
+/// From now on this process ends with a sentence on standard error and the status 1, instead of by SIGBUS, where a mapped [`ModelFile`]
+/// has been cut short or cannot be read any more. Any other SIGBUS is passed on to whoever handled it before. For programs, not for
+/// libraries; calls after the first do nothing. On systems without that signal this does nothing.
+///
+/// # Errors
+/// If the system refuses the handler.
+pub fn exit_where_files_shrink() -> io::Result<()> {
+    shrinking::install()
+}
+
+/// The handler of SIGBUS, and the mappings that it answers for.
+#[cfg(unix)]
+mod shrinking {
+    use std::io;
+    use std::ptr;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Mappings that can be watched at a time. A signal handler cannot take a lock, so that the table cannot grow.
+    const MOST: usize = 16;
+
+    const SENTENCE: &[u8] = b"brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
+
+    /// First addresses and lengths; a length of 0 is no mapping.
+    static MAPPINGS: [(AtomicUsize, AtomicUsize); MOST] =
+        [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
+
+    /// What was done about the signal before.
+    static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+
+    /// A mapping's entry in the table, if there was room.
+    pub(super) struct Watched(Option<usize>);
+
+    impl Watched {
+        pub(super) fn new(bytes: &[u8]) -> Watched {
+            let start = bytes.as_ptr().addr();
+            let free = |(at, _): &(AtomicUsize, AtomicUsize)| {
+                at.compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            };
+            let entry = MAPPINGS.iter().position(free);
+            if let Some(entry) = entry {
+                MAPPINGS[entry].1.store(bytes.len(), Ordering::Release);
+            }
+            Watched(entry)
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            if let Some(entry) = self.0 {
+                // In this order: an entry that is free has no length.
+                MAPPINGS[entry].1.store(0, Ordering::Release);
+                MAPPINGS[entry].0.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether `address` lies in a model's mapping.
+    fn is_watched(address: usize) -> bool {
+        MAPPINGS.iter().any(|(start, len)| {
+            let len = len.load(Ordering::Acquire);
+            address.wrapping_sub(start.load(Ordering::Acquire)) < len
+        })
+    }
+
+    pub(super) fn install() -> io::Result<()> {
+        if BEFORE.get().is_some() {
+            return Ok(());
+        }
+        // SAFETY: `sigaction` is plain numbers, for which zero is valid: no handler, no flags, an empty mask. The calls read and write
+        // only the two structures, which outlive them.
+        let before = unsafe {
+            let mut before: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            before
+        };
+        if BEFORE.set(before).is_err() {
+            return Ok(());
+        }
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
+        // SAFETY: as above. The handler has the signature that SA_SIGINFO asks for, and does only what a handler may, see there. SA_ONSTACK:
+        // a thread that has run out of stack can still run the handler that was there before.
+        let done = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigemptyset(&raw mut action.sa_mask);
+            libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut())
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Ends the process if a model's mapping is concerned; else puts back what was there before and returns, whereupon the instruction is
+    /// tried again and the signal goes to that.
+    extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        // SAFETY: the system hands a SA_SIGINFO handler a valid `info`, whose address is set for this signal. `write`, `_exit` and `sigaction`
+        // are async-signal-safe (POSIX.1-2017, section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was set before
+        // the handler was installed, so that reading it is an atomic load.
+        unsafe {
+            if is_watched((*info).si_addr().addr()) {
+                let _ = libc::write(libc::STDERR_FILENO, SENTENCE.as_ptr().cast(), SENTENCE.len());
+                libc::_exit(1);
+            }
+            if let Some(before) = BEFORE.get() {
+                libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
+            }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn mappings_are_watched_while_they_are_there() {
+            let bytes = [0u8; 100];
+            let start = bytes.as_ptr().addr();
+            let inside = || {
+                (start..start + 100)
+                    .filter(|address| is_watched(*address))
+                    .count()
+            };
+            let first = Watched::new(&bytes[..60]);
+            assert_eq!(inside(), 60);
+            let second = Watched::new(&bytes[60..]);
+            assert_eq!(inside(), 100);
+            drop(first);
+            assert_eq!(inside(), 40);
+            drop(second);
+            assert_eq!(inside(), 0);
+            // A full table is no error.
+            let all: Vec<Watched> = (0..=MOST).map(|_| Watched::new(&bytes)).collect();
+            assert!(all.iter().any(|watched| watched.0.is_none()));
+        }
+    }
+}
+
+/// Where a mapped file cannot be cut short, or no signal tells of it.
+#[cfg(not(unix))]
+mod shrinking {
+    pub(super) struct Watched;
+
+    impl Watched {
+        pub(super) fn new(_: &[u8]) -> Watched {
+            Watched
+        }
+    }
+
+    pub(super) fn install() -> std::io::Result<()> {
+        Ok(())
     }
 }
 

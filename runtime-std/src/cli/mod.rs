@@ -1,7 +1,8 @@
 //! The `brooklet` command: one file a subcommand.
 //!
 //! Results go to standard output and nothing else does; errors, logs, statistics and progress go to standard error. Exit codes:
-//! 0 done (also where the reader of the output went away, or Ctrl-C ended an endless run), 1 failed, 2 wrong command line.
+//! 0 done (also where the reader of the output went away, or Ctrl-C ended an endless run), 1 failed (also where a mapped model's file was cut
+//! short meanwhile), 2 wrong command line.
 
 mod bench;
 mod cache;
@@ -100,6 +101,9 @@ pub fn main() -> ExitCode {
         }
     };
     start_logging(cli.verbose);
+    if let Err(error) = crate::mmap::exit_where_files_shrink() {
+        tracing::info!(%error, "a model's file that is cut short while it is mapped will end the program by a signal");
+    }
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());
     finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Error::Output)))
 }

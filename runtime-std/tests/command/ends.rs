@@ -53,3 +53,70 @@ fn an_interrupt_ends_cleanly_with_the_statistics() {
     let report = json(&String::from_utf8(bytes).unwrap());
     assert_eq!(report["statistics"]["finish"], "interrupted");
 }
+
+/// Starts an endless run of a copy of a model, has `shorten` change the copy once words come, and returns how the run ended.
+#[cfg(unix)]
+fn shortened(arguments: &[&str], shorten: impl FnOnce(&Path)) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.gguf");
+    fs::copy(tiny(), &path).unwrap();
+    let start = ["run", "-m", path.to_str().unwrap(), "The"];
+    let mut child = command(&[&start, arguments].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 64]).unwrap();
+    shorten(&path);
+    // Until it ends, or has gone on for long enough.
+    let mut rest = [0; 1 << 14];
+    let mut more = 0;
+    while more < rest.len() {
+        match stdout.read(&mut rest).unwrap() {
+            0 => break,
+            read => more += read,
+        }
+    }
+    drop(stdout);
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+fn cut(path: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(4096).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_cut_short_while_it_is_mapped_ends_in_one_sentence() {
+    // An emulator has a signal's address in another form.
+    if !program::runner().is_empty() {
+        return;
+    }
+    for workers in ["1", "2"] {
+        let output = shortened(&["-n", "-1", "-t", workers], cut);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(
+            error.starts_with("brooklet: the model's file was cut short") && error.contains("--no-mmap"),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_read_may_be_cut_short_and_one_that_is_mapped_may_be_replaced() {
+    let output = shortened(&["-n", "-1", "--no-mmap"], cut);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let replace = |path: &Path| {
+        let other = path.with_extension("new");
+        fs::write(&other, b"short").unwrap();
+        fs::rename(&other, path).unwrap();
+    };
+    let output = shortened(&["-n", "-1"], replace);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
