@@ -1,0 +1,275 @@
+//! Every family on a tiny random model, against logits of Hugging Face `transformers`: dense, under the sink policy, and (where positions
+//! are learned) by recomputed windows. Models and logits are made by `runtime-std/bench/oracle/family_goldens.py`, which describes the files;
+//! it also holds them to llama.cpp.
+//!
+//! What was found is the table in `core/docs/families.md`: the test compares it, and writes it if `BROOKLET_BLESS` is set.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use brooklet_core::arena::ALIGN;
+use brooklet_core::gguf::Gguf;
+use brooklet_core::kernels::Isa;
+use brooklet_core::model::{Config, Family, Layer, Model};
+use brooklet_core::plan::{CacheType, Options, Plan, PlanError, Policy};
+use brooklet_core::stream::Stream;
+use brooklet_core::threads::SingleThread;
+
+/// Largest error of a logit, everything in f32 on both sides, relative to the largest logit of the model.
+const BUDGET: f32 = 2e-5;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families")
+}
+
+/// `families.txt`: the tokens, and what is kept of their logits.
+struct Goldens {
+    ids: Vec<u32>,
+    /// Positions whose logits are kept.
+    rows: Vec<usize>,
+    sinks: usize,
+    window: usize,
+    /// Name, and whether the second block of logits is that of recomputed windows.
+    models: Vec<(String, bool)>,
+}
+
+impl Goldens {
+    fn read() -> Goldens {
+        let text = fs::read_to_string(folder().join("families.txt")).unwrap();
+        let (mut lines, mut models) = (BTreeMap::new(), Vec::new());
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["model", name, _vocab, policy] => models.push((name.to_owned(), policy == "recompute")),
+                [key, ref rest @ ..] => {
+                    lines.insert(key.to_owned(), rest.join(" "));
+                }
+                [] => {}
+            }
+        }
+        let numbers = |key: &str| {
+            lines[key]
+                .split(' ')
+                .map(|word| word.parse::<usize>().unwrap())
+                .collect::<Vec<_>>()
+        };
+        Goldens {
+            ids: numbers("ids").into_iter().map(|id| id as u32).collect(),
+            rows: numbers("rows"),
+            sinks: numbers("sinks")[0],
+            window: numbers("window")[0],
+            models,
+        }
+    }
+
+    fn dense(&self) -> Policy {
+        Policy::Dense {
+            capacity: self.ids.len(),
+        }
+    }
+
+    /// The policy of the second block.
+    fn other(&self, recompute: bool) -> Policy {
+        let (sinks, window) = (self.sinks, self.window);
+        if recompute {
+            Policy::Recompute { window }
+        } else {
+            Policy::Sink { sinks, window }
+        }
+    }
+}
+
+/// A family's file and its logits.
+struct Golden {
+    bytes: Vec<u8>,
+    logits: Vec<f32>,
+}
+
+impl Golden {
+    fn read(name: &str) -> Golden {
+        let read = |extension: &str| fs::read(folder().join(format!("{name}.{extension}"))).unwrap();
+        Golden {
+            bytes: read("gguf"),
+            logits: read("f32")
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect(),
+        }
+    }
+
+    fn config(&self) -> Config {
+        Config::from_gguf(&Gguf::parse(&self.bytes).unwrap()).unwrap()
+    }
+
+    /// Logits after each of `ids`.
+    fn run(&self, options: &Options, ids: &[u32]) -> Vec<Vec<f32>> {
+        let file = Gguf::parse(&self.bytes).unwrap();
+        let config = Config::from_gguf(&file).unwrap();
+        let layers: Vec<Layer<'_>> = (0..config.layers)
+            .map(|layer| Layer::read(&file, &config, layer).unwrap())
+            .collect();
+        let model = Model::new(&file, &layers).unwrap();
+        let plan = Plan::new(&config, options).unwrap();
+        let mut arena = vec![0; plan.bytes() + ALIGN];
+        let start = arena.as_ptr().align_offset(ALIGN);
+        let arena = &mut arena[start..][..plan.bytes()];
+        let mut stream = Stream::new(model, &plan, arena, Isa::of_target(), &SingleThread).unwrap();
+        let mut out = Vec::new();
+        stream
+            .feed_each(ids, &mut |_, logits| out.push(logits.to_vec()))
+            .unwrap();
+        out
+    }
+
+    /// The largest difference from the goldens' block `block`, relative to their largest number.
+    fn error(&self, block: usize, rows: &[usize], ours: &[Vec<f32>]) -> f32 {
+        let vocab = ours[0].len();
+        let len = rows.len() * vocab;
+        let theirs = &self.logits[block * len..][..len];
+        let largest = theirs.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        rows.iter()
+            .zip(theirs.chunks_exact(vocab))
+            .flat_map(|(row, theirs)| ours[*row].iter().zip(theirs))
+            .map(|(a, b)| (a - b).abs() / largest)
+            .fold(0.0, f32::max)
+    }
+}
+
+/// Everything in f32.
+fn exact(policy: Policy, chunk: usize) -> Options {
+    Options {
+        policy,
+        cache_type: CacheType::F32,
+        chunk,
+        logits_rows: chunk,
+        f32_activations: true,
+        ..Options::sink(0, 1)
+    }
+}
+
+#[test]
+fn every_family_gives_the_logits_of_transformers() {
+    let goldens = Goldens::read();
+    let mut table = String::from(
+        "| family | tiny model | dense | streaming | policies | layouts |\n|---|---|---|---|---|---|\n",
+    );
+    let mut seen = Vec::new();
+    for (name, recompute) in &goldens.models {
+        let golden = Golden::read(name);
+        let config = golden.config();
+        seen.push(config.family);
+        let errors = [goldens.dense(), goldens.other(*recompute)].map(|policy| {
+            let block = usize::from(policy != goldens.dense());
+            let ours = golden.run(&exact(policy, 1), &goldens.ids);
+            let error = golden.error(block, &goldens.rows, &ours);
+            assert!(error <= BUDGET, "{name}, {}: {error}", policy.name());
+            error
+        });
+        let policies = if *recompute {
+            "dense, recompute"
+        } else {
+            "dense, window, recompute, sink"
+        };
+        writeln!(
+            table,
+            "| {} | {name} | {:.0e} | {:.0e}{} | {policies} | {} |",
+            config.family.name(),
+            errors[0],
+            errors[1],
+            if *recompute { " (recompute)" } else { "" },
+            if config.family == Family::Llama {
+                "kv, k+r"
+            } else {
+                "kv"
+            },
+        )
+        .unwrap();
+    }
+    assert!(Family::ALL.iter().all(|family| seen.contains(family)));
+    compare("errors", &table);
+}
+
+/// The part of `core/docs/families.md` between the comments `name` and `/name` is `table`.
+fn compare(name: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/families.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let start = text.find(&open).unwrap() + open.len();
+    let end = text.find(&close).unwrap();
+    if std::env::var_os("BROOKLET_BLESS").is_some() {
+        fs::write(&path, format!("{}{table}{}", &text[..start], &text[end..])).unwrap();
+    } else {
+        assert_eq!(
+            &text[start..end],
+            table,
+            "run with BROOKLET_BLESS=1, and look at the difference"
+        );
+    }
+}
+
+#[test]
+fn chunks_change_no_bit_of_any_family() {
+    let goldens = Goldens::read();
+    let ids = &goldens.ids[..120];
+    for (name, recompute) in &goldens.models {
+        let golden = Golden::read(name);
+        for policy in [goldens.dense(), goldens.other(*recompute)] {
+            for cache_type in [CacheType::F32, CacheType::Q8_0] {
+                let run = |chunk: usize| {
+                    let options = Options {
+                        cache_type,
+                        ..exact(policy, chunk)
+                    };
+                    golden.run(&options, ids)
+                };
+                let one_by_one = run(1);
+                for chunk in [7, 33] {
+                    assert!(run(chunk) == one_by_one, "{name}, {policy:?}, chunks of {chunk}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn learned_positions_refuse_sinks_and_windows() {
+    let config = Golden::read("gpt2").config();
+    let (sinks, window) = (2, 40);
+    for policy in [Policy::Sink { sinks, window }, Policy::Window { window }] {
+        let error = Plan::new(&config, &exact(policy, 1)).unwrap_err();
+        assert_eq!(
+            error,
+            PlanError::LearnedPositions {
+                trained: config.context
+            }
+        );
+        assert!(error.to_string().contains("learned"), "{error}");
+    }
+}
+
+/// A local layer sees no more than it was trained with, and its cache holds no more.
+#[test]
+fn local_layers_keep_their_window_only() {
+    let config = Golden::read("gemma3").config();
+    let local = config.local.unwrap().window;
+    let bytes = |window: usize| {
+        let policy = Policy::Sink { sinks: 4, window };
+        Plan::new(&config, &exact(policy, 1))
+            .unwrap()
+            .part(brooklet_core::plan::Part::Cache)
+    };
+    let token = 2 * config.kv_columns() * 4;
+    let global = (0..config.layers)
+        .filter(|layer| config.local_window(*layer).is_none())
+        .count();
+    assert!(global > 0 && global < config.layers);
+    assert_eq!(bytes(local + 96) - bytes(local + 32), 64 * token * global);
+    // Where the window is smaller, sinks take the room that it leaves.
+    assert_eq!(Policy::Sink { sinks: 4, window: 10 }.slots(Some(12)), (2, 10));
+    assert_eq!(Policy::Sink { sinks: 4, window: 8 }.slots(Some(12)), (4, 8));
+    assert_eq!(Policy::Sink { sinks: 4, window: 12 }.slots(Some(12)), (0, 12));
+}
