@@ -29,6 +29,12 @@ fn main() {
         (Format::Q4_0, 1536, 576, 120),
         (Format::Q5_0, 1536, 576, 100),
         (Format::Q5_1, 1536, 576, 100),
+        (Format::IQ4_NL, 1536, 576, 120),
+        (Format::Q2_K, 1024, 768, 240),
+        (Format::Q3_K, 1024, 768, 180),
+        (Format::Q4_K, 1024, 768, 130),
+        (Format::Q5_K, 1024, 768, 110),
+        (Format::Q6_K, 1024, 768, 90),
     ] {
         decode(format, rows, cols, copies, threads);
     }
@@ -43,6 +49,12 @@ fn main() {
         (Format::Q4_0, 1536, 576),
         (Format::Q5_0, 1536, 576),
         (Format::Q5_1, 1536, 576),
+        (Format::IQ4_NL, 1536, 576),
+        (Format::Q2_K, 1024, 768),
+        (Format::Q3_K, 1024, 768),
+        (Format::Q4_K, 1024, 768),
+        (Format::Q5_K, 1024, 768),
+        (Format::Q6_K, 1024, 768),
     ] {
         prefill(format, rows, cols);
     }

@@ -21,7 +21,8 @@ use core::ops::Range;
 use super::super::{Q8Activation, scalar};
 use crate::arena::{Carver, Columns};
 use crate::quant::{
-    BLOCK, Bf16, Block, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, F16, F32, Format, QuantBlock,
+    BLOCK, Bf16, Block, BlockIq4Nl, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1,
+    BlockQ5K, BlockQ6K, BlockQ8_0, F16, F32, Format, IQ4_NL_VALUES, QuantBlock, SuperBlock,
 };
 use crate::tensor::Matrix;
 
@@ -34,24 +35,43 @@ const FLOAT_ROWS: usize = 4;
 /// From how many tokens on unpacking a panel pays.
 const PANEL_TOKENS: usize = 4;
 
-/// Where the parts of a block are, in bytes from its start; the scale is at 0.
-pub(super) trait Layout: QuantBlock {
-    /// Bits of an element.
+/// A quantised format, as the kernels see it: rows of blocks of 32 columns, of which a super-block has 8.
+pub(super) trait Weights: Block + avx2::Chunk + avx512::Chunk {
+    /// Whether a block has a minimum.
+    const HAS_MIN: bool;
+    /// Whether its halves of 16 columns have integer factors ([`crate::quant::Part`]).
+    const HAS_FACTORS: bool;
+    /// Bits of an element in the registers.
     const BITS: u32;
-    /// The minimum (0 if there is none).
-    const MIN_AT: usize;
-    /// The fifth bits (0 if there are none).
-    const HIGH_AT: usize;
-    /// The elements, or their low 4 bits.
-    const QUANTS_AT: usize;
     /// What must be added to the elements to make them unsigned as they are stored (as two's complement for 8 bits).
     const BIAS: i32;
+    /// The contract's formula for one row and one token.
+    fn dot(w: &[Self], x: &[Q8Activation]) -> f32;
+}
+
+/// Blocks of 32 columns in one of the format's.
+pub(super) const fn parts<B: Block>() -> usize {
+    B::FORMAT.block_len() / BLOCK
+}
+
+/// Where the parts of a simple block are, in bytes from its start; the scale is at 0.
+pub(super) trait Layout: QuantBlock {
+    /// Bits of an element, or of its index in [`Layout::VALUES`].
+    const BITS: u32;
+    /// The minimum (0 if there is none).
+    const MIN_AT: usize = 0;
+    /// The fifth bits (0 if there are none).
+    const HIGH_AT: usize = 0;
+    /// The elements, or their low 4 bits.
+    const QUANTS_AT: usize;
+    /// As [`Weights::BIAS`].
+    const BIAS: i32;
+    /// What indices of 4 bits stand for, if they are none.
+    const VALUES: Option<&'static [i8; 16]> = None;
 }
 
 impl Layout for BlockQ4_0 {
     const BITS: u32 = 4;
-    const MIN_AT: usize = 0;
-    const HIGH_AT: usize = 0;
     const QUANTS_AT: usize = offset_of!(BlockQ4_0, qs);
     const BIAS: i32 = 8;
 }
@@ -59,14 +79,12 @@ impl Layout for BlockQ4_0 {
 impl Layout for BlockQ4_1 {
     const BITS: u32 = 4;
     const MIN_AT: usize = offset_of!(BlockQ4_1, m);
-    const HIGH_AT: usize = 0;
     const QUANTS_AT: usize = offset_of!(BlockQ4_1, qs);
     const BIAS: i32 = 0;
 }
 
 impl Layout for BlockQ5_0 {
     const BITS: u32 = 5;
-    const MIN_AT: usize = 0;
     const HIGH_AT: usize = offset_of!(BlockQ5_0, qh);
     const QUANTS_AT: usize = offset_of!(BlockQ5_0, qs);
     const BIAS: i32 = 16;
@@ -82,11 +100,53 @@ impl Layout for BlockQ5_1 {
 
 impl Layout for BlockQ8_0 {
     const BITS: u32 = 8;
-    const MIN_AT: usize = 0;
-    const HIGH_AT: usize = 0;
     const QUANTS_AT: usize = offset_of!(BlockQ8_0, qs);
     const BIAS: i32 = 128;
 }
+
+impl Layout for BlockIq4Nl {
+    const BITS: u32 = 4;
+    const QUANTS_AT: usize = offset_of!(BlockIq4Nl, qs);
+    const BIAS: i32 = 128;
+    const VALUES: Option<&'static [i8; 16]> = Some(&IQ4_NL_VALUES);
+}
+
+impl<B: Layout> Weights for B {
+    const HAS_MIN: bool = <B as QuantBlock>::HAS_MIN;
+    const HAS_FACTORS: bool = false;
+    const BITS: u32 = if B::VALUES.is_some() {
+        8
+    } else {
+        <B as Layout>::BITS
+    };
+    const BIAS: i32 = <B as Layout>::BIAS;
+
+    fn dot(w: &[B], x: &[Q8Activation]) -> f32 {
+        scalar::dot_q8(w, x)
+    }
+}
+
+/// Implements [`Weights`] for a format of super-blocks.
+macro_rules! super_block {
+    ($block:ty, factors: $factors:literal, bits: $bits:literal, bias: $bias:literal) => {
+        impl Weights for $block {
+            const HAS_MIN: bool = <$block as SuperBlock>::HAS_MIN;
+            const HAS_FACTORS: bool = $factors;
+            const BITS: u32 = $bits;
+            const BIAS: i32 = $bias;
+
+            fn dot(w: &[Self], x: &[Q8Activation]) -> f32 {
+                scalar::dot_super(w, x)
+            }
+        }
+    };
+}
+
+super_block!(BlockQ2K, factors: true, bits: 2, bias: 0);
+super_block!(BlockQ3K, factors: true, bits: 3, bias: 4);
+super_block!(BlockQ4K, factors: false, bits: 4, bias: 0);
+super_block!(BlockQ5K, factors: false, bits: 5, bias: 0);
+super_block!(BlockQ6K, factors: true, bits: 6, bias: 32);
 
 /// A float format: one element a block.
 pub(super) trait Float: Block {}
@@ -99,7 +159,8 @@ impl Float for Bf16 {}
 pub(super) struct Panel<'s> {
     /// For each block of a group 8 registers; 32-bit lane `r` of register `j` holds elements `4j..4j + 4` of row `r`.
     quants: &'s mut [u8],
-    /// For each block of a group every row's scale, then every row's minimum.
+    /// For each block of a group every row's scale, then every row's minimum. For formats with factors, as bits: every row's two f16
+    /// (its minimum's in the upper half), then every row's four bytes (factors, then those of its minimum).
     scales: &'s mut [f32],
 }
 
@@ -124,13 +185,13 @@ pub(super) trait Kernels: Copy {
     const TOKENS: usize;
 
     /// One token: `blocks` are `LANES` rows of `x.len()` blocks, `out` their `LANES` outputs.
-    fn decode<B: Layout>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]);
+    fn decode<B: Weights>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]);
 
     /// Unpacks `LANES` rows into a panel of one group.
-    fn fill<B: Layout>(self, blocks: &[B], panel: &mut Panel<'_>);
+    fn fill<B: Weights>(self, blocks: &[B], panel: &mut Panel<'_>);
 
     /// `T` tokens, one after the other in `x`, through a panel; the first `GROUPS · LANES` of each are its outputs.
-    fn tile<B: Layout, const T: usize>(
+    fn tile<B: Weights, const T: usize>(
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
@@ -158,13 +219,19 @@ pub(super) fn matmul_q8<K: Kernels>(
         Format::Q5_0 => matmul::<K, BlockQ5_0>(isa, w, rows, x, out, scratch),
         Format::Q5_1 => matmul::<K, BlockQ5_1>(isa, w, rows, x, out, scratch),
         Format::Q8_0 => matmul::<K, BlockQ8_0>(isa, w, rows, x, out, scratch),
-        _ => return false,
+        Format::Q2_K => matmul::<K, BlockQ2K>(isa, w, rows, x, out, scratch),
+        Format::Q3_K => matmul::<K, BlockQ3K>(isa, w, rows, x, out, scratch),
+        Format::Q4_K => matmul::<K, BlockQ4K>(isa, w, rows, x, out, scratch),
+        Format::Q5_K => matmul::<K, BlockQ5K>(isa, w, rows, x, out, scratch),
+        Format::Q6_K => matmul::<K, BlockQ6K>(isa, w, rows, x, out, scratch),
+        Format::IQ4_NL => matmul::<K, BlockIq4Nl>(isa, w, rows, x, out, scratch),
+        Format::F32 | Format::F16 | Format::BF16 => return false,
     }
     true
 }
 
 /// Group after group, then the rows that are left.
-fn matmul<K: Kernels, B: Layout>(
+fn matmul<K: Kernels, B: Weights>(
     isa: K,
     w: &Matrix<'_>,
     rows: Range<usize>,
@@ -175,7 +242,8 @@ fn matmul<K: Kernels, B: Layout>(
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
     let blocks = w.blocks::<B>(rows);
-    let group_blocks = K::LANES * row_blocks;
+    let row_len = row_blocks / parts::<B>();
+    let group_blocks = K::LANES * row_len;
     let (blocks, rest) = blocks.split_at(blocks.len() / group_blocks * group_blocks);
     let mut at = 0;
     prefetch_first(&blocks[..blocks.len().min(group_blocks)]);
@@ -193,20 +261,20 @@ fn matmul<K: Kernels, B: Layout>(
                 isa.fill(group, &mut panel.group(i, K::GROUPS));
             }
             // Of a panel that is not full, what was there before is multiplied too, and dropped.
-            let rows = groups.len() / row_blocks;
+            let rows = groups.len() / row_len;
             multiply::<K, B>(isa, &panel, row_blocks, x, out, at..at + rows);
             at += rows;
         }
     }
-    for (i, row) in rest.chunks_exact(row_blocks).enumerate() {
+    for (i, row) in rest.chunks_exact(row_len).enumerate() {
         for (token, x) in x.chunks_exact(row_blocks).enumerate() {
-            out.row_mut(token)[at + i] = scalar::dot_q8(row, x);
+            out.row_mut(token)[at + i] = B::dot(row, x);
         }
     }
 }
 
 /// Asks for the first group; the kernels ask for each next one as they go.
-fn prefetch_first<B: Layout>(group: &[B]) {
+fn prefetch_first<B>(group: &[B]) {
     let start = group.as_ptr().cast::<i8>();
     for at in (0..size_of_val(group)).step_by(64) {
         // SAFETY: every x86-64 has SSE, and a prefetch is a hint that faults on no address.
@@ -228,7 +296,7 @@ fn panel<K: Kernels>(scratch: &mut [u8], row_blocks: usize) -> Panel<'_> {
 }
 
 /// All tokens through one panel, whose rows' outputs go to columns `rows` of `out`.
-fn multiply<K: Kernels, B: Layout>(
+fn multiply<K: Kernels, B: Weights>(
     isa: K,
     panel: &Panel<'_>,
     row_blocks: usize,
@@ -250,7 +318,7 @@ fn multiply<K: Kernels, B: Layout>(
 }
 
 /// `T` tokens through one panel; returns `T`.
-fn store<K: Kernels, B: Layout, const T: usize>(
+fn store<K: Kernels, B: Weights, const T: usize>(
     isa: K,
     panel: &Panel<'_>,
     x: &[Q8Activation],

@@ -3,52 +3,99 @@
 use core::arch::x86_64::*;
 
 use super::super::Layout;
+use super::Chunk;
 
-/// The two blocks of a chunk in one row.
-pub(super) type Blocks<'a, B> = [&'a B; 2];
+/// Where the two blocks of a chunk in one row are.
+pub(in super::super::super) type Blocks<B> = [*const B; 2];
 
-/// 16 bytes from byte `AT` of each block: block `k` in 128-bit lane `k`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn bytes<B: Layout>(blocks: Blocks<'_, B>, at: usize) -> __m256i {
-    assert!(at + 16 <= size_of::<B>());
-    // SAFETY: 16 bytes inside a block (asserted above, for constants).
-    let load = |block: &B| unsafe { _mm_loadu_si128((&raw const *block).cast::<u8>().add(at).cast()) };
-    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(blocks[0])), load(blocks[1]))
-}
+impl<B: Layout> Chunk for B {
+    type Raw = Blocks<B>;
 
-/// 4 bytes from byte `at` of a block.
-#[inline]
-fn word<B: Layout>(block: &B, at: usize) -> i32 {
-    assert!(at + 4 <= size_of::<B>());
-    // SAFETY: 4 bytes inside the block (asserted above, for constants); no alignment is needed.
-    unsafe {
-        (&raw const *block)
-            .cast::<u8>()
-            .add(at)
-            .cast::<i32>()
-            .read_unaligned()
+    #[inline]
+    unsafe fn four_rows(blocks: &[B], row_blocks: usize, first: usize, block: usize) -> [Blocks<B>; 4] {
+        let start = blocks.as_ptr().wrapping_add(first * row_blocks + block);
+        // The last block of the row counts twice where there is no second one.
+        let second = usize::from(block + 1 < row_blocks);
+        [0, 1, 2, 3].map(|row| {
+            let start = start.wrapping_add(row * row_blocks);
+            [start, start.wrapping_add(second)]
+        })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn unpack(raw: Blocks<B>) -> (__m256i, __m256i) {
+        // SAFETY: as the caller promises.
+        unsafe { unpack(raw) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn headers(rows: [Blocks<B>; 4]) -> [__m256i; 2] {
+        // SAFETY: as the caller promises.
+        unsafe { headers(rows) }
     }
 }
 
-/// The low and the high 16 elements of each block, block `k` in 128-bit lane `k`: unsigned for 4 and 5 bits, signed for 8.
+/// 16 bytes from byte `at` of each block: block `k` in 128-bit lane `k`.
+///
+/// # Safety
+/// The blocks can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn unpack<B: Layout>(blocks: Blocks<'_, B>) -> (__m256i, __m256i) {
-    let low = bytes(blocks, B::QUANTS_AT);
+unsafe fn bytes<B: Layout>(blocks: Blocks<B>, at: usize) -> __m256i {
+    assert!(at + 16 <= size_of::<B>());
+    // SAFETY: 16 bytes inside a block (asserted above, for constants), which can be read.
+    unsafe {
+        let first = _mm_loadu_si128(blocks[0].byte_add(at).cast());
+        _mm256_inserti128_si256::<1>(
+            _mm256_castsi128_si256(first),
+            _mm_loadu_si128(blocks[1].byte_add(at).cast()),
+        )
+    }
+}
+
+/// 4 bytes from byte `at` of a block.
+///
+/// # Safety
+/// The block can be read.
+#[inline]
+unsafe fn word<B: Layout>(block: *const B, at: usize) -> i32 {
+    assert!(at + 4 <= size_of::<B>());
+    // SAFETY: 4 bytes inside the block (asserted above, for constants), which can be read; no alignment is needed.
+    unsafe { block.byte_add(at).cast::<i32>().read_unaligned() }
+}
+
+/// As [`Chunk::unpack`].
+///
+/// # Safety
+/// The blocks can be read.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn unpack<B: Layout>(blocks: Blocks<B>) -> (__m256i, __m256i) {
+    // SAFETY: as the caller promises.
+    let low = unsafe { bytes(blocks, B::QUANTS_AT) };
     if B::BITS == 8 {
-        return (low, bytes(blocks, B::QUANTS_AT + 16));
+        // SAFETY: as the caller promises.
+        return (low, unsafe { bytes(blocks, B::QUANTS_AT + 16) });
     }
     let nibble = _mm256_set1_epi8(15);
     let high = _mm256_and_si256(_mm256_srli_epi16::<4>(low), nibble);
     let low = _mm256_and_si256(low, nibble);
+    if let Some(values) = B::VALUES {
+        // SAFETY: 16 bytes.
+        let values = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) });
+        return (
+            _mm256_shuffle_epi8(values, low),
+            _mm256_shuffle_epi8(values, high),
+        );
+    }
     if B::BITS == 4 {
         return (low, high);
     }
-    let bits = _mm256_blend_epi32::<0xF0>(
-        _mm256_set1_epi32(word(blocks[0], B::HIGH_AT)),
-        _mm256_set1_epi32(word(blocks[1], B::HIGH_AT)),
-    );
+    // SAFETY: as the caller promises.
+    let words = unsafe { [word(blocks[0], B::HIGH_AT), word(blocks[1], B::HIGH_AT)] };
+    let bits = _mm256_blend_epi32::<0xF0>(_mm256_set1_epi32(words[0]), _mm256_set1_epi32(words[1]));
     (
         _mm256_or_si256(low, fifth(bits, 0)),
         _mm256_or_si256(high, fifth(bits, 2)),
@@ -67,23 +114,37 @@ fn fifth(bits: __m256i, byte: i8) -> __m256i {
     _mm256_and_si256(set, _mm256_set1_epi8(16))
 }
 
-/// Scales and minima of four rows: block `k` and row `j` in 32-bit lane `4k + j`. The minima are of use for formats that have
-/// them only.
+/// As [`Chunk::headers`]: scales and minima. The minima are of use for formats that have them only.
+///
+/// # Safety
+/// The blocks can be read.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub(super) fn headers<B: Layout>(rows: [Blocks<'_, B>; 4]) -> (__m256, __m256) {
-    let lane = |k: usize| {
-        let [a, b, c, d] = rows.map(|row| word(row[k], 0));
-        _mm_setr_epi32(a, b, c, d)
+unsafe fn headers<B: Layout>(rows: [Blocks<B>; 4]) -> [__m256i; 2] {
+    let [a, b, c, d] = rows;
+    // SAFETY: as the caller promises.
+    let (first, second) = unsafe {
+        (
+            _mm_setr_epi32(word(a[0], 0), word(b[0], 0), word(c[0], 0), word(d[0], 0)),
+            _mm_setr_epi32(word(a[1], 0), word(b[1], 0), word(c[1], 0), word(d[1], 0)),
+        )
     };
-    let words = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(lane(0)), lane(1));
+    let words = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(first), second);
+    let [scales, minima] = widen_halves(words);
+    [_mm256_castps_si256(scales), _mm256_castps_si256(minima)]
+}
+
+/// The f16 in the lower and in the upper half of each 32-bit lane.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn widen_halves(words: __m256i) -> [__m256; 2] {
     // Even 16-bit halves to the lower 64 bits of each lane, odd ones to the upper; then the two lanes' lower ones together.
     let halves = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
     ));
     let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_shuffle_epi8(words, halves));
-    (
+    [
         _mm256_cvtph_ps(_mm256_castsi256_si128(both)),
         _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(both)),
-    )
+    ]
 }

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::super::Layout;
-use super::CHUNK;
+use super::{CHUNK, Chunk};
 
 /// Where `Raw` reads a chunk, and which of its bytes go where. Computed at compile time for each format.
 struct Map<B>(core::marker::PhantomData<B>);
@@ -86,22 +86,57 @@ impl<B: Layout> Map<B> {
     };
 }
 
+impl<B: Layout> Chunk for B {
+    type Raw = Raw;
+    type Masks = Masks;
+
+    #[inline]
+    fn masks(blocks: usize) -> Masks {
+        Masks::new::<B>(blocks)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    unsafe fn load_four<const WHOLE: bool>(
+        blocks: &[B],
+        row_blocks: usize,
+        first: usize,
+        block: usize,
+        masks: &Masks,
+    ) -> [Raw; 4] {
+        // SAFETY: as the caller promises.
+        unsafe { load_four::<B, WHOLE>(blocks, row_blocks, first, block, masks) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    unsafe fn unpack(raw: &Raw) -> (__m512i, __m512i) {
+        unpack::<B>(raw)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    unsafe fn headers(rows: &[Raw; 4]) -> [__m512i; 2] {
+        headers::<B>(rows)
+    }
+}
+
 /// One row's chunk as loaded: its two windows, for 8 bits another two.
 #[derive(Clone, Copy)]
-pub(super) struct Raw {
+pub(in super::super::super) struct Raw {
     windows: [__m512i; 2],
     high: [__m512i; 2],
 }
 
 /// Which bytes of the windows are inside the row.
 #[derive(Clone, Copy)]
-pub(super) struct Masks {
+pub(in super::super::super) struct Masks {
     windows: [__mmask64; 2],
     high: [__mmask64; 2],
 }
 
 impl Masks {
-    pub(super) fn new<B: Layout>(blocks: usize) -> Masks {
+    fn new<B: Layout>(blocks: usize) -> Masks {
         let bytes = blocks * size_of::<B>();
         let mask = |start: usize| match bytes.saturating_sub(start) {
             64.. => u64::MAX,
@@ -168,7 +203,7 @@ unsafe fn load<B: Layout, const WHOLE: bool>(row: *const B, masks: &Masks) -> Ra
 /// for are in the row; they are a whole chunk if `WHOLE`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn load_four<B: Layout, const WHOLE: bool>(
+unsafe fn load_four<B: Layout, const WHOLE: bool>(
     blocks: &[B],
     row_blocks: usize,
     first: usize,
@@ -190,7 +225,7 @@ pub(super) unsafe fn load_four<B: Layout, const WHOLE: bool>(
 /// A table in a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn constant<T, const N: usize>(table: &'static [T; N]) -> __m512i {
+pub(super) fn constant<T, const N: usize>(table: &'static [T; N]) -> __m512i {
     const { assert!(size_of::<T>() * N == 64) };
     // SAFETY: the table is 64 bytes.
     unsafe { _mm512_loadu_si512(table.as_ptr().cast()) }
@@ -199,7 +234,7 @@ fn constant<T, const N: usize>(table: &'static [T; N]) -> __m512i {
 /// The low and the high 16 elements of each block, unsigned: block `k` in 128-bit lane `k`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(super) fn unpack<B: Layout>(raw: &Raw) -> (__m512i, __m512i) {
+fn unpack<B: Layout>(raw: &Raw) -> (__m512i, __m512i) {
     let pick = |map: &'static [u8; 64], windows: &[__m512i; 2]| {
         _mm512_permutex2var_epi8(windows[0], constant(map), windows[1])
     };
@@ -212,6 +247,15 @@ pub(super) fn unpack<B: Layout>(raw: &Raw) -> (__m512i, __m512i) {
     let nibble = _mm512_set1_epi8(15);
     let high = _mm512_and_si512(_mm512_srli_epi16::<4>(low), nibble);
     let low = _mm512_and_si512(low, nibble);
+    if let Some(values) = B::VALUES {
+        // SAFETY: 16 bytes.
+        let values = _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(values.as_ptr().cast()) });
+        let values = _mm512_xor_si512(values, _mm512_set1_epi8(-128));
+        return (
+            _mm512_shuffle_epi8(values, low),
+            _mm512_shuffle_epi8(values, high),
+        );
+    }
     if B::BITS == 4 {
         return (low, high);
     }
@@ -228,7 +272,7 @@ pub(super) fn unpack<B: Layout>(raw: &Raw) -> (__m512i, __m512i) {
 /// them only.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn headers<B: Layout>(rows: &[Raw; 4]) -> (__m512, __m512) {
+fn headers<B: Layout>(rows: &[Raw; 4]) -> [__m512i; 2] {
     let row = |row: &Raw| match Map::<B>::HEADERS_OF_SECOND {
         0 => row.windows[0],
         mask => _mm512_mask_blend_epi8(mask, row.windows[0], row.windows[1]),
@@ -237,8 +281,8 @@ pub(super) fn headers<B: Layout>(rows: &[Raw; 4]) -> (__m512, __m512) {
     let first = _mm512_permutex2var_epi16(row(&rows[0]), map, row(&rows[1]));
     let second = _mm512_permutex2var_epi16(row(&rows[2]), map, row(&rows[3]));
     let both = _mm512_mask_blend_epi16(0xCCCC_CCCC, first, second);
-    (
-        _mm512_cvtph_ps(_mm512_castsi512_si256(both)),
-        _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(both)),
-    )
+    [
+        _mm512_castps_si512(_mm512_cvtph_ps(_mm512_castsi512_si256(both))),
+        _mm512_castps_si512(_mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(both))),
+    ]
 }

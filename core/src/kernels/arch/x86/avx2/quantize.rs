@@ -1,0 +1,41 @@
+//! Activations to int8.
+
+use core::arch::x86_64::*;
+
+use super::super::{Q8Activation, scalar};
+use crate::quant::BLOCK;
+
+/// As [`super::super::Kernels::quantize`].
+#[target_feature(enable = "avx2")]
+pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
+    let (blocks, _) = x.as_chunks::<BLOCK>();
+    for (x, out) in blocks.iter().zip(out) {
+        let mut values = [_mm256_setzero_ps(); 4];
+        let mut max = _mm256_setzero_ps();
+        for (value, x) in values.iter_mut().zip(x.as_chunks::<8>().0) {
+            // SAFETY: 8 floats.
+            *value = unsafe { _mm256_loadu_ps(x.as_ptr()) };
+            // The instruction gives its second operand where one is NaN: NaN counts for nothing, as in the reference.
+            max = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0), *value), max);
+        }
+        let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
+        let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
+        let max = _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)));
+        let inverse = _mm256_set1_ps(scalar::inverse_scale(max));
+        let q = values.map(|value| {
+            let value = _mm256_mul_ps(value, inverse);
+            let number = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(value, value));
+            _mm256_and_si256(_mm256_cvtps_epi32(value), number)
+        });
+        let sum = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+        let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+        let sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
+        let sum = _mm_cvtsi128_si32(sum) + _mm_extract_epi32::<1>(sum);
+        // Packing works in 128-bit lanes: 4 values of each register, of the lower lanes and then of the upper ones.
+        let packed = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+        let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        // SAFETY: 32 bytes.
+        unsafe { _mm256_storeu_si256(out.q.as_mut_ptr().cast(), packed) };
+        scalar::set_scale(out, max, sum);
+    }
+}
