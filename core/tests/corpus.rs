@@ -3,8 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+use brooklet_core::kernels::Isa;
+
+#[path = "common/dequantize_walk.rs"]
+mod dequantize_walk;
 #[path = "common/gguf_walk.rs"]
 mod gguf_walk;
+#[path = "common/load_input.rs"]
+mod load_input;
+#[path = "common/load_walk.rs"]
+mod load_walk;
 #[path = "common/tokenizer_walk.rs"]
 mod tokenizer_walk;
 
@@ -31,4 +39,22 @@ fn gguf() {
 #[test]
 fn tokenizer() {
     replay("tokenizer", tokenizer_walk::walk);
+}
+
+/// What this test is compiled for: `runtime-std/tests/corpus.rs` replays on every instruction set of the machine.
+const ISAS: [Isa; 2] = [Isa::Scalar, Isa::of_target()];
+
+#[test]
+fn dequantize() {
+    replay("dequantize", |bytes| dequantize_walk::walk(bytes, &ISAS));
+}
+
+#[test]
+fn load() {
+    let loaded = std::cell::Cell::new(0);
+    replay("load", |input| {
+        let result = load_walk::walk(&load_input::file_of(input), &ISAS);
+        loaded.set(loaded.get() + usize::from(result.is_ok()));
+    });
+    assert!(loaded.get() > 0, "no input of the corpus is a good file");
 }

@@ -23,6 +23,8 @@ pub enum GgufError {
         /// Where the count stands.
         offset: usize,
     },
+    /// The file has this many tensors, more than [`super::MAX_TENSORS`].
+    TooManyTensors(usize),
     /// A metadata value at this offset has a type number that the format does not define.
     UnknownValueType {
         /// Where the type stands.
@@ -86,6 +88,13 @@ impl fmt::Display for GgufError {
             }
             Self::CountTooLarge { offset } => {
                 write!(f, "the count at byte {offset} is larger than the file can hold")
+            }
+            Self::TooManyTensors(tensors) => {
+                write!(
+                    f,
+                    "the file has {tensors} tensors, more than the {} that are read",
+                    super::MAX_TENSORS
+                )
             }
             Self::UnknownValueType { offset, value_type } => {
                 write!(

@@ -36,6 +36,9 @@ use value::{read_type, read_value};
 /// How deep metadata arrays may be nested.
 pub const MAX_ARRAY_DEPTH: usize = 4;
 
+/// Most tensors of a file: tens of times those of any real one. Who looks tensors up by name, layer by layer, reads the table each time.
+pub const MAX_TENSORS: usize = 1 << 15;
+
 /// Alignment of tensor data where `general.alignment` is absent.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
@@ -79,6 +82,9 @@ impl<'a> Gguf<'a> {
             return Err(GgufError::UnsupportedVersion(version));
         }
         let tensor_count = tri!(r.count(tensors::MIN_ENTRY_BYTES));
+        if tensor_count > MAX_TENSORS {
+            return Err(GgufError::TooManyTensors(tensor_count));
+        }
         let metadata_count = tri!(r.count(MIN_METADATA_BYTES));
         let mut file = Gguf {
             bytes,

@@ -245,11 +245,12 @@ fn the_first_of_equal_names_counts() {
     assert_eq!(g.tensor("tensor").unwrap().cols(), 1);
 }
 
-/// With a million of the smallest entries of each kind, anything quadratic would not end.
+/// With a million of the smallest entries, and as many tensors as there may be, anything quadratic would not end.
 #[test]
 fn small_entries_by_the_million_take_linear_time() {
     const MANY: u64 = if cfg!(miri) { 100 } else { 1_000_000 };
-    let mut f = header(MANY, MANY);
+    const TENSORS: u64 = if cfg!(miri) { 100 } else { MAX_TENSORS as u64 };
+    let mut f = header(TENSORS, MANY);
     for _ in 0..MANY - 1 {
         f.extend([0; 8 + 4 + 1]);
     }
@@ -259,7 +260,7 @@ fn small_entries_by_the_million_take_linear_time() {
     for _ in 0..MANY {
         f.extend([8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
-    for _ in 0..MANY {
+    for _ in 0..TENSORS {
         f.extend([0; 8]);
         f.extend([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
         f.extend([0; 4 + 8]);
@@ -268,7 +269,7 @@ fn small_entries_by_the_million_take_linear_time() {
     let g = Gguf::parse(&f).unwrap();
     assert_eq!(
         (g.metadata().count(), g.tensors().count()),
-        (MANY as usize, MANY as usize)
+        (MANY as usize, TENSORS as usize)
     );
     let (_, last) = g.metadata().last().unwrap();
     let empty = last
@@ -278,6 +279,11 @@ fn small_entries_by_the_million_take_linear_time() {
         .filter(|v| v.as_array().unwrap().is_empty());
     assert_eq!(empty.count(), MANY as usize);
     assert!(g.get("absent").is_none() && g.tensor("absent").is_none());
+    f[8..16].copy_from_slice(&(MAX_TENSORS as u64 + 1).to_le_bytes());
+    assert_eq!(
+        Gguf::parse(&f).err(),
+        Some(GgufError::TooManyTensors(MAX_TENSORS + 1))
+    );
 }
 
 #[test]
@@ -296,6 +302,7 @@ fn messages_are_one_clause_with_the_numbers_that_matter() {
         ),
         (GgufError::NestedTooDeep { offset: 77 }, &["77", "4"]),
         (GgufError::NameNotUtf8 { offset: 77 }, &["77"]),
+        (GgufError::TooManyTensors(77), &["77"]),
         (GgufError::BadAlignment(77), &["77"]),
         (GgufError::AlignmentNotInteger, &[]),
         (GgufError::BadDimensions { tensor: 77 }, &["77"]),

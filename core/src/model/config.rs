@@ -131,6 +131,9 @@ pub struct Config {
     pub values_dropped: bool,
 }
 
+/// No model has more layers: each looks its tensors up in the whole table.
+const MAX_LAYERS: usize = 1 << 10;
+
 impl Config {
     /// Reads the facts from the metadata.
     ///
@@ -161,6 +164,9 @@ impl Config {
             return Err(ModelError::UnsupportedFeature("a mixture of experts"));
         }
         let layers = tri!(facts.dim("block_count"));
+        if layers > MAX_LAYERS {
+            return Err(ModelError::BadMetadata("block_count"));
+        }
         let layouts = tri!(layouts(facts.file, layers));
         let heads = tri!(heads(facts));
         let context = tri!(facts.dim("context_length"));

@@ -1,0 +1,87 @@
+//! The hostile set over every model here, through the library: each file is refused in a sentence or works, and nothing breaks.
+//! (`runtime-std/tests/hostile.rs` keeps the sentences, and gives the files to the command.)
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use brooklet_core::kernels::Isa;
+
+#[path = "common/gguf_edit.rs"]
+mod gguf_edit;
+#[path = "common/hostile.rs"]
+mod hostile;
+#[path = "common/load_walk.rs"]
+mod load_walk;
+
+/// Loads `bytes`; a panic names the file.
+fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| load_walk::walk(bytes, &[Isa::of_target()])))
+        .unwrap_or_else(|_| panic!("{name} breaks a promise"))
+}
+
+/// The good models of `data/`, and the one that tests of firmware use, by name.
+fn good() -> Vec<(String, Vec<u8>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = fs::read_dir(root.join("tests/data")).unwrap();
+    let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    paths.push(root.join("../boards/cortex-m/model/other.gguf"));
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    paths.sort();
+    let read = |path: &std::path::PathBuf| (path.display().to_string(), fs::read(path).unwrap());
+    let files = paths.iter().map(read);
+    files.filter(|(name, bytes)| load(name, bytes).is_ok()).collect()
+}
+
+#[test]
+fn every_hostile_file_of_every_model_is_refused_or_works() {
+    let good = good();
+    assert!(good.len() > 10, "{} good models", good.len());
+    for (of, bytes) in good {
+        for (name, bytes) in hostile::hostile(&bytes) {
+            let _ = load(&format!("{name} of {of}"), &bytes);
+        }
+    }
+}
+
+/// The smallest models without and with a tokenizer, and where their headers end.
+fn small() -> [(Vec<u8>, usize); 2] {
+    [
+        "tests/data/random-gqa-q4_0.gguf",
+        "../boards/cortex-m/model/other.gguf",
+    ]
+    .map(|path| {
+        let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let (same, header) = gguf_edit::Edit::new(&bytes).bytes();
+        assert!(same == bytes);
+        (bytes, header)
+    })
+}
+
+#[test]
+fn a_file_that_ends_at_any_byte_of_its_header_is_refused() {
+    for (bytes, header) in small() {
+        for end in 0..=header {
+            let error = load(&format!("{end} bytes"), &bytes[..end]).unwrap_err();
+            assert!(
+                end < 4 || error.contains("truncated") || error.contains("count"),
+                "{end}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn any_bit_of_a_header_can_be_wrong() {
+    for (bytes, header) in small() {
+        let mut bytes = bytes;
+        let bits = if header < 4096 { 0..8 } else { 6..8 };
+        for at in 0..header {
+            for bit in bits.clone() {
+                bytes[at] ^= 1 << bit;
+                let _ = load(&format!("bit {bit} of byte {at}"), &bytes);
+                bytes[at] ^= 1 << bit;
+            }
+        }
+    }
+}

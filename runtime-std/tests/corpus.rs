@@ -1,0 +1,38 @@
+//! Replays the committed inputs of core's fuzz targets that depend on the instruction set, on all that this machine has.
+
+use std::fs;
+use std::path::Path;
+
+use brooklet::pool::available_isas;
+
+#[path = "../../core/tests/common/dequantize_walk.rs"]
+mod dequantize_walk;
+#[path = "../../core/tests/common/load_input.rs"]
+mod load_input;
+#[path = "../../core/tests/common/load_walk.rs"]
+mod load_walk;
+
+/// Every file under `core/fuzz/corpus/{name}`.
+fn corpus(name: &str) -> impl Iterator<Item = Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/fuzz/corpus");
+    let mut files = fs::read_dir(root.join(name)).unwrap().peekable();
+    assert!(files.peek().is_some(), "{name} is empty");
+    files.map(|entry| {
+        let path = entry.unwrap().path();
+        println!("{}", path.display());
+        fs::read(path).unwrap()
+    })
+}
+
+#[test]
+fn dequantize() {
+    corpus("dequantize").for_each(|bytes| dequantize_walk::walk(&bytes, &available_isas()));
+}
+
+#[test]
+fn load() {
+    let isas = available_isas();
+    let walk = |input: Vec<u8>| load_walk::walk(&load_input::file_of(&input), &isas);
+    let loaded = corpus("load").filter_map(|input| walk(input).ok()).count();
+    assert!(loaded > 0, "no input of the corpus is a good file");
+}

@@ -1,0 +1,87 @@
+//! The hostile set through the library and through the command, which has neither much memory nor much time: one sentence each, kept in
+//! `snapshots/`, where a person can read whether they are clear.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use brooklet::pool::available_isas;
+
+#[path = "../../core/tests/common/gguf_edit.rs"]
+mod gguf_edit;
+#[path = "../../core/tests/common/hostile.rs"]
+mod hostile;
+#[path = "../../core/tests/common/load_walk.rs"]
+mod load_walk;
+#[path = "common/program.rs"]
+mod program;
+
+/// Address space that the command may take, in KiB: the program, its threads' stacks and a small model's arena.
+const MEMORY: usize = 512 << 10;
+/// Seconds of processor time: an end for what would not end, not a measure.
+const SECONDS: usize = 60;
+
+fn good() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards/cortex-m/model/other.gguf");
+    fs::read(path).unwrap()
+}
+
+/// Runs the command within [`MEMORY`]. (An emulator needs more for itself than that.)
+fn limited(arguments: &[&str]) -> Output {
+    let program = program::program();
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    let script = if program::runner().is_empty() {
+        format!("ulimit -v {MEMORY}; ulimit -t {SECONDS}; exec \"$@\"")
+    } else {
+        "exec \"$@\"".to_owned()
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh"]).args(words).args(arguments);
+    command
+        .env_remove("BROOKLET_ISA")
+        .stdin(std::process::Stdio::null());
+    command.output().expect("a shell")
+}
+
+/// How a run ended: its one sentence without the file's name, or that it worked.
+fn ending(name: &str, output: &Output, file: &Path) -> String {
+    let errors = String::from_utf8(output.stderr.clone()).unwrap();
+    match output.status.code() {
+        Some(0) => "works".to_owned(),
+        Some(1) => {
+            let sentence = errors.strip_prefix("brooklet: ").expect(name).trim_end();
+            assert!(
+                !sentence.contains('\n') && !sentence.contains("panicked"),
+                "{name}: {errors}"
+            );
+            let path = format!("{}: ", file.display());
+            sentence.strip_prefix(&path).unwrap_or(sentence).to_owned()
+        }
+        _ => panic!("{name}: {:?} {errors}", output.status),
+    }
+}
+
+#[test]
+fn every_hostile_file_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hostile.gguf");
+    let file = path.to_str().unwrap();
+    let isas = available_isas();
+    let mut table = String::new();
+    for (name, bytes) in hostile::hostile(&good()) {
+        let said = load_walk::walk(&bytes, &isas).err();
+        fs::write(&path, &bytes).unwrap();
+        let run = [
+            "run", "-m", file, "The sea", "-n", "4", "-t", "2", "--window", "16",
+        ];
+        let ended = ending(&name, &limited(&run), &path);
+        // The library has said the same, unless it asked for less.
+        let agree = |said: String| said == ended || said.contains("trained") || ended == "works";
+        assert!(said.is_none_or(agree), "{name}: {ended}");
+        for other in [&["inspect", file][..], &["tokenize", "-m", file, "The sea"]] {
+            ending(&name, &limited(other), &path);
+        }
+        table += &format!("{name}: {ended}\n");
+    }
+    insta::assert_snapshot!(table);
+}
