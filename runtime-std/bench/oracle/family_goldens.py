@@ -14,7 +14,8 @@ Writes into the folder
 
 The sink policy with S sinks and a window of W: the query at index t sees the tokens t-W+1..=t and the first S. Keys have their own
 index as their position. The query has the position t towards the window and min(t, S+W-1) towards a sink that has left the window.
-All layers' keys and values come from this same pass. A layer with a local window sees its own last tokens only, no sinks. The recompute
+All layers' keys and values come from this same pass. A layer with a local window of L tokens sees no more of them: its last min(W, L), and the
+first min(S, L-W) if W is smaller. The recompute
 policy: row t is the last row of a dense pass over the last W tokens, numbered from 0.
 
 transformers knows no such mask with two positions for a query. Its attention is therefore replaced by one that rotates by itself, while
@@ -59,6 +60,7 @@ COMMON = dict(
 DEFAULT = dict(rope_type="default")
 LINEAR = dict(rope_type="linear", factor=8.0)
 GEMMA = dict(head_dim=16, query_pre_attn_scalar=16, sliding_window=16, tie_word_embeddings=True, rms_norm_eps=1e-6)
+SMALL_GEMMA = GEMMA | dict(num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"])
 
 
 def longrope(rotated):
@@ -92,6 +94,8 @@ MODELS = {
         | dict(num_hidden_layers=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"])
         | dict(rope_parameters={"sliding_attention": DEFAULT | dict(rope_theta=1e4), "full_attention": LINEAR | dict(rope_theta=1e6)}),
     ),
+    "gemma3-middle": ("gemma3", "Gemma3", SMALL_GEMMA | dict(sliding_window=WINDOW + 1)),
+    "gemma3-wide": ("gemma3", "Gemma3", SMALL_GEMMA | dict(sliding_window=WINDOW + SINKS + 8)),
 }
 
 
@@ -157,14 +161,15 @@ class Policy:
     def attention(self, module, query, key, value, mask, scaling=None, softcap=None, **_):
         group = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-        frequencies, local = self.frequencies[module.layer_idx], self.local[module.layer_idx]
+        frequencies, local = self.frequencies[module.layer_idx], self.local[module.layer_idx] or TOKENS
+        window, sinks = min(self.window, local), min(self.sinks, max(local - self.window, 0))
         at = torch.arange(query.shape[2])
         turned = rotated(key, at, frequencies).transpose(2, 3)
         scores = rotated(query, at, frequencies) @ turned
-        towards_sinks = rotated(query, at.clamp(max=self.sinks + self.window - 1), frequencies) @ turned
+        towards_sinks = rotated(query, at.clamp(max=sinks + window - 1), frequencies) @ turned
         distance = at[:, None] - at[None, :]
-        near = (distance >= 0) & (distance < min(self.window, local or TOKENS))
-        sink = (distance >= 0) & ~near & (at[None, :] < self.sinks) & (local is None)
+        near = (distance >= 0) & (distance < window)
+        sink = (distance >= 0) & ~near & (at[None, :] < sinks)
         scores = torch.where(near, scores, towards_sinks) * scaling
         if softcap is not None:
             scores = (scores / softcap).tanh() * softcap
