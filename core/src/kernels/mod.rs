@@ -76,7 +76,9 @@ pub struct Q8Activation {
     /// `scale · sum`, rounded once: what a format's minimum multiplies.
     pub scaled_sum: f32,
     /// Sum of the 32 integers.
-    pub sum: i32,
+    pub sum: i16,
+    /// Sum of the first 16 of them.
+    pub first_sum: i16,
     /// The integers.
     pub q: [i8; BLOCK],
 }
@@ -89,6 +91,7 @@ impl Q8Activation {
         scale: 0.0,
         scaled_sum: 0.0,
         sum: 0,
+        first_sum: 0,
         q: [0; BLOCK],
     };
 }

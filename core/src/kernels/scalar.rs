@@ -19,12 +19,12 @@ pub fn quantize_activations(x: &[f32], out: &mut [Q8Activation]) {
             max = max.max(v.abs());
         }
         let inverse = inverse_scale(max);
-        let mut sum = 0;
         for (q, v) in out.q.iter_mut().zip(x) {
             *q = round_to_i8(v * inverse);
-            sum += i32::from(*q);
         }
-        set_scale(out, max, sum);
+        let (first, second) = out.q.split_at(BLOCK / 2);
+        let sums = [first, second].map(|half| half.iter().map(|q| i16::from(*q)).sum());
+        set_scale(out, max, sums);
     }
 }
 
@@ -36,12 +36,13 @@ pub(super) fn inverse_scale(max: f32) -> f32 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
-/// Completes a block whose integers are set and have this `sum`.
+/// Completes a block whose integers are set, whose halves have these sums.
 #[inline(always)]
-pub(super) fn set_scale(block: &mut Q8Activation, max: f32, sum: i32) {
+pub(super) fn set_scale(block: &mut Q8Activation, max: f32, [first, second]: [i16; 2]) {
+    block.sum = first + second;
+    block.first_sum = first;
     block.scale = max / 127.0;
-    block.scaled_sum = block.scale * sum as f32;
-    block.sum = sum;
+    block.scaled_sum = block.scale * f32::from(block.sum);
 }
 
 /// Nearest integer, ties to even, of a value within ±127.5 (others saturate; NaN gives 0).

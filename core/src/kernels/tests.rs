@@ -140,7 +140,8 @@ fn activations_round_to_nearest_and_never_to_minus_128() {
     quantize_activations(&x, &mut q);
     for (b, x) in q.iter().zip(x.chunks(32)) {
         assert!(b.q.iter().all(|q| *q >= -127));
-        assert_eq!(b.sum, b.q.iter().map(|q| i32::from(*q)).sum::<i32>());
+        assert_eq!(b.sum, b.q.iter().map(|q| i16::from(*q)).sum::<i16>());
+        assert_eq!(b.first_sum, b.q[..16].iter().map(|q| i16::from(*q)).sum::<i16>());
         assert!(
             b.q.iter()
                 .zip(x)
@@ -255,11 +256,12 @@ fn every_isa_gives_the_bits_of_the_reference_at_the_extremes() {
             let w = Matrix::new(format, rows, cols, &bytes).unwrap();
             for value in [127i8, -127, 0, 1] {
                 for scale in [0.0, 1.0, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN] {
-                    let sum = 32 * i32::from(value);
+                    let sum = 32 * i16::from(value);
                     let x = Q8Activation {
                         scale,
-                        scaled_sum: scale * sum as f32,
+                        scaled_sum: scale * f32::from(sum),
                         sum,
+                        first_sum: sum / 2,
                         q: [value; 32],
                     };
                     for tokens in [1, 4, 9] {
@@ -300,7 +302,7 @@ fn every_isa_quantizes_activations_to_the_same_bits() {
     }
     let clean = |q: &[Q8Activation]| -> Vec<_> {
         q.iter()
-            .map(|b| (bits(&[b.scale, b.scaled_sum]), b.sum, b.q))
+            .map(|b| (bits(&[b.scale, b.scaled_sum]), (b.sum, b.first_sum), b.q))
             .collect()
     };
     let expected = quantized(&x);

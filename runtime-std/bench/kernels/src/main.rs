@@ -71,6 +71,7 @@ const NO_ACTIVATION: Q8Activation = Q8Activation {
     scale: 0.0,
     scaled_sum: 0.0,
     sum: 0,
+    first_sum: 0,
     q: [0; 32],
 };
 

@@ -59,7 +59,7 @@ unsafe fn block<D: Dot, B: Unpack>(
     x: &Q8Activation,
     state: &mut State,
 ) {
-    // SAFETY: as the caller promises. The head of `x` is its first 16 bytes: scale, scaled sum, sum, four integers.
+    // SAFETY: as the caller promises. The head of `x` is its first 16 bytes: scale, scaled sum, sums, four integers.
     unsafe {
         let head = vld1q_f32((&raw const *x).cast());
         let xq = [vld1q_s8(x.q.as_ptr()), vld1q_s8(x.q.as_ptr().add(16))];
@@ -78,7 +78,7 @@ unsafe fn block<D: Dot, B: Unpack>(
             let mut isum = vsubq_s32(now, state.before[half]);
             state.before[half] = now;
             if B::OFFSET != 0 {
-                isum = vmlaq_laneq_s32::<2>(isum, vdupq_n_s32(B::OFFSET.into()), vreinterpretq_s32_f32(head));
+                isum = vmlal_laneq_s16::<4>(isum, vdup_n_s16(B::OFFSET.into()), vreinterpretq_s16_f32(head));
             }
             let scale = vmulq_laneq_f32::<0>(scales[half], head);
             let mut term = vmulq_f32(scale, vcvtq_f32_s32(isum));

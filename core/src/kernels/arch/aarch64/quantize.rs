@@ -41,7 +41,6 @@ unsafe fn quantize_block(x: &[f32; BLOCK], out: &mut Q8Activation) {
         });
         vst1q_s8(out.q.as_mut_ptr(), bytes[0]);
         vst1q_s8(out.q.as_mut_ptr().add(16), bytes[1]);
-        let sum = vaddvq_s16(vpadalq_s8(vpaddlq_s8(bytes[0]), bytes[1]));
-        scalar::set_scale(out, max, sum.into());
+        scalar::set_scale(out, max, [vaddlvq_s8(bytes[0]), vaddlvq_s8(bytes[1])]);
     }
 }

@@ -89,7 +89,7 @@ fn dots<B: Products, const R: usize>(isa: Dsp, w: &[B], x: &[Q8Activation], wide
     for b in 0..len {
         let x = &x[b];
         let blocks = rows.map(|row| &row[b]);
-        let mut sums = [B::OFFSET * x.sum; R];
+        let mut sums = [B::OFFSET * i32::from(x.sum); R];
         B::add(isa, blocks, &widened[b], &mut sums);
         for r in 0..R {
             let term = (widen(blocks[r].scale_bytes()) * x.scale) * sums[r] as f32;

@@ -186,7 +186,7 @@ impl Group for BlockQ4_0 {
             };
         }
         group!(rows, out, before: ("vmov.i8 q7, #15"), products: (
-            "ldr r4, [r2, #24]",
+            "ldrsh r4, [r2, #24]",
             "lsl r4, r4, #3",
             "rsb r4, r4, #0",
             "mov r8, r4", "mov r10, r4", "mov r12, r4",

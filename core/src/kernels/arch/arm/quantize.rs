@@ -20,14 +20,17 @@ pub(in super::super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
             continue;
         }
         let inverse = scalar::inverse_scale(max);
-        let mut sum = 0u32;
-        for (q, v) in out.q.iter_mut().zip(x) {
-            // Within ±127.0001, so that the low byte is the integer.
-            let bits = (v * inverse + MAGIC).to_bits();
-            *q = bits as i8;
-            sum = sum.wrapping_add(bits);
+        let mut sums = [0u32; 2];
+        let halves = x.chunks_exact(BLOCK / 2).zip(out.q.chunks_exact_mut(BLOCK / 2));
+        for (sum, (x, q)) in sums.iter_mut().zip(halves) {
+            for (q, v) in q.iter_mut().zip(x) {
+                // Within ±127.0001, so that the low byte is the integer.
+                let bits = (v * inverse + MAGIC).to_bits();
+                *q = bits as i8;
+                *sum = sum.wrapping_add(bits);
+            }
         }
-        let sum = sum.wrapping_sub(MAGIC.to_bits().wrapping_mul(BLOCK as u32));
-        scalar::set_scale(out, max, sum.cast_signed());
+        const OFFSET: u32 = MAGIC.to_bits().wrapping_mul(BLOCK as u32 / 2);
+        scalar::set_scale(out, max, sums.map(|sum| sum.wrapping_sub(OFFSET) as i16));
     }
 }

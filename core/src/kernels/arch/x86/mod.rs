@@ -54,6 +54,14 @@ pub(super) const fn parts<B: Block>() -> usize {
     B::FORMAT.block_len() / BLOCK
 }
 
+/// The sums of an activation: of all in the lower 16 bits, of the first half in the upper.
+#[inline(always)]
+fn sums_of(x: &Q8Activation) -> i32 {
+    i32::from(x.first_sum) << 16 | i32::from(x.sum) & 0xFFFF
+}
+
+const _: () = assert!(offset_of!(Q8Activation, sum) == 8 && offset_of!(Q8Activation, first_sum) == 10);
+
 /// Where the parts of a simple block are, in bytes from its start; the scale is at 0.
 pub(super) trait Layout: QuantBlock {
     /// Bits of an element, or of its index in [`Layout::VALUES`].

@@ -91,9 +91,12 @@ pub(in super::super) trait Chunk: Sized {
 struct Header {
     scale: __m256,
     min: __m256,
-    /// Those of both halves, 16 bits each.
+    /// Factors of the sums of both halves, 16 bits each.
     factors: __m256i,
-    min_factors: __m256i,
+    /// For the product of 16-bit pairs with [`super::sums_of`] an activation: what the bias takes from a sum of products.
+    bias: __m256i,
+    /// Likewise what the minimum is multiplied with.
+    min_sums: __m256i,
 }
 
 /// From what [`Chunk::headers`] gives, or a panel holds.
@@ -105,42 +108,39 @@ fn header<B: Weights>([first, second]: [__m256i; 2]) -> Header {
             scale: _mm256_castsi256_ps(first),
             min: _mm256_castsi256_ps(second),
             factors: _mm256_setzero_si256(),
-            min_factors: _mm256_setzero_si256(),
+            bias: _mm256_set1_epi32(bias::<B>()),
+            min_sums: _mm256_setzero_si256(),
         };
     }
     let [scale, min] = widen_halves(first);
     // Bytes 0 and 1, then 2 and 3, of every 32-bit lane.
+    let factors = byte_pairs(second);
     Header {
         scale,
         min: _mm256_xor_ps(min, _mm256_set1_ps(-0.0)),
-        factors: widen_bytes(second),
-        min_factors: widen_bytes(_mm256_srli_epi32::<16>(second)),
+        factors,
+        bias: _mm256_mullo_epi16(for_sums(factors), _mm256_set1_epi16(B::BIAS as i16)),
+        min_sums: for_sums(byte_pairs(_mm256_srli_epi32::<16>(second))),
     }
+}
+
+/// From factors of both halves those of the sum of both and of the first one's: `f · first + g · second` is
+/// `g · sum + (f - g) · first`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn for_sums(factors: __m256i) -> __m256i {
+    let swapped = _mm256_or_si256(_mm256_slli_epi32::<16>(factors), _mm256_srli_epi32::<16>(factors));
+    let high = _mm256_and_si256(factors, _mm256_set1_epi32(-0x1_0000));
+    _mm256_sub_epi16(swapped, high)
 }
 
 /// The two lowest bytes of each 32-bit lane, to 16 bits each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen_bytes(lanes: __m256i) -> __m256i {
+fn byte_pairs(lanes: __m256i) -> __m256i {
     // To the upper halves of 16 bits, from where the shift keeps their sign.
     let map = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
     _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(lanes, _mm256_broadcastsi128_si256(map)))
-}
-
-/// The sums of both halves of an activation, 16 bits each in every 32-bit lane; of those in lane `k`, in lane `k`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn half_sums(low: __m256i, high: __m256i) -> __m256i {
-    _mm256_blend_epi16::<0xAA>(lane_sums(low), _mm256_slli_epi32::<16>(lane_sums(high)))
-}
-
-/// The sum of each 128-bit lane's sixteen bytes, in each of its 32-bit lanes.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn lane_sums(x: __m256i) -> __m256i {
-    let fours = widen(_mm256_maddubs_epi16(_mm256_set1_epi8(1), x));
-    let twos = _mm256_add_epi32(fours, _mm256_shuffle_epi32::<0x4E>(fours));
-    _mm256_add_epi32(twos, _mm256_shuffle_epi32::<0xB1>(twos))
 }
 
 /// What must be taken from a sum of products for each unit of the activations' sum: 8 bits are multiplied as they are.
@@ -195,14 +195,6 @@ fn widen(pairs: __m256i) -> __m256i {
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }
 
-/// What must be taken from a sum of products with factors.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn weighed_bias<B: Weights>(header: &Header, half_sums: __m256i) -> __m256i {
-    let sum = _mm256_madd_epi16(header.factors, half_sums);
-    _mm256_mullo_epi32(sum, _mm256_set1_epi32(B::BIAS))
-}
-
 #[target_feature(enable = "avx2,f16c")]
 fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     let row_blocks = x.len();
@@ -213,12 +205,8 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
         let x_header = activations::<0>(x_blocks);
         let scale = _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x00>(x_header));
         let scaled_sum = _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x55>(x_header));
-        let bias = _mm256_mullo_epi32(
-            _mm256_shuffle_epi32::<0xAA>(x_header),
-            _mm256_set1_epi32(bias::<B>()),
-        );
+        let x_sums = _mm256_shuffle_epi32::<0xAA>(x_header);
         let (x_low, x_high) = (activations::<12>(x_blocks), activations::<28>(x_blocks));
-        let half_sums = half_sums(x_low, x_high);
         prefetch(blocks, chunk);
         let mut terms = [_mm256_setzero_ps(); 2];
         for (i, term) in terms.iter_mut().enumerate() {
@@ -245,14 +233,12 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
                 let high = _mm256_srai_epi32::<16>(header.factors);
                 let low = _mm256_mullo_epi32(sum, low);
                 sum = _mm256_add_epi32(low, _mm256_mullo_epi32(sum_lanes(sums[1]), high));
-                sum = _mm256_sub_epi32(sum, weighed_bias::<B>(&header, half_sums));
-            } else {
-                sum = _mm256_sub_epi32(sum, bias);
             }
+            sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(header.bias, x_sums));
             *term = _mm256_mul_ps(_mm256_mul_ps(header.scale, scale), _mm256_cvtepi32_ps(sum));
             if B::HAS_MIN {
                 let scaled_sum = if B::HAS_FACTORS {
-                    let sum = _mm256_madd_epi16(header.min_factors, half_sums);
+                    let sum = _mm256_madd_epi16(header.min_sums, x_sums);
                     _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum))
                 } else {
                     scaled_sum

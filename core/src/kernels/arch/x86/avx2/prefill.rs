@@ -2,10 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{MAX_PANEL_ROWS, Panel, Q8Activation, Weights, parts};
-use super::{
-    CHUNK, Chunk, Header, ROWS, bias, half_sums, header, pairs, prefetch, transpose_lanes, weighed_bias,
-};
+use super::super::{MAX_PANEL_ROWS, Panel, Q8Activation, Weights, parts, sums_of};
+use super::{CHUNK, Chunk, Header, ROWS, bias, header, pairs, prefetch, transpose_lanes};
 use crate::quant::BLOCK;
 
 /// Transposes the 4 x 4 matrix of 32-bit values in each 128-bit lane.
@@ -20,18 +18,6 @@ fn transpose_in_lanes([a, b, c, d]: [__m256i; 4]) -> [__m256; 4] {
         _mm256_castsi256_ps(_mm256_unpacklo_epi64(ab.1, cd.1)),
         _mm256_castsi256_ps(_mm256_unpackhi_epi64(ab.1, cd.1)),
     ]
-}
-
-/// [`half_sums`] of one activation, in every lane.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn half_sums_of(x: &Q8Activation) -> __m256i {
-    // SAFETY: 32 bytes.
-    let q = unsafe { _mm256_loadu_si256(x.q.as_ptr().cast()) };
-    half_sums(
-        _mm256_permute2x128_si256::<0x00>(q, q),
-        _mm256_permute2x128_si256::<0x11>(q, q),
-    )
 }
 
 /// As [`super::super::Kernels::fill`].
@@ -113,14 +99,13 @@ pub(super) fn tile<B: Weights, const T: usize>(
             let x = x[t];
             let (mut sum, x_scale) = (sums[t], _mm256_set1_ps(x.scale));
             let mut scaled_sum = _mm256_set1_ps(x.scaled_sum);
+            let x_sums = _mm256_set1_epi32(sums_of(x));
+            if bias::<B>() != 0 {
+                sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(header.bias, x_sums));
+            }
             if B::HAS_FACTORS {
-                let half_sums = half_sums_of(x);
-                sum = _mm256_sub_epi32(sum, weighed_bias::<B>(&header, half_sums));
-                let min_sum = _mm256_madd_epi16(header.min_factors, half_sums);
-                scaled_sum = _mm256_mul_ps(x_scale, _mm256_cvtepi32_ps(min_sum));
-            } else if bias::<B>() != 0 {
-                let bias = _mm256_mullo_epi32(_mm256_set1_epi32(x.sum), _mm256_set1_epi32(bias::<B>()));
-                sum = _mm256_sub_epi32(sum, bias);
+                let sum = _mm256_madd_epi16(header.min_sums, x_sums);
+                scaled_sum = _mm256_mul_ps(x_scale, _mm256_cvtepi32_ps(sum));
             }
             let mut term = _mm256_mul_ps(_mm256_mul_ps(header.scale, x_scale), _mm256_cvtepi32_ps(sum));
             if B::HAS_MIN {

@@ -27,7 +27,9 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
             let number = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(value, value));
             _mm256_and_si256(_mm256_cvtps_epi32(value), number)
         });
-        let sum = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+        // The sum of the last 16 in the lower halves, of the first 16 in the upper ones.
+        let (first, second) = (_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+        let sum = _mm256_add_epi32(second, _mm256_slli_epi32::<16>(first));
         let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
         let sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
         let sum = _mm_cvtsi128_si32(sum) + _mm_extract_epi32::<1>(sum);
@@ -36,6 +38,8 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
         let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         // SAFETY: 32 bytes.
         unsafe { _mm256_storeu_si256(out.q.as_mut_ptr().cast(), packed) };
-        scalar::set_scale(out, max, sum);
+        // A negative lower half has taken one from the upper.
+        let second = sum as i16;
+        scalar::set_scale(out, max, [((sum - i32::from(second)) >> 16) as i16, second]);
     }
 }

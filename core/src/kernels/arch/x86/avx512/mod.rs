@@ -101,8 +101,12 @@ pub(in super::super) trait Chunk: Sized {
 struct Header {
     scale: __m512,
     min: __m512,
+    /// Factors of the sums of both halves.
     factors: [__m512i; 2],
-    min_factors: [__m512i; 2],
+    /// For the product of 16-bit pairs with [`super::sums_of`] an activation: what the bias adds to a sum of products.
+    unbias: __m512i,
+    /// Likewise what the minimum is multiplied with.
+    min_sums: __m512i,
 }
 
 /// From what [`Chunk::headers`] gives, or a panel holds.
@@ -114,41 +118,38 @@ fn header<B: Weights>([first, second]: [__m512i; 2]) -> Header {
             scale: _mm512_castsi512_ps(first),
             min: _mm512_castsi512_ps(second),
             factors: [_mm512_setzero_si512(); 2],
-            min_factors: [_mm512_setzero_si512(); 2],
+            unbias: _mm512_set1_epi32(-B::BIAS & 0xFFFF),
+            min_sums: _mm512_setzero_si512(),
         };
     }
     let min = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(first)));
+    let factors = byte_pairs(second);
+    let low = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(factors));
     Header {
         scale: _mm512_cvtph_ps(_mm512_cvtepi32_epi16(first)),
         min: _mm512_sub_ps(_mm512_set1_ps(-0.0), min),
-        factors: [
-            _mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(second)),
-            _mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(second)),
-        ],
-        min_factors: [
-            _mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(second)),
-            _mm512_srai_epi32::<24>(second),
-        ],
+        factors: [low, _mm512_srai_epi32::<16>(factors)],
+        unbias: _mm512_mullo_epi16(for_sums(factors), _mm512_set1_epi16(-B::BIAS as i16)),
+        min_sums: for_sums(byte_pairs(_mm512_srli_epi32::<16>(second))),
     }
 }
 
-/// The sums of both halves, times their factors.
+/// The two lowest bytes of each 32-bit lane, to 16 bits each.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn weigh(halves: [__m512i; 2], factors: [__m512i; 2]) -> __m512i {
-    _mm512_add_epi32(
-        _mm512_mullo_epi32(halves[0], factors[0]),
-        _mm512_mullo_epi32(halves[1], factors[1]),
-    )
+#[target_feature(enable = "avx512f,avx512bw")]
+fn byte_pairs(lanes: __m512i) -> __m512i {
+    // Byte 1 to byte 3, byte 0 to byte 1, from where the shift keeps their sign.
+    let map = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
+    _mm512_srai_epi16::<8>(_mm512_shuffle_epi8(lanes, _mm512_broadcast_i32x4(map)))
 }
 
-/// The sum of each 128-bit lane's sixteen bytes, in each of its 32-bit lanes.
+/// From factors of both halves those of the sum of both and of the first one's: `f · first + g · second` is
+/// `g · sum + (f - g) · first`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn lane_sums(x: __m512i) -> __m512i {
-    let fours = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), x);
-    let twos = _mm512_add_epi32(fours, _mm512_shuffle_epi32::<0x4E>(fours));
-    _mm512_add_epi32(twos, _mm512_shuffle_epi32::<0xB1>(twos))
+#[target_feature(enable = "avx512f,avx512bw")]
+fn for_sums(factors: __m512i) -> __m512i {
+    let high = _mm512_and_si512(factors, _mm512_set1_epi32(-0x1_0000));
+    _mm512_sub_epi16(_mm512_rol_epi32::<16>(factors), high)
 }
 
 /// Sums of each 128-bit lane's four integers: register `j`'s to 32-bit lane `j` of the 128-bit lane.
@@ -237,8 +238,7 @@ unsafe fn terms<B: Weights, const WHOLE: bool>(
     let scale = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x00>(x_header));
     let scaled_sum = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x55>(x_header));
     let x_halves = [activations::<12>(x), activations::<28>(x)];
-    let bias = _mm512_mullo_epi32(_mm512_shuffle_epi32::<0xAA>(x_header), _mm512_set1_epi32(B::BIAS));
-    let half_sums = [lane_sums(x_halves[0]), lane_sums(x_halves[1])];
+    let x_sums = _mm512_shuffle_epi32::<0xAA>(x_header);
     let mut terms = [_mm512_setzero_si512(); 4];
     for (i, term) in terms.iter_mut().enumerate() {
         // SAFETY: rows 4i to 4i + 3 < 16 are in `blocks`; the masks are those of `x.len()` blocks.
@@ -255,18 +255,17 @@ unsafe fn terms<B: Weights, const WHOLE: bool>(
         }
         let mut sum = sum_lanes(sums[0]);
         if B::HAS_FACTORS {
-            let unbias = _mm512_set1_epi32(B::BIAS);
-            let low = _mm512_sub_epi32(sum, _mm512_mullo_epi32(half_sums[0], unbias));
-            let high = _mm512_sub_epi32(sum_lanes(sums[1]), _mm512_mullo_epi32(half_sums[1], unbias));
-            sum = weigh([low, high], header.factors);
-        } else if B::BIAS != 0 {
-            sum = _mm512_sub_epi32(sum, bias);
+            let high = _mm512_mullo_epi32(sum_lanes(sums[1]), header.factors[1]);
+            sum = _mm512_add_epi32(_mm512_mullo_epi32(sum, header.factors[0]), high);
+        }
+        if B::BIAS != 0 {
+            sum = _mm512_dpwssd_epi32(sum, header.unbias, x_sums);
         }
         let mut value = _mm512_mul_ps(_mm512_mul_ps(header.scale, scale), _mm512_cvtepi32_ps(sum));
         if B::HAS_MIN {
             let mut scaled_sum = scaled_sum;
             if B::HAS_FACTORS {
-                let sum = weigh(half_sums, header.min_factors);
+                let sum = _mm512_madd_epi16(header.min_sums, x_sums);
                 scaled_sum = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sum));
             }
             value = _mm512_add_ps(value, _mm512_mul_ps(header.min, scaled_sum));

@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{MAX_PANEL_ROWS, Panel, Q8Activation, Weights, parts};
-use super::{CHUNK, Chunk, GROUPS, Header, ROWS, header, prefetch, transpose_lanes, weigh};
+use super::super::{MAX_PANEL_ROWS, Panel, Q8Activation, Weights, parts, sums_of};
+use super::{CHUNK, Chunk, GROUPS, Header, ROWS, header, prefetch, transpose_lanes};
 use crate::quant::BLOCK;
 
 /// Transposes the 4 x 4 matrix of 32-bit values in each 128-bit lane.
@@ -17,21 +17,6 @@ fn transpose_in_lanes([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
         _mm512_unpackhi_epi64(ab.0, cd.0),
         _mm512_unpacklo_epi64(ab.1, cd.1),
         _mm512_unpackhi_epi64(ab.1, cd.1),
-    ]
-}
-
-/// The sums of an activation's halves, in every lane.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni,avx512vl")]
-fn half_sums(x: &Q8Activation) -> [__m512i; 2] {
-    // SAFETY: 32 bytes.
-    let q = unsafe { _mm256_loadu_si256(x.q.as_ptr().cast()) };
-    let fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q);
-    let twos = _mm256_add_epi32(fours, _mm256_shuffle_epi32::<0x4E>(fours));
-    let sums = _mm256_add_epi32(twos, _mm256_shuffle_epi32::<0xB1>(twos));
-    [
-        _mm512_broadcastd_epi32(_mm256_castsi256_si128(sums)),
-        _mm512_broadcastd_epi32(_mm256_extracti128_si256::<1>(sums)),
     ]
 }
 
@@ -135,7 +120,7 @@ pub(super) fn tile<B: Weights, const T: usize>(
                 if B::HAS_MIN {
                     let mut scaled_sum = _mm512_set1_ps(x[t].scaled_sum);
                     if B::HAS_FACTORS {
-                        let sum = weigh(half_sums(x[t]), header.min_factors);
+                        let sum = _mm512_madd_epi16(header.min_sums, _mm512_set1_epi32(sums_of(x[t])));
                         scaled_sum = _mm512_mul_ps(x_scale, _mm512_cvtepi32_ps(sum));
                     }
                     term = _mm512_add_ps(term, _mm512_mul_ps(header.min, scaled_sum));
@@ -163,10 +148,10 @@ fn sums<B: Weights, const T: usize>(
 ) -> [[__m512i; GROUPS]; T] {
     let mut sums = [[_mm512_setzero_si512(); GROUPS]; T];
     if B::BIAS != 0 {
-        // One instruction for `-BIAS · x.sum`, for both groups: the product of 16-bit pairs, whose low halves are those two.
-        let bias = _mm512_set1_epi32(-B::BIAS & 0xFFFF);
+        // The same for both groups.
+        let unbias = _mm512_set1_epi32(-B::BIAS & 0xFFFF);
         for (sums, x) in sums.iter_mut().zip(x) {
-            *sums = [_mm512_dpwssd_epi32(sums[0], bias, _mm512_set1_epi32(x.sum)); GROUPS];
+            *sums = [_mm512_dpwssd_epi32(sums[0], unbias, _mm512_set1_epi32(sums_of(x))); GROUPS];
         }
     }
     for j in 0..BLOCK / 4 {
@@ -184,14 +169,16 @@ fn weighed_sums<B: Weights, const T: usize>(
     headers: &[Header; GROUPS],
 ) -> [[__m512i; GROUPS]; T] {
     let mut total = [[_mm512_setzero_si512(); GROUPS]; T];
-    for half in 0..2 {
-        let mut sums = [[_mm512_setzero_si512(); GROUPS]; T];
-        if B::BIAS != 0 {
-            let bias = _mm512_set1_epi32(-B::BIAS & 0xFFFF);
-            for (sums, x) in sums.iter_mut().zip(x) {
-                *sums = [_mm512_dpwssd_epi32(sums[0], bias, half_sums(x)[half]); GROUPS];
+    if B::BIAS != 0 {
+        for (total, x) in total.iter_mut().zip(x) {
+            let x_sums = _mm512_set1_epi32(sums_of(x));
+            for g in 0..GROUPS {
+                total[g] = _mm512_dpwssd_epi32(total[g], headers[g].unbias, x_sums);
             }
         }
+    }
+    for half in 0..2 {
+        let mut sums = [[_mm512_setzero_si512(); GROUPS]; T];
         for j in BLOCK / 8 * half..BLOCK / 8 * (half + 1) {
             add_products(j, quants, x, &mut sums);
         }

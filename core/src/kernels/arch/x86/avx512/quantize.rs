@@ -66,7 +66,9 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
             let x = _mm512_mul_ps(x, inverse);
             *q = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), x);
         }
-        sums[k] = _mm512_add_epi32(q[0], q[1]);
+        // The sum of all in the lower halves, of the first 16 in the upper ones.
+        let all = _mm512_add_epi32(q[0], q[1]);
+        sums[k] = _mm512_add_epi32(all, _mm512_slli_epi32::<16>(q[0]));
         // SAFETY: 32 bytes.
         unsafe {
             _mm_storeu_si128(out.q.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(q[0]));
@@ -74,17 +76,21 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
         }
     }
     let (low, high) = fold_lanes!(_mm256_add_epi32, sum_lanes(sums));
-    let sum = _mm_add_epi32(low, high);
+    let both = _mm_add_epi32(low, high);
+    let sum = _mm_srai_epi32::<16>(_mm_slli_epi32::<16>(both));
+    // A negative lower half has taken one from the upper.
+    let both = _mm_blend_epi16::<0xAA>(sum, _mm_sub_epi32(both, sum));
     let scale = _mm_div_ps(max, _mm_set1_ps(127.0));
     let scaled_sum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
-    let (mut scales, mut scaled_sums, mut integers) = ([0.0; 4], [0.0; 4], [0; 4]);
+    let (mut scales, mut scaled_sums, mut integers) = ([0.0; 4], [0.0; 4], [0i32; 4]);
     // SAFETY: 4 numbers each.
     unsafe {
         _mm_storeu_ps(scales.as_mut_ptr(), scale);
         _mm_storeu_ps(scaled_sums.as_mut_ptr(), scaled_sum);
-        _mm_storeu_si128(integers.as_mut_ptr().cast(), sum);
+        _mm_storeu_si128(integers.as_mut_ptr().cast(), both);
     }
     for (k, out) in out.iter_mut().enumerate() {
-        (out.scale, out.scaled_sum, out.sum) = (scales[k], scaled_sums[k], integers[k]);
+        (out.scale, out.scaled_sum) = (scales[k], scaled_sums[k]);
+        (out.sum, out.first_sum) = (integers[k] as i16, (integers[k] >> 16) as i16);
     }
 }
