@@ -26,7 +26,7 @@ struct State {
 /// # Panics
 /// If the rows are of another length.
 pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
-    assert!(rows.row_blocks == x.len());
+    assert!(rows.row_len == x.len());
     // SAFETY: `dot` proves that the processor has NEON; each row has a block for every block of `x`.
     unsafe {
         let mut state = State {

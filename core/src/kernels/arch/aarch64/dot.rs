@@ -19,11 +19,14 @@ pub(super) trait Dot: Copy {
     /// Adds the products of a row's block (columns 0..16 and 16..32) and a token's to four lanes, whose sum is the row's.
     fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
 
+    /// As [`Dot::row`], for 16 columns.
+    fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
+
     /// Nothing added yet.
     fn zero(self) -> Self::Four;
 
     /// Adds 16 columns: 32-bit lane `r` of `w[k]` holds columns `4k..4k + 4` of row `r`, `x` the token's 16 columns. May be called
-    /// twice after [`Dot::zero`], that is for one block.
+    /// twice after [`Dot::zero`], that is for one block (once for weights beyond -16..=31, if [`Dot`]'s type is [`Smlal`]).
     fn columns(self, sums: Self::Four, w: [int8x16_t; 4], x: int8x16_t) -> Self::Four;
 
     /// The sums, a row in a lane.
@@ -64,6 +67,11 @@ impl Dot for Sdot {
     }
 
     #[inline(always)]
+    fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        sdot!(sums, w, x, "16b")
+    }
+
+    #[inline(always)]
     fn zero(self) -> int32x4_t {
         // SAFETY: `self` proves that the processor has NEON.
         unsafe { vdupq_n_s32(0) }
@@ -83,9 +91,9 @@ impl Dot for Sdot {
     }
 }
 
-/// `smlal`, a block's products summed in 16 bits: for weights in -16..=31.
+/// `smlal`, a block's products summed in 16 bits: for weights in -16..=31, and for weights in -32..=31 whose halves are summed apart.
 ///
-/// [`Dot::row`] sums 4 products in a 16-bit lane and [`Dot::columns`] 8 a block: at most 8 · 31 · 127 = 31496 < 2^15.
+/// [`Dot::row`] sums 4 products in a 16-bit lane and [`Dot::columns`] 8 a block, 4 a half: at most 8 · 31 · 127 = 31496 < 2^15.
 #[derive(Clone, Copy)]
 pub(super) struct Smlal(pub(super) Neon);
 
@@ -103,6 +111,12 @@ impl Dot for Smlal {
             let products = vmlal_s8(products, vget_low_s8(w[1]), vget_low_s8(x[1]));
             vpadalq_s16(sums, vmlal_high_s8(products, w[1], x[1]))
         }
+    }
+
+    #[inline(always)]
+    fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: `self` proves that the processor has NEON.
+        unsafe { half(sums, w, x) }
     }
 
     #[inline(always)]
@@ -143,12 +157,13 @@ impl Dot for SmlalWide {
     #[inline(always)]
     fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
         // SAFETY: `self` proves that the processor has NEON.
-        unsafe {
-            let first = vmull_s8(vget_low_s8(w[0]), vget_low_s8(x[0]));
-            let second = vmull_s8(vget_low_s8(w[1]), vget_low_s8(x[1]));
-            let sums = vpadalq_s16(sums, vmlal_high_s8(first, w[0], x[0]));
-            vpadalq_s16(sums, vmlal_high_s8(second, w[1], x[1]))
-        }
+        unsafe { half(half(sums, w[0], x[0]), w[1], x[1]) }
+    }
+
+    #[inline(always)]
+    fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: `self` proves that the processor has NEON.
+        unsafe { half(sums, w, x) }
     }
 
     #[inline(always)]
@@ -177,6 +192,19 @@ impl Dot for SmlalWide {
     fn finish(self, [low, high]: [int32x4_t; 2]) -> int32x4_t {
         // SAFETY: `self` proves that the processor has NEON.
         unsafe { vpaddq_s32(low, high) }
+    }
+}
+
+/// Adds the products of 16 columns, two of which fit 16 bits.
+///
+/// # Safety
+/// The processor has NEON.
+#[inline(always)]
+unsafe fn half(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let products = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+        vpadalq_s16(sums, vmlal_high_s8(products, w, x))
     }
 }
 

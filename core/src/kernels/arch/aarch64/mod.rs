@@ -15,14 +15,18 @@ mod dot;
 mod float;
 mod prefill;
 mod quantize;
+mod super_blocks;
 mod unpack;
 
 use core::ops::Range;
 
-use super::super::{Q8Activation, scalar};
+use super::super::Q8Activation;
 use super::{Neon, NeonDotprod};
 use crate::arena::Columns;
-use crate::quant::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, Format};
+use crate::quant::{
+    BLOCK, Block, BlockIq4Nl, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1,
+    BlockQ5K, BlockQ6K, BlockQ8_0, Format, QuantBlock,
+};
 use crate::tensor::Matrix;
 
 use dot::{Dot, Sdot, Smlal, SmlalWide};
@@ -46,7 +50,7 @@ pub(super) fn matmul_q8_neon(
     out: &mut Columns<'_, f32>,
     scratch: &mut [u8],
 ) -> bool {
-    if w.format() == Format::Q8_0 {
+    if matches!(w.format(), Format::Q8_0 | Format::IQ4_NL) {
         matmul_q8(SmlalWide(isa), w, rows, x, out, scratch)
     } else {
         matmul_q8(Smlal(isa), w, rows, x, out, scratch)
@@ -79,13 +83,52 @@ fn matmul_q8<D: Dot>(
         Format::Q5_0 => matmul::<D, BlockQ5_0>(dot, w, rows, x, out, scratch),
         Format::Q5_1 => matmul::<D, BlockQ5_1>(dot, w, rows, x, out, scratch),
         Format::Q8_0 => matmul::<D, BlockQ8_0>(dot, w, rows, x, out, scratch),
-        _ => return false,
+        Format::Q2_K => matmul::<D, BlockQ2K>(dot, w, rows, x, out, scratch),
+        Format::Q3_K => matmul::<D, BlockQ3K>(dot, w, rows, x, out, scratch),
+        Format::Q4_K => matmul::<D, BlockQ4K>(dot, w, rows, x, out, scratch),
+        Format::Q5_K => matmul::<D, BlockQ5K>(dot, w, rows, x, out, scratch),
+        Format::Q6_K => matmul::<D, BlockQ6K>(dot, w, rows, x, out, scratch),
+        Format::IQ4_NL => matmul::<D, BlockIq4Nl>(dot, w, rows, x, out, scratch),
+        Format::F32 | Format::F16 | Format::BF16 => return false,
     }
     true
 }
 
+/// A quantised format, as [`matmul`] sees it.
+trait Weights: Block {
+    /// Whether a block has a minimum.
+    const HAS_MIN: bool;
+    /// Whether its halves of 16 columns have integer factors ([`crate::quant::Part`]).
+    const HAS_FACTORS: bool;
+
+    /// The outputs of a group for one token.
+    ///
+    /// # Panics
+    /// If `x` is not as long as the rows.
+    fn decode<D: Dot>(dot: D, rows: Group<'_, Self>, x: &[Q8Activation]) -> [f32; GROUP];
+
+    /// Unpacks a group.
+    ///
+    /// # Panics
+    /// If its rows are not as long as the panel.
+    fn fill<D: Dot>(neon: D, rows: Group<'_, Self>, panel: &mut prefill::Panel<'_>);
+}
+
+impl<B: Unpack> Weights for B {
+    const HAS_MIN: bool = <B as QuantBlock>::HAS_MIN;
+    const HAS_FACTORS: bool = false;
+
+    fn decode<D: Dot>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
+        decode::group(dot, rows, x)
+    }
+
+    fn fill<D: Dot>(neon: D, rows: Group<'_, B>, panel: &mut prefill::Panel<'_>) {
+        panel.fill(neon, rows);
+    }
+}
+
 /// Group after group of rows.
-fn matmul<D: Dot, B: Unpack>(
+fn matmul<D: Dot, B: Weights>(
     dot: D,
     w: &Matrix<'_>,
     rows: Range<usize>,
@@ -95,21 +138,19 @@ fn matmul<D: Dot, B: Unpack>(
 ) {
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
-    if row_blocks == 0 {
-        return scalar::matmul_q8::<B>(w, rows, x, out);
-    }
     let mut panel = (tokens >= PANEL_TOKENS).then(|| prefill::Panel::new(scratch, row_blocks));
     let mut at = 0;
-    for blocks in w.blocks::<B>(rows).chunks(GROUP * row_blocks) {
-        let group = Group { blocks, row_blocks };
+    let row_len = w.cols() / B::FORMAT.block_len();
+    for blocks in w.blocks::<B>(rows).chunks(GROUP * row_len) {
+        let group = Group { blocks, row_len };
         if let Some(panel) = &mut panel {
-            panel.fill(dot, group);
+            B::fill(dot, group, panel);
             panel.multiply::<D, B>(dot, x, tokens, |token, sums| {
                 store(&mut out.row_mut(token)[at..], sums)
             });
         } else {
             for (token, x) in x.chunks_exact(row_blocks).enumerate() {
-                store(&mut out.row_mut(token)[at..], decode::group(dot, group, x));
+                store(&mut out.row_mut(token)[at..], B::decode(dot, group, x));
             }
         }
         at += GROUP;
@@ -129,17 +170,18 @@ fn store(out: &mut [f32], sums: [f32; GROUP]) {
 #[derive(Clone, Copy)]
 struct Group<'w, B> {
     blocks: &'w [B],
-    row_blocks: usize,
+    /// Blocks of a row.
+    row_len: usize,
 }
 
 impl<B> Group<'_, B> {
-    /// Where each row's blocks start, of which each has [`Group::row_blocks`]; rows that there are not are copies of the last.
+    /// Where each row's blocks start, of which each has [`Group::row_len`]; rows that there are not are copies of the last.
     fn starts(self) -> [*const u8; GROUP] {
-        let last = self.blocks[self.blocks.len() - self.row_blocks..].as_ptr();
+        let last = self.blocks[self.blocks.len() - self.row_len..].as_ptr();
         let mut next = self.blocks.as_ptr();
         core::array::from_fn(|_| {
             let start = next.min(last);
-            next = start.wrapping_add(self.row_blocks);
+            next = start.wrapping_add(self.row_len);
             start.cast()
         })
     }

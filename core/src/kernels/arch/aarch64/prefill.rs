@@ -3,24 +3,25 @@
 use core::arch::aarch64::*;
 
 use super::dot::Dot;
+use super::super_blocks::Multipliers;
 use super::unpack::{Heads, Unpack};
-use super::{GROUP, Group};
+use super::{GROUP, Group, Weights};
 use crate::arena::Carver;
 use crate::kernels::Q8Activation;
 use crate::quant::BLOCK;
 
 /// Bytes of a group's integers in one column of blocks.
-const INTEGERS: usize = GROUP * BLOCK;
+pub(super) const INTEGERS: usize = GROUP * BLOCK;
 
 /// Floats of a group in one column of blocks: its scales, then its minima.
-const FLOATS: usize = 2 * GROUP;
+pub(super) const FLOATS: usize = 2 * GROUP;
 
 /// A group of rows, unpacked.
 pub(super) struct Panel<'s> {
     /// For each column of blocks: rows 0..4, then rows 4..8, each 8 registers; 32-bit lane `r` of register `k` holds columns
     /// `4k..4k + 4` of row `r`.
     integers: &'s mut [i8],
-    /// For each column of blocks 8 scales, then 8 minima.
+    /// For each column of blocks 8 scales, then 8 minima; for formats with factors what [`Multipliers::new`] holds.
     floats: &'s mut [f32],
 }
 
@@ -41,14 +42,18 @@ impl<'s> Panel<'s> {
         Panel { integers, floats }
     }
 
+    /// The columns of blocks: integers and floats of each.
+    pub(super) fn columns(&mut self) -> (&mut [[i8; INTEGERS]], &mut [[f32; FLOATS]]) {
+        (self.integers.as_chunks_mut().0, self.floats.as_chunks_mut().0)
+    }
+
     /// Unpacks a group.
     ///
     /// # Panics
     /// If its rows are not as long as the panel.
     pub(super) fn fill<D: Dot, B: Unpack>(&mut self, _neon: D, rows: Group<'_, B>) {
-        let integers = self.integers.as_chunks_mut::<INTEGERS>().0;
-        let floats = self.floats.as_chunks_mut::<FLOATS>().0;
-        assert!(rows.row_blocks == integers.len());
+        let (integers, floats) = self.columns();
+        assert!(rows.row_len == integers.len());
         let mut rows = rows.starts();
         for (integers, floats) in integers.iter_mut().zip(floats) {
             // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each of `integers`.
@@ -57,7 +62,7 @@ impl<'s> Panel<'s> {
     }
 
     /// All tokens through the panel, calling `store` with each token's index and outputs.
-    pub(super) fn multiply<D: Dot, B: Unpack>(
+    pub(super) fn multiply<D: Dot, B: Weights>(
         &self,
         dot: D,
         x: &[Q8Activation],
@@ -77,7 +82,7 @@ impl<'s> Panel<'s> {
     }
 
     /// The first `T` tokens of `x`, of which the first is number `token`; returns `T`.
-    fn tile<D: Dot, B: Unpack, const T: usize>(
+    fn tile<D: Dot, B: Weights, const T: usize>(
         &self,
         dot: D,
         x: &[Q8Activation],
@@ -144,7 +149,7 @@ unsafe fn fill_block<B: Unpack>(
 /// # Safety
 /// Each of `x` is readable and the processor has NEON.
 #[inline(always)]
-unsafe fn tile_block<D: Dot, B: Unpack, const T: usize>(
+unsafe fn tile_block<D: Dot, B: Weights, const T: usize>(
     dot: D,
     integers: &[i8; INTEGERS],
     floats: &[f32; FLOATS],
@@ -154,27 +159,26 @@ unsafe fn tile_block<D: Dot, B: Unpack, const T: usize>(
     // SAFETY: as the caller promises. `integers` is 16 registers, `floats` 4; the head of a block of activations is its first
     // 16 bytes, its integers are 32 bytes.
     unsafe {
-        let mut sums = [[dot.zero(); 2]; T];
+        // Of each half of the columns; of both together for formats without factors.
+        let mut sums = [[[dot.zero(); 2]; 2]; T];
         for columns in 0..2 {
+            let of = if B::HAS_FACTORS { columns } else { 0 };
             let xq: [int8x16_t; T] = x.map(|x| vld1q_s8((&raw const (*x).q).cast::<i8>().add(16 * columns)));
             for half in 0..2 {
                 let at = integers.as_ptr().add(half * 128 + columns * 64);
                 let w = [0, 1, 2, 3].map(|k| vld1q_s8(at.add(16 * k)));
                 for (sums, xq) in sums.iter_mut().zip(xq) {
-                    sums[half] = dot.columns(sums[half], w, xq);
+                    sums[of][half] = dot.columns(sums[of][half], w, xq);
                 }
             }
         }
         let float = |i: usize| vld1q_f32(floats.as_ptr().add(4 * i));
+        let multipliers = [0, 1].map(|half| Multipliers::new::<B>([float(half), float(2 + half)]));
         for t in 0..T {
             let head = vld1q_f32(x[t].cast());
-            for half in 0..2 {
-                let isum = vcvtq_f32_s32(dot.finish(sums[t][half]));
-                let mut term = vmulq_f32(vmulq_laneq_f32::<0>(float(half), head), isum);
-                if B::HAS_MIN {
-                    term = vaddq_f32(term, vmulq_laneq_f32::<1>(float(2 + half), head));
-                }
-                acc[t][half] = vaddq_f32(acc[t][half], term);
+            for (half, multipliers) in multipliers.iter().enumerate() {
+                let isum = sums[t].map(|sums| dot.finish(sums[half]));
+                acc[t][half] = vaddq_f32(acc[t][half], multipliers.term::<B>(isum, head));
             }
         }
     }

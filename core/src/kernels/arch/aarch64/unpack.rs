@@ -1,11 +1,13 @@
-//! Blocks of every quantised format, taken apart in registers.
+//! Simple blocks, taken apart in registers.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::mem::offset_of;
 
 use super::GROUP;
-use crate::quant::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, QuantBlock};
+use crate::quant::{
+    BlockIq4Nl, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, IQ4_NL_VALUES, QuantBlock,
+};
 
 /// The scales and minima of a group of rows in one column of blocks, as the blocks hold them.
 #[derive(Clone, Copy)]
@@ -140,6 +142,8 @@ const _: () = assert!(
         && offset_of!(BlockQ5_1, qs) == 8
         && offset_of!(BlockQ8_0, d) == 0
         && offset_of!(BlockQ8_0, qs) == 2
+        && offset_of!(BlockIq4Nl, d) == 0
+        && offset_of!(BlockIq4Nl, qs) == 2
         && GROUP == 8
 );
 
@@ -163,6 +167,7 @@ unpack!(BlockQ4_1, 0, four_bits);
 unpack!(BlockQ5_0, 0, five_bits);
 unpack!(BlockQ5_1, 16, five_bits);
 unpack!(BlockQ8_0, 0, eight_bits);
+unpack!(BlockIq4Nl, 0, table);
 
 /// The low halves of 16 bytes, then the high halves: 0..=15.
 ///
@@ -177,6 +182,19 @@ unsafe fn four_bits(p: &mut *const u8) -> [int8x16_t; 2] {
             vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))),
             vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes)),
         ]
+    }
+}
+
+/// What 4-bit indices stand for, in the order of [`four_bits`].
+///
+/// # Safety
+/// 16 bytes at `p` are readable and the processor has NEON.
+#[inline(always)]
+unsafe fn table(p: &mut *const u8) -> [int8x16_t; 2] {
+    // SAFETY: as the caller promises; the table is 16 bytes.
+    unsafe {
+        let values = vld1q_s8(IQ4_NL_VALUES.as_ptr());
+        four_bits(p).map(|indices| vqtbl1q_s8(values, vreinterpretq_u8_s8(indices)))
     }
 }
 
