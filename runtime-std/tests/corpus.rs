@@ -1,8 +1,9 @@
-//! Replays the committed inputs of core's fuzz targets that depend on the instruction set, on all that this machine has.
+//! Replays the committed inputs of core's fuzz targets that need the host: for its instruction sets, or its template engine.
 
 use std::fs;
 use std::path::Path;
 
+use brooklet::chat as template;
 use brooklet::pool::available_isas;
 
 #[path = "../../core/tests/common/dequantize_walk.rs"]
@@ -11,6 +12,8 @@ mod dequantize_walk;
 mod load_input;
 #[path = "../../core/tests/common/load_walk.rs"]
 mod load_walk;
+#[path = "common/template_walk.rs"]
+mod template_walk;
 
 /// Every file under `core/fuzz/corpus/{name}`.
 fn corpus(name: &str) -> impl Iterator<Item = Vec<u8>> {
@@ -35,4 +38,12 @@ fn load() {
     let walk = |input: Vec<u8>| load_walk::walk(&load_input::file_of(&input), &isas);
     let loaded = corpus("load").filter_map(|input| walk(input).ok()).count();
     assert!(loaded > 0, "no input of the corpus is a good file");
+}
+
+#[test]
+fn template() {
+    let works = corpus("template")
+        .filter(|input| template_walk::walk(input))
+        .count();
+    assert!(works > 0, "no input of the corpus is a good template");
 }

@@ -5,12 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use brooklet::chat::Template;
 use brooklet::pool::available_isas;
+use hostile_templates::hostile_templates;
 
 #[path = "../../core/tests/common/gguf_edit.rs"]
 mod gguf_edit;
 #[path = "../../core/tests/common/hostile.rs"]
 mod hostile;
+#[path = "common/hostile_templates.rs"]
+mod hostile_templates;
 #[path = "../../core/tests/common/load_walk.rs"]
 mod load_walk;
 #[path = "common/program.rs"]
@@ -81,6 +85,25 @@ fn every_hostile_file_is_one_sentence() {
         for other in [&["inspect", file][..], &["tokenize", "-m", file, "The sea"]] {
             ending(&name, &limited(other), &path);
         }
+        table += &format!("{name}: {ended}\n");
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn every_hostile_template_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hostile.gguf");
+    let mut table = String::new();
+    for (name, source) in hostile_templates() {
+        let said = Template::new(&source, "<s>", "</s>").err();
+        let said = said.map_or("works".to_owned(), |error| error.to_string());
+        let mut edit = gguf_edit::Edit::new(&good());
+        edit.set_text("tokenizer.chat_template", &source);
+        fs::write(&path, edit.bytes().0).unwrap();
+        let chat = ["chat", "-m", path.to_str().unwrap(), "-t", "1"];
+        let ended = ending(name, &limited(&chat), &path);
+        assert_eq!(said, ended, "{name}");
         table += &format!("{name}: {ended}\n");
     }
     insta::assert_snapshot!(table);

@@ -4,6 +4,7 @@
 //! window is full, whole messages leave, the oldest first, so that what the model sees is always a conversation that begins with a
 //! message; only a message longer than the window itself leaves token by token.
 
+mod bounded;
 mod memory;
 mod template;
 

@@ -4,19 +4,14 @@
 //! is gone. So the template is rendered over a few stand-in messages, and what a real message adds is cut out of that: the text that
 //! frames it, with the words in their place. The work for a message does not depend on how many came before it.
 //!
-//! The template is untrusted: its steps and its output are bounded, and it sees nothing but the messages.
+//! The template is untrusted: its steps, its memory and its output are bounded (`bounded.rs`), and it sees nothing but the messages.
 
-use std::io::{self, Write};
 use std::ops::Range;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
-/// Steps that rendering may take.
-const MOST_STEPS: u64 = 200_000;
-
-/// Bytes that rendering may write; the messages are stand-ins of a few bytes.
-const MOST_BYTES: usize = 1 << 20;
+use super::bounded;
 
 /// Stand-ins: characters that no template writes of itself, and no blank at either end to be trimmed.
 const SYSTEM: &str = "\u{F0001}\u{F0010}";
@@ -63,6 +58,7 @@ impl Framed {
 /// A chat template, compiled.
 pub struct Template {
     environment: Environment<'static>,
+    source: String,
     bos: String,
     eos: String,
     knows_system: bool,
@@ -74,7 +70,7 @@ impl Template {
     /// # Errors
     /// [`TemplateError`] if it is no template, or cannot be asked for single messages.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template, TemplateError> {
-        let mut environment = Environment::new();
+        let mut environment = bounded::environment();
         // As Hugging Face's tokenizers have it.
         environment.set_syntax(
             SyntaxConfig::builder()
@@ -82,14 +78,12 @@ impl Template {
                 .lstrip_blocks(true)
                 .build()?,
         );
-        environment.set_fuel(Some(MOST_STEPS));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |reason: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, reason))
         });
-        environment.add_template_owned("chat", source.to_owned())?;
         let mut template = Template {
             environment,
+            source: source.to_owned(),
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             knows_system: true,
@@ -193,16 +187,13 @@ impl Template {
                 .enumerate()
                 .map(|(i, content)| message(role(i), content)),
         );
-        let mut out = Bounded(Vec::new());
-        let template = self.environment.get_template("chat")?;
         let values = context! {
             messages => all,
             add_generation_prompt => answer,
             bos_token => &*self.bos,
             eos_token => &*self.eos,
         };
-        template.render_captured_to(values, &mut out)?;
-        String::from_utf8(out.0).map_err(|_| TemplateError::NotByMessage)
+        Ok(bounded::render(&self.environment, &self.source, values)?)
     }
 }
 
@@ -220,25 +211,6 @@ fn frame(text: &str, stand_in: &str, words: &str) -> Result<Framed, TemplateErro
         text: [before, words, after].concat(),
         words: before.len()..before.len() + words.len(),
     })
-}
-
-/// Takes so many bytes and no more.
-struct Bounded(Vec<u8>);
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MOST_BYTES {
-            return Err(io::Error::other(format!(
-                "it writes more than {MOST_BYTES} bytes"
-            )));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -285,6 +257,28 @@ mod tests {
                 assert_eq!(written, whole, "{source}");
             }
         }
+    }
+
+    #[test]
+    fn what_templates_are_made_of_works_within_the_bounds() {
+        let source = "{%- macro show(text, mark='*') %}{{ mark ~ text ~ mark }}{% endmacro -%}\
+            {%- set ns = namespace(last=none, names=[]) -%}\
+            {%- for m in messages | selectattr('role', 'equalto', 'user') | list -%}\
+            {%- set ns.last = loop.index0 -%}{%- set ns.names = ns.names + [m.role[:2] | upper] -%}\
+            {%- endfor -%}\
+            {%- if messages and messages[0].role == 'system' %}{{ show(messages[0].content, mark='#') }}{% endif -%}\
+            {%- for m in messages if m.role != 'system' -%}\
+            {%- set words -%}{{ m.content.split('</think>')[-1].lstrip('\n') }}{%- endset -%}\
+            {{- '%s: ' | format(m['role']) + words ~ (2 * 3) }}{{ '-' * 3 }}\
+            {%- if 1 < 2 < 3 and m.role in ['user', 'assistant'] and ns.last is defined %}.{% else %}!{% endif -%}\
+            {%- endfor -%}\
+            {%- if add_generation_prompt %}{{ ['assistant', ': '] | join('') }}{% endif -%}";
+        let template = Template::new(source, "", "").unwrap();
+        let talk = [("Hello", "Hi."), ("Bye", "Bye.")];
+        assert_eq!(
+            conversation(&template, Some("Be short."), &talk),
+            "#Be short.#user: Hello6---.assistant: Hi.6---.user: Bye6---.assistant: Bye.6---."
+        );
     }
 
     #[test]
