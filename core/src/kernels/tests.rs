@@ -131,6 +131,26 @@ fn scalar_is_exact_within_its_budget() {
 }
 
 #[test]
+fn the_document_lists_the_kernels() {
+    let document = include_str!("../../docs/numerics.md");
+    for isa in isas().into_iter().filter(|isa| *isa != Isa::Scalar) {
+        let has_kernel = |format: &Format| {
+            let cols = format.block_len();
+            let bytes = vec![0; format.block_bytes()];
+            let w = Matrix::new(*format, 1, cols, &bytes).unwrap();
+            let (mut out, mut scratch) = ([0.0], Aligned([0u8; 1 << 12]));
+            let (x, out) = (quantized(&vec![0.0; cols]), &mut Columns::all(&mut out, 1));
+            arch::matmul_q8(isa, &w, 0..1, &x, out, &mut scratch.0)
+        };
+        let all = Format::ALL.into_iter().filter(|format| format.is_quantized());
+        let formats = all.filter(has_kernel);
+        let names: Vec<_> = formats.map(Format::name).collect();
+        let line = std::format!("| {} | {} |\n", isa.name(), names.join(", "));
+        assert!(document.contains(&line), "{line}");
+    }
+}
+
+#[test]
 fn activations_round_to_nearest_and_never_to_minus_128() {
     let mut x = [0.0f32; 64];
     for (i, x) in x.iter_mut().enumerate() {
