@@ -107,6 +107,12 @@ impl Golden {
 
     /// Logits after each of `ids`.
     fn run(&self, options: &Options, ids: &[u32]) -> Vec<Vec<f32>> {
+        let mut out = Vec::new();
+        self.with_stream(options, |stream| feed(stream, ids, &mut out));
+        out
+    }
+
+    fn with_stream(&self, options: &Options, work: impl FnOnce(&mut Stream<'_>)) {
         let file = Gguf::parse(&self.bytes).unwrap();
         let config = Config::from_gguf(&file).unwrap();
         let layers: Vec<Layer<'_>> = (0..config.layers)
@@ -117,12 +123,7 @@ impl Golden {
         let mut arena = vec![0; plan.bytes() + ALIGN];
         let start = arena.as_ptr().align_offset(ALIGN);
         let arena = &mut arena[start..][..plan.bytes()];
-        let mut stream = Stream::new(model, &plan, arena, Isa::of_target(), &SingleThread).unwrap();
-        let mut out = Vec::new();
-        stream
-            .feed_each(ids, &mut |_, logits| out.push(logits.to_vec()))
-            .unwrap();
-        out
+        work(&mut Stream::new(model, &plan, arena, Isa::of_target(), &SingleThread).unwrap());
     }
 
     /// The largest difference from the goldens' block `block`, relative to their largest number.
@@ -137,6 +138,12 @@ impl Golden {
             .map(|(a, b)| (a - b).abs() / largest)
             .fold(0.0, f32::max)
     }
+}
+
+fn feed(stream: &mut Stream<'_>, ids: &[u32], out: &mut Vec<Vec<f32>>) {
+    stream
+        .feed_each(ids, &mut |_, logits| out.push(logits.to_vec()))
+        .unwrap();
 }
 
 /// Everything in f32.
@@ -230,6 +237,41 @@ fn chunks_change_no_bit_of_any_family() {
                 for chunk in [7, 33] {
                     assert!(run(chunk) == one_by_one, "{name}, {policy:?}, chunks of {chunk}");
                 }
+            }
+        }
+    }
+}
+
+/// A conversation: a prompt is pinned, messages are evicted; where layers are local, where their window is the larger one, between, and where no
+/// sinks were planned.
+#[test]
+fn chunks_change_no_bit_of_a_conversation() {
+    let goldens = Goldens::read();
+    for name in ["llama", "gemma3", "gemma3-middle", "gemma3-wide"] {
+        let golden = Golden::read(name);
+        for (sinks, prompt) in [(0, 12), (2, 12), (2, 30)] {
+            let run = |chunk: usize| {
+                let policy = Policy::Sink { sinks, window: 40 };
+                let mut out = Vec::new();
+                golden.with_stream(&exact(policy, chunk), |stream| {
+                    feed(stream, &goldens.ids[..prompt], &mut out);
+                    stream.pin().unwrap();
+                    for (turn, ids) in goldens.ids[prompt..].chunks(23).enumerate() {
+                        feed(stream, ids, &mut out);
+                        if turn % 2 == 1 {
+                            assert_eq!(stream.evict(9), Ok(9), "{name}");
+                        }
+                    }
+                });
+                out
+            };
+            let one_by_one = run(1);
+            assert!(one_by_one.iter().flatten().all(|logit| logit.is_finite()));
+            for chunk in [5, 16] {
+                assert!(
+                    run(chunk) == one_by_one,
+                    "{name}, {sinks} sinks, chunks of {chunk}"
+                );
             }
         }
     }

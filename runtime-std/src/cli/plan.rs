@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use brooklet_core::layouts::ExactLayout;
-use brooklet_core::model::{Config, Layouts, MAX_SLIM_LAYERS};
+use brooklet_core::model::{Config, Family, Layouts, MAX_SLIM_LAYERS};
 use brooklet_core::plan::{Layout, Plan};
 use clap::Args;
 use serde::Serialize;
@@ -64,6 +64,14 @@ struct LayoutRow {
     note: &'static str,
 }
 
+/// Layers that keep a local window and no more.
+#[derive(Serialize)]
+struct LocalRow {
+    layers: usize,
+    window: usize,
+    bytes: usize,
+}
+
 #[derive(Serialize)]
 struct Report {
     policy: &'static str,
@@ -75,6 +83,7 @@ struct Report {
     chunk: usize,
     threads: usize,
     bytes_per_token: usize,
+    local_layers: Option<LocalRow>,
     arena_bytes: usize,
     weights_bytes: usize,
     parts: Vec<PartRow>,
@@ -111,7 +120,10 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         cache_type: options.cache_type.name(),
         chunk: options.chunk,
         threads: options.workers,
-        bytes_per_token: bytes_per_token(weights.config(), &plan),
+        bytes_per_token: bytes_per_token(weights.config(), &plan, |layer| {
+            options.layout_of(weights.config(), layer)
+        }),
+        local_layers: local_layers(weights.config(), &plan),
         arena_bytes: plan.bytes(),
         weights_bytes: open.file.len(),
         parts: plan
@@ -130,12 +142,31 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     }
 }
 
-/// What one more token of window takes from the cache.
-fn bytes_per_token(config: &Config, plan: &Plan) -> usize {
-    let options = plan.options();
+/// Slots of layer `layer`.
+fn slots(config: &Config, plan: &Plan, layer: usize) -> usize {
+    let (sinks, window) = plan.options().policy.slots(config.local_window(layer));
+    sinks + window
+}
+
+/// What one more token of window takes from the cache: nothing in a local layer that has its own window already.
+fn bytes_per_token(config: &Config, plan: &Plan, of_layer: impl Fn(usize) -> Layout) -> usize {
     (0..config.layers)
-        .map(|layer| slim::bytes_per_token(config, options.cache_type, options.layout_of(config, layer)))
+        .filter(|layer| slots(config, plan, *layer) == plan.capacity())
+        .map(|layer| slim::bytes_per_token(config, plan.options().cache_type, of_layer(layer)))
         .sum()
+}
+
+/// The layers that keep no more than a local window, if there are any.
+fn local_layers(config: &Config, plan: &Plan) -> Option<LocalRow> {
+    let is_full = |layer: &usize| slots(config, plan, *layer) < plan.capacity();
+    let layers = (0..config.layers).filter(is_full).count();
+    let window = config.local.filter(|_| layers > 0)?.window;
+    let token = slim::bytes_per_token(config, plan.options().cache_type, Layout::Kv);
+    Some(LocalRow {
+        layers,
+        window,
+        bytes: layers * window * token,
+    })
 }
 
 /// The largest windows, up to the first budget that holds the whole trained context.
@@ -183,6 +214,7 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
                 }
             }
             ExactLayout::KR if is_slim => "as this file has it",
+            _ if config.family != Family::Llama => return None,
             _ if attention.elements(layout) >= attention.elements(ExactLayout::Kv) => return None,
             _ => {
                 let rank = attention.least_rank() as u16;
@@ -198,14 +230,12 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
         };
         let of_layer = |layer: usize| config.layouts.of(layer);
         let products = |layer: usize| match of_layer(layer) {
-            Layout::Kv => attention.products(ExactLayout::Kv, plan.capacity()),
-            Layout::Slim { rank } => attention.products_with_rank(rank as usize, plan.capacity()),
+            Layout::Kv => attention.products(ExactLayout::Kv, slots(&config, plan, layer)),
+            Layout::Slim { rank } => attention.products_with_rank(rank as usize, slots(&config, plan, layer)),
         };
         Some(LayoutRow {
             layout: layout.name(),
-            bytes_per_token: (0..config.layers)
-                .map(|layer| slim::bytes_per_token(&config, cache_type, of_layer(layer)))
-                .sum(),
+            bytes_per_token: bytes_per_token(&config, plan, of_layer),
             products_per_token: (0..config.layers).map(products).sum(),
             error: (is_slim && layout == ExactLayout::KR)
                 .then(|| slim::measured_error(weights.gguf(), cache_type))
@@ -244,11 +274,21 @@ impl Report {
             "{:>12}  weights, mapped from the file: not in the arena",
             self.weights_bytes
         )?;
-        writeln!(
+        write!(
             out,
-            "\nA token in the cache takes {} bytes; the model was trained for {}.\n",
-            self.bytes_per_token, self.trained_context
+            "\nA token in the cache takes {} bytes; ",
+            self.bytes_per_token
         )?;
+        if let Some(local) = &self.local_layers {
+            write!(
+                out,
+                "{} layers keep a window of {} and no more, in {}; ",
+                local.layers,
+                local.window,
+                Size(local.bytes)
+            )?;
+        }
+        writeln!(out, "the model was trained for {}.\n", self.trained_context)?;
         write!(out, "{:>12}  {:>8}  {:>10}", "budget", "window", "arena")?;
         let others = || self.layouts.iter().filter(|_| self.layouts.len() > 1);
         for layout in others() {
@@ -266,10 +306,20 @@ impl Report {
             }
             writeln!(out)?;
         }
+        write!(
+            out,
+            "\nExact layouts: {} is the smallest, since {}",
+            self.smallest_layout, self.why
+        )?;
+        let runs = self.layouts.iter().any(|row| row.layout == self.smallest_layout);
         writeln!(
             out,
-            "\nExact layouts: {} is the smallest, since {}.\n",
-            self.smallest_layout, self.why
+            "{}.\n",
+            if runs {
+                ""
+            } else {
+                " (not implemented for such a model)"
+            }
         )?;
         writeln!(
             out,
