@@ -171,6 +171,9 @@ impl<'a> Tokenizer<'a> {
             if let Some(special) = special {
                 out(special.id);
                 at += special.len;
+                if self.indexed.specials.swallows_blanks(special.id) {
+                    at += text[at..].iter().take_while(|&&byte| is_blank(byte)).count();
+                }
             }
         }
         if let Some(eos) = options
@@ -250,6 +253,11 @@ impl<'a> Tokenizer<'a> {
     pub fn vocab(&self) -> &Vocab<'a> {
         &self.indexed.vocab
     }
+}
+
+/// C's `isspace`.
+const fn is_blank(byte: u8) -> bool {
+    byte == b' ' || (b'\t' <= byte && byte <= b'\r')
 }
 
 #[cfg(test)]

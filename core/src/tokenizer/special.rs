@@ -216,6 +216,13 @@ impl<'a> Specials<'a> {
         best
     }
 
+    /// Whether the blanks after token `id` belong to it: in Phi-3 those after every special token but three. GGUF has no place for that
+    /// property, so that llama.cpp too goes by the model's name.
+    pub(super) fn swallows_blanks(&self, id: u32) -> bool {
+        let exceptions: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
+        self.vocab.is_phi3 && !exceptions.contains(&self.index.text(id))
+    }
+
     /// The special token spelled exactly so.
     pub(super) fn named(&self, name: &[u8]) -> Option<u32> {
         let place = self.sorted.partition_point(|&id| self.index.text(id) < name);

@@ -18,7 +18,9 @@ pub enum PreTokenizer {
     /// Llama 3's `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
     /// a piece that is a token as a whole is not merged.
     LlamaBpe,
-    /// As [`PreTokenizer::LlamaBpe`] with `\p{N}` for `\p{N}{1,3}`, and pieces are always merged.
+    /// As [`PreTokenizer::LlamaBpe`], and pieces are always merged (OLMo 2, DBRX).
+    Dbrx,
+    /// As [`PreTokenizer::Dbrx`] with `\p{N}` for `\p{N}{1,3}`.
     Qwen2,
 }
 
@@ -26,10 +28,16 @@ impl PreTokenizer {
     /// The rule that a value of `tokenizer.ggml.pre` names. Several names share a rule.
     pub(super) const fn named(name: &[u8]) -> Option<Self> {
         Some(match name {
-            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" => Self::Gpt2,
-            b"smollm" | b"starcoder" | b"refact" | b"command-r" | b"codeshell" | b"exaone" => Self::Smollm,
-            b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" => Self::LlamaBpe,
-            b"qwen2" => Self::Qwen2,
+            // GPT-NeoX's own pattern is GPT-2's: its models (Pythia, OLMo 1, MPT) come under these names.
+            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" | b"gigachat" | b"mellum"
+            | b"exaone4" => Self::Gpt2,
+            b"smollm" | b"starcoder" | b"refact" | b"command-r" | b"codeshell" | b"exaone"
+            | b"minerva-7b" => Self::Smollm,
+            b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" | b"falcon-h1" | b"pixtral" | b"lfm2" => {
+                Self::LlamaBpe
+            }
+            b"dbrx" | b"smaug-bpe" => Self::Dbrx,
+            b"qwen2" | b"deepseek-r1-qwen" | b"stablelm2" | b"hunyuan" | b"megrez" => Self::Qwen2,
             _ => return None,
         })
     }
@@ -45,7 +53,7 @@ impl PreTokenizer {
         match self {
             Self::Gpt2 => gpt2(text, false),
             Self::Smollm => gpt2(text, true),
-            Self::LlamaBpe => llama3(text, 3),
+            Self::LlamaBpe | Self::Dbrx => llama3(text, 3),
             Self::Qwen2 => llama3(text, 1),
         }
     }
@@ -223,12 +231,27 @@ mod tests {
         assert_eq!(pieces(PreTokenizer::LlamaBpe, text), want);
         assert_eq!(pieces(PreTokenizer::Qwen2, "a12"), ["a", "1", "2"]);
         assert_eq!(pieces(PreTokenizer::LlamaBpe, " "), [" "]);
+        assert_eq!(pieces(PreTokenizer::Dbrx, text), want);
+    }
+
+    #[test]
+    fn only_llama_3_takes_a_piece_that_is_a_token_as_it_is() {
+        for (name, pre, ignores) in [
+            ("llama-bpe", PreTokenizer::LlamaBpe, true),
+            ("dbrx", PreTokenizer::Dbrx, false),
+            ("qwen2", PreTokenizer::Qwen2, false),
+            ("olmo", PreTokenizer::Gpt2, false),
+        ] {
+            assert_eq!(PreTokenizer::named(name.as_bytes()), Some(pre));
+            assert_eq!(pre.ignores_merges(), ignores, "{name}");
+        }
+        assert_eq!(PreTokenizer::named(b"tekken"), None);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_covered_by_pieces(text in prop::collection::vec(any::<u8>(), 0..60)) {
-            for pre in [PreTokenizer::Gpt2, PreTokenizer::Smollm, PreTokenizer::LlamaBpe, PreTokenizer::Qwen2] {
+            for pre in [PreTokenizer::Gpt2, PreTokenizer::Smollm, PreTokenizer::LlamaBpe, PreTokenizer::Dbrx, PreTokenizer::Qwen2] {
                 let mut at = 0;
                 while at < text.len() {
                     let len = pre.piece(&text[at..]);

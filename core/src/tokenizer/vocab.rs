@@ -50,6 +50,8 @@ pub struct Vocab<'a> {
     pub(super) unknown: Option<u32>,
     pub(super) add_bos: bool,
     pub(super) add_eos: bool,
+    /// Whether the file's name says that it is a Phi-3, whose special tokens take the blanks after them.
+    pub(super) is_phi3: bool,
     /// Tokens that end generation; `ends[..ends_len]` are set.
     ends: [u32; MAX_ENDS],
     ends_len: usize,
@@ -132,6 +134,7 @@ impl<'a> Vocab<'a> {
             unknown: token_id(file, "tokenizer.ggml.unknown_token_id", unknown, tokens.len()),
             add_bos: flag(file, "tokenizer.ggml.add_bos_token", add_bos),
             add_eos: flag(file, "tokenizer.ggml.add_eos_token", false),
+            is_phi3: is_named_phi3(file),
             ends: [0; MAX_ENDS],
             ends_len: 0,
         };
@@ -376,6 +379,23 @@ const fn flag(file: &Gguf<'_>, key: &str, default: bool) -> bool {
         Some(Value::Bool(value)) => value,
         _ => default,
     }
+}
+
+/// Whether `phi3` or `phi-3` stands in `general.name`, in any case.
+const fn is_named_phi3(file: &Gguf<'_>) -> bool {
+    let Some(Value::Str(name)) = file.get("general.name") else {
+        return false;
+    };
+    let mut at = 0;
+    while at + 4 <= name.len() {
+        let dash = if name[at + 3] == b'-' { 1 } else { 0 };
+        let word = [name[at], name[at + 1], name[at + 2]];
+        if word.eq_ignore_ascii_case(b"phi") && at + 3 + dash < name.len() && name[at + 3 + dash] == b'3' {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Whether a token of this name ends generation.

@@ -39,7 +39,8 @@ pub(super) fn file(entries: &[(&str, Meta)]) -> Vec<u8> {
     out.extend(0u64.to_le_bytes());
     out.extend((entries.len() as u64).to_le_bytes());
     for (key, value) in entries {
-        string(&mut out, std::format!("tokenizer.ggml.{key}").as_bytes());
+        let prefix = if key.contains('.') { "" } else { "tokenizer.ggml." };
+        string(&mut out, std::format!("{prefix}{key}").as_bytes());
         match value {
             Meta::Str(s) => {
                 out.extend(8u32.to_le_bytes());
@@ -261,13 +262,21 @@ fn generation_ends_by_metadata_and_by_name() {
     let mut entries = bpe(
         "gpt-2",
         &[],
-        &[("<|im_end|>", 1), ("<stop>", 3), ("<turn>", 3), ("<x>", 3)],
+        &[
+            ("<|im_end|>", 1),
+            ("<stop>", 3),
+            ("<turn>", 3),
+            ("<x>", 3),
+            ("<end_of_turn>", 4),
+            ("<|end|>", 3),
+            ("<|endoftext|>", 3),
+        ],
     );
     entries.push(("eos_token_id", Meta::Id(257)));
     let file = but(entries, "eot_token_id", Meta::Id(258));
     with(&file, 64, |t| {
         let ends: Vec<u32> = (0..300).filter(|&id| t.is_end_of_generation(id)).collect();
-        assert_eq!(ends, [256, 257, 258]);
+        assert_eq!(ends, [256, 257, 258, 260, 261, 262]);
         assert_eq!(ids(t, b"<|im_end|>", SPECIAL), [256]);
         assert_eq!(t.piece(256, false).count(), 0);
     })
@@ -305,6 +314,61 @@ fn spm_merges_by_score_and_falls_back_to_bytes() {
         with(&with_prefix, 64, |t| ids(t, b"ab", continued)).unwrap(),
         [262]
     );
+}
+
+#[test]
+fn phi_3_s_special_tokens_take_the_blanks_after_them() {
+    let pieces = ["<|user|>", "<|end|>", "<|endoftext|>", "a", "\n"].map(|piece| (piece, -1.0));
+    let mut entries = spm(&pieces);
+    for (key, value) in &mut entries {
+        if let ("token_type", Meta::Ints(types)) = (*key, value) {
+            types[259] = 4;
+        }
+    }
+    entries.push(("add_space_prefix", Meta::Flag(false)));
+    let text = b"<|user|> \n\ta<|end|>\n<|endoftext|>\na<s>\n</s>\n\n";
+    for (name, taken) in [
+        ("Phi3", true),
+        ("microsoft_Phi-3 mini", true),
+        ("Phi 4", false),
+        ("phi-", false),
+        ("", false),
+    ] {
+        let mut entries = entries.clone();
+        entries.push(("general.name", Meta::Str(name)));
+        let got = with(&file(&entries), 64, |t| ids(t, text, SPECIAL)).unwrap();
+        if taken {
+            assert_eq!(got, [259, 262, 260, 261, 263, 262, 1, 263, 2], "{name}");
+        } else {
+            let (space, tab) = ([3 + 0xE2, 3 + 0x96, 3 + 0x81], 3 + 9);
+            assert_eq!(got[..6], [259, space[0], space[1], space[2], 263, tab], "{name}");
+            assert_eq!(
+                got[6..],
+                [262, 260, 263, 261, 263, 262, 1, 263, 2, 263, 263],
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn user_defined_runs_of_blanks_are_found_before_merging() {
+    // As in Gemma: runs of line breaks and of spaces are whole tokens, of the type that is taken out of a text first.
+    let pieces = ["\n\n", "\n\n\n", "▁▁", "▁", "a", "▁a"].map(|piece| (piece, -1.0));
+    let mut entries = spm(&pieces);
+    for (key, value) in &mut entries {
+        if let ("token_type", Meta::Ints(types)) = (*key, value) {
+            types[259..261].fill(4);
+        }
+    }
+    entries.push(("add_space_prefix", Meta::Flag(false)));
+    with(&file(&entries), 64, |t| {
+        assert_eq!(ids(t, b"a\n\n\n\n\na", PLAIN), [263, 260, 259, 263]);
+        assert_eq!(ids(t, b"\n a", PLAIN), [3 + 10, 264]);
+        assert_eq!(ids(t, b"a  a", PLAIN), [263, 261, 263]);
+        assert_eq!(bytes(t, &[259, 261, 264]), b"\n\n   a");
+    })
+    .unwrap();
 }
 
 #[test]
