@@ -62,6 +62,10 @@ pub struct Template {
     bos: String,
     eos: String,
     knows_system: bool,
+    /// What ends every text that asks for no answer, messages or not (Phi-3 puts the end of the text there).
+    tail: String,
+    /// The template's `enable_thinking`, if somebody has said.
+    thinking: Option<bool>,
 }
 
 impl Template {
@@ -87,15 +91,46 @@ impl Template {
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             knows_system: true,
+            tail: String::new(),
+            thinking: None,
         };
         let with_system = template.render(Some(SYSTEM), &[FIRST], true);
         template.knows_system = with_system.is_ok_and(|text| text.contains(SYSTEM));
-        template.prefix(Some("x"))?;
-        template.question(None, true, "x")?;
-        template.question(None, false, "x")?;
-        template.open(None)?;
-        template.close(None)?;
+        template.find_tail()?;
+        template.check()?;
         Ok(template)
+    }
+
+    /// Tells templates that know `enable_thinking` (Qwen 3's) whether the model is to think aloud before it answers; others take no notice.
+    ///
+    /// # Errors
+    /// [`TemplateError`] if the template fails then.
+    pub fn with_thinking(mut self, thinking: bool) -> Result<Template, TemplateError> {
+        self.thinking = Some(thinking);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Asks for everything once.
+    fn check(&self) -> Result<(), TemplateError> {
+        self.prefix(Some("x"))?;
+        self.question(None, true, "x")?;
+        self.question(None, false, "x")?;
+        self.open(None)?;
+        self.close(None)?;
+        Ok(())
+    }
+
+    fn find_tail(&mut self) -> Result<(), TemplateError> {
+        let ended = self.render(None, &[FIRST], false)?;
+        let asking = self.render(None, &[FIRST], true)?;
+        if !asking.starts_with(&ended)
+            && let Some(before) = ended.strip_suffix(&self.eos)
+            && asking.starts_with(before)
+        {
+            self.tail = self.eos.clone();
+        }
+        Ok(())
     }
 
     /// What stands before all messages: the system prompt in its frame, or what the template says without one. May be empty.
@@ -113,7 +148,11 @@ impl Template {
         // The frame of a later message tells what of this belongs to the first message.
         let later = self.later_question(stand_in)?;
         let header = later.split_once(WORDS).ok_or(TemplateError::NotByMessage)?.0;
-        let prefix = common.strip_suffix(header).unwrap_or(common);
+        // Some write a line break before every message but the first.
+        let prefix = common
+            .strip_suffix(header)
+            .or_else(|| common.strip_suffix(Some(header.trim_start()).filter(|header| !header.is_empty())?))
+            .unwrap_or(common);
         let words = system.unwrap_or_default();
         match system {
             Some(_) => frame(prefix, SYSTEM, words),
@@ -160,11 +199,11 @@ impl Template {
         Ok(end.to_owned())
     }
 
-    /// The question [`WORDS`] after an exchange.
+    /// The question [`WORDS`] after an exchange. What stands before the answer may change by it: Qwen 3 leaves out what was thought.
     fn later_question(&self, system: Option<&str>) -> Result<String, TemplateError> {
-        let before = self.render(system, &[FIRST, ANSWER], false)?;
         let whole = self.render(system, &[FIRST, ANSWER, WORDS], false)?;
-        let rest = whole.strip_prefix(&before);
+        let after = whole.rsplit_once(ANSWER).ok_or(TemplateError::NotByMessage)?.1;
+        let rest = after.strip_prefix(&self.close(system)?);
         Ok(rest.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
@@ -192,8 +231,13 @@ impl Template {
             add_generation_prompt => answer,
             bos_token => &*self.bos,
             eos_token => &*self.eos,
+            enable_thinking => self.thinking.map_or(Value::UNDEFINED, Value::from),
         };
-        Ok(bounded::render(&self.environment, &self.source, values)?)
+        let mut text = bounded::render(&self.environment, &self.source, values)?;
+        if !answer && text.ends_with(&self.tail) {
+            text.truncate(text.len() - self.tail.len());
+        }
+        Ok(text)
     }
 }
 
@@ -214,123 +258,4 @@ fn frame(text: &str, stand_in: &str, words: &str) -> Result<Framed, TemplateErro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Of the file SmolLM2-135M-Instruct.Q4_1.gguf.
-    const SMOLLM2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-
-    /// In the manner of Llama 2: the system prompt stands inside the first message.
-    const INSIDE: &str = "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system = '<<SYS>>' + messages[0]['content'].strip() + '<</SYS>>' %}{% else %}{% set loop_messages = messages %}{% set system = '' %}{% endif %}{% for message in loop_messages %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + (system if loop.index0 == 0 else '') + message['content'].strip() + ' [/INST]' }}{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}";
-
-    /// In the manner of Gemma: no system prompt, and the model has another name.
-    const NO_SYSTEM: &str = "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}{{ '<turn>' + role + '\n' + message['content'] | trim + '<end>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<turn>model\n' }}{% endif %}";
-
-    /// A conversation as the chat writes it, message by message.
-    fn conversation(template: &Template, system: Option<&str>, answers: &[(&str, &str)]) -> String {
-        let mut text = template.prefix(system).unwrap().text;
-        for (turn, (question, answer)) in answers.iter().enumerate() {
-            let framed = template.question(system, turn == 0, question).unwrap();
-            assert_eq!(&framed.text[framed.words], *question);
-            text += &framed.text;
-            let (open, close) = (template.open(system).unwrap(), template.close(system).unwrap());
-            text += &format!("{open}{answer}{close}");
-        }
-        text
-    }
-
-    /// The same, rendered as a whole.
-    fn rendered(template: &Template, system: Option<&str>, answers: &[(&str, &str)]) -> String {
-        let messages: Vec<&str> = answers.iter().flat_map(|(q, a)| [*q, *a]).collect();
-        template.render(system, &messages, false).unwrap()
-    }
-
-    #[test]
-    fn messages_one_by_one_are_the_whole_conversation() {
-        let talk = [("Hello", "Hi."), ("<|im_end|> {{ 1 }}", "What?"), ("Bye", "Bye.")];
-        for source in [SMOLLM2, INSIDE, NO_SYSTEM, CHATML] {
-            let template = Template::new(source, "<s>", "</s>").unwrap();
-            for system in [None, Some("Be short.")] {
-                let written = conversation(&template, system, &talk);
-                // The blank before an answer is the model's to write.
-                let whole = rendered(&template, system, &talk).replace("[/INST] ", "[/INST]");
-                assert_eq!(written, whole, "{source}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_templates_are_made_of_works_within_the_bounds() {
-        let source = "{%- macro show(text, mark='*') %}{{ mark ~ text ~ mark }}{% endmacro -%}\
-            {%- set ns = namespace(last=none, names=[]) -%}\
-            {%- for m in messages | selectattr('role', 'equalto', 'user') | list -%}\
-            {%- set ns.last = loop.index0 -%}{%- set ns.names = ns.names + [m.role[:2] | upper] -%}\
-            {%- endfor -%}\
-            {%- if messages and messages[0].role == 'system' %}{{ show(messages[0].content, mark='#') }}{% endif -%}\
-            {%- for m in messages if m.role != 'system' -%}\
-            {%- set words -%}{{ m.content.split('</think>')[-1].lstrip('\n') }}{%- endset -%}\
-            {{- '%s: ' | format(m['role']) + words ~ (2 * 3) }}{{ '-' * 3 }}\
-            {%- if 1 < 2 < 3 and m.role in ['user', 'assistant'] and ns.last is defined %}.{% else %}!{% endif -%}\
-            {%- endfor -%}\
-            {%- if add_generation_prompt %}{{ ['assistant', ': '] | join('') }}{% endif -%}";
-        let template = Template::new(source, "", "").unwrap();
-        let talk = [("Hello", "Hi."), ("Bye", "Bye.")];
-        assert_eq!(
-            conversation(&template, Some("Be short."), &talk),
-            "#Be short.#user: Hello6---.assistant: Hi.6---.user: Bye6---.assistant: Bye.6---."
-        );
-    }
-
-    #[test]
-    fn the_prefix_is_what_can_be_pinned() {
-        let prefix = |source, system| {
-            Template::new(source, "<s>", "</s>")
-                .unwrap()
-                .prefix(system)
-                .unwrap()
-                .text
-        };
-        assert_eq!(
-            prefix(SMOLLM2, Some("Be short.")),
-            "<|im_start|>system\nBe short.<|im_end|>\n"
-        );
-        assert!(prefix(SMOLLM2, None).ends_with("trained by Hugging Face<|im_end|>\n"));
-        assert_eq!(
-            prefix(INSIDE, Some("Be short.")),
-            "<s>[INST] <<SYS>>Be short.<</SYS>>"
-        );
-        assert_eq!(
-            prefix(NO_SYSTEM, Some("Be short.")),
-            "<s><turn>user\nBe short.\n\n"
-        );
-        assert_eq!(prefix(NO_SYSTEM, None), "<s>");
-        assert_eq!(prefix(CHATML, None), "");
-    }
-
-    #[test]
-    fn hostile_templates_end_in_one_sentence() {
-        let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
-        let huge = "{% for a in range(9000) %}{{ 'x' * 1000 }}{% endfor %}";
-        for source in [
-            endless,
-            huge,
-            "{{ messages",
-            "{{ raise_exception('no') }}",
-            "",
-            "{{ 1 / 0 }}",
-            "{{ nothing.at.all }}",
-        ] {
-            let error = Template::new(source, "", "").err().expect("refused").to_string();
-            assert!(
-                error.starts_with("the model's chat template") && !error.contains('\n'),
-                "{error}"
-            );
-        }
-        // Forgets all but the last message.
-        let last = "{{ messages[-1].content }}";
-        assert!(matches!(
-            Template::new(last, "", ""),
-            Err(TemplateError::NotByMessage)
-        ));
-    }
-}
+mod tests;

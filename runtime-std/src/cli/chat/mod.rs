@@ -62,6 +62,9 @@ pub struct Arguments {
     /// What the model is told before everything else; never forgotten
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// Ask a model that thinks aloud before it answers (Qwen 3) to answer at once
+    #[arg(long)]
+    no_thinking: bool,
     /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
     #[arg(long, value_name = "BYTES")]
     ram: Option<Size>,
@@ -102,7 +105,10 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     };
     let open = model::open(&arguments.model, access)?;
     let weights = Weights::read(&open.file)?;
-    let template = template(&open, &weights)?;
+    let mut template = template(&open, &weights)?;
+    if arguments.no_thinking {
+        template = template.with_thinking(false)?;
+    }
     let settings = Settings {
         budget: arguments.ram.map(|size| size.0),
         sampling: !options.is_greedy(),
