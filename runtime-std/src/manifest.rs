@@ -11,7 +11,13 @@ pub const DEFAULT_REVISION: &str = "main";
 
 /// The text of every manifest.
 const EMBEDDED: &[&str] = &[
+    include_str!("../models/gemma3-270m.toml"),
     include_str!("../models/llama-3.2-1b.toml"),
+    include_str!("../models/olmo-2-1b.toml"),
+    include_str!("../models/phi-3-mini.toml"),
+    include_str!("../models/pythia-160m.toml"),
+    include_str!("../models/qwen2.5-0.5b.toml"),
+    include_str!("../models/qwen3-0.6b.toml"),
     include_str!("../models/small.toml"),
     include_str!("../models/smollm2-135m.toml"),
     include_str!("../models/smollm2-360m.toml"),
@@ -31,6 +37,8 @@ pub struct Manifest {
     pub licence: String,
     /// Where the licence can be read.
     pub licence_url: String,
+    /// What whoever fetches the weights must have agreed to, where a licence alone does not do.
+    pub terms: Option<String>,
     /// The model family: GGUF's `general.architecture`.
     pub family: String,
     /// Name of the chat template.
@@ -159,6 +167,7 @@ mod tests {
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
             );
+            assert!(manifest.terms.as_ref().is_none_or(|terms| terms.len() > 40));
             if let Some(digest) = &manifest.sha256 {
                 assert!(
                     digest.len() == 64

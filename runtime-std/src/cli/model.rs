@@ -115,5 +115,5 @@ fn pulled(manifest: &Manifest) -> Result<PathBuf, Error> {
     if store.has(manifest) {
         return Ok(store.path(manifest));
     }
-    super::progress::pull(manifest, &store)
+    super::progress::pull(manifest, &store, false)
 }

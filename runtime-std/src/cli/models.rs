@@ -19,6 +19,9 @@ use crate::store::{Store, Stored};
 pub struct PullArguments {
     /// A name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf
     name: String,
+    /// Agree to the terms that some models come under; without it a terminal is asked
+    #[arg(long)]
+    accept_terms: bool,
 }
 
 /// Arguments of `brooklet models`.
@@ -47,7 +50,7 @@ pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Error>
             manifest.name
         )));
     }
-    let path = progress::pull(&manifest, &store()?)?;
+    let path = progress::pull(&manifest, &store()?, arguments.accept_terms)?;
     writeln!(out, "{}", path.display()).map_err(Error::Output)
 }
 

@@ -1,6 +1,6 @@
 //! What a pull shows: bars on a terminal, a line a stage elsewhere.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -11,12 +11,19 @@ use crate::pull::Event;
 use crate::size::Size;
 use crate::store::Store;
 
-/// Pulls a model with its licence and the progress on standard error.
-pub fn pull(manifest: &Manifest, store: &Store) -> Result<std::path::PathBuf, Error> {
+/// Pulls a model with its licence and the progress on standard error. Terms that bind whoever fetches it must be agreed to: `agreed`
+/// beforehand, or now on a terminal.
+pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::path::PathBuf, Error> {
     say(&format!(
         "{}: licence {} ({})",
         manifest.title, manifest.licence, manifest.licence_url
     ));
+    if let Some(terms) = &manifest.terms {
+        say(terms.trim());
+        if !agreed && !store.has(manifest) {
+            agree(manifest)?;
+        }
+    }
     let mut view = View { bar: None };
     let result = crate::pull::pull(manifest, store, &mut |event| view.show(event));
     view.end();
@@ -26,6 +33,32 @@ pub fn pull(manifest: &Manifest, store: &Store) -> Result<std::path::PathBuf, Er
         say(&format!("the file states the licence {licence}"));
     }
     Ok(path)
+}
+
+/// Asks a terminal whether the model's terms are agreed to; elsewhere nobody could answer.
+fn agree(manifest: &Manifest) -> Result<(), Error> {
+    let how = format!(
+        "read them at {}, then say `brooklet pull {} --accept-terms`",
+        manifest.licence_url, manifest.name
+    );
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Error::Input(format!(
+            "{} comes under terms that must be agreed to first: {how}",
+            manifest.name
+        )));
+    }
+    let _ = write!(io::stderr(), "Do you agree to these terms? [y/N] ");
+    let mut answer = String::new();
+    // No answer is none.
+    let _ = io::stdin().lock().read_line(&mut answer);
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(Error::Input(format!(
+            "{} was not fetched, as its terms were not agreed to: {how}",
+            manifest.name
+        )))
+    }
 }
 
 /// One line for people. They may have closed standard error.

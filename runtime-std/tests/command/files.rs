@@ -38,6 +38,39 @@ fn a_pull_without_a_network_leaves_nothing_and_says_so() {
 }
 
 #[test]
+fn terms_are_shown_and_want_a_yes_before_anything_is_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command
+            .env("BROOKLET_MODELS", folder.path())
+            .env("PIP_CONFIG_FILE", "/dev/null")
+            .env("PIP_INDEX_URL", "http://127.0.0.1:9")
+            .env("PIP_RETRIES", "0")
+            .env_remove("PIP_FIND_LINKS")
+            .env_remove("PIP_EXTRA_INDEX_URL")
+            .env("HF_ENDPOINT", "http://127.0.0.1:9");
+        command.output().unwrap()
+    };
+    // Nobody can answer in a pipe; a model that is pulled on first use is no way around.
+    for arguments in [&["pull", "gemma3-270m"][..], &["run", "-m", "gemma3-270m", "x"]] {
+        let output = run(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("subject to the Gemma Terms of Use"), "{errors}");
+        let last = errors.lines().last().unwrap();
+        assert!(
+            last.contains("must be agreed to") && last.contains("`brooklet pull gemma3-270m --accept-terms`"),
+            "{errors}"
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+    let errors = String::from_utf8(run(&["pull", "gemma3-270m", "--accept-terms"]).stderr).unwrap();
+    assert!(errors.contains("downloading") || errors.contains("install"), "{errors}");
+    assert!(!errors.contains("agreed"), "{errors}");
+}
+
+#[test]
 fn models_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let list = |arguments: &[&str]| {
