@@ -20,12 +20,14 @@ fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
         .unwrap_or_else(|_| panic!("{name} breaks a promise"))
 }
 
-/// The good models of `data/`, and the one that tests of firmware use, by name.
+/// The good models of every family and format here, and the one that tests of firmware use, by path.
 fn good() -> Vec<(String, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = fs::read_dir(root.join("tests/data")).unwrap();
-    let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
-    paths.push(root.join("../boards/cortex-m/model/other.gguf"));
+    let mut paths = vec![root.join("../boards/cortex-m/model/other.gguf")];
+    for folder in ["tests/data", "tests/golden/families"] {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        paths.extend(entries.map(|entry| entry.unwrap().path()));
+    }
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
     paths.sort();
     let read = |path: &std::path::PathBuf| (path.display().to_string(), fs::read(path).unwrap());
@@ -36,12 +38,16 @@ fn good() -> Vec<(String, Vec<u8>)> {
 #[test]
 fn every_hostile_file_of_every_model_is_refused_or_works() {
     let good = good();
-    assert!(good.len() > 10, "{} good models", good.len());
+    assert!(good.len() > 20, "{} good models", good.len());
+    let mut tried = 0;
     for (of, bytes) in good {
-        for (name, bytes) in hostile::hostile(&bytes) {
+        let parts = hostile::each_part(&bytes);
+        for (name, bytes) in hostile::hostile(&bytes).into_iter().chain(parts) {
             let _ = load(&format!("{name} of {of}"), &bytes);
+            tried += 1;
         }
     }
+    println!("{tried} hostile files");
 }
 
 /// The smallest models without and with a tokenizer, and where their headers end.

@@ -182,13 +182,11 @@ impl Edit {
         self.set(key, 9, array(8, values.len() as u64, &bytes));
     }
 
-    /// The tensor whose name ends so; the first, where layers repeat it.
+    /// The tensor whose name ends so, the first where layers repeat it; a family that has none by that name gives its first tensor.
     pub fn tensor(&mut self, name: &str) -> &mut Tensor {
-        let found = self
-            .tensors
-            .iter_mut()
-            .find(|tensor| tensor.name.ends_with(name.as_bytes()));
-        found.unwrap_or_else(|| panic!("no tensor {name}"))
+        let named = |tensor: &Tensor| tensor.name.ends_with(name.as_bytes());
+        let at = self.tensors.iter().position(named).unwrap_or(0);
+        &mut self.tensors[at]
     }
 
     /// Fills the data of a tensor, up to the next one's, with `pattern`.
