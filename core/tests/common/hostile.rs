@@ -6,7 +6,7 @@ use super::gguf_edit::{Edit, Tensor, array, string};
 pub type Hostile = (String, Vec<u8>);
 
 /// A way to make a file wrong; its name says in which.
-type Way = (&'static str, Box<dyn Fn(&mut Edit)>);
+type Way = (String, Box<dyn Fn(&mut Edit)>);
 
 /// A way to make one tensor, by its place in the table, wrong.
 type TensorWay = (&'static str, fn(&mut Edit, usize));
@@ -15,8 +15,8 @@ type TensorWay = (&'static str, fn(&mut Edit, usize));
 struct Ways(Vec<Way>);
 
 impl Ways {
-    fn add(&mut self, name: &'static str, way: impl Fn(&mut Edit) + 'static) {
-        self.0.push((name, Box::new(way)));
+    fn add(&mut self, name: impl Into<String>, way: impl Fn(&mut Edit) + 'static) {
+        self.0.push((name.into(), Box::new(way)));
     }
 }
 
@@ -38,7 +38,7 @@ pub fn hostile(good: &[u8]) -> Vec<Hostile> {
     let make = |(name, way): Way| {
         let mut edit = edit.clone();
         way(&mut edit);
-        (name.to_owned(), edit.bytes().0)
+        (name, edit.bytes().0)
     };
     ways.0.into_iter().map(make).collect()
 }
@@ -323,7 +323,7 @@ fn facts(ways: &mut Ways, arch: String) {
         "final_logit_softcapping",
     ] {
         for (value_name, value) in numbers {
-            let name: &'static str = Box::leak(format!("{key}-{value_name}").into_boxed_str());
+            let name = format!("{key}-{value_name}");
             let scaling = format!("{arch}.rope.scaling.type");
             let key_name = format!("{arch}.{key}");
             let linear = key == "rope.scaling.factor";
@@ -369,7 +369,7 @@ fn weights(ways: &mut Ways) {
         ("huge", 3e38),
     ];
     for (value_name, value) in f32s {
-        let name: &'static str = Box::leak(format!("weights-norm-{value_name}").into_boxed_str());
+        let name = format!("weights-norm-{value_name}");
         ways.add(name, move |e| e.fill("output_norm.weight", &value.to_le_bytes()));
     }
     // Of every byte 0x7e or 0xff, blocks have scales that are no numbers, or the largest integers.
@@ -383,7 +383,7 @@ fn weights(ways: &mut Ways) {
         ("weights-gate-inf", "ffn_gate.weight", 0x7c),
     ] {
         ways.add(name, move |e| e.fill(tensor, &[0, byte]));
-        let whole: &'static str = Box::leak(format!("{name}-everywhere").into_boxed_str());
+        let whole = format!("{name}-everywhere");
         ways.add(whole, move |e| e.fill(tensor, &[byte]));
     }
     ways.add("weights-all-nan", |e| e.data.fill(0x7e));
