@@ -7,6 +7,8 @@
 //! - **Many tokens** ([`prefill`]): a group is unpacked once into a panel in the scratch, in which one register holds 4 columns of
 //!   4 rows; the same 4 columns of a token's activations then give 4 rows' sums without a horizontal step.
 //!
+//! Both are written for simple blocks; [`super_blocks`] has its own decoding and unpacking, and the same panels.
+//!
 //! A group at the end of a range that has fewer rows repeats its last one and throws the copies' results away, so that no row
 //! needs other code.
 

@@ -1,108 +1,14 @@
-//! Super-blocks: four rows at a time, two blocks of 32 columns (parts) at a time.
+//! Super-blocks, taken apart in registers.
 
 use core::arch::aarch64::*;
-use core::arch::asm;
 use core::mem::offset_of;
 
-use super::dot::Dot;
-use super::prefill::Panel;
-use super::{GROUP, Group, Weights};
-use crate::kernels::Q8Activation;
-use crate::quant::{BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SUPER_BLOCK, SuperBlock};
-
-/// Parts of a super-block.
-const PARTS: usize = SUPER_BLOCK / BLOCK;
-
-/// What multiplies the sums of one part of four rows, a row in a lane.
-#[derive(Clone, Copy)]
-pub(super) struct Multipliers {
-    scale: float32x4_t,
-    min: float32x4_t,
-    /// Of the sums of both halves; of no use for formats without.
-    factors: [int32x4_t; 2],
-    /// Of the activations' sums of both halves; of no use for formats without.
-    min_factors: [int32x4_t; 2],
-}
-
-impl Multipliers {
-    /// From what a panel holds of four rows: scales and minima, or, for formats with factors, the bits of each row's two f16 (its
-    /// minimum's in the upper half) and of its four bytes (factors, then those of its minimum).
-    ///
-    /// # Safety
-    /// The processor has NEON.
-    #[inline(always)]
-    pub(super) unsafe fn new<B: Weights>([first, second]: [float32x4_t; 2]) -> Self {
-        // SAFETY: as the caller promises.
-        unsafe {
-            let zero = vdupq_n_s32(0);
-            if !B::HAS_FACTORS {
-                return Multipliers {
-                    scale: first,
-                    min: second,
-                    factors: [zero; 2],
-                    min_factors: [zero; 2],
-                };
-            }
-            let (halves, bytes) = (vreinterpretq_u32_f32(first), vreinterpretq_s32_f32(second));
-            Multipliers {
-                scale: widen(vmovn_u32(halves)),
-                min: vnegq_f32(widen(vshrn_n_u32::<16>(halves))),
-                factors: [
-                    vshrq_n_s32::<24>(vshlq_n_s32::<24>(bytes)),
-                    vshrq_n_s32::<24>(vshlq_n_s32::<16>(bytes)),
-                ],
-                min_factors: [
-                    vshrq_n_s32::<24>(vshlq_n_s32::<8>(bytes)),
-                    vshrq_n_s32::<24>(bytes),
-                ],
-            }
-        }
-    }
-
-    /// What a part adds to the results, given the sums of both halves (of all in the first for formats without factors) and the
-    /// first 16 bytes of the activations: scale, scaled sum, sums of all and of the first half.
-    ///
-    /// # Safety
-    /// The processor has NEON.
-    #[inline(always)]
-    pub(super) unsafe fn term<B: Weights>(&self, sums: [int32x4_t; 2], head: float32x4_t) -> float32x4_t {
-        // SAFETY: as the caller promises.
-        unsafe {
-            let mut isum = sums[0];
-            if B::HAS_FACTORS {
-                isum = vmlaq_s32(vmulq_s32(isum, self.factors[0]), sums[1], self.factors[1]);
-            }
-            let scale = vmulq_laneq_f32::<0>(self.scale, head);
-            let term = vmulq_f32(scale, vcvtq_f32_s32(isum));
-            if !B::HAS_MIN {
-                return term;
-            }
-            if !B::HAS_FACTORS {
-                return vaddq_f32(term, vmulq_laneq_f32::<1>(self.min, head));
-            }
-            let sums = vmovl_high_s16(vreinterpretq_s16_f32(head));
-            let second = vsubq_s32(sums, vdupq_laneq_s32::<1>(sums));
-            let msum = vmulq_laneq_s32::<1>(self.min_factors[0], sums);
-            let msum = vmlaq_laneq_s32::<0>(msum, self.min_factors[1], second);
-            let scaled_sum = vmulq_laneq_f32::<0>(vcvtq_f32_s32(msum), head);
-            vaddq_f32(term, vmulq_f32(self.min, scaled_sum))
-        }
-    }
-}
-
-/// Four f16 in f32.
-///
-/// # Safety
-/// The processor has NEON.
-#[inline(always)]
-unsafe fn widen(halves: uint16x4_t) -> float32x4_t {
-    // SAFETY: as the caller promises.
-    unsafe { vcvt_f32_f16(vreinterpret_f16_u16(halves)) }
-}
+use super::widen;
+use crate::quant::{BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SuperBlock};
 
 /// The heads of four rows' super-blocks, a row in a lane.
 #[derive(Clone, Copy)]
-struct Heads {
+pub(super) struct Heads {
     /// Both f16, the minimum's in the upper half.
     halves: uint32x4_t,
     /// Bytes: without factors the scales of parts 0 to 3, of 4 to 7, then the minima; with them those of each two parts.
@@ -110,7 +16,7 @@ struct Heads {
 }
 
 /// A format of super-blocks.
-trait Super: SuperBlock {
+pub(super) trait Super: SuperBlock {
     /// As [`Weights::HAS_FACTORS`].
     const HAS_FACTORS: bool;
 
@@ -452,163 +358,5 @@ unsafe fn two_bits<B, const PAIR: usize>(block: *const B, at: usize) -> [[uint8x
         let q = [0, 16].map(|half| bytes(block, at + BLOCK * (PAIR / 2) + half));
         let by = 4 * (PAIR as i32 % 2);
         [by, by + 2].map(|by| q.map(|q| vandq_u8(shift(q, -by), vdupq_n_u8(3))))
-    }
-}
-
-/// Implements [`Weights`] for a format of super-blocks.
-macro_rules! weights {
-    ($($block:ty)*) => {$(
-        impl Weights for $block {
-            const HAS_MIN: bool = <$block as SuperBlock>::HAS_MIN;
-            const HAS_FACTORS: bool = <$block as Super>::HAS_FACTORS;
-
-            fn decode<D: Dot>(dot: D, rows: Group<'_, Self>, x: &[Q8Activation]) -> [f32; GROUP] {
-                decode(dot, rows, x)
-            }
-
-            fn fill<D: Dot>(neon: D, rows: Group<'_, Self>, panel: &mut Panel<'_>) {
-                fill(neon, rows, panel);
-            }
-        }
-    )*};
-}
-
-weights!(BlockQ2K BlockQ3K BlockQ4K BlockQ5K BlockQ6K);
-
-/// Calls a function of four pairs, which `PAIR` numbers, one after the other.
-macro_rules! each_pair {
-    ($function:ident::<$($types:ty),*>($($argument:expr),*)) => {
-        $function::<$($types),*, 0>($($argument),*);
-        $function::<$($types),*, 1>($($argument),*);
-        $function::<$($types),*, 2>($($argument),*);
-        $function::<$($types),*, 3>($($argument),*);
-    };
-}
-
-/// As [`Weights::decode`].
-fn decode<D: Dot, B: Super + Weights>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
-    assert!(rows.row_len * PARTS == x.len());
-    let mut next = rows.blocks.as_ptr_range().end;
-    let starts = rows.starts();
-    // SAFETY: `dot` proves that the processor has NEON; each row has a block for every `PARTS` of `x`.
-    unsafe {
-        let mut acc = [vdupq_n_f32(0.0); 2];
-        for (i, x) in x.as_chunks::<PARTS>().0.iter().enumerate() {
-            prefetch(next);
-            next = next.wrapping_add(GROUP);
-            for (half, acc) in acc.iter_mut().enumerate() {
-                let rows = [0, 1, 2, 3].map(|row| starts[4 * half + row].cast::<B>().add(i));
-                let heads = B::heads(rows);
-                each_pair!(decode_pair::<D, B>(dot, rows, &heads, x, acc));
-            }
-        }
-        let mut out = [0.0; GROUP];
-        vst1q_f32(out.as_mut_ptr(), acc[0]);
-        vst1q_f32(out.as_mut_ptr().add(4), acc[1]);
-        out
-    }
-}
-
-/// Adds a pair of parts of four rows.
-///
-/// # Safety
-/// The blocks are readable and the processor has NEON.
-#[inline(always)]
-unsafe fn decode_pair<D: Dot, B: Super + Weights, const PAIR: usize>(
-    dot: D,
-    rows: [*const B; 4],
-    heads: &Heads,
-    x: &[Q8Activation; PARTS],
-    acc: &mut float32x4_t,
-) {
-    // SAFETY: as the caller promises. The head of a block of activations is its first 16 bytes, its integers are 32 bytes.
-    unsafe {
-        let zero = vdupq_n_s32(0);
-        let xq = [0, 1].map(|part| {
-            let q = x[2 * PAIR + part].q.as_ptr();
-            [vld1q_s8(q), vld1q_s8(q.add(16))]
-        });
-        // Of each part, half (all in the first without factors) and row.
-        let mut sums = [[[zero; 4]; 2]; 2];
-        for (row, block) in rows.into_iter().enumerate() {
-            for (part, w) in B::pair::<PAIR>(block).into_iter().enumerate() {
-                let (x, sums) = (xq[part], &mut sums[part]);
-                if <B as Weights>::HAS_FACTORS {
-                    sums[0][row] = dot.half(zero, w[0], x[0]);
-                    sums[1][row] = dot.half(zero, w[1], x[1]);
-                } else {
-                    sums[0][row] = dot.row(zero, w, x);
-                }
-            }
-        }
-        for (part, sums) in sums.into_iter().enumerate() {
-            let sums = sums.map(|[a, b, c, d]| vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)));
-            let multipliers = Multipliers::new::<B>(B::packed(heads, 2 * PAIR + part));
-            let head = vld1q_f32((&raw const x[2 * PAIR + part]).cast());
-            *acc = vaddq_f32(*acc, multipliers.term::<B>(sums, head));
-        }
-    }
-}
-
-/// Asks for the cache lines of a group's blocks in one column.
-#[inline(always)]
-fn prefetch<B>(block: *const B) {
-    for at in (0..size_of::<B>() * GROUP).step_by(64) {
-        // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is ignored.
-        unsafe {
-            let at = block.wrapping_byte_add(at);
-            asm!("prfm pldl1strm, [{0}]", in(reg) at, options(readonly, nostack, preserves_flags));
-        }
-    }
-}
-
-/// As [`Weights::fill`].
-fn fill<D: Dot, B: Super>(_neon: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
-    let (integers, floats) = panel.columns();
-    let (integers, floats) = (
-        integers.as_chunks_mut::<PARTS>().0,
-        floats.as_chunks_mut::<PARTS>().0,
-    );
-    assert!(rows.row_len == integers.len() && rows.row_len == floats.len());
-    let starts = rows.starts();
-    for (i, (integers, floats)) in integers.iter_mut().zip(floats).enumerate() {
-        for half in 0..2 {
-            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each `PARTS` columns of `integers`.
-            unsafe {
-                let rows = [0, 1, 2, 3].map(|row| starts[4 * half + row].cast::<B>().add(i));
-                let heads = B::heads(rows);
-                for (part, floats) in floats.iter_mut().enumerate() {
-                    let [first, second] = B::packed(&heads, part);
-                    vst1q_f32(floats.as_mut_ptr().add(4 * half), first);
-                    vst1q_f32(floats.as_mut_ptr().add(GROUP + 4 * half), second);
-                }
-                each_pair!(fill_pair::<B>(rows, half, integers));
-            }
-        }
-    }
-}
-
-/// Unpacks a pair of parts of rows 0..4 (`half` 0) or 4..8.
-///
-/// # Safety
-/// The blocks are readable and the processor has NEON.
-#[inline(always)]
-unsafe fn fill_pair<B: Super, const PAIR: usize>(
-    rows: [*const B; 4],
-    half: usize,
-    integers: &mut [[i8; super::prefill::INTEGERS]; PARTS],
-) {
-    // SAFETY: as the caller promises. Each store of 4 interleaved registers writes 64 bytes of the 256, at (0 or 128) + (0 or 64).
-    unsafe {
-        let pairs = rows.map(|row| B::pair::<PAIR>(row));
-        for part in 0..2 {
-            for columns in 0..2 {
-                let out = integers[2 * PAIR + part]
-                    .as_mut_ptr()
-                    .add(half * 128 + columns * 64);
-                let row = |i: usize| vreinterpretq_s32_s8(pairs[i][part][columns]);
-                vst4q_s32(out.cast(), int32x4x4_t(row(0), row(1), row(2), row(3)));
-            }
-        }
     }
 }
