@@ -182,7 +182,8 @@ fn families_frame_messages_as_they_were_trained_to_read_them() {
     assert_eq!(
         frames(OLMO2, "<|endoftext|>", "<|endoftext|>"),
         [
-            "<|endoftext|><|system|>\nBe short.\n",
+            // The line break after it opens the first question, as it opens the later ones.
+            "<|endoftext|><|system|>\nBe short.",
             "<|endoftext|>",
             "\n<|user|>\nHello\n",
             "<|assistant|>\n",
