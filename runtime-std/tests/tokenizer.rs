@@ -164,7 +164,9 @@ fn gemma3_gives_back_any_text() {
     assert!(vocab.index_bytes(4096) < 2_800_000, "{}", vocab.index_bytes(4096));
     with_tokenizer(&model, 4096, |tokenizer| {
         let end = tokenizer.special(b"<end_of_turn>").unwrap();
-        assert!(tokenizer.is_end_of_generation(end) && tokenizer.is_end_of_generation(tokenizer.eos().unwrap()));
+        assert!(
+            tokenizer.is_end_of_generation(end) && tokenizer.is_end_of_generation(tokenizer.eos().unwrap())
+        );
         for (name, text) in texts() {
             let ids = encode(tokenizer, &text);
             let back: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.piece(id, false)).collect();

@@ -66,7 +66,10 @@ fn terms_are_shown_and_want_a_yes_before_anything_is_fetched() {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
     let errors = String::from_utf8(run(&["pull", "gemma3-270m", "--accept-terms"]).stderr).unwrap();
-    assert!(errors.contains("downloading") || errors.contains("install"), "{errors}");
+    assert!(
+        errors.contains("downloading") || errors.contains("install"),
+        "{errors}"
+    );
     assert!(!errors.contains("agreed"), "{errors}");
 }
 
