@@ -29,7 +29,10 @@ pub struct Arguments {
     /// The file to write; it appears when it is whole
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Format of the weight matrices: F16, Q8_0, Q5_0, Q4_1 or Q4_0
+    /// Format of the weight matrices: F16, Q8_0, Q6_K, Q4_K_M, Q2_K and others
+    ///
+    /// From the largest file to the smallest: F16, Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1, Q4_K_M, Q4_K_S, IQ4_NL, Q4_0, Q3_K_L,
+    /// Q3_K_M, Q3_K_S, Q2_K. Those that end in S, M or L are mixes, as is Q2_K: some tensors get more bits.
     #[arg(value_name = "FORMAT")]
     target: Target,
     /// Replace OUT if it exists
@@ -142,7 +145,7 @@ fn print(arguments: &Arguments, summary: &Summary, bytes: u64, out: &mut dyn Wri
         out,
         "{}: {}, {} ({bytes} bytes)",
         arguments.output.display(),
-        arguments.target.format().name(),
+        arguments.target.name(),
         size(bytes)
     )?;
     writeln!(
@@ -172,7 +175,7 @@ fn report(arguments: &Arguments, input: &Path, summary: &Summary, bytes: u64) ->
     json!({
         "input": input.display().to_string(),
         "output": arguments.output.display().to_string(),
-        "format": arguments.target.format().name(),
+        "format": arguments.target.name(),
         "bytes": bytes,
         "tensors": summary.tensors,
         "converted": summary.converted,

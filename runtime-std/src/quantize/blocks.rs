@@ -1,6 +1,6 @@
-//! From 32 f32 to a block: one function a format.
+//! From f32 to blocks: one function a format; those that search for the least error are in `super_blocks.rs` and `iq4_nl.rs`.
 //!
-//! The rounding is ggml's for files (`quantize_row_*_ref` in `ggml-quants.c`, without an importance matrix), bit for bit: the scale
+//! The rounding of the others is ggml's for files (`quantize_row_*_ref` in `ggml-quants.c`, without an importance matrix), bit for bit: the scale
 //! stays f32 while the integers are computed, they are products with its reciprocal, and only the stored scale is rounded to f16.
 //!
 //! A scale so small that its reciprocal overflows makes every integer 0: such a scale is stored as 0, so the integers mean nothing. (C
@@ -8,18 +8,28 @@
 
 use brooklet_core::quant::{BLOCK, Format};
 
+use super::iq4_nl::iq4_nl;
+use super::super_blocks;
+
 /// Quantises whole blocks of `values`, which are finite, to the bytes of `format`. `None` if a value or a scale is larger than f16's
 /// largest number.
 ///
 /// # Panics
-/// If `out` is not exactly as long as the blocks, or `format` is none that is written here (F16, Q4_0, Q4_1, Q5_0, Q8_0).
+/// If `out` is not exactly as long as the blocks, or `format` is none that is written here (F32, BF16).
 pub(super) fn quantize(format: Format, values: &[f32], out: &mut [u8]) -> Option<()> {
     match format {
         Format::F16 => f16(values, out),
         Format::Q4_0 => blocks(values, out, q4_0),
         Format::Q4_1 => blocks(values, out, q4_1),
         Format::Q5_0 => blocks(values, out, q5_0),
+        Format::Q5_1 => blocks(values, out, q5_1),
         Format::Q8_0 => blocks(values, out, q8_0),
+        Format::Q2_K => blocks(values, out, super_blocks::q2_k),
+        Format::Q3_K => blocks(values, out, super_blocks::q3_k),
+        Format::Q4_K => blocks(values, out, super_blocks::q4_k),
+        Format::Q5_K => blocks(values, out, super_blocks::q5_k),
+        Format::Q6_K => blocks(values, out, super_blocks::q6_k),
+        Format::IQ4_NL => blocks(values, out, iq4_nl),
         _ => unreachable!("{} is not written", format.name()),
     }
 }
@@ -33,10 +43,10 @@ fn f16(values: &[f32], out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-fn blocks<const N: usize>(
+fn blocks<const LEN: usize, const N: usize>(
     values: &[f32],
     out: &mut [u8],
-    block: impl Fn(&[f32; BLOCK]) -> Option<[u8; N]>,
+    block: impl Fn(&[f32; LEN]) -> Option<[u8; N]>,
 ) -> Option<()> {
     let (values, left) = values.as_chunks();
     let (out, rest) = out.as_chunks_mut();
@@ -62,9 +72,7 @@ fn q4_0(x: &[f32; BLOCK]) -> Option<[u8; 18]> {
 
 /// Element `i` is `d · q[i] + m`; the smallest value becomes 0, the largest 15.
 fn q4_1(x: &[f32; BLOCK]) -> Option<[u8; 20]> {
-    let min = x.iter().fold(f32::MAX, |min, &x| if x < min { x } else { min });
-    let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
-    let d = (max - min) / 15.0;
+    let (d, min) = step_and_min(x, 15.0);
     let id = reciprocal(d);
     let mut out = [0; 20];
     out[..2].copy_from_slice(&f16_bytes(d)?);
@@ -82,15 +90,32 @@ fn q5_0(x: &[f32; BLOCK]) -> Option<[u8; 22]> {
     let id = reciprocal(d);
     let mut out = [0; 22];
     out[..2].copy_from_slice(&f16_bytes(d)?);
+    let q = |x: f32| integer(x * id + 16.5).min(31);
+    pack_five(&mut out[2..], x.map(q));
+    Some(out)
+}
+
+/// Element `i` is `d · q[i] + m`; the smallest value becomes 0, the largest 31.
+fn q5_1(x: &[f32; BLOCK]) -> Option<[u8; 24]> {
+    let (d, min) = step_and_min(x, 31.0);
+    let id = reciprocal(d);
+    let mut out = [0; 24];
+    out[..2].copy_from_slice(&f16_bytes(d)?);
+    out[2..4].copy_from_slice(&f16_bytes(min)?);
+    let q = |x: f32| integer((x - min) * id + 0.5).min(31);
+    pack_five(&mut out[4..], x.map(q));
+    Some(out)
+}
+
+/// The fifth bits of all, then the other four.
+fn pack_five(out: &mut [u8], q: [u8; BLOCK]) {
     let mut fifth = 0u32;
     for i in 0..16 {
-        let q = |x: f32| integer(x * id + 16.5).min(31);
-        let (low, high) = (q(x[i]), q(x[i + 16]));
+        let (low, high) = (q[i], q[i + 16]);
         fifth |= u32::from(low >> 4) << i | u32::from(high >> 4) << (i + 16);
-        out[6 + i] = low & 15 | high << 4;
+        out[4 + i] = low & 15 | high << 4;
     }
-    out[2..6].copy_from_slice(&fifth.to_le_bytes());
-    Some(out)
+    out[..4].copy_from_slice(&fifth.to_le_bytes());
 }
 
 /// Element `i` is `d · q[i]`; the largest magnitude becomes 127.
@@ -104,6 +129,13 @@ fn q8_0(x: &[f32; BLOCK]) -> Option<[u8; 34]> {
         *byte = integer((x * id).round());
     }
     Some(out)
+}
+
+/// The span's part of so many steps, and the smallest value.
+fn step_and_min(x: &[f32; BLOCK], steps: f32) -> (f32, f32) {
+    let min = x.iter().fold(f32::MAX, |min, &x| if x < min { x } else { min });
+    let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
+    ((max - min) / steps, min)
 }
 
 /// The value of largest magnitude, with its sign; the first of several.
@@ -135,9 +167,10 @@ mod tests {
     use super::*;
 
     /// The columns of the golden file after the values.
-    const FORMATS: [Format; 5] = [
+    const FORMATS: [Format; 6] = [
         Format::F16,
         Format::Q8_0,
+        Format::Q5_1,
         Format::Q5_0,
         Format::Q4_1,
         Format::Q4_0,
@@ -218,7 +251,7 @@ mod tests {
             exponent in -12i32..12,
         ) {
             let values: Vec<f32> = values.iter().map(|value| value * 2f32.powi(exponent)).collect();
-            for (format, steps) in FORMATS.into_iter().zip([4096.0, 254.0, 31.0, 30.0, 15.0]) {
+            for (format, steps) in FORMATS.into_iter().zip([4096.0, 254.0, 62.0, 31.0, 30.0, 15.0]) {
                 let bytes = quantized(format, &values).unwrap();
                 let mut back = vec![0.0; values.len()];
                 Matrix::new(format, 1, values.len(), &bytes).unwrap().dequantize_row(0, &mut back);

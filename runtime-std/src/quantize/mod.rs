@@ -1,9 +1,8 @@
 //! A copy of a model with its weights in another format.
 //!
-//! For F16, Q8_0, Q5_0, Q4_0 and Q4_1 the new file's tensors are those that llama.cpp's `llama-quantize` makes of the same file, byte for
-//! byte, in its order; so are the metadata. The one exception: where that program writes Q6_K (the output matrix of models whose rows are
-//! a multiple of 256, in files of four or five bits) this one writes Q8_0. Which tensors keep their format is said in `choice.rs`, how a
-//! block is rounded in `blocks.rs`.
+//! Each tensor gets the format that llama.cpp's `llama-quantize` gives it, in that program's order (`choice.rs`); so do the metadata. In
+//! F16, Q8_0, Q5_0, Q5_1, Q4_0 and Q4_1 its bytes are that program's, too (`blocks.rs`). The super-blocks and IQ4_NL are searched for the least
+//! squared error (`search.rs`), which that program weights differently.
 //!
 //! A tensor is a row of blocks whatever its shape, and is converted slab by slab: memory depends on the number of threads (a quarter
 //! of a MiB each) and the length of the tensor table, never on a tensor's size. Values that are not finite are refused, also in tensors that are
@@ -11,71 +10,32 @@
 
 mod blocks;
 mod choice;
+#[cfg(test)]
+mod errors;
+mod iq4_nl;
+mod search;
+mod super_blocks;
+mod target;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use brooklet_core::gguf::{Gguf, TensorInfo, Value};
-use brooklet_core::quant::{BLOCK, Format};
+use brooklet_core::quant::{Format, SUPER_BLOCK};
 use brooklet_core::tensor::Matrix;
 use brooklet_core::threads::Threads;
 
 use crate::gguf_writer::Header;
-use choice::Facts;
+use choice::Chooser;
+
+pub use target::{Target, TargetError};
 
 /// Elements that a thread converts between two writes; a multiple of [`PIECE`].
 const SLAB: usize = 1 << 16;
 
 /// Elements that are f32 at a time: they stay in a core's nearest cache.
 const PIECE: usize = 1 << 10;
-
-/// A format that whole files are written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target(Format);
-
-impl Target {
-    /// Every target, from the largest file to the smallest.
-    pub const ALL: [Target; 5] = [
-        Target(Format::F16),
-        Target(Format::Q8_0),
-        Target(Format::Q5_0),
-        Target(Format::Q4_1),
-        Target(Format::Q4_0),
-    ];
-
-    /// The format of most tensors.
-    pub const fn format(self) -> Format {
-        self.0
-    }
-
-    /// The number that `general.file_type` holds: llama.cpp's `enum llama_ftype`.
-    const fn file_type(self) -> u32 {
-        match self.0 {
-            Format::F16 => 1,
-            Format::Q4_0 => 2,
-            Format::Q4_1 => 3,
-            Format::Q5_0 => 8,
-            // The only one left: `Target` is made from `ALL` alone.
-            _ => 7,
-        }
-    }
-}
-
-/// No [`Target`] has that name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a format that is written: those are F16, Q8_0, Q5_0, Q4_1 and Q4_0")]
-pub struct TargetError;
-
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Target, TargetError> {
-        let same = |target: &Target| target.0.name().eq_ignore_ascii_case(text);
-        Target::ALL.into_iter().find(same).ok_or(TargetError)
-    }
-}
 
 /// Why a file cannot be quantised.
 #[derive(Debug, thiserror::Error)]
@@ -180,14 +140,17 @@ impl<'a> Conversion<'a> {
         {
             return Err(QuantizeError::Slim);
         }
-        let facts = Facts::of(file);
+        let mut tensors: Vec<TensorInfo<'a>> = file.tensors().collect();
+        // Stable: where a name is repeated, the first one still counts.
+        tensors.sort_by_key(choice::order);
+        let mut chooser = Chooser::new(file, target);
         let mut steps = Vec::new();
-        for tensor in file.tensors() {
+        for tensor in tensors {
             let from = tensor.format().ok_or_else(|| QuantizeError::UnknownFormat {
                 name: tensor.name().to_owned(),
                 ggml_type: tensor.ggml_type(),
             })?;
-            let to = facts.format_of(&tensor, target.0).unwrap_or(from);
+            let to = chooser.format_of(&tensor).unwrap_or(from);
             steps.push(Step { tensor, from, to });
         }
         let bytes = steps
@@ -196,8 +159,6 @@ impl<'a> Conversion<'a> {
         if bytes > file.bytes().len() {
             return Err(QuantizeError::Overlap);
         }
-        // Stable: where a name is repeated, the first one still counts.
-        steps.sort_by_key(|step| choice::order(&step.tensor));
         Ok(Conversion {
             header: header(file, &steps, target)?,
             steps,
@@ -348,7 +309,7 @@ const fn bytes_of(format: Format, elements: usize) -> usize {
     elements / format.block_len() * format.block_bytes()
 }
 
-const _: () = assert!(SLAB.is_multiple_of(PIECE) && PIECE.is_multiple_of(BLOCK));
+const _: () = assert!(SLAB.is_multiple_of(PIECE) && PIECE.is_multiple_of(SUPER_BLOCK));
 
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ llama-peer logits   MODEL IDS_FILE OUT [-n N]             raw f32 logits, little
 llama-peer topk     MODEL IDS_FILE [-n N]                 position, next id, top-1 id, ln p(top-1), ln p(next)
 llama-peer ppl      MODEL IDS_FILE [--start A] [--count N] [--sinks S] [--window W]
 llama-peer generate MODEL IDS_FILE -n N                   one line per token: id, top-1 minus top-2 logit
-llama-peer quantize IN OUT F16|Q8_0|Q5_0|Q4_1|Q4_0       as llama-quantize --allow-requantize does
+llama-peer quantize IN OUT FORMAT (F16, Q8_0, Q4_K_M ...)  as llama-quantize --allow-requantize does
 llama-peer chat     MODEL SYSTEM QUESTIONS OUT [-n 64] [-c 512]      greedy, with context shift
 llama-peer bench    MODEL [-p 256] [-n 64] [-r 5] [--serve]
 tokenize and detokenize: [--pre NAME] uses another pre-tokenizer than the file's

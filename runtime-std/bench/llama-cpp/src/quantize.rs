@@ -16,9 +16,20 @@ pub fn quantize(args: &Args) -> Result<()> {
         "F16" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_F16,
         "Q8_0" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q8_0,
         "Q5_0" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_0,
+        "Q5_1" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_1,
         "Q4_1" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_1,
         "Q4_0" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_0,
-        other => return Err(format!("{other}: F16, Q8_0, Q5_0, Q4_1 or Q4_0").into()),
+        "Q2_K" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q2_K,
+        "Q3_K_S" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q3_K_S,
+        "Q3_K_M" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q3_K_M,
+        "Q3_K_L" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q3_K_L,
+        "Q4_K_S" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_K_S,
+        "Q4_K_M" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_K_M,
+        "Q5_K_S" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_K_S,
+        "Q5_K_M" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_K_M,
+        "Q6_K" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q6_K,
+        "IQ4_NL" => llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ4_NL,
+        other => return Err(format!("{other}: no format that llama-quantize and brooklet share").into()),
     };
     let mut backend = LlamaBackend::init()?;
     if !args.has("--verbose") {
