@@ -44,8 +44,8 @@ pub(super) fn q2_k(x: &[f32; SUPER_BLOCK]) -> Option<[u8; 84]> {
     let found: Found<16> = search::<16, 16>(x, &Q2_K)?;
     let q = quants::<16, 16>(x, &found, &Q2_K);
     let mut out = [0; 84];
-    for p in 0..16 {
-        out[p] = found.scales[p] as u8 | (found.mins[p] as u8) << 4;
+    for (out, (scale, min)) in out.iter_mut().zip(found.scales.iter().zip(found.mins)) {
+        *out = *scale as u8 | (min as u8) << 4;
     }
     for (i, q) in q.into_iter().enumerate() {
         out[16 + i / 128 * 32 + i % 32] |= (q as u8) << (i / 32 % 4 * 2);
