@@ -74,7 +74,8 @@ fn activations(
     quantize_activations(x, scalar);
     quantize(Isa::of_target(), x, ours);
     scalar.iter().zip(&*ours).all(|(a, b)| {
-        same(&[a.scale, a.scaled_sum], &[b.scale, b.scaled_sum]) && (a.sum, a.first_sum, a.q) == (b.sum, b.first_sum, b.q)
+        same(&[a.scale, a.scaled_sum], &[b.scale, b.scaled_sum])
+            && (a.sum, a.first_sum, a.q) == (b.sum, b.first_sum, b.q)
     })
 }
 
