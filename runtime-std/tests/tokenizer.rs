@@ -167,8 +167,12 @@ fn gemma3_gives_back_any_text() {
         assert!(
             tokenizer.is_end_of_generation(end) && tokenizer.is_end_of_generation(tokenizer.eos().unwrap())
         );
-        for (name, text) in texts() {
+        for (name, mut text) in texts() {
             let ids = encode(tokenizer, &text);
+            // What stands for a space in the vocabulary comes back as one.
+            while let Some(at) = text.windows(3).position(|bytes| bytes == "\u{2581}".as_bytes()) {
+                text.splice(at..at + 3, *b" ");
+            }
             let back: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.piece(id, false)).collect();
             assert!(back == text, "{name}");
             // Token by token, as an answer is written.
