@@ -115,6 +115,7 @@ impl HubFile {
             title: self.to_string(),
             licence: "as its repository says".into(),
             licence_url: self.page(),
+            terms: None,
             family: String::new(),
             template: String::new(),
             window: DEFAULT_CACHE,
