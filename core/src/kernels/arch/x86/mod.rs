@@ -209,7 +209,10 @@ fn multiply<K: Kernels, B: Weights>(
     while token < tokens {
         let (x, rows) = (&x[token * row_blocks..], rows.clone());
         token += match tokens - token {
-            6.. if K::TOKENS >= 6 => store::<K, B, 6>(isa, panel, &x[..6 * row_blocks], out, token, rows),
+            // Factors need twice the sums, which four tokens' leave room for.
+            6.. if K::TOKENS >= 6 && !B::HAS_FACTORS => {
+                store::<K, B, 6>(isa, panel, &x[..6 * row_blocks], out, token, rows)
+            }
             4.. => store::<K, B, 4>(isa, panel, &x[..4 * row_blocks], out, token, rows),
             2.. => store::<K, B, 2>(isa, panel, &x[..2 * row_blocks], out, token, rows),
             _ => store::<K, B, 1>(isa, panel, &x[..row_blocks], out, token, rows),
