@@ -73,7 +73,7 @@ impl fmt::Display for ModelError {
         match *self {
             ModelError::Gguf(error) => error.fmt(f),
             ModelError::UnsupportedArchitecture => {
-                write!(f, "the model's architecture is not supported: those are")?;
+                write!(f, "the model's architecture is none of those that are supported:")?;
                 for (i, family) in Family::ALL.into_iter().enumerate() {
                     write!(f, "{} {}", if i == 0 { "" } else { "," }, family.name())?;
                 }
