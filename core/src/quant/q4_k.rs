@@ -12,7 +12,7 @@ pub struct BlockQ4K {
     pub d: [u8; 2],
     /// Scale of the minima, f16.
     pub dmin: [u8; 2],
-    /// Eight scales and eight minima of 6 bits ([`scale_and_min`]).
+    /// Eight scales and eight minima of 6 bits, packed as `scale_and_min` below takes them apart.
     pub scales: [u8; 12],
     /// 4-bit integers.
     pub qs: [u8; SUPER_BLOCK / 2],
