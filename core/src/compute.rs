@@ -104,14 +104,16 @@ impl Compute<'_> {
 
     fn norm_row(&self, x: &mut [f32], normed: &mut [f32], add: Add<'_>, norm: Option<Scaling<'_>>) {
         match (add, norm) {
-            (Add::Last, Some(norm)) => return vector::norm_then_add(self.isa, x, norm, normed),
+            (Add::Last, Some(norm)) if cfg!(feature = "families") => {
+                return vector::norm_then_add(self.isa, x, norm, normed);
+            }
             (Add::First(post), _) => {
-                if let Some(post) = post {
+                if let Some(post) = post.filter(|_| cfg!(feature = "families")) {
                     vector::norm_in_place(self.isa, normed, post);
                 }
                 vector::add(self.isa, x, normed);
             }
-            (Add::Nothing, _) | (Add::Last, None) => {}
+            (Add::Nothing | Add::Last, _) => {}
         }
         match norm {
             Some(norm) => vector::norm(self.isa, x, norm, normed),

@@ -41,6 +41,7 @@
 //!
 //! - `libm` (default) or `micromath`: which library takes roots, sines and the sampler's exponentials ([`nn::math`]).
 //! - `cache-f32`, `cache-f16` (default): element types of the cache beside q8_0; without them an image is smaller.
+//! - `families`, `super-blocks` (default): the families beside llama, and the formats Q2_K to Q6_K and IQ4_NL; the same.
 //! - `dsp`, `helium`: the target is a 32-bit Arm core that has these extensions, which stable Rust does not tell a crate; the
 //!   kernels then use them ([`kernels::Isa::of_target`]). Give the compiler the processor as well (`-C target-cpu=cortex-m33`); for a
 //!   processor without the instructions the assembler refuses to build. They mean nothing for other architectures.

@@ -14,7 +14,7 @@ use crate::kernels::Isa;
 use crate::kernels::attend::raw::LaneAngles;
 use crate::kernels::vector;
 use crate::model::forward::{self, Buffers, Reaches};
-use crate::model::{Model, Visit};
+use crate::model::{Model, RopeFactors, Visit};
 use crate::nn::rope;
 use crate::plan::{Part, Plan, Policy};
 use crate::threads::Threads;
@@ -240,10 +240,8 @@ impl<'a> Stream<'a> {
     fn start_frequencies(&mut self) {
         let config = &self.model.config;
         let long = self.plan.capacity() > config.rope_short_context;
-        let factors = self.model.rope_factors.map(|factors| {
-            let factors = if long { factors.long } else { factors.short };
-            factors.blocks::<crate::quant::F32>(0..1)
-        });
+        let of = |factors: RopeFactors<'a>| if long { factors.long } else { factors.short };
+        let factors = self.model.rope_factors.map(of);
         let factor = |i: usize| factors.map_or(1.0, |factors| factors[i].to_f32());
         rope::frequencies(
             config.rope_theta,
@@ -540,7 +538,7 @@ impl<'a> Stream<'a> {
                 .linear(input, [(&self.model.output, logits)], self.buffers.scratch);
             let cap = self.model.config.logit_cap;
             for (i, logits) in self.logits.chunks_exact_mut(vocab).take(count).enumerate() {
-                if cap > 0.0 {
+                if cfg!(feature = "families") && cap > 0.0 {
                     vector::soft_cap(self.compute.isa, logits, cap);
                 }
                 visit(at + i, logits);

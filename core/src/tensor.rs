@@ -107,20 +107,16 @@ impl<'w> Matrix<'w> {
         }
     }
 
-    /// `count` elements from element `start` on, of a matrix that is one row of single elements: a part of a fused bias.
-    ///
-    /// # Panics
-    /// If there are not so many, several rows, or elements that come in blocks.
-    pub const fn columns(&self, start: usize, count: usize) -> Matrix<'w> {
-        assert!(self.rows == 1 && self.format.block_len() == 1);
-        assert!(start <= self.cols && count <= self.cols - start);
-        let (_, rest) = self.bytes.split_at(start * self.format.block_bytes());
-        let (bytes, _) = rest.split_at(count * self.format.block_bytes());
-        Matrix {
-            format: self.format,
-            rows: 1,
-            cols: count,
-            bytes,
+    /// The elements of a matrix of one row in F32: a norm's weight, or a bias. `None` of any other.
+    pub const fn row(&self) -> Option<&'w [quant::F32]> {
+        const { assert!(size_of::<quant::F32>() == 4 && align_of::<quant::F32>() == 1) };
+        match self.format {
+            Format::F32 if self.rows == 1 => {
+                // SAFETY: F32 is four plain bytes with alignment 1 (asserted above), every bit pattern of which is valid. The slice covers
+                // no more than `bytes`, whose lifetime and immutability it inherits.
+                Some(unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.bytes.len() / 4) })
+            }
+            _ => None,
         }
     }
 
@@ -140,9 +136,11 @@ impl<'w> Matrix<'w> {
     /// Writes row `row` as f32.
     ///
     /// # Panics
-    /// If there is no such row or `out` is not `cols` long.
+    /// If there is no such row, `out` is not `cols` long, or the build does not have the format ([`Format::is_built`]).
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.cols);
+        // Also tells the compiler which of the arms are of no use.
+        assert!(self.format.is_built(), "this build has no such format");
         match self.format {
             Format::F32 => self.dequantize_as::<quant::F32>(row, out),
             Format::F16 => self.dequantize_as::<quant::F16>(row, out),

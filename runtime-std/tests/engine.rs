@@ -99,7 +99,8 @@ fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
             });
             // Keys that are not rotated lose their bias.
             let bias = layer.key_bias.filter(|_| config.rope_dim > 0);
-            let bias: Option<Vec<f64>> = bias.map(|bias| matrix(&bias).col_as_slice(0).to_vec());
+            let bias: Option<Vec<f64>> =
+                bias.map(|bias| bias.iter().map(|x| f64::from(x.to_f32())).collect());
             let solution = Solver::new(&problem).unwrap().with_rank(rank);
             Some(SlimLayer::new(&solution, mean.as_deref(), bias.as_deref()))
         })

@@ -80,6 +80,7 @@ fn matmul_q8(
     if arch::matmul_q8(isa, w, rows.clone(), x, out, scratch) {
         return;
     }
+    assert!(w.format().is_built(), "this build has no such format");
     match w.format() {
         Format::Q4_0 => scalar::matmul_q8::<quant::BlockQ4_0>(w, rows, x, out),
         Format::Q4_1 => scalar::matmul_q8::<quant::BlockQ4_1>(w, rows, x, out),

@@ -63,6 +63,9 @@ fn load_padded<L: Lanes>(l: L, x: &[f32], at: usize) -> L::V {
     }
 }
 
+/// Whether what only other families than llama compute is a part of this build.
+const FAMILIES: bool = cfg!(feature = "families");
+
 /// How a row is normed: `(x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias`.
 #[derive(Clone, Copy)]
 pub struct Scaling<'w> {
@@ -81,7 +84,7 @@ impl Scaling<'_> {
     /// The row's mean, or 0, and what the rest is multiplied with.
     #[inline(always)]
     fn of<L: Lanes>(&self, l: L, x: &[f32]) -> (f32, f32) {
-        let mean = if self.centred {
+        let mean = if FAMILIES && self.centred {
             let mut sums = l.splat(0.0);
             let mut at = 0;
             while at < x.len() {
@@ -96,7 +99,7 @@ impl Scaling<'_> {
         let (chunks, rest) = x.as_chunks::<16>();
         for chunk in chunks {
             let mut v = l.load(chunk);
-            if self.centred {
+            if FAMILIES && self.centred {
                 v = l.sub(v, l.splat(mean));
             }
             squares = l.add(squares, l.mul(v, v));
@@ -105,7 +108,7 @@ impl Scaling<'_> {
             let mut padded = [mean; 16];
             padded[..rest.len()].copy_from_slice(rest);
             let mut v = l.load(&padded);
-            if self.centred {
+            if FAMILIES && self.centred {
                 v = l.sub(v, l.splat(mean));
             }
             squares = l.add(squares, l.mul(v, v));
@@ -172,34 +175,39 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Of sixteen values.
+    /// What the exponential is taken of.
     #[inline(always)]
-    fn of<L: Lanes>(self, l: L, x: L::V) -> L::V {
+    fn exponent<L: Lanes>(self, l: L, x: L::V) -> L::V {
+        let zero = l.splat(0.0);
         match self {
-            Activation::Silu => silu(l, x, x),
-            // (1 + tanh(z))/2 is 1/(1 + e^-2z).
-            Activation::GeluTanh => {
+            Activation::GeluTanh if FAMILIES => {
+                // (1 + tanh(z))/2 is 1/(1 + e^-2z).
                 let cubic = l.mul(l.mul(x, x), l.mul(x, l.splat(0.044_715)));
-                silu(l, x, l.mul(l.add(x, cubic), l.splat(1.595_769)))
+                l.sub(zero, l.mul(l.add(x, cubic), l.splat(1.595_769)))
             }
-            Activation::Gelu => gelu(l, x),
+            Activation::Gelu if FAMILIES => {
+                let z = l.mul(x, l.splat(core::f32::consts::FRAC_1_SQRT_2));
+                l.sub(zero, l.mul(z, z))
+            }
+            _ => l.sub(zero, x),
+        }
+    }
+
+    /// The value, from `x` and that exponential.
+    #[inline(always)]
+    fn value<L: Lanes>(self, l: L, x: L::V, power: L::V) -> L::V {
+        match self {
+            Activation::Gelu if FAMILIES => gelu(l, x, power),
+            _ => l.div(x, l.add(l.splat(1.0), power)),
         }
     }
 }
 
-/// `x / (1 + e^-z)`.
-#[inline(always)]
-fn silu<L: Lanes>(l: L, x: L::V, z: L::V) -> L::V {
-    let denominator = l.add(l.splat(1.0), exp(l, l.sub(l.splat(0.0), z)));
-    l.div(x, denominator)
-}
-
 /// `x·Φ(x)` by Abramowitz and Stegun's formula 7.1.26 for the error function of `z = |x|/√2`, `1 - t·P(t)·e^(-z²)` with `t = 1/(1 + p·z)`,
-/// which errs by 1.5e-7 at most.
+/// which errs by 1.5e-7 at most; `power` is that exponential.
 #[inline(always)]
-fn gelu<L: Lanes>(l: L, x: L::V) -> L::V {
+fn gelu<L: Lanes>(l: L, x: L::V, power: L::V) -> L::V {
     let zero = l.splat(0.0);
-    let positive = l.max(x, zero);
     let magnitude = l.max(x, l.sub(zero, x));
     let z = l.mul(magnitude, l.splat(core::f32::consts::FRAC_1_SQRT_2));
     let t = l.div(l.splat(1.0), l.add(l.splat(1.0), l.mul(l.splat(0.327_591_1), z)));
@@ -207,18 +215,27 @@ fn gelu<L: Lanes>(l: L, x: L::V) -> L::V {
     for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
         p = l.add(l.mul(p, t), l.splat(coefficient));
     }
-    let tail = l.mul(l.mul(p, t), exp(l, l.sub(zero, l.mul(z, z))));
+    let tail = l.mul(l.mul(p, t), power);
     // x·Φ(x) is max(x, 0) - |x|/2·(1 - erf(|x|/√2)).
-    l.sub(positive, l.mul(l.mul(magnitude, l.splat(0.5)), tail))
+    l.sub(l.max(x, zero), l.mul(l.mul(magnitude, l.splat(0.5)), tail))
 }
 
 /// `x = f(x)`, times `up` if that is not empty.
 #[inline(always)]
 pub(crate) fn activate<L: Lanes>(l: L, f: Activation, x: &mut [f32], up: &[f32]) {
-    if up.is_empty() {
-        map_in_place!(l, x, |v, _at| f.of(l, v));
-    } else {
-        map_in_place!(l, x, |v, at| l.mul(f.of(l, v), load_padded(l, up, at)));
+    let mut at = 0;
+    // One instance of the exponential for whole vectors and the last one: it is most of the code.
+    while at < x.len() {
+        let v = load_padded(l, x, at);
+        let mut value = f.value(l, v, exp(l, f.exponent(l, v)));
+        if !up.is_empty() {
+            value = l.mul(value, load_padded(l, up, at));
+        }
+        match x[at..].first_chunk_mut::<16>() {
+            Some(chunk) => l.store(value, chunk),
+            None => l.store_part(value, &mut x[at..]),
+        }
+        at += 16;
     }
 }
 

@@ -21,9 +21,8 @@ impl Pass<'_> {
     /// Norms queries and keys, in families that do.
     fn norm_heads(&self, layer: &Layer<'_>, queries: &mut [f32], keys: &mut [f32]) {
         for (rows, weight) in [(queries, layer.query_norm), (keys, layer.key_norm)] {
-            if let Some(weight) = weight {
-                self.compute
-                    .norm_rows(rows, weight.blocks(0..1), self.config.norm_eps);
+            if let Some(weight) = weight.filter(|_| cfg!(feature = "families")) {
+                self.compute.norm_rows(rows, weight, self.config.norm_eps);
             }
         }
     }

@@ -150,6 +150,11 @@ impl Config {
         let Some(family) = Family::named(architecture) else {
             return Err(ModelError::UnsupportedArchitecture);
         };
+        if !cfg!(feature = "families") && !matches!(family, Family::Llama) {
+            return Err(ModelError::UnsupportedFeature(
+                "another family than llama (brooklet-core's feature families)",
+            ));
+        }
         let facts = Facts { file, architecture };
         let config = tri!(Config::shared(&facts, family));
         family.complete(&facts, config)

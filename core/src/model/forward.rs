@@ -11,7 +11,6 @@ use crate::kernels::vector::Scaling;
 use crate::nn::math;
 use crate::plan::{Layout, Options, layer_bytes};
 use crate::quant::F32;
-use crate::tensor::Matrix;
 
 /// Who wants to see what enters a layer's attention: called with the layer, and its tokens' normed rows.
 pub type Visit<'v> = dyn FnMut(usize, &[f32]) + Send + 'v;
@@ -192,15 +191,15 @@ impl Pass<'_> {
 pub(super) fn scaling<'w>(config: &Config, norm: Option<&Norm<'w>>) -> Option<Scaling<'w>> {
     norm.map(|norm| Scaling {
         centred: config.design.norm == NormKind::Layer,
-        weight: norm.weight.blocks(0..1),
+        weight: norm.weight,
         bias: optional(norm.bias),
         eps: config.norm_eps,
     })
 }
 
 /// A row that may be absent: then it is empty.
-pub(super) fn optional(row: Option<Matrix<'_>>) -> &[F32] {
-    row.map_or(&[], |row| row.blocks(0..1))
+pub(super) fn optional(row: Option<&[F32]>) -> &[F32] {
+    row.unwrap_or_default()
 }
 
 /// The f32 rows, with as much of the int8 buffer as belongs to them.

@@ -3,7 +3,7 @@
 use super::{ModelError, Norm, NormKind};
 use crate::gguf::reader::tri;
 use crate::gguf::{Gguf, TensorInfo};
-use crate::quant::Format;
+use crate::quant::F32;
 use crate::tensor::Matrix;
 
 /// The tensors of a layer, or those that belong to none.
@@ -57,6 +57,13 @@ impl<'f, 'w> Tensors<'f, 'w> {
                 ggml_type: tensor.ggml_type(),
             });
         };
+        if !format.is_built() {
+            return Err(ModelError::UnsupportedFormat {
+                name,
+                layer,
+                ggml_type: tensor.ggml_type(),
+            });
+        }
         let shape_error = ModelError::BadShape {
             name,
             layer,
@@ -73,22 +80,17 @@ impl<'f, 'w> Tensors<'f, 'w> {
     }
 
     /// A row of F32.
-    pub(super) const fn row(&self, name: &'static str, len: usize) -> Result<Matrix<'w>, ModelError> {
-        let row = tri!(self.matrix(name, 1, len));
-        match row.format() {
-            Format::F32 => Ok(row),
-            _ => Err(ModelError::UnsupportedFeature(
+    pub(super) const fn row(&self, name: &'static str, len: usize) -> Result<&'w [F32], ModelError> {
+        match tri!(self.matrix(name, 1, len)).row() {
+            Some(row) => Ok(row),
+            None => Err(ModelError::UnsupportedFeature(
                 "norms or biases in another format than F32",
             )),
         }
     }
 
     /// A row of F32 that may be absent.
-    pub(super) const fn bias(
-        &self,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Option<Matrix<'w>>, ModelError> {
+    pub(super) const fn bias(&self, name: &'static str, len: usize) -> Result<Option<&'w [F32]>, ModelError> {
         match self.find(name) {
             Ok(_) => Ok(Some(tri!(self.row(name, len)))),
             Err(_) => Ok(None),

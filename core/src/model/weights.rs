@@ -5,7 +5,7 @@ use super::{Config, ModelError, Positions, QueryKeyNorm};
 use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
 use crate::plan::Layout;
-use crate::quant::Format;
+use crate::quant::{F32, Format};
 use crate::tensor::Matrix;
 
 /// What makes a layer's values of its keys: slim attention with a rank correction. Written by `brooklet slim`.
@@ -16,9 +16,9 @@ pub struct SlimWeights<'w> {
     /// `rank x d_model`: the further channels; `None` if there are none.
     pub channels: Option<Matrix<'w>>,
     /// `1 x kv_heads·head_dim`: what is taken off keys before they are rounded, their bias included.
-    pub mean: Option<Matrix<'w>>,
+    pub mean: Option<&'w [F32]>,
     /// `1 x kv_heads·head_dim`: the value of the mean without the bias, which values know nothing of.
-    pub offset: Option<Matrix<'w>>,
+    pub offset: Option<&'w [F32]>,
 }
 
 impl<'w> SlimWeights<'w> {
@@ -92,9 +92,9 @@ const SLIM_OFFSET: &str = "attn_slim_offset.weight";
 #[derive(Clone, Copy)]
 pub struct Norm<'w> {
     /// What a normed row is multiplied with.
-    pub weight: Matrix<'w>,
+    pub weight: &'w [F32],
     /// What is added to it then.
-    pub bias: Option<Matrix<'w>>,
+    pub bias: Option<&'w [F32]>,
 }
 
 /// The weights of one layer. Linear layers are `outputs x inputs`; norms and biases are one row of F32.
@@ -109,21 +109,21 @@ pub struct Layer<'w> {
     /// `kv_heads·head_dim x d_model`; a slim layer may lack it.
     pub value: Option<Matrix<'w>>,
     /// `1 x heads·head_dim`: added to queries before they are normed or rotated, if the file has it.
-    pub query_bias: Option<Matrix<'w>>,
+    pub query_bias: Option<&'w [F32]>,
     /// `1 x kv_heads·head_dim`: added to keys before they are normed or rotated.
-    pub key_bias: Option<Matrix<'w>>,
+    pub key_bias: Option<&'w [F32]>,
     /// `1 x kv_heads·head_dim`.
-    pub value_bias: Option<Matrix<'w>>,
+    pub value_bias: Option<&'w [F32]>,
     /// Weight of the norm of queries before they are rotated: as wide as what is normed together, a head or all of them.
-    pub query_norm: Option<Matrix<'w>>,
+    pub query_norm: Option<&'w [F32]>,
     /// The same of keys.
-    pub key_norm: Option<Matrix<'w>>,
+    pub key_norm: Option<&'w [F32]>,
     /// What makes values of keys, if the file says.
     pub slim: Option<SlimWeights<'w>>,
     /// `d_model x heads·head_dim`.
     pub attention_output: Matrix<'w>,
     /// `1 x d_model`.
-    pub attention_output_bias: Option<Matrix<'w>>,
+    pub attention_output_bias: Option<&'w [F32]>,
     /// Of attention's output, `1 x d_model`.
     pub attention_post_norm: Option<Norm<'w>>,
     /// Of what enters the feed-forward layer, `1 x d_model`.
@@ -133,11 +133,11 @@ pub struct Layer<'w> {
     /// `ff x d_model`.
     pub up: Matrix<'w>,
     /// `1 x ff`, if the feed-forward layer is not gated.
-    pub up_bias: Option<Matrix<'w>>,
+    pub up_bias: Option<&'w [F32]>,
     /// `d_model x ff`.
     pub down: Matrix<'w>,
     /// `1 x d_model`, if the feed-forward layer is not gated.
-    pub down_bias: Option<Matrix<'w>>,
+    pub down_bias: Option<&'w [F32]>,
     /// Of the feed-forward layer's output, `1 x d_model`.
     pub ff_post_norm: Option<Norm<'w>>,
 }
@@ -200,9 +200,9 @@ struct Qkv<'w> {
     query: Matrix<'w>,
     key: Matrix<'w>,
     value: Option<Matrix<'w>>,
-    query_bias: Option<Matrix<'w>>,
-    key_bias: Option<Matrix<'w>>,
-    value_bias: Option<Matrix<'w>>,
+    query_bias: Option<&'w [F32]>,
+    key_bias: Option<&'w [F32]>,
+    value_bias: Option<&'w [F32]>,
 }
 
 impl<'w> Qkv<'w> {
@@ -230,11 +230,11 @@ impl<'w> Qkv<'w> {
         let weight = tri!(of.matrix("attn_qkv.weight", queries + 2 * kv, d));
         let [query_bias, key_bias, value_bias] = match tri!(of.bias("attn_qkv.bias", queries + 2 * kv)) {
             None => [None; 3],
-            Some(bias) => [
-                Some(bias.columns(0, queries)),
-                Some(bias.columns(queries, kv)),
-                Some(bias.columns(queries + kv, kv)),
-            ],
+            Some(bias) => {
+                let (of_queries, rest) = bias.split_at(queries);
+                let (of_keys, of_values) = rest.split_at(kv);
+                [Some(of_queries), Some(of_keys), Some(of_values)]
+            }
         };
         Ok(Qkv {
             query: weight.row_range(0, queries),
@@ -251,8 +251,8 @@ impl<'w> Qkv<'w> {
 struct FfWeights<'w> {
     gate: Option<Matrix<'w>>,
     up: Matrix<'w>,
-    up_bias: Option<Matrix<'w>>,
-    down_bias: Option<Matrix<'w>>,
+    up_bias: Option<&'w [F32]>,
+    down_bias: Option<&'w [F32]>,
 }
 
 impl<'w> FfWeights<'w> {
@@ -320,9 +320,9 @@ pub const fn layers<'w, const N: usize>(
 #[derive(Clone, Copy)]
 pub struct RopeFactors<'w> {
     /// For caches that hold no more than [`Config::rope_short_context`].
-    pub short: Matrix<'w>,
+    pub short: &'w [F32],
     /// For larger ones.
-    pub long: Matrix<'w>,
+    pub long: &'w [F32],
 }
 
 /// A whole model, borrowed.

@@ -186,6 +186,15 @@ impl Format {
         }
     }
 
+    /// Whether this build has it: super-blocks and IQ4_NL are the feature `super-blocks`, which firmware leaves out to save flash.
+    pub const fn is_built(self) -> bool {
+        let is_optional = matches!(
+            self,
+            Format::Q2_K | Format::Q3_K | Format::Q4_K | Format::Q5_K | Format::Q6_K | Format::IQ4_NL
+        );
+        cfg!(feature = "super-blocks") || !is_optional
+    }
+
     /// Whether elements are integers with a scale per block.
     pub const fn is_quantized(self) -> bool {
         !matches!(self, Format::F32 | Format::F16 | Format::BF16)

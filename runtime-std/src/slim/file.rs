@@ -174,9 +174,9 @@ impl Changes {
         let Some(of_values) = layer.value_bias else {
             return changes;
         };
-        let of_values = numbers(&of_values, 0);
+        let of_values: Vec<f64> = of_values.iter().map(|x| f64::from(x.to_f32())).collect();
         let mut bias = match layer.attention_output_bias {
-            Some(bias) => numbers(&bias, 0),
+            Some(bias) => bias.iter().map(|x| f64::from(x.to_f32())).collect(),
             None => vec![0.0; config.d_model],
         };
         let (width, group) = (config.head_dim, config.group());

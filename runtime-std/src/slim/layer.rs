@@ -4,7 +4,7 @@ use brooklet_core::cache::round;
 use brooklet_core::model::{Config, Layer};
 use brooklet_core::nn::rope;
 use brooklet_core::plan::{CacheType, Layout};
-use brooklet_core::quant::Format;
+use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
 
@@ -140,12 +140,11 @@ pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
 }
 
 /// A row of a file, or zeros.
-fn row(matrix: Option<Matrix<'_>>, len: usize) -> Vec<f64> {
-    let mut row = vec![0.0; len];
-    if let Some(matrix) = matrix {
-        matrix.dequantize_row(0, &mut row);
-    }
-    row.into_iter().map(f64::from).collect()
+fn row(row: Option<&[F32]>, len: usize) -> Vec<f64> {
+    row.map_or_else(
+        || vec![0.0; len],
+        |row| row.iter().map(|x| f64::from(x.to_f32())).collect(),
+    )
 }
 
 impl Sample {

@@ -4,7 +4,7 @@ mod noise;
 
 use brooklet::core::model::{Config, Layer, Model};
 use brooklet::core::plan::Policy;
-use brooklet::core::quant::Format;
+use brooklet::core::quant::{F32, Format};
 
 pub use noise::{Noise, kept};
 
@@ -152,6 +152,11 @@ fn rows(m: &brooklet::core::tensor::Matrix<'_>) -> Vec<Vec<f64>> {
         .collect()
 }
 
+/// A norm or a bias as f64.
+fn numbers(row: &[F32]) -> Vec<f64> {
+    row.iter().map(|x| f64::from(x.to_f32())).collect()
+}
+
 fn apply(w: &[Vec<f64>], x: &[f64]) -> Vec<f64> {
     w.iter()
         .map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum())
@@ -187,16 +192,18 @@ impl Oracle {
     pub fn new(model: &Model<'_>) -> Oracle {
         let layer = |l: &Layer<'_>| {
             [
-                rows(&l.attention_norm.expect("llama norms before attention").weight),
+                vec![numbers(
+                    l.attention_norm.expect("llama norms before attention").weight,
+                )],
                 rows(&l.query),
                 rows(&l.key),
                 rows(&l.value.expect("the oracle computes values")),
                 rows(&l.attention_output),
-                rows(
-                    &l.ff_norm
+                vec![numbers(
+                    l.ff_norm
                         .expect("llama norms before the feed-forward layer")
                         .weight,
-                ),
+                )],
                 rows(&l.gate.expect("llama's feed-forward layer is gated")),
                 rows(&l.up),
                 rows(&l.down),
@@ -204,18 +211,18 @@ impl Oracle {
         };
         let biases = |l: &Layer<'_>| {
             [l.query_bias, l.key_bias, l.value_bias, l.attention_output_bias]
-                .map(|bias| bias.map_or_else(Vec::new, |bias| rows(&bias).remove(0)))
+                .map(|bias| bias.map_or_else(Vec::new, numbers))
         };
         Oracle {
             config: model.config,
             layers: model.layers.iter().map(layer).collect(),
             biases: model.layers.iter().map(biases).collect(),
             embedding: rows(&model.embedding),
-            output_norm: rows(&model.output_norm.weight).remove(0),
+            output_norm: numbers(model.output_norm.weight),
             output: rows(&model.output),
             factors: model
                 .rope_factors
-                .map_or(vec![1.0; model.config.rope_dim / 2], |f| rows(&f.short).remove(0)),
+                .map_or(vec![1.0; model.config.rope_dim / 2], |f| numbers(f.short)),
             least_weight: 0.0,
         }
     }

@@ -410,7 +410,7 @@ impl<L: Lanes, E: Element> Attention<'_, '_, L, E> {
         let mut inverse = [0.0; R];
         for (r, row) in rows.iter().enumerate() {
             let by_slot = &mut by_slot[r * ring.keys.capacity..][..ring.keys.capacity];
-            if job.score_cap > 0.0 {
+            if cfg!(feature = "families") && job.score_cap > 0.0 {
                 ops::soft_cap(l, &mut by_slot[..row.live], job.score_cap);
             }
             let (run, evicted) = row.evicted;
