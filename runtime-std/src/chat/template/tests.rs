@@ -1,5 +1,7 @@
 //! Templates of the families: whole conversations, message by message.
 
+use brooklet_core::model::Family;
+
 use super::*;
 
 /// Of the file SmolLM2-135M-Instruct.Q4_1.gguf.
@@ -230,5 +232,92 @@ fn words_that_look_like_frames_are_words() {
         }
         let prefix = template.prefix(Some(forged)).unwrap();
         assert_eq!(&prefix.text[prefix.words], forged);
+    }
+}
+
+/// The table of tokenizers and frames in `core/docs/families.md`: what these templates make of a question, and which golden ids there are.
+#[test]
+fn the_document_lists_tokenizers_and_frames() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rows = [
+        (
+            Family::Llama,
+            "`smollm`, `llama-bpe`, SentencePiece",
+            "smollm2, stories260k",
+            Some((SMOLLM2, "", "")),
+        ),
+        (
+            Family::Qwen2,
+            "`qwen2`",
+            "smollm2-as-llama-bpe",
+            Some((QWEN2, "", "")),
+        ),
+        (
+            Family::Qwen3,
+            "`qwen2`",
+            "smollm2-as-llama-bpe",
+            Some((QWEN3, "", "")),
+        ),
+        (
+            Family::Gemma2,
+            "SentencePiece",
+            "gemma3",
+            Some((GEMMA, "<bos>", "<eos>")),
+        ),
+        (
+            Family::Gemma3,
+            "SentencePiece",
+            "gemma3",
+            Some((GEMMA, "<bos>", "<eos>")),
+        ),
+        (Family::GptNeox, "`olmo`, `gpt-2`", "smollm2-as-gpt-2", None),
+        (
+            Family::Phi3,
+            "SentencePiece, `llama-bpe`",
+            "stories260k",
+            Some((PHI3, "<s>", "<|endoftext|>")),
+        ),
+        (
+            Family::Olmo2,
+            "`dbrx`",
+            "smollm2-as-llama-bpe",
+            Some((OLMO2, "", "<|endoftext|>")),
+        ),
+        (Family::Gpt2, "`gpt-2`", "smollm2-as-gpt-2", None),
+    ];
+    assert!(rows.iter().map(|row| row.0).eq(Family::ALL));
+    let mut table = String::from(
+        "| family | tokenizer | held to llama.cpp's ids of | a question and its answer |\n|---|---|---|---|\n",
+    );
+    for (family, rules, goldens, template) in rows {
+        for golden in goldens.split(", ") {
+            let path = root.join(format!("tests/data/tokenizer/{golden}.ids"));
+            assert!(path.exists(), "{}", path.display());
+        }
+        let frame = template.map_or_else(
+            || "base models only".to_owned(),
+            |(source, bos, eos)| {
+                let template = Template::new(source, bos, eos).unwrap();
+                let question = template.question(None, false, "Q").unwrap().text;
+                let (open, close) = (template.open(None).unwrap(), template.close(None).unwrap());
+                let text = format!("{question}{open}A{close}");
+                format!("`{}`", text.replace('\n', "⏎").replace('|', "\\|"))
+            },
+        );
+        table += &format!("| {} | {rules} | {goldens} | {frame} |\n", family.name());
+    }
+    let path = root.join("../core/docs/families.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (open, close) = ("<!-- frames -->\n", "<!-- /frames -->");
+    let start = text.find(open).unwrap() + open.len();
+    let end = text.find(close).unwrap();
+    if std::env::var_os("BROOKLET_BLESS").is_some() {
+        std::fs::write(&path, format!("{}{table}{}", &text[..start], &text[end..])).unwrap();
+    } else {
+        assert_eq!(
+            &text[start..end],
+            table,
+            "run with BROOKLET_BLESS=1, and look at the difference"
+        );
     }
 }
