@@ -270,7 +270,7 @@ impl Limit {
         let instructions = 100 * tokens as u64 * parameters as u64;
         Limit {
             instructions,
-            time: Duration::from_secs(120) + Duration::from_millis(instructions / 100_000),
+            time: Duration::from_secs(400) + Duration::from_millis(instructions / 100_000),
         }
     }
 }
