@@ -14,7 +14,7 @@ use brooklet_cortex_m::log;
 use cortex_m_rt::entry;
 
 const MAX_ROWS: usize = 13;
-const MAX_COLS: usize = 192;
+const MAX_COLS: usize = 256;
 const MAX_TOKENS: usize = 3;
 
 /// A small generator of reproducible noise (xorshift64*).
@@ -57,9 +57,15 @@ fn weights(format: Format, bytes: &mut [u8], noise: &mut Noise, odd: bool) {
     for block in bytes.chunks_exact_mut(format.block_bytes()) {
         block.iter_mut().for_each(|byte| *byte = noise.next() as u8);
         let mut scale = || SCALES[noise.next() as usize % if odd { SCALES.len() } else { 4 }].to_le_bytes();
-        block[..2].copy_from_slice(&scale());
-        if matches!(format, Format::Q4_1 | Format::Q5_1) {
-            block[2..4].copy_from_slice(&scale());
+        let scales = match format {
+            Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => 0..4,
+            Format::Q2_K => 80..84,
+            Format::Q3_K => 108..110,
+            Format::Q6_K => 208..210,
+            _ => 0..2,
+        };
+        for bytes in block[scales].chunks_exact_mut(2) {
+            bytes.copy_from_slice(&scale());
         }
     }
 }
@@ -102,7 +108,10 @@ fn main() -> ! {
     let mut scalar = [Q8Activation::ZERO; MAX_COLS * MAX_TOKENS / 32];
     let mut ours = scalar;
     let (mut cases, mut failures) = (0, 0);
-    for format in Format::ALL.into_iter().filter(|format| format.is_quantized()) {
+    let formats = Format::ALL
+        .into_iter()
+        .filter(|format| format.is_quantized() && format.is_built());
+    for format in formats {
         for rows in 1..=MAX_ROWS {
             for cols in (32..=MAX_COLS).step_by(32) {
                 for tokens in 1..=MAX_TOKENS {

@@ -99,7 +99,7 @@ pub fn check_kernels(name: &str, board: &Board) -> Result<(), Error> {
     let mut board = board.clone();
     // It keeps its matrices on the stack, and has no arena.
     board.stack_bytes = 0x8000;
-    let mut session = example(name, &board, "kernels")?;
+    let mut session = example_with(name, &board, "kernels", "super-blocks")?;
     let entry = session.wait_for(" cases, ")?;
     if entry.text.ends_with(", 0 differ") && !entry.text.contains(": 0 cases") {
         println!("{name}: {} from the scalar kernels", entry.text);
@@ -118,8 +118,13 @@ fn check_heap(board: &Board) -> Result<(), Error> {
 }
 
 fn example(name: &str, board: &Board, example: &str) -> Result<Session, Error> {
+    example_with(name, board, example, "")
+}
+
+fn example_with(name: &str, board: &Board, example: &str, features: &str) -> Result<Session, Error> {
     let firmware = Firmware {
         example: Some(example),
+        features: Some(features),
         ..Firmware::new(name, board)
     };
     let limit = Limit {
