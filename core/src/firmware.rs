@@ -198,7 +198,7 @@ impl<const LAYERS: usize> Found<LAYERS> {
 }
 
 /// Why the model in flash cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum FlashError {

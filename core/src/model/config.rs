@@ -170,7 +170,10 @@ impl Config {
         }
         let layers = tri!(facts.dim("block_count"));
         if layers > MAX_LAYERS {
-            return Err(ModelError::BadMetadata("block_count"));
+            return Err(ModelError::OutOfRange {
+                key: "block_count",
+                value: layers as u64,
+            });
         }
         let layouts = tri!(layouts(facts.file, layers));
         let heads = tri!(heads(facts));
@@ -265,7 +268,10 @@ const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> 
                 None => 0,
             };
             if rank > u16::MAX as usize {
-                return Err(ModelError::BadMetadata("rows of attn_slim_channels"));
+                return Err(ModelError::OutOfRange {
+                    key: "number of rows in attn_slim_channels",
+                    value: rank as u64,
+                });
             }
             layouts = layouts.with(layer, Layout::Slim { rank: rank as u16 });
         }
@@ -310,13 +316,23 @@ const fn heads(facts: &Facts<'_>) -> Result<HeadFacts, ModelError> {
         ));
     }
     if keys == 0 || !queries.is_multiple_of(keys) {
-        return Err(ModelError::BadMetadata("attention.head_count_kv"));
+        return Err(ModelError::HeadsDoNotDivide {
+            heads: queries as u64,
+            kv_heads: keys as u64,
+        });
     }
+    // The file need not say the width.
     if width == 0 || width > 1024 || !width.is_multiple_of(2) {
-        return Err(ModelError::BadMetadata("attention.key_length"));
+        return Err(ModelError::OutOfRange {
+            key: "width of a head",
+            value: width as u64,
+        });
     }
     if queries as u64 * width as u64 > MAX_DIMENSION {
-        return Err(ModelError::BadMetadata("attention.head_count"));
+        return Err(ModelError::OutOfRange {
+            key: "width of all query heads",
+            value: queries as u64 * width as u64,
+        });
     }
     Ok(HeadFacts {
         d_model,
@@ -330,7 +346,10 @@ const fn rope_dim(facts: &Facts<'_>, width: usize) -> Result<usize, ModelError> 
     let key = "rope.dimension_count";
     let rope_dim = or(tri!(facts.optional_dim(key)), width);
     if rope_dim > width || !rope_dim.is_multiple_of(2) {
-        return Err(ModelError::BadMetadata(key));
+        return Err(ModelError::OutOfRange {
+            key,
+            value: rope_dim as u64,
+        });
     }
     Ok(rope_dim)
 }
@@ -339,9 +358,10 @@ const fn rope_dim(facts: &Facts<'_>, width: usize) -> Result<usize, ModelError> 
 const fn vocabulary(file: &Gguf<'_>) -> Result<usize, ModelError> {
     let name = "token_embd.weight";
     match file.tensor(name) {
-        Some(tensor) if tensor.rows() as u64 > MAX_DIMENSION => {
-            Err(ModelError::BadMetadata("vocabulary size"))
-        }
+        Some(tensor) if tensor.rows() as u64 > MAX_DIMENSION => Err(ModelError::OutOfRange {
+            key: "vocabulary size",
+            value: tensor.rows() as u64,
+        }),
         Some(tensor) => Ok(tensor.rows()),
         None => Err(ModelError::MissingTensor { name, layer: None }),
     }

@@ -6,7 +6,7 @@ use super::Family;
 use crate::gguf::GgufError;
 
 /// Why a GGUF file is not a model that this crate runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ModelError {
@@ -16,8 +16,27 @@ pub enum ModelError {
     UnsupportedArchitecture,
     /// A metadata value that the family needs is missing or has the wrong type: its key without the architecture.
     MissingMetadata(&'static str),
-    /// A metadata value is out of its range: its key without the architecture.
-    BadMetadata(&'static str),
+    /// A whole number is out of its range.
+    OutOfRange {
+        /// Its key without the architecture, or what it counts.
+        key: &'static str,
+        /// What the file says, or what follows from what it says.
+        value: u64,
+    },
+    /// A number is out of its range, or none.
+    FloatOutOfRange {
+        /// Its key without the architecture.
+        key: &'static str,
+        /// What the file says.
+        value: f32,
+    },
+    /// Query heads cannot be shared out among KV heads.
+    HeadsDoNotDivide {
+        /// Query heads.
+        heads: u64,
+        /// KV heads.
+        kv_heads: u64,
+    },
     /// The file asks for a feature of the family that is not implemented.
     UnsupportedFeature(&'static str),
     /// A tensor that the family needs is missing.
@@ -80,7 +99,16 @@ impl fmt::Display for ModelError {
                 Ok(())
             }
             ModelError::MissingMetadata(key) => write!(f, "the model's metadata lacks a usable {key}"),
-            ModelError::BadMetadata(key) => write!(f, "the model's {key} is out of range"),
+            ModelError::OutOfRange { key, value } => {
+                write!(f, "the model's {key} is {value}, which is out of range")
+            }
+            ModelError::FloatOutOfRange { key, value } => {
+                write!(f, "the model's {key} is {value:?}, which is out of range")
+            }
+            ModelError::HeadsDoNotDivide { heads, kv_heads } => write!(
+                f,
+                "the model's {heads} query heads cannot be shared out among {kv_heads} key heads"
+            ),
             ModelError::UnsupportedFeature(what) => {
                 write!(f, "the model needs {what}, which is not supported")
             }

@@ -31,7 +31,7 @@ impl<'a> Facts<'a> {
             None => Ok(None),
             Some(value) => match value.as_u64() {
                 Some(dim) if dim <= MAX_DIMENSION => Ok(Some(dim as usize)),
-                Some(_) => Err(ModelError::BadMetadata(key)),
+                Some(value) => Err(ModelError::OutOfRange { key, value }),
                 None => Err(ModelError::MissingMetadata(key)),
             },
         }
@@ -41,7 +41,7 @@ impl<'a> Facts<'a> {
     pub(super) const fn dim(&self, key: &'static str) -> Result<usize, ModelError> {
         match tri!(self.optional_dim(key)) {
             None => Err(ModelError::MissingMetadata(key)),
-            Some(0) => Err(ModelError::BadMetadata(key)),
+            Some(0) => Err(ModelError::OutOfRange { key, value: 0 }),
             Some(dim) => Ok(dim),
         }
     }
@@ -68,7 +68,7 @@ impl<'a> Facts<'a> {
         if value >= low && value <= high {
             Ok(value)
         } else {
-            Err(ModelError::BadMetadata(key))
+            Err(ModelError::FloatOutOfRange { key, value })
         }
     }
 
@@ -119,7 +119,7 @@ impl<'a> Facts<'a> {
             _ => or(tri!(self.optional_dim(key)), period),
         };
         if period == 0 {
-            return Err(ModelError::BadMetadata(key));
+            return Err(ModelError::OutOfRange { key, value: 0 });
         }
         Ok(Some(LocalLayers {
             window,

@@ -51,7 +51,10 @@ impl<'w> SlimWeights<'w> {
         }
         let rank = rank as usize;
         if rank > kv {
-            return Err(ModelError::BadMetadata("rows of attn_slim_channels"));
+            return Err(ModelError::OutOfRange {
+                key: "number of rows in attn_slim_channels",
+                value: rank as u64,
+            });
         }
         let map = tri!(of.matrix(SLIM_MAP, kv, kv + rank));
         match map.format() {
