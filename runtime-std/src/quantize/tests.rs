@@ -41,11 +41,11 @@ fn model_of(values: &[f32], cols: usize) -> Vec<u8> {
 #[test]
 fn the_same_file_whatever_the_threads() {
     // Four slabs and a bit: no number of threads divides them.
-    let values: Vec<f32> = (0..4 * SLAB + 96)
+    let values: Vec<f32> = (0..4 * SLAB + 3 * 256)
         .map(|i| ((i * 2_654_435_761) % 4093) as f32 - 2000.0)
         .collect();
-    let model = model_of(&values, 32);
-    for name in ["F16", "Q4_1"] {
+    let model = model_of(&values, 256);
+    for name in ["F16", "Q4_1", "IQ4_NL", "Q4_K_S", "Q6_K"] {
         let expected = copy(&model, target(name), &SingleThread).unwrap();
         for workers in [2, 3, 7] {
             let pool = Pool::new(workers).unwrap();
@@ -56,9 +56,13 @@ fn the_same_file_whatever_the_threads() {
         }
         // One block after the other gives the same.
         let file = Gguf::parse(&expected).unwrap();
-        let bytes = file.tensor("a.weight").unwrap().data();
-        let format = target(name).format();
-        for (values, bytes) in values.chunks(32).zip(bytes.chunks(format.row_bytes(32).unwrap())) {
+        let tensor = file.tensor("a.weight").unwrap();
+        let format = tensor.format().unwrap();
+        assert_eq!(format, target(name).format());
+        for (values, bytes) in values
+            .chunks(256)
+            .zip(tensor.data().chunks(format.row_bytes(256).unwrap()))
+        {
             let mut block = vec![0; bytes.len()];
             blocks::quantize(format, values, &mut block).unwrap();
             assert_eq!(block, bytes);
