@@ -14,7 +14,7 @@ use crate::kernels::Isa;
 use crate::kernels::attend::raw::LaneAngles;
 use crate::kernels::vector;
 use crate::model::forward::{self, Buffers, Reaches};
-use crate::model::{Model, RopeFactors, Visit};
+use crate::model::{Model, Visit};
 use crate::nn::rope;
 use crate::plan::{Part, Plan, Policy};
 use crate::threads::Threads;
@@ -223,7 +223,8 @@ impl<'a> Stream<'a> {
             // Slots that no token has taken yet are multiplied by a weight of zero, and must be numbers.
             stream.buffers.cache.fill(0);
             let frequencies = &*stream.global.frequencies;
-            geometry::fill_lanes(frequencies, &mut stream.lanes[..frequencies.len()]);
+            let lanes = &mut stream.lanes[..frequencies.len()];
+            geometry::fill_lanes(frequencies, model.config.rope_magnitude, lanes);
         }
         crate::log::info!(
             "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
@@ -238,17 +239,9 @@ impl<'a> Stream<'a> {
     }
 
     fn start_frequencies(&mut self) {
-        let config = &self.model.config;
-        let long = self.plan.capacity() > config.rope_short_context;
-        let of = |factors: RopeFactors<'a>| if long { factors.long } else { factors.short };
-        let factors = self.model.rope_factors.map(of);
-        let factor = |i: usize| factors.map_or(1.0, |factors| factors[i].to_f32());
-        rope::frequencies(
-            config.rope_theta,
-            |i| config.rope_scale * factor(i),
-            self.global.frequencies,
-        );
-        if let (Some(reach), Some(local)) = (&mut self.local, config.local) {
+        self.model
+            .rope_frequencies(self.plan.capacity(), self.global.frequencies);
+        if let (Some(reach), Some(local)) = (&mut self.local, self.model.config.local) {
             rope::frequencies(local.theta, |_| 1.0, reach.frequencies);
         }
     }

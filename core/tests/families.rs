@@ -4,159 +4,20 @@
 //!
 //! What was found is the table in `core/docs/families.md`: the test compares it, and writes it if `BROOKLET_BLESS` is set.
 
-use std::collections::BTreeMap;
+#[path = "common/family_goldens.rs"]
+mod family_goldens;
+
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use brooklet_core::arena::ALIGN;
-use brooklet_core::gguf::Gguf;
-use brooklet_core::kernels::Isa;
-use brooklet_core::model::{Config, Family, Layer, Model};
+use brooklet_core::model::Family;
 use brooklet_core::plan::{CacheType, Options, Plan, PlanError, Policy};
-use brooklet_core::stream::Stream;
-use brooklet_core::threads::SingleThread;
+
+use family_goldens::{Golden, Goldens, exact, feed};
 
 /// Largest error of a logit, everything in f32 on both sides, relative to the largest logit of the model.
 const BUDGET: f32 = 2e-5;
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families")
-}
-
-/// `families.txt`: the tokens, and what is kept of their logits.
-struct Goldens {
-    ids: Vec<u32>,
-    /// Positions whose logits are kept.
-    rows: Vec<usize>,
-    sinks: usize,
-    window: usize,
-    /// Name, and whether the second block of logits is that of recomputed windows.
-    models: Vec<(String, bool)>,
-}
-
-impl Goldens {
-    fn read() -> Goldens {
-        let text = fs::read_to_string(folder().join("families.txt")).unwrap();
-        let (mut lines, mut models) = (BTreeMap::new(), Vec::new());
-        for line in text.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words[..] {
-                ["model", name, _vocab, policy] => models.push((name.to_owned(), policy == "recompute")),
-                [key, ref rest @ ..] => {
-                    lines.insert(key.to_owned(), rest.join(" "));
-                }
-                [] => {}
-            }
-        }
-        let numbers = |key: &str| {
-            lines[key]
-                .split(' ')
-                .map(|word| word.parse::<usize>().unwrap())
-                .collect::<Vec<_>>()
-        };
-        Goldens {
-            ids: numbers("ids").into_iter().map(|id| id as u32).collect(),
-            rows: numbers("rows"),
-            sinks: numbers("sinks")[0],
-            window: numbers("window")[0],
-            models,
-        }
-    }
-
-    fn dense(&self) -> Policy {
-        Policy::Dense {
-            capacity: self.ids.len(),
-        }
-    }
-
-    /// The policy of the second block.
-    fn other(&self, recompute: bool) -> Policy {
-        let (sinks, window) = (self.sinks, self.window);
-        if recompute {
-            Policy::Recompute { window }
-        } else {
-            Policy::Sink { sinks, window }
-        }
-    }
-}
-
-/// A family's file and its logits.
-struct Golden {
-    bytes: Vec<u8>,
-    logits: Vec<f32>,
-}
-
-impl Golden {
-    fn read(name: &str) -> Golden {
-        let read = |extension: &str| fs::read(folder().join(format!("{name}.{extension}"))).unwrap();
-        Golden {
-            bytes: read("gguf"),
-            logits: read("f32")
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect(),
-        }
-    }
-
-    fn config(&self) -> Config {
-        Config::from_gguf(&Gguf::parse(&self.bytes).unwrap()).unwrap()
-    }
-
-    /// Logits after each of `ids`.
-    fn run(&self, options: &Options, ids: &[u32]) -> Vec<Vec<f32>> {
-        let mut out = Vec::new();
-        self.with_stream(options, |stream| feed(stream, ids, &mut out));
-        out
-    }
-
-    fn with_stream(&self, options: &Options, work: impl FnOnce(&mut Stream<'_>)) {
-        let file = Gguf::parse(&self.bytes).unwrap();
-        let config = Config::from_gguf(&file).unwrap();
-        let layers: Vec<Layer<'_>> = (0..config.layers)
-            .map(|layer| Layer::read(&file, &config, layer).unwrap())
-            .collect();
-        let model = Model::new(&file, &layers).unwrap();
-        let plan = Plan::new(&config, options).unwrap();
-        let mut arena = vec![0; plan.bytes() + ALIGN];
-        let start = arena.as_ptr().align_offset(ALIGN);
-        let arena = &mut arena[start..][..plan.bytes()];
-        work(&mut Stream::new(model, &plan, arena, Isa::of_target(), &SingleThread).unwrap());
-    }
-
-    /// The largest difference from the goldens' block `block`, relative to their largest number.
-    fn error(&self, block: usize, rows: &[usize], ours: &[Vec<f32>]) -> f32 {
-        let vocab = ours[0].len();
-        let len = rows.len() * vocab;
-        let theirs = &self.logits[block * len..][..len];
-        let largest = theirs.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        rows.iter()
-            .zip(theirs.chunks_exact(vocab))
-            .flat_map(|(row, theirs)| ours[*row].iter().zip(theirs))
-            .map(|(a, b)| (a - b).abs() / largest)
-            .fold(0.0, f32::max)
-    }
-}
-
-fn feed(stream: &mut Stream<'_>, ids: &[u32], out: &mut Vec<Vec<f32>>) {
-    stream
-        .feed_each(ids, &mut |_, logits| out.push(logits.to_vec()))
-        .unwrap();
-}
-
-/// Everything in f32.
-fn exact(policy: Policy, chunk: usize) -> Options {
-    Options {
-        policy,
-        cache_type: CacheType::F32,
-        chunk,
-        logits_rows: chunk,
-        f32_activations: true,
-        ..Options::sink(0, 1)
-    }
-}
 
 #[test]
 fn every_family_gives_the_logits_of_transformers() {
@@ -188,11 +49,7 @@ fn every_family_gives_the_logits_of_transformers() {
             errors[0],
             errors[1],
             if *recompute { " (recompute)" } else { "" },
-            if config.family == Family::Llama {
-                "kv, k+r"
-            } else {
-                "kv"
-            },
+            if config.may_be_slim() { "kv, k+r" } else { "kv" },
         )
         .unwrap();
     }

@@ -20,7 +20,7 @@ use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
 use brooklet::gguf_writer::Header;
 use brooklet::slim::file::stored;
-use brooklet::slim::layer::{Heads, Parts, Sample, SinkValues, TYPES, transposed, type_index};
+use brooklet::slim::layer::{Heads, Parts, Rotation, Sample, SinkValues, TYPES, transposed, type_index};
 use clap::Parser;
 use faer::Mat;
 
@@ -218,13 +218,14 @@ fn sample(file: &Gguf<'_>, index: usize, sinks: usize) -> Result<Sample, Box<dyn
         heads: Heads {
             heads,
             kv_heads: heads,
-            rope_dim: number(file, &of("rope_dim")).unwrap_or(0) as usize,
-            rope_theta: file
-                .get(&of("rope_theta"))
-                .and_then(|value| value.as_f32())
-                .unwrap_or(1e4),
             sinks,
         },
+        rotation: Rotation::plain(
+            number(file, &of("rope_dim")).unwrap_or(0) as usize,
+            file.get(&of("rope_theta"))
+                .and_then(|value| value.as_f32())
+                .unwrap_or(1e4),
+        ),
     })
 }
 

@@ -44,14 +44,26 @@ impl<'f> Weights<'f> {
             .map(|layer| Layer::read(&gguf, &config, layer))
             .collect();
         let layers = layers.map_err(fail)?;
-        Model::new(&gguf, &layers).map_err(fail)?;
         let vocab = Vocab::from_gguf(&gguf);
-        Ok(Weights {
+        let weights = Weights {
             path,
             file: gguf,
             config,
             layers,
             vocab,
+        };
+        weights.model()?;
+        Ok(weights)
+    }
+
+    /// The whole model.
+    ///
+    /// # Errors
+    /// None once [`Weights::read`] has given none.
+    pub fn model(&self) -> Result<Model<'_>, Error> {
+        Model::new(&self.file, &self.layers).map_err(|error| Error::Model {
+            path: self.path.clone(),
+            error,
         })
     }
 
@@ -126,11 +138,7 @@ impl<'a> Engine<'a> {
     /// If `BROOKLET_ISA` names an instruction set that is not there.
     pub fn new(weights: &'a Weights<'_>, resources: &'a mut Resources) -> Result<Engine<'a>, Error> {
         let Resources { plan, arena, pool } = resources;
-        let fail = |error| Error::Model {
-            path: weights.path.clone(),
-            error,
-        };
-        let model = Model::new(&weights.file, &weights.layers).map_err(fail)?;
+        let model = weights.model()?;
         let isa = detect_isa()?;
         tracing::info!(
             isa = isa.name(),

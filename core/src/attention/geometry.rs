@@ -39,14 +39,14 @@ pub(crate) const fn base_tiles(capacity: usize, chunk: usize) -> usize {
     capacity.div_ceil(TILE).saturating_add(2).saturating_add(of_chunk)
 }
 
-/// Fills the angles of every place in a tile.
-pub(crate) fn fill_lanes(frequencies: &[u64], lanes: &mut [LaneAngles]) {
+/// Fills the angles of every place in a tile. What they are multiplied with, as a query's are, is 1 but for LongRoPE.
+pub(crate) fn fill_lanes(frequencies: &[u64], magnitude: f32, lanes: &mut [LaneAngles]) {
     for (frequency, lanes) in frequencies.iter().zip(lanes) {
         let [cosines, sines] = lanes;
         for (place, (cos, sin)) in cosines.iter_mut().zip(sines).enumerate() {
             let mut angle = [[0.0; 2]];
             rope::angles(&[*frequency], place as u64, &mut angle);
-            [*cos, *sin] = angle[0];
+            [*cos, *sin] = angle[0].map(|x| x * magnitude);
         }
     }
 }

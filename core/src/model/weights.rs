@@ -4,6 +4,7 @@ use super::tensors::Tensors;
 use super::{Config, ModelError, Positions, QueryKeyNorm};
 use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
+use crate::nn::rope;
 use crate::plan::Layout;
 use crate::quant::{F32, Format};
 use crate::tensor::Matrix;
@@ -44,11 +45,6 @@ impl<'w> SlimWeights<'w> {
                 "values of keys in a family whose keys are normed, whose scores are capped or whose layers are local",
             ));
         }
-        if of.find("attn_v.bias").is_ok() {
-            return Err(ModelError::UnsupportedFeature(
-                "a value bias beside a slim map, which takes it for part of the output's bias",
-            ));
-        }
         let rank = rank as usize;
         if rank > kv {
             return Err(ModelError::OutOfRange {
@@ -87,6 +83,7 @@ impl<'w> SlimWeights<'w> {
 
 pub(super) const SLIM_MAP: &str = "attn_slim_map.weight";
 pub(super) const SLIM_CHANNELS: &str = "attn_slim_channels.weight";
+pub(super) const QUERY: &str = "attn_q.weight";
 pub(super) const VALUE: &str = "attn_v.weight";
 const SLIM_MEAN: &str = "attn_slim_mean.weight";
 const SLIM_OFFSET: &str = "attn_slim_offset.weight";
@@ -154,6 +151,11 @@ impl<'w> Layer<'w> {
         let (d, design, of) = (config.d_model, &config.design, Tensors::of_layer(file, layer));
         let slim = tri!(SlimWeights::read(&of, config, layer));
         let qkv = tri!(Qkv::read(&of, config, slim.is_some()));
+        if slim.is_some() && qkv.value_bias.is_some() {
+            return Err(ModelError::UnsupportedFeature(
+                "a value bias beside a slim map, which takes it for part of the output's bias",
+            ));
+        }
         let ff = tri!(FfWeights::read(&of, config));
         let (query_norm, key_norm) = match design.query_key_norm {
             QueryKeyNorm::None => (None, None),
@@ -211,11 +213,11 @@ struct Qkv<'w> {
 impl<'w> Qkv<'w> {
     const fn read(of: &Tensors<'_, 'w>, config: &Config, is_slim: bool) -> Result<Qkv<'w>, ModelError> {
         let (d, queries, kv) = (config.d_model, config.query_columns(), config.kv_columns());
-        if config.design.fused_qkv && of.find("attn_q.weight").is_err() {
+        if config.design.fused_qkv && of.find(QUERY).is_err() {
             return Qkv::fused(of, config);
         }
         Ok(Qkv {
-            query: tri!(of.matrix("attn_q.weight", queries, d)),
+            query: tri!(of.matrix(QUERY, queries, d)),
             key: tri!(of.matrix("attn_k.weight", kv, d)),
             value: if is_slim && of.find(VALUE).is_err() {
                 None
@@ -395,6 +397,27 @@ impl<'w> Model<'w> {
             output,
             rope_factors: tri!(RopeFactors::read(&of, &config)),
         })
+    }
+}
+
+impl Model<'_> {
+    /// Rotary frequencies of the layers that are not local, for a cache of `slots` tokens: turns per position of each of the
+    /// `rope_dim/2` pairs, as [`rope::frequencies`] gives them.
+    ///
+    /// # Panics
+    /// If `frequencies` has more entries than there are pairs, and the file has factors.
+    pub fn rope_frequencies(&self, slots: usize, frequencies: &mut [u64]) {
+        let config = &self.config;
+        let factors = self.rope_factors.map(|factors| {
+            if slots > config.rope_short_context {
+                factors.long
+            } else {
+                factors.short
+            }
+        });
+        let factor = |i: usize| factors.map_or(1.0, |factors| factors[i].to_f32());
+        let scale = |i| config.rope_scale * factor(i);
+        rope::frequencies(config.rope_theta, scale, frequencies);
     }
 }
 

@@ -96,6 +96,14 @@ MODELS = {
     ),
     "gemma3-middle": ("gemma3", "Gemma3", SMALL_GEMMA | dict(sliding_window=WINDOW + 1)),
     "gemma3-wide": ("gemma3", "Gemma3", SMALL_GEMMA | dict(sliding_window=WINDOW + SINKS + 8)),
+    # As many key heads as query heads: for slim attention.
+    "qwen2-mha": ("qwen2", "Qwen2", dict(num_key_value_heads=4, rope_parameters=dict(rope_theta=1e6, rope_type="default"))),
+    "phi3-mha": (
+        "phi3",
+        "Phi3",
+        dict(num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=1024, original_max_position_embeddings=256)
+        | dict(partial_rotary_factor=0.75, rope_parameters=longrope(12) | dict(partial_rotary_factor=0.75)),
+    ),
 }
 
 

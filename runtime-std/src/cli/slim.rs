@@ -88,7 +88,7 @@ pub struct Arguments {
     /// Store what makes values in F32; else in F16 where its numbers are not too large for that
     #[arg(long)]
     f32: bool,
-    /// Leave W_V out of layers whose values are computed from keys: a smaller file, which no other program can read
+    /// Leave W_V out of layers whose values are computed from keys: a smaller file, which --cache kv cannot run
     #[arg(long)]
     drop_v: bool,
     /// Leave a part of the construction out, to see what it gains; may be given several times

@@ -1,5 +1,6 @@
 //! What enters a model's layers while it reads a text.
 
+use brooklet_core::model::Positions;
 use brooklet_core::sampler::{Sampler, SamplerOptions};
 use faer::Mat;
 
@@ -89,9 +90,18 @@ impl Calibration {
 /// # Errors
 /// As [`Engine::new`].
 pub fn own_text(weights: &Weights<'_>, count: usize, workers: usize) -> Result<Vec<u32>, Error> {
+    let config = weights.config();
+    // Learned positions cannot go on: then it begins again and again.
+    let goes_on = !matches!(config.design.positions, Positions::Learned);
+    let piece = config.context.min(PIECE);
     let settings = Settings {
-        window: Some(weights.config().context.min(PIECE) - 1),
-        sinks: 1,
+        policy: if goes_on {
+            PolicyKind::Sink
+        } else {
+            PolicyKind::Dense
+        },
+        window: Some(if goes_on { piece - 1 } else { piece }),
+        sinks: usize::from(goes_on),
         workers,
         ..Settings::default()
     };
@@ -107,8 +117,13 @@ pub fn own_text(weights: &Weights<'_>, count: usize, workers: usize) -> Result<V
         ..SamplerOptions::default()
     });
     let stream = engine.stream();
-    stream.feed(&tokens)?;
+    let start = tokens.clone();
+    stream.feed(&start)?;
     while tokens.len() < count {
+        if !goes_on && stream.live() == piece {
+            stream.reset();
+            stream.feed(&start)?;
+        }
         let (logits, candidates) = stream.logits_and_candidates();
         let token = sampler.sample(logits, candidates);
         stream.feed(&[token])?;

@@ -11,12 +11,15 @@
 //! Biases move, which changes nothing but the last digits: softmax weights sum to 1, so that `blk.N.attn_v.bias` comes out as
 //! `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where keys are not rotated, `blk.N.attn_k.bias` adds the same to all scores of
 //! a query.
+//!
+//! Where queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its parts become tensors of their own.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use brooklet_core::gguf::{Gguf, Value};
 use brooklet_core::model::{Config, Layer};
-use brooklet_core::quant::Format;
+use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
 use half::f16;
@@ -81,7 +84,7 @@ impl SlimLayer {
         format_of(&self.map, format)
     }
 
-    fn tensors(&self, layer: usize, format: Format) -> Vec<Tensor> {
+    fn tensors<'w>(&self, layer: usize, format: Format) -> Vec<Tensor<'w>> {
         let name = |part: &str| format!("blk.{layer}.{PREFIX}{part}.weight");
         let matrix = |part, matrix: &Mat<f64>| {
             let (rows, columns) = matrix.shape();
@@ -91,7 +94,7 @@ impl SlimLayer {
                 name: name(part),
                 dims: vec![columns, rows],
                 format,
-                bytes: bytes(numbers, format),
+                bytes: bytes(numbers, format).into(),
             }
         };
         let mut tensors = vec![matrix("map", &self.map)];
@@ -132,51 +135,85 @@ pub fn stored(matrix: &Mat<f64>, format: Format) -> Mat<f64> {
 }
 
 /// A tensor that the file gets.
-struct Tensor {
+struct Tensor<'w> {
     name: String,
     /// Fastest first.
     dims: Vec<usize>,
     format: Format,
-    bytes: Vec<u8>,
+    bytes: Cow<'w, [u8]>,
 }
 
-impl Tensor {
+impl<'w> Tensor<'w> {
     /// One row of F32.
-    fn row(name: String, row: &[f64]) -> Tensor {
+    fn row(name: String, row: &[f64]) -> Tensor<'w> {
         Tensor {
             name,
             dims: vec![row.len()],
             format: Format::F32,
-            bytes: bytes(row.iter().copied(), Format::F32),
+            bytes: bytes(row.iter().copied(), Format::F32).into(),
+        }
+    }
+
+    /// A matrix of the original, or a part of one.
+    fn copied(name: String, matrix: &Matrix<'w>) -> Tensor<'w> {
+        Tensor {
+            name,
+            dims: vec![matrix.cols(), matrix.rows()],
+            format: matrix.format(),
+            bytes: matrix.bytes().into(),
         }
     }
 }
 
 /// What becomes of a slim layer's tensors of the original.
 #[derive(Default)]
-struct Changes {
+struct Changes<'w> {
     /// Names that the copy has not, or not from the original.
     without: Vec<String>,
-    /// The output's bias with what it takes of values.
-    output_bias: Option<Tensor>,
+    /// What it has instead: the output's bias with what it takes of values; the parts of what was one tensor.
+    instead: Vec<Tensor<'w>>,
 }
 
-impl Changes {
-    fn new(config: &Config, index: usize, layer: &Layer<'_>, storage: Storage) -> Changes {
+impl<'w> Changes<'w> {
+    fn new(
+        config: &Config,
+        index: usize,
+        is_fused: bool,
+        layer: &Layer<'w>,
+        storage: Storage,
+    ) -> Changes<'w> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let mut changes = Changes::default();
+        // Scores of one query only move together by what is added to all keys.
+        let without_key_bias = config.rope_dim == 0 && layer.key_bias.is_some();
         if storage.drop_values {
             changes.without.push(name("attn_v.weight"));
         }
-        if config.rope_dim == 0 {
+        if without_key_bias {
             changes.without.push(name("attn_k.bias"));
+        }
+        if is_fused && (storage.drop_values || without_key_bias || layer.value_bias.is_some()) {
+            let value = layer.value.as_ref().filter(|_| !storage.drop_values);
+            let weights = [("q", Some(&layer.query)), ("k", Some(&layer.key)), ("v", value)];
+            for (part, weight) in weights {
+                let copied = |weight| Tensor::copied(name(&format!("attn_{part}.weight")), weight);
+                changes.instead.extend(weight.map(copied));
+            }
+            let of_keys = layer.key_bias.filter(|_| !without_key_bias);
+            for (part, bias) in [("q", layer.query_bias), ("k", of_keys)] {
+                let row = |bias: &[F32]| Tensor::row(name(&format!("attn_{part}.bias")), &floats(bias));
+                changes.instead.extend(bias.map(row));
+            }
+            changes
+                .without
+                .extend([name("attn_qkv.weight"), name("attn_qkv.bias")]);
         }
         let Some(of_values) = layer.value_bias else {
             return changes;
         };
-        let of_values: Vec<f64> = of_values.iter().map(|x| f64::from(x.to_f32())).collect();
+        let of_values = floats(of_values);
         let mut bias = match layer.attention_output_bias {
-            Some(bias) => bias.iter().map(|x| f64::from(x.to_f32())).collect(),
+            Some(bias) => floats(bias),
             None => vec![0.0; config.d_model],
         };
         let (width, group) = (config.head_dim, config.group());
@@ -186,12 +223,16 @@ impl Changes {
                 *bias += weight * of_values[head / group * width + column];
             }
         }
-        changes.output_bias = Some(Tensor::row(name("attn_output.bias"), &bias));
+        changes.instead.push(Tensor::row(name("attn_output.bias"), &bias));
         changes
             .without
             .extend([name("attn_v.bias"), name("attn_output.bias")]);
         changes
     }
+}
+
+fn floats(row: &[F32]) -> Vec<f64> {
+    row.iter().map(|x| f64::from(x.to_f32())).collect()
 }
 
 /// A row of a matrix.
@@ -216,7 +257,8 @@ pub const REPORT_KEY: &str = "brooklet.slim.report";
 pub struct Storage {
     /// Format of maps and channels, F16 or F32.
     pub format: Format,
-    /// Whether what makes values of inputs is left out: the engine can do without it, other programs cannot.
+    /// Whether what makes values of inputs is left out: then the first sinks' values are made of their keys, and no cache can keep keys
+    /// and values.
     pub drop_values: bool,
 }
 
@@ -239,9 +281,11 @@ pub fn write(
     for (index, layer) in layers.iter().enumerate() {
         if let Some(slim) = layer {
             let layer = Layer::read(file, &config, index).map_err(invalid)?;
-            let changes = Changes::new(&config, index, &layer, storage);
+            let is_fused = file.tensor(&format!("blk.{index}.attn_qkv.weight")).is_some()
+                && file.tensor(&format!("blk.{index}.attn_q.weight")).is_none();
+            let changes = Changes::new(&config, index, is_fused, &layer, storage);
             added.extend(slim.tensors(index, storage.format));
-            added.extend(changes.output_bias);
+            added.extend(changes.instead);
             without.extend(changes.without);
         }
     }

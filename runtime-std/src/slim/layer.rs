@@ -1,8 +1,8 @@
 //! One layer: what its keys can make, and how well.
 
 use brooklet_core::cache::round;
-use brooklet_core::model::{Config, Layer};
-use brooklet_core::nn::rope;
+use brooklet_core::model::Model;
+use brooklet_core::nn::rope::{self, Pairs};
 use brooklet_core::plan::{CacheType, Layout};
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
@@ -65,8 +65,10 @@ pub struct Sample {
     pub test: Vec<Mat<f64>>,
     /// Added to queries and keys before they are rotated, where the model has biases.
     pub biases: Option<(Vec<f64>, Vec<f64>)>,
-    /// How heads are rotated.
+    /// How many heads there are.
     pub heads: Heads,
+    /// How they are rotated.
+    pub rotation: Rotation,
 }
 
 /// The shape of a layer's attention.
@@ -76,12 +78,66 @@ pub struct Heads {
     pub heads: usize,
     /// Key and value heads.
     pub kv_heads: usize,
-    /// Elements of a head that are rotated; 0 for none.
-    pub rope_dim: usize,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f32,
     /// First tokens that are sinks.
     pub sinks: usize,
+}
+
+/// How queries and keys are rotated.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// Turns per position of each pair, as [`rope::frequencies`] gives them; none if heads are not rotated.
+    pub frequencies: Vec<u64>,
+    /// Which elements are a pair.
+    pub pairs: Pairs,
+    /// What cosines and sines are multiplied with.
+    pub magnitude: f32,
+}
+
+impl Rotation {
+    /// The first `rope_dim` elements of each head, neighbours together, from frequencies of base `theta`.
+    pub fn plain(rope_dim: usize, theta: f32) -> Rotation {
+        let mut frequencies = vec![0; rope_dim / 2];
+        rope::frequencies(theta, |_| 1.0, &mut frequencies);
+        Rotation {
+            frequencies,
+            pairs: Pairs::Neighbours,
+            magnitude: 1.0,
+        }
+    }
+
+    /// A model's, for sequences of `tokens` tokens.
+    fn of_model(model: &Model<'_>, tokens: usize) -> Rotation {
+        let mut frequencies = vec![0; model.config.rope_dim / 2];
+        model.rope_frequencies(tokens, &mut frequencies);
+        Rotation {
+            frequencies,
+            pairs: model.config.rope_pairs,
+            magnitude: model.config.rope_magnitude,
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.frequencies.is_empty()
+    }
+
+    /// Rotates heads of `width` elements, a row a position.
+    fn apply(&self, rows: &mut Mat<f64>, width: usize) {
+        let pairs = self.frequencies.len();
+        let mut angles = vec![[0.0; 2]; pairs];
+        for t in 0..rows.nrows() {
+            rope::angles(&self.frequencies, t as u64, &mut angles);
+            for head in 0..rows.ncols() / width {
+                for (pair, angle) in angles.iter().enumerate() {
+                    let (first, second) = self.pairs.columns(pair, pairs);
+                    let (first, second) = (head * width + first, head * width + second);
+                    let (a, b) = (rows[(t, first)], rows[(t, second)]);
+                    let [cos, sin] = angle.map(|x| f64::from(x * self.magnitude));
+                    rows[(t, first)] = a * cos - b * sin;
+                    rows[(t, second)] = a * sin + b * cos;
+                }
+            }
+        }
+    }
 }
 
 /// Where a type's error is among [`Errors`].
@@ -148,10 +204,15 @@ fn row(row: Option<&[F32]>, len: usize) -> Vec<f64> {
 }
 
 impl Sample {
-    /// A layer of a file, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
+    /// Layer `index` of a model, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
     /// part in the map, if there are so many. `None` if the layer lacks what makes values.
-    pub fn new(config: &Config, layer: &Layer<'_>, sequences: Vec<Mat<f64>>, sinks: usize) -> Option<Sample> {
+    ///
+    /// # Panics
+    /// If the model has no such layer.
+    pub fn new(model: &Model<'_>, index: usize, sequences: Vec<Mat<f64>>, sinks: usize) -> Option<Sample> {
+        let (config, layer) = (&model.config, &model.layers[index]);
         let value = layer.value.as_ref()?;
+        let tokens = sequences.iter().map(Mat::nrows).max().unwrap_or(0);
         let mut calibration = Vec::new();
         let mut test = Vec::new();
         for (index, sequence) in sequences.into_iter().enumerate() {
@@ -181,10 +242,9 @@ impl Sample {
             heads: Heads {
                 heads: config.heads,
                 kv_heads: config.kv_heads,
-                rope_dim: config.rope_dim,
-                rope_theta: config.rope_theta,
                 sinks,
             },
+            rotation: Rotation::of_model(model, tokens),
         })
     }
 
@@ -235,7 +295,7 @@ impl Sample {
     /// The key bias of a slim layer: where keys are not rotated it has none, since scores of one query only move together.
     fn key_bias(&self) -> Option<&[f64]> {
         let (_, of_keys) = self.biases.as_ref()?;
-        (self.heads.rope_dim > 0).then_some(of_keys)
+        (!self.rotation.is_none()).then_some(of_keys)
     }
 
     /// The layer's problem, and the mean of its keys without their bias.
@@ -321,8 +381,8 @@ impl Sample {
                 (0..keys.ncols()).for_each(|j| keys[(t, j)] += of_keys[j]);
             }
         }
-        self.rotate(&mut queries, width);
-        self.rotate(&mut keys, width);
+        self.rotation.apply(&mut queries, width);
+        self.rotation.apply(&mut keys, width);
         (0..self.heads.heads)
             .map(|head| {
                 let q = queries.as_ref().subcols(head * width, width);
@@ -340,28 +400,6 @@ impl Sample {
                 weights
             })
             .collect()
-    }
-
-    fn rotate(&self, rows: &mut Mat<f64>, width: usize) {
-        let pairs = self.heads.rope_dim / 2;
-        if pairs == 0 {
-            return;
-        }
-        let mut frequencies = vec![0; pairs];
-        let mut angles = vec![[0.0; 2]; pairs];
-        rope::frequencies(self.heads.rope_theta, |_| 1.0, &mut frequencies);
-        for t in 0..rows.nrows() {
-            rope::angles(&frequencies, t as u64, &mut angles);
-            for head in 0..rows.ncols() / width {
-                for (pair, [cos, sin]) in angles.iter().enumerate() {
-                    let at = head * width + 2 * pair;
-                    let (a, b) = (rows[(t, at)], rows[(t, at + 1)]);
-                    let (cos, sin) = (f64::from(*cos), f64::from(*sin));
-                    rows[(t, at)] = a * cos - b * sin;
-                    rows[(t, at + 1)] = a * sin + b * cos;
-                }
-            }
-        }
     }
 
     /// The attention output of some values.
@@ -399,7 +437,7 @@ impl Sample {
     /// where keys are rotated after their projection.
     pub fn input_errors(&self) -> Option<Errors> {
         let truths: Vec<Truth> = self.test.iter().map(|x| self.truth(x)).collect();
-        (self.heads.rope_dim == 0).then(|| {
+        self.rotation.is_none().then(|| {
             TYPES.map(|cache_type| {
                 let mut error = Relative::default();
                 for truth in &truths {
@@ -518,6 +556,34 @@ impl Relative {
             (self.error / self.size).sqrt()
         } else {
             0.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At position 1 a frequency of a quarter turn takes `(a, b)` to `(-b, a)`; the last two columns are not rotated.
+    #[test]
+    fn rotates_the_pairs_of_the_family() {
+        let expected = [
+            (Pairs::Neighbours, [-4.0, 2.0, -8.0, 6.0, 5.0, 6.0]),
+            (Pairs::Halves, [-6.0, -8.0, 2.0, 4.0, 5.0, 6.0]),
+        ];
+        for (pairs, expected) in expected {
+            let rotation = Rotation {
+                frequencies: vec![1 << 62; 2],
+                pairs,
+                magnitude: 2.0,
+            };
+            let mut rows = Mat::from_fn(2, 12, |_, j| (j % 6 + 1) as f64);
+            rotation.apply(&mut rows, 6);
+            for (j, expected) in expected.iter().cycle().take(12).enumerate() {
+                assert!((rows[(1, j)] - expected).abs() < 1e-6, "{pairs:?} {j}");
+            }
+            let first = [2.0, 4.0, 6.0, 8.0, 5.0, 6.0];
+            assert!((0..12).all(|j| (rows[(0, j)] - first[j % 6]).abs() < 1e-6));
         }
     }
 }

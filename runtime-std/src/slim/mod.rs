@@ -11,7 +11,7 @@ pub mod layer;
 pub mod solve;
 
 use brooklet_core::gguf::Gguf;
-use brooklet_core::model::{Config, Family};
+use brooklet_core::model::Config;
 use brooklet_core::plan::{CacheType, Layout};
 
 pub use calibrate::{Calibration, own_text};
@@ -72,13 +72,8 @@ pub fn analyse(
     request: &Request,
 ) -> Result<Analysis, Error> {
     let config = weights.config();
-    let sample = Sample::new(
-        config,
-        &weights.layers()[index],
-        calibration.take(index),
-        request.sinks,
-    )
-    .ok_or_else(|| Error::Input(WITHOUT_VALUES.into()))?;
+    let sample = Sample::new(&weights.model()?, index, calibration.take(index), request.sinks)
+        .ok_or_else(|| Error::Input(WITHOUT_VALUES.into()))?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
         let layout = Layout::Slim { rank: *rank as u16 };
@@ -110,9 +105,9 @@ pub fn check(config: &Config) -> Result<(), Error> {
     if config.values_dropped {
         return Err(Error::Input(WITHOUT_VALUES.into()));
     }
-    if config.family != Family::Llama {
+    if !config.may_be_slim() {
         return Err(Error::Input(format!(
-            "values are computed from keys for models of the llama family only; this is one of {}",
+            "values cannot be computed from the keys of {}: keys are normed, scores are capped, or layers are local",
             config.family.name()
         )));
     }

@@ -411,7 +411,7 @@ pub(crate) mod tests {
             let mut frequencies = std::vec![0; pairs];
             rope::frequencies(1e4, |_| 1.0, &mut frequencies);
             let mut lanes = std::vec![[[0.0; TILE]; 2]; pairs];
-            crate::attention::geometry::fill_lanes(&frequencies, &mut lanes);
+            crate::attention::geometry::fill_lanes(&frequencies, 1.0, &mut lanes);
             let mean: Vec<F32> = noise(width, 9).iter().map(|x| F32(x.to_le_bytes())).collect();
             with_stores(capacity, heads * width, &|store| {
                 let run = Run {

@@ -1,0 +1,154 @@
+//! The tiny models of every family and the logits that `transformers` gave for them, for tests of several crates. Made by
+//! `runtime-std/bench/oracle/family_goldens.py`, which describes the files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use brooklet_core::arena::ALIGN;
+use brooklet_core::gguf::Gguf;
+use brooklet_core::kernels::Isa;
+use brooklet_core::model::{Config, Layer, Model};
+use brooklet_core::plan::{CacheType, Options, Plan, Policy};
+use brooklet_core::stream::Stream;
+use brooklet_core::threads::SingleThread;
+
+/// Where the files are.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/golden/families")
+}
+
+/// `families.txt`: the tokens, and what is kept of their logits.
+pub struct Goldens {
+    /// The tokens that are fed.
+    pub ids: Vec<u32>,
+    /// Positions whose logits are kept.
+    pub rows: Vec<usize>,
+    pub sinks: usize,
+    pub window: usize,
+    /// Name, and whether the second block of logits is that of recomputed windows.
+    pub models: Vec<(String, bool)>,
+}
+
+impl Goldens {
+    pub fn read() -> Goldens {
+        let text = fs::read_to_string(folder().join("families.txt")).unwrap();
+        let (mut lines, mut models) = (BTreeMap::new(), Vec::new());
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["model", name, _vocab, policy] => models.push((name.to_owned(), policy == "recompute")),
+                [key, ref rest @ ..] => {
+                    lines.insert(key.to_owned(), rest.join(" "));
+                }
+                [] => {}
+            }
+        }
+        let numbers = |key: &str| {
+            lines[key]
+                .split(' ')
+                .map(|word| word.parse::<usize>().unwrap())
+                .collect::<Vec<_>>()
+        };
+        Goldens {
+            ids: numbers("ids").into_iter().map(|id| id as u32).collect(),
+            rows: numbers("rows"),
+            sinks: numbers("sinks")[0],
+            window: numbers("window")[0],
+            models,
+        }
+    }
+
+    pub fn dense(&self) -> Policy {
+        Policy::Dense {
+            capacity: self.ids.len(),
+        }
+    }
+
+    /// The policy of the second block.
+    pub fn other(&self, recompute: bool) -> Policy {
+        let (sinks, window) = (self.sinks, self.window);
+        if recompute {
+            Policy::Recompute { window }
+        } else {
+            Policy::Sink { sinks, window }
+        }
+    }
+}
+
+/// A family's file and its logits.
+pub struct Golden {
+    pub bytes: Vec<u8>,
+    pub logits: Vec<f32>,
+}
+
+impl Golden {
+    pub fn read(name: &str) -> Golden {
+        let read = |extension: &str| fs::read(folder().join(format!("{name}.{extension}"))).unwrap();
+        Golden {
+            bytes: read("gguf"),
+            logits: read("f32")
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect(),
+        }
+    }
+
+    pub fn config(&self) -> Config {
+        Config::from_gguf(&Gguf::parse(&self.bytes).unwrap()).unwrap()
+    }
+
+    /// Logits after each of `ids`.
+    pub fn run(&self, options: &Options, ids: &[u32]) -> Vec<Vec<f32>> {
+        let mut out = Vec::new();
+        self.with_stream(options, |stream| feed(stream, ids, &mut out));
+        out
+    }
+
+    pub fn with_stream(&self, options: &Options, work: impl FnOnce(&mut Stream<'_>)) {
+        let file = Gguf::parse(&self.bytes).unwrap();
+        let config = Config::from_gguf(&file).unwrap();
+        let layers: Vec<Layer<'_>> = (0..config.layers)
+            .map(|layer| Layer::read(&file, &config, layer).unwrap())
+            .collect();
+        let model = Model::new(&file, &layers).unwrap();
+        let plan = Plan::new(&config, options).unwrap();
+        let mut arena = vec![0; plan.bytes() + ALIGN];
+        let start = arena.as_ptr().align_offset(ALIGN);
+        let arena = &mut arena[start..][..plan.bytes()];
+        work(&mut Stream::new(model, &plan, arena, Isa::of_target(), &SingleThread).unwrap());
+    }
+
+    /// The largest difference from the goldens' block `block`, relative to their largest number.
+    pub fn error(&self, block: usize, rows: &[usize], ours: &[Vec<f32>]) -> f32 {
+        let vocab = ours[0].len();
+        let len = rows.len() * vocab;
+        let theirs = &self.logits[block * len..][..len];
+        let largest = theirs.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        rows.iter()
+            .zip(theirs.chunks_exact(vocab))
+            .flat_map(|(row, theirs)| ours[*row].iter().zip(theirs))
+            .map(|(a, b)| (a - b).abs() / largest)
+            .fold(0.0, f32::max)
+    }
+}
+
+pub fn feed(stream: &mut Stream<'_>, ids: &[u32], out: &mut Vec<Vec<f32>>) {
+    stream
+        .feed_each(ids, &mut |_, logits| out.push(logits.to_vec()))
+        .unwrap();
+}
+
+/// Everything in f32.
+pub fn exact(policy: Policy, chunk: usize) -> Options {
+    Options {
+        policy,
+        cache_type: CacheType::F32,
+        chunk,
+        logits_rows: chunk,
+        f32_activations: true,
+        ..Options::sink(0, 1)
+    }
+}
