@@ -146,9 +146,9 @@ pub(crate) trait Lanes: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`.
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The larger; neither may be NaN.
+    /// The larger; `b` where `a` is NaN, which `b` alone may not be. Of two zeros it may be either.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The smaller; neither may be NaN.
+    /// The smaller; as [`Lanes::max`].
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for integers `n` from -126 to 127, given as f32.
     fn exp2_int(self, n: Self::V) -> Self::V;

@@ -298,15 +298,16 @@ pub(crate) fn narrow<L: Lanes>(l: L, x: &[f32], out: &mut [u16]) {
 #[inline(always)]
 pub(crate) fn softmax<L: Lanes>(l: L, scores: &mut [f32]) -> f32 {
     let (chunks, rest) = scores.as_chunks::<16>();
-    let mut max = rest.iter().fold(f32::MIN, |a, b| if a > *b { a } else { *b });
+    // A score that is no number is not the largest.
+    let mut max = rest.iter().fold(f32::MIN, |a, b| if *b > a { *b } else { a });
     let mut lane_max = l.splat(max);
     for chunk in chunks {
-        lane_max = l.max(lane_max, l.load(chunk));
+        lane_max = l.max(l.load(chunk), lane_max);
     }
     let mut lanes = [0.0; 16];
     l.store(lane_max, &mut lanes);
     for lane in lanes {
-        max = if max > lane { max } else { lane };
+        max = if lane > max { lane } else { max };
     }
     let max = l.splat(max);
     let mut sums = l.splat(0.0);

@@ -144,12 +144,12 @@ impl Lanes for NeonLanes {
 
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
-        quarters!(vmaxq_f32, a, b)
+        quarters!(vmaxnmq_f32, a, b)
     }
 
     #[inline(always)]
     fn min(self, a: Self::V, b: Self::V) -> Self::V {
-        quarters!(vminq_f32, a, b)
+        quarters!(vminnmq_f32, a, b)
     }
 
     #[inline(always)]
