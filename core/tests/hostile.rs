@@ -5,7 +5,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
+use brooklet_core::model::{Config, Layer};
 
 #[path = "common/gguf_edit.rs"]
 mod gguf_edit;
@@ -16,9 +18,12 @@ mod hostile_parts;
 #[path = "common/load_walk.rs"]
 mod load_walk;
 
-/// Loads `bytes`; a panic names the file.
+/// Loads `bytes`, and compares the build's instruction set with the scalar reference; a panic names the file.
 fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(|| load_walk::walk(bytes, &[Isa::of_target()])))
+    let isas = [Isa::Scalar, Isa::of_target()];
+    // A plain build for x86 has no other.
+    let isas = if isas[0] == isas[1] { &isas[..1] } else { &isas };
+    catch_unwind(AssertUnwindSafe(|| load_walk::walk(bytes, isas)))
         .unwrap_or_else(|_| panic!("{name} breaks a promise"))
 }
 
@@ -92,4 +97,24 @@ fn any_bit_of_a_header_can_be_wrong() {
             }
         }
     }
+}
+
+/// `brooklet slim` moves it into the output's bias: a file that still has it computes something else than its slim layer says.
+#[test]
+fn a_fused_value_bias_beside_a_slim_map_is_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families/gptneox.gguf");
+    let mut edit = gguf_edit::Edit::new(&fs::read(path).unwrap());
+    edit.tensors.push(gguf_edit::Tensor {
+        name: b"blk.0.attn_slim_map.weight".to_vec(),
+        dims: vec![32, 32],
+        kind: 0,
+        offset: 0,
+    });
+    let bytes = edit.bytes().0;
+    let file = Gguf::parse(&bytes).unwrap();
+    let config = Config::from_gguf(&file).unwrap();
+    // Values are in the fused tensor.
+    assert!(config.layouts.any_slim() && !config.values_dropped);
+    let error = Layer::read(&file, &config, 0).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("a value bias"), "{error}");
 }

@@ -30,6 +30,31 @@ fn good() -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
+/// The same bits on every instruction set of the machine from the hostile set of every model of the core's tests.
+#[test]
+fn instruction_sets_agree_on_hostile_files() {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests");
+    let isas = available_isas();
+    let mut loaded = 0;
+    for folder in ["data", "golden/families"] {
+        for entry in fs::read_dir(core.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "gguf") {
+                continue;
+            }
+            let good = fs::read(&path).unwrap();
+            if load_walk::walk(&good, &isas).is_err() {
+                continue;
+            }
+            let hostile = hostile::hostile(&good).into_iter();
+            loaded += hostile
+                .filter(|(_, bytes)| load_walk::walk(bytes, &isas).is_ok())
+                .count();
+        }
+    }
+    assert!(loaded > 100, "{loaded} of them work");
+}
+
 /// Runs the command within [`MEMORY`]. (An emulator needs more for itself than that.)
 fn limited(arguments: &[&str]) -> Output {
     let program = program::program();

@@ -158,7 +158,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Rounds `row` to the element type and writes it to `slot`.
+    /// Rounds `row` to the element type and writes it to `slot`. A plane holds finite numbers only, see [`finite`].
     ///
     /// # Panics
     /// If there is no such slot, or the row is not as wide as the plane.
@@ -166,12 +166,20 @@ impl<'a> Plane<'a> {
         assert!(slot < self.capacity && row.len() == self.columns);
         let (tile, columns) = (self.tile(slot), self.columns);
         match &mut self.elements {
-            Elements::F32(plane) => tile.scatter(plane, columns, 0, row),
+            Elements::F32(plane) => {
+                let mut kept = [0.0; 64];
+                for (i, part) in row.chunks(kept.len()).enumerate() {
+                    let kept = &mut kept[..part.len()];
+                    kept.iter_mut().zip(part).for_each(|(kept, x)| *kept = finite(*x));
+                    tile.scatter(plane, columns, i * 64, kept);
+                }
+            }
             Elements::F16(plane) => {
                 let mut rounded = [0u16; 64];
                 for (i, part) in row.chunks(rounded.len()).enumerate() {
                     let rounded = &mut rounded[..part.len()];
                     vector::narrow(isa, part, rounded);
+                    rounded.iter_mut().for_each(|bits| *bits = finite_f16(*bits));
                     tile.scatter(plane, columns, i * 64, rounded);
                 }
             }
@@ -280,11 +288,31 @@ impl Tile {
     }
 }
 
+/// What a cache keeps of a number: itself, the largest of its sign if it is infinite, zero if it is none. A softmax weight of zero takes a slot
+/// out of a sum (of a token that is not seen yet, or is none), which it could not if zero times what is kept were no number.
+pub(super) fn finite(x: f32) -> f32 {
+    if x.is_nan() {
+        0.0
+    } else {
+        x.clamp(f32::MIN, f32::MAX)
+    }
+}
+
+/// As [`finite`], for the bits of an f16.
+fn finite_f16(bits: u16) -> u16 {
+    const INFINITY: u16 = half::f16::INFINITY.to_bits();
+    match bits & 0x7FFF {
+        INFINITY => bits - 1,
+        magnitude if magnitude > INFINITY => 0,
+        _ => bits,
+    }
+}
+
 /// Rounds up to 32 values to 8 bits with an f16 scale, given as bits: the scale is `max|x| / 127`, rounded to f16 first, so that
-/// the integers are the best for the scale that will be used.
+/// the integers are the best for the scale that will be used. What is too large for any scale becomes the largest, as in [`finite`].
 fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
     let max = x.iter().fold(0.0f32, |max, v| max.max(v.abs()));
-    let scale = half::f16::from_f32(max / 127.0);
+    let scale = half::f16::from_f32((max / 127.0).min(half::f16::MAX.to_f32_const()));
     let widened = scale.to_f32();
     let inverse = if widened > 0.0 { 1.0 / widened } else { 0.0 };
     let mut q = [0; BLOCK];
@@ -299,10 +327,11 @@ fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
 /// What a cache of that type keeps of `row`: each value rounded as it would be there.
 pub fn round(cache_type: CacheType, row: &mut [f32]) {
     match cache_type {
-        CacheType::F32 => {}
+        CacheType::F32 => row.iter_mut().for_each(|x| *x = finite(*x)),
         CacheType::F16 => {
             for x in row {
-                *x = half::f16::from_f32(*x).to_f32();
+                let bits = finite_f16(half::f16::from_f32(*x).to_bits());
+                *x = half::f16::from_bits(bits).to_f32();
             }
         }
         CacheType::Q8_0 => {
@@ -346,6 +375,49 @@ mod tests {
                 copied.copy(35, &chunk, 0);
                 copied.copy(3, &chunk, 2);
                 assert!(a.0 == b.0);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_written_what_is_kept_is_finite() {
+        let mut row = [0.25f32; 80];
+        let odd = [
+            f32::NAN,
+            -f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN,
+            65_520.0,
+            -8.5e6,
+            1e-45,
+        ];
+        row[..odd.len()].copy_from_slice(&odd);
+        row[64..64 + odd.len()].copy_from_slice(&odd);
+        for isa in crate::kernels::arch::detect::isas() {
+            for cache_type in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
+                let mut memory = Aligned([0u8; 1 << 12]);
+                let mut carver = Carver::new(&mut memory.0[..]).unwrap();
+                let mut plane = Plane::carve(&mut carver, cache_type, Order::Rows, 2, 80).unwrap();
+                plane.write(isa, 1, &row);
+                let kept: std::vec::Vec<f32> = match &plane.elements {
+                    Elements::F32(plane) => plane[80..].to_vec(),
+                    Elements::F16(plane) => plane[80..]
+                        .iter()
+                        .map(|bits| half::f16::from_bits(*bits).to_f32())
+                        .collect(),
+                    Elements::Q8(plane, scales) => plane[80..]
+                        .iter()
+                        .zip(0..)
+                        .map(|(q, i)| f32::from(*q) * half::f16::from_bits(scales[3 + i / BLOCK]).to_f32())
+                        .collect(),
+                };
+                let mut rounded = row;
+                round(cache_type, &mut rounded);
+                assert_eq!(kept, rounded, "{cache_type:?}");
+                assert!(kept.iter().all(|x| x.is_finite()), "{kept:?}");
+                assert!(kept[0] == 0.0 && kept[1] == 0.0 && kept[2] > 65_000.0 && kept[3] < -65_000.0);
             }
         }
     }

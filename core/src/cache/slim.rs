@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use super::planes::{Order, Plane};
+use super::planes::{Order, Plane, finite};
 use super::{Cut, MAX_CACHE_PARTS};
 use crate::arena::Carver;
 use crate::kernels::Isa;
@@ -98,7 +98,10 @@ impl<'a> SlimCache<'a> {
     /// # Panics
     /// If it is not one of the first sinks, or the row is not as wide as the cache.
     pub fn write_sink_value(&mut self, slot: usize, value: &[f32]) {
-        self.sink_values[slot * value.len()..][..value.len()].copy_from_slice(value);
+        let kept = &mut self.sink_values[slot * value.len()..][..value.len()];
+        kept.iter_mut()
+            .zip(value)
+            .for_each(|(kept, x)| *kept = finite(*x));
     }
 
     /// Rounds a token's key (without its mean) and channels to their element types and writes them to `slot`.
