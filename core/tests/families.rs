@@ -14,7 +14,7 @@ use std::path::Path;
 use brooklet_core::model::Family;
 use brooklet_core::plan::{CacheType, Options, Plan, PlanError, Policy};
 
-use family_goldens::{Golden, Goldens, exact, feed};
+use family_goldens::{Golden, Goldens, exact, feed, with_stream};
 
 /// Largest error of a logit, everything in f32 on both sides, relative to the largest logit of the model.
 const BUDGET: f32 = 2e-5;
@@ -110,7 +110,7 @@ fn chunks_change_no_bit_of_a_conversation() {
             let run = |chunk: usize| {
                 let policy = Policy::Sink { sinks, window: 40 };
                 let mut out = Vec::new();
-                golden.with_stream(&exact(policy, chunk), |stream| {
+                with_stream(&golden.bytes, &exact(policy, chunk), |stream| {
                     feed(stream, &goldens.ids[..prompt], &mut out);
                     stream.pin().unwrap();
                     for (turn, ids) in goldens.ids[prompt..].chunks(23).enumerate() {

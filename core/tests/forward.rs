@@ -5,13 +5,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use brooklet_core::arena::ALIGN;
-use brooklet_core::gguf::Gguf;
-use brooklet_core::kernels::Isa;
-use brooklet_core::model::{Config, Layer, Model};
-use brooklet_core::plan::{CacheType, Options, Plan, Policy};
-use brooklet_core::stream::Stream;
-use brooklet_core::threads::SingleThread;
+use brooklet_core::plan::{CacheType, Options, Policy};
+
+#[path = "common/streamed.rs"]
+mod streamed;
+
+use streamed::with_stream;
 
 /// Mean likelihood over 160 tokens, everything in f32 against f64; the goldens have six decimals.
 const NLL_F32: f64 = 3e-6;
@@ -82,27 +81,12 @@ impl Golden {
         self.values[policy][0]
     }
 
-    /// Runs `body` on a stream laid out by `options`.
-    fn with_stream<R>(&self, options: &Options, body: impl FnOnce(&mut Stream<'_>) -> R) -> R {
-        let file = Gguf::parse(&self.bytes).unwrap();
-        let config = Config::from_gguf(&file).unwrap();
-        let layers: Vec<Layer<'_>> = (0..config.layers)
-            .map(|i| Layer::read(&file, &config, i).unwrap())
-            .collect();
-        let model = Model::new(&file, &layers).unwrap();
-        let plan = Plan::new(&config, options).unwrap();
-        let mut memory = vec![0; plan.bytes() + ALIGN];
-        let start = memory.as_ptr().align_offset(ALIGN);
-        let (arena, _) = plan.split(&mut memory[start..][..plan.bytes()]).unwrap();
-        body(&mut Stream::new(model, &plan, arena, Isa::of_target(), &SingleThread).unwrap())
-    }
-
     /// Mean negative log-likelihood of every `stride`-th successor of the golden's ids, fed `step` at a time.
     fn measure(&self, options: &Options, step: usize, stride: usize) -> f64 {
         let ids = self.ids("ids");
         let fed = ids.len() - 1;
         let (mut total, mut count) = (0.0, 0);
-        self.with_stream(options, |stream| {
+        with_stream(&self.bytes, options, |stream| {
             for first in (0..fed).step_by(step) {
                 let tokens = &ids[first..fed.min(first + step)];
                 let visit = &mut |index: usize, logits: &[f32]| {
@@ -203,16 +187,20 @@ fn likelihoods_with_int8_activations() {
 fn logits_of_the_last_token() {
     for golden in Golden::all() {
         let ids = golden.ids("ids");
-        golden.with_stream(&exact(Policy::Dense { capacity: 160 }, 32), |stream| {
-            let logits = stream.feed(&ids[..160]).unwrap();
-            for (got, want) in logits.iter().zip(&golden.values["last"]) {
-                assert!(
-                    (f64::from(*got) - want).abs() < LOGIT_F32,
-                    "{}: {got} {want}",
-                    golden.name
-                );
-            }
-        });
+        with_stream(
+            &golden.bytes,
+            &exact(Policy::Dense { capacity: 160 }, 32),
+            |stream| {
+                let logits = stream.feed(&ids[..160]).unwrap();
+                for (got, want) in logits.iter().zip(&golden.values["last"]) {
+                    assert!(
+                        (f64::from(*got) - want).abs() < LOGIT_F32,
+                        "{}: {got} {want}",
+                        golden.name
+                    );
+                }
+            },
+        );
     }
 }
 
@@ -223,16 +211,20 @@ fn greedy_ids_are_those_of_llama_cpp() {
     for golden in with_greedy {
         let want = golden.ids("greedy");
         let mut fed = golden.ids("ids");
-        golden.with_stream(&exact(Policy::Dense { capacity: 200 }, 32), |stream| {
-            for want in want {
-                let logits = stream.feed(&fed).unwrap();
-                let got = (0..logits.len())
-                    .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
-                    .unwrap();
-                assert_eq!(got as u32, want, "{}", golden.name);
-                fed = vec![want];
-            }
-        });
+        with_stream(
+            &golden.bytes,
+            &exact(Policy::Dense { capacity: 200 }, 32),
+            |stream| {
+                for want in want {
+                    let logits = stream.feed(&fed).unwrap();
+                    let got = (0..logits.len())
+                        .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
+                        .unwrap();
+                    assert_eq!(got as u32, want, "{}", golden.name);
+                    fed = vec![want];
+                }
+            },
+        );
         checked += 1;
     }
     assert_eq!(checked, 4);

@@ -27,19 +27,11 @@ fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
         .unwrap_or_else(|_| panic!("{name} breaks a promise"))
 }
 
-/// The good models of every family and format here, and the one that tests of firmware use, by path.
+/// The good models of every family and format here, by path.
 fn good() -> Vec<(String, Vec<u8>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = vec![root.join("../boards/cortex-m/model/other.gguf")];
-    for folder in ["tests/data", "tests/golden/families"] {
-        let entries = fs::read_dir(root.join(folder)).unwrap();
-        paths.extend(entries.map(|entry| entry.unwrap().path()));
-    }
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
-    paths.sort();
-    let read = |path: &std::path::PathBuf| (path.display().to_string(), fs::read(path).unwrap());
-    let files = paths.iter().map(read);
-    files.filter(|(name, bytes)| load(name, bytes).is_ok()).collect()
+    let mut models = hostile::models();
+    models.retain(|(name, bytes)| load(name, bytes).is_ok());
+    models
 }
 
 #[test]

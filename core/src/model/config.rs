@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::design::{Design, NormKind, Positions, QueryKeyNorm};
 use super::facts::{Facts, MAX_DIMENSION, or};
-use super::weights::{QUERY, SLIM_CHANNELS, SLIM_MAP, VALUE};
+use super::weights::{SLIM_CHANNELS, SLIM_MAP, VALUE};
 use super::{Family, ModelError};
 use crate::gguf::Gguf;
 use crate::gguf::reader::tri;
@@ -284,9 +284,8 @@ const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> 
 const fn values_dropped(file: &Gguf<'_>, layers: usize, design: &Design, layouts: &Layouts) -> bool {
     let mut layer = 0;
     while layer < layers && layer < MAX_SLIM_LAYERS {
-        let is_fused = design.fused_qkv && file.layer_tensor(layer, QUERY).is_none();
         if let Layout::Slim { .. } = layouts.of(layer)
-            && !is_fused
+            && !design.fuses_qkv(file, layer)
             && file.layer_tensor(layer, VALUE).is_none()
         {
             return true;

@@ -1,5 +1,7 @@
 //! How a family puts its layers together: what the section "architecture" of its paper says, as data.
 
+use super::weights::QUERY;
+use crate::gguf::Gguf;
 use crate::nn::rope::Pairs;
 
 /// How a row is normed.
@@ -99,4 +101,11 @@ pub struct Design {
     pub fused_qkv: bool,
     /// Whether gate and up are one tensor, `ffn_up`, in this order.
     pub fused_gate: bool,
+}
+
+impl Design {
+    /// Whether queries, keys and values of layer `layer` of a file are one tensor: where they may be, and have none of their own.
+    pub const fn fuses_qkv(&self, file: &Gguf<'_>, layer: usize) -> bool {
+        self.fused_qkv && file.layer_tensor(layer, QUERY).is_none()
+    }
 }

@@ -150,7 +150,11 @@ impl<'w> Layer<'w> {
     pub const fn read(file: &Gguf<'w>, config: &Config, layer: usize) -> Result<Layer<'w>, ModelError> {
         let (d, design, of) = (config.d_model, &config.design, Tensors::of_layer(file, layer));
         let slim = tri!(SlimWeights::read(&of, config, layer));
-        let qkv = tri!(Qkv::read(&of, config, slim.is_some()));
+        let qkv = if design.fuses_qkv(file, layer) {
+            tri!(Qkv::fused(&of, config))
+        } else {
+            tri!(Qkv::read(&of, config, slim.is_some()))
+        };
         if slim.is_some() && qkv.value_bias.is_some() {
             return Err(ModelError::UnsupportedFeature(
                 "a value bias beside a slim map, which takes it for part of the output's bias",
@@ -213,9 +217,6 @@ struct Qkv<'w> {
 impl<'w> Qkv<'w> {
     const fn read(of: &Tensors<'_, 'w>, config: &Config, is_slim: bool) -> Result<Qkv<'w>, ModelError> {
         let (d, queries, kv) = (config.d_model, config.query_columns(), config.kv_columns());
-        if config.design.fused_qkv && of.find(QUERY).is_err() {
-            return Qkv::fused(of, config);
-        }
         Ok(Qkv {
             query: tri!(of.matrix(QUERY, queries, d)),
             key: tri!(of.matrix("attn_k.weight", kv, d)),

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use brooklet_core::arena::ALIGN;
 use brooklet_core::gguf::Gguf;
-use brooklet_core::kernels::Isa;
-use brooklet_core::model::{Config, Layer, Model};
-use brooklet_core::plan::{CacheType, Options, Plan, Policy};
+use brooklet_core::model::Config;
+use brooklet_core::plan::{CacheType, Options, Policy};
 use brooklet_core::stream::Stream;
-use brooklet_core::threads::SingleThread;
+
+#[path = "streamed.rs"]
+mod streamed;
+
+pub use streamed::with_stream;
 
 /// Where the files are.
 pub fn folder() -> PathBuf {
@@ -103,22 +105,8 @@ impl Golden {
     /// Logits after each of `ids`.
     pub fn run(&self, options: &Options, ids: &[u32]) -> Vec<Vec<f32>> {
         let mut out = Vec::new();
-        self.with_stream(options, |stream| feed(stream, ids, &mut out));
+        with_stream(&self.bytes, options, |stream| feed(stream, ids, &mut out));
         out
-    }
-
-    pub fn with_stream(&self, options: &Options, work: impl FnOnce(&mut Stream<'_>)) {
-        let file = Gguf::parse(&self.bytes).unwrap();
-        let config = Config::from_gguf(&file).unwrap();
-        let layers: Vec<Layer<'_>> = (0..config.layers)
-            .map(|layer| Layer::read(&file, &config, layer).unwrap())
-            .collect();
-        let model = Model::new(&file, &layers).unwrap();
-        let plan = Plan::new(&config, options).unwrap();
-        let mut arena = vec![0; plan.bytes() + ALIGN];
-        let start = arena.as_ptr().align_offset(ALIGN);
-        let arena = &mut arena[start..][..plan.bytes()];
-        work(&mut Stream::new(model, &plan, arena, Isa::of_target(), &SingleThread).unwrap());
     }
 
     /// The largest difference from the goldens' block `block`, relative to their largest number.

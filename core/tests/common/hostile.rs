@@ -1,5 +1,8 @@
 //! The hostile set: files that are wrong in one way each, made of a good one. By name.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use super::gguf_edit::{Edit, Tensor, array, string};
 
 /// A file's name in the set, and its bytes.
@@ -7,6 +10,20 @@ pub type Hostile = (String, Vec<u8>);
 
 /// A way to make a file wrong; its name says in which.
 type Way = (String, Box<dyn Fn(&mut Edit)>);
+
+/// Every model of the core's tests and the one that tests of firmware use, by path; broken files are among them.
+pub fn models() -> Vec<(String, Vec<u8>)> {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core");
+    let mut paths = vec![core.join("../boards/cortex-m/model/other.gguf")];
+    for folder in ["tests/data", "tests/golden/families"] {
+        let entries = fs::read_dir(core.join(folder)).unwrap();
+        paths.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    paths.sort();
+    let read = |path: &PathBuf| (path.display().to_string(), fs::read(path).unwrap());
+    paths.iter().map(read).collect()
+}
 
 /// Collects ways whose closures differ in type.
 struct Ways(Vec<Way>);

@@ -24,6 +24,7 @@ use brooklet_core::tensor::Matrix;
 use faer::Mat;
 use half::f16;
 
+use super::layer::floats;
 use super::solve::Solution;
 use crate::gguf_writer::Header;
 
@@ -231,10 +232,6 @@ impl<'w> Changes<'w> {
     }
 }
 
-fn floats(row: &[F32]) -> Vec<f64> {
-    row.iter().map(|x| f64::from(x.to_f32())).collect()
-}
-
 /// A row of a matrix.
 fn numbers(matrix: &Matrix<'_>, row: usize) -> Vec<f64> {
     let mut numbers = vec![0.0; matrix.cols()];
@@ -281,8 +278,7 @@ pub fn write(
     for (index, layer) in layers.iter().enumerate() {
         if let Some(slim) = layer {
             let layer = Layer::read(file, &config, index).map_err(invalid)?;
-            let is_fused = file.tensor(&format!("blk.{index}.attn_qkv.weight")).is_some()
-                && file.tensor(&format!("blk.{index}.attn_q.weight")).is_none();
+            let is_fused = config.design.fuses_qkv(file, index);
             let changes = Changes::new(&config, index, is_fused, &layer, storage);
             added.extend(slim.tensors(index, storage.format));
             added.extend(changes.instead);

@@ -195,12 +195,14 @@ pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
     out
 }
 
+/// A row of a file.
+pub(super) fn floats(row: &[F32]) -> Vec<f64> {
+    row.iter().map(|x| f64::from(x.to_f32())).collect()
+}
+
 /// A row of a file, or zeros.
 fn row(row: Option<&[F32]>, len: usize) -> Vec<f64> {
-    row.map_or_else(
-        || vec![0.0; len],
-        |row| row.iter().map(|x| f64::from(x.to_f32())).collect(),
-    )
+    row.map_or_else(|| vec![0.0; len], floats)
 }
 
 impl Sample {
