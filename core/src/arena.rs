@@ -16,6 +16,14 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// Alignment of an arena and of every part of it, in bytes: a cache line and an AVX-512 vector.
 pub const ALIGN: usize = 64;
 
+/// Returns the bytes of `count` values of `each` bytes, with the padding to [`ALIGN`]; saturates.
+pub(crate) const fn padded(count: usize, each: usize) -> usize {
+    match count.saturating_mul(each).checked_next_multiple_of(ALIGN) {
+        Some(bytes) => bytes,
+        None => usize::MAX,
+    }
+}
+
 /// Types that any bytes are a valid value of.
 ///
 /// # Safety
