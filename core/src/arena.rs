@@ -45,8 +45,6 @@ unsafe impl Pod for i32 {}
 unsafe impl Pod for u64 {}
 // SAFETY: plain numbers.
 unsafe impl Pod for f32 {}
-// SAFETY: `repr(C)`, three 4-byte numbers and 32 bytes: no padding (its size is asserted beside it).
-unsafe impl Pod for crate::kernels::Q8Activation {}
 
 /// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics: `static A: Aligned<{ PLAN.bytes() }>`.
 #[repr(C, align(64))]

@@ -7,8 +7,9 @@ mod error;
 mod options;
 mod part;
 
+pub use crate::kernels::attend::ElementType;
 pub use error::PlanError;
-pub use options::{CacheType, Layout, LayoutChoice, Options, Policy};
+pub use options::{Layout, LayoutChoice, Options, Policy};
 pub use part::Part;
 
 use crate::arena::{MAX_PARTS, padded};
@@ -19,6 +20,9 @@ use crate::kernels::attend::{MAX_ROWS, scratch_floats};
 use crate::kernels::{self, Q8Activation};
 use crate::model::{Config, Positions};
 use crate::quant::BLOCK;
+
+/// Another name of [`ElementType`], for callers that have yet to change.
+pub type CacheType = ElementType;
 
 /// Sizes of all parts of an arena, for one model and one set of options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
