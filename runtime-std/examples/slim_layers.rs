@@ -20,7 +20,7 @@ use brooklet::convert::slim::layer::{
     Heads, Parts, Rotation, Sample, SinkValues, TYPES, transposed, type_index,
 };
 use brooklet::core::gguf::{Gguf, Value};
-use brooklet::core::plan::CacheType;
+use brooklet::core::cache::ElementType;
 use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
 use clap::Parser;
@@ -81,7 +81,7 @@ const STEPS: [(&str, Parts); 5] = [
 ];
 
 /// Ranks of the table, by element type.
-const RANKS: [(CacheType, &[usize]); 2] = [(CacheType::F16, &[0, 4, 8]), (CacheType::Q8_0, &[0, 8, 32])];
+const RANKS: [(ElementType, &[usize]); 2] = [(ElementType::F16, &[0, 4, 8]), (ElementType::Q8_0, &[0, 8, 32])];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
@@ -103,7 +103,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
     let mut conditions = Vec::new();
-    for cache_type in [CacheType::F16, CacheType::Q8_0] {
+    for cache_type in [ElementType::F16, ElementType::Q8_0] {
         rows.push((format!("kv {}", cache_type.name()), Vec::new()));
     }
     for (cache_type, ranks) in RANKS {
@@ -124,8 +124,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     at += 1;
                     if at == 3 {
                         conditions.push(analysis.condition);
-                        rows[0].1.push(analysis.kv[type_index(CacheType::F16)]);
-                        rows[1].1.push(analysis.kv[type_index(CacheType::Q8_0)]);
+                        rows[0].1.push(analysis.kv[type_index(ElementType::F16)]);
+                        rows[1].1.push(analysis.kv[type_index(ElementType::Q8_0)]);
                     }
                 }
             }
@@ -136,7 +136,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|condition| format!("{condition:.2e}"))
         .collect();
     let of_inputs: Option<Vec<_>> = samples.iter().map(Sample::input_errors).collect();
-    for (index, cache_type) in [CacheType::F16, CacheType::Q8_0].into_iter().enumerate() {
+    for (index, cache_type) in [ElementType::F16, ElementType::Q8_0].into_iter().enumerate() {
         if let Some(errors) = &of_inputs {
             let of_type = errors
                 .iter()

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Layout, LayoutChoice, Options, Part, Plan, PlanError, Policy};
+use brooklet_core::cache::{ElementType, Layout, LayoutChoice, Policy};
+use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
 use crate::Error;
 
@@ -64,7 +65,7 @@ impl CacheLayout {
         };
         match self {
             CacheLayout::Auto | CacheLayout::Kv => Ok(()),
-            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::Slim { rank: 0 }),
+            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::KR { rank: 0 }),
             CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
             CacheLayout::X => Err(no_inputs(config)),
         }
@@ -94,7 +95,7 @@ pub struct Settings {
     /// Tokens in the cache, sinks included, where neither `window` nor `budget` is given.
     pub default_cache: usize,
     /// Element type of the cache.
-    pub cache_type: CacheType,
+    pub cache_type: ElementType,
     /// What is kept of a token.
     pub layout: CacheLayout,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
@@ -117,7 +118,7 @@ impl Default for Settings {
             window: None,
             budget: None,
             default_cache: DEFAULT_CACHE,
-            cache_type: CacheType::F16,
+            cache_type: ElementType::F16,
             layout: CacheLayout::Auto,
             logits_rows: 1,
             workers: crate::system::pool::Pool::default_workers(),
@@ -148,7 +149,7 @@ impl Settings {
             cache_type: self.cache_type,
             layout: match self.layout {
                 CacheLayout::Kv => LayoutChoice::Kv,
-                _ => LayoutChoice::File,
+                _ => LayoutChoice::Auto,
             },
             chunk,
             logits_rows: self.logits_rows,

@@ -247,8 +247,8 @@ impl Board {
     /// The `Setup` of the story, as Rust.
     fn setup(&self) -> String {
         format!(
-            "brooklet_story::Setup {{ sinks: {}, window: {}, chunk: {}, cache_type: brooklet_core::plan::CacheType::{:?}, layout: \
-             brooklet_core::plan::LayoutChoice::{:?}, temperature: {:?}, seed: {} }}",
+            "brooklet_story::Setup {{ sinks: {}, window: {}, chunk: {}, cache_type: brooklet_core::cache::ElementType::{:?}, layout: \
+             brooklet_core::cache::LayoutChoice::{:?}, temperature: {:?}, seed: {} }}",
             self.sinks, self.window, self.chunk, self.cache, self.layout, self.temperature, self.seed
         )
     }

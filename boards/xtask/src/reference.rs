@@ -9,7 +9,8 @@ use brooklet_core::arena::ALIGN;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer, Model};
-use brooklet_core::plan::{CacheType, LayoutChoice, Options, Plan};
+use brooklet_core::cache::{ElementType, LayoutChoice};
+use brooklet_core::plan::{Options, Plan};
 use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, Vocab};
 use brooklet_story::{Board, Event, Setup, Story};
 
@@ -22,12 +23,12 @@ pub fn setup_of(board: &brooklet_boards::Board) -> Setup {
         window: board.window,
         chunk: board.chunk,
         cache_type: match board.cache {
-            Cache::F32 => CacheType::F32,
-            Cache::F16 => CacheType::F16,
-            Cache::Q8_0 => CacheType::Q8_0,
+            Cache::F32 => ElementType::F32,
+            Cache::F16 => ElementType::F16,
+            Cache::Q8_0 => ElementType::Q8_0,
         },
         layout: match board.layout {
-            Layout::File => LayoutChoice::File,
+            Layout::File => LayoutChoice::Auto,
             Layout::Kv => LayoutChoice::Kv,
         },
         temperature: board.temperature,
@@ -93,7 +94,7 @@ impl Reference {
     pub fn run_in_f32(path: &Path, setup: Setup, prompt: &str, tokens: usize) -> Result<Reference, Error> {
         Reference::run_with(path, setup, prompt, tokens, |options| {
             options.f32_activations = true;
-            options.cache_type = CacheType::F32;
+            options.cache_type = ElementType::F32;
         })
     }
 

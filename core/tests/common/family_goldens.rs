@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brooklet_core::cache::{ElementType, Policy};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Options, Policy};
+use brooklet_core::plan::Options;
 use brooklet_core::stream::Stream;
 
 #[path = "streamed.rs"]
@@ -133,7 +134,7 @@ pub fn feed(stream: &mut Stream<'_>, ids: &[u32], out: &mut Vec<Vec<f32>>) {
 pub fn exact(policy: Policy, chunk: usize) -> Options {
     Options {
         policy,
-        cache_type: CacheType::F32,
+        cache_type: ElementType::F32,
         chunk,
         logits_rows: chunk,
         f32_activations: true,

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use clap::{Args, ValueEnum};
 
-use brooklet_core::plan::CacheType;
+use brooklet_core::cache::ElementType;
 
 use super::model::OpenModel;
 use crate::Error;
@@ -38,11 +38,11 @@ pub enum CacheTypeName {
 
 impl CacheTypeName {
     /// The element type.
-    pub fn cache_type(self) -> CacheType {
+    pub fn cache_type(self) -> ElementType {
         match self {
-            CacheTypeName::F16 => CacheType::F16,
-            CacheTypeName::Q8_0 => CacheType::Q8_0,
-            CacheTypeName::F32 => CacheType::F32,
+            CacheTypeName::F16 => ElementType::F16,
+            CacheTypeName::Q8_0 => ElementType::Q8_0,
+            CacheTypeName::F32 => ElementType::F32,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use brooklet_core::layouts::{Attention, EncoderDecoder, ExactLayout};
+use brooklet_core::attention::shape::{Attention, EncoderDecoder, ExactLayout};
 use serde::{Deserialize, Serialize};
 
 use super::write_json;

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use brooklet_core::layouts::ExactLayout;
+use brooklet_core::attention::shape::ExactLayout;
 use brooklet_core::model::{Config, Family, Layouts, MAX_SLIM_LAYERS};
-use brooklet_core::plan::{Layout, Plan};
+use brooklet_core::cache::Layout;
+use brooklet_core::plan::Plan;
 use clap::Args;
 use serde::Serialize;
 
@@ -219,7 +220,7 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
             _ => {
                 let rank = attention.least_rank() as u16;
                 for layer in 0..config.layers.min(MAX_SLIM_LAYERS) {
-                    config.layouts = config.layouts.with(layer, Layout::Slim { rank });
+                    config.layouts = config.layouts.with(layer, Layout::KR { rank });
                 }
                 "at the least: `brooklet slim` makes such a copy"
             }
@@ -231,7 +232,7 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
         let of_layer = |layer: usize| config.layouts.of(layer);
         let products = |layer: usize| match of_layer(layer) {
             Layout::Kv => attention.products(ExactLayout::Kv, slots(&config, plan, layer)),
-            Layout::Slim { rank } => attention.products_with_rank(rank as usize, slots(&config, plan, layer)),
+            Layout::KR { rank } => attention.products_with_rank(rank as usize, slots(&config, plan, layer)),
         };
         Some(LayoutRow {
             layout: layout.name(),

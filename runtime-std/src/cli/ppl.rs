@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use brooklet_core::model::Config;
-use brooklet_core::plan::{Plan, Policy};
+use brooklet_core::cache::Policy;
+use brooklet_core::plan::Plan;
 use brooklet_core::stream::Stream;
 use brooklet_core::tokenizer::EncodeOptions;
 use clap::Args;

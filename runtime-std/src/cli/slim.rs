@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use brooklet_core::model::Config;
-use brooklet_core::plan::Layout;
+use brooklet_core::cache::Layout;
 use brooklet_core::quant::Format;
 use brooklet_core::tokenizer::EncodeOptions;
 use clap::{Args, ValueEnum};
@@ -297,8 +297,8 @@ fn report_of(
         largest_singular_value: values.first().copied().unwrap_or(0.0),
         layout: match layout {
             Layout::Kv => "kv",
-            Layout::Slim { rank: 0 } => "k",
-            Layout::Slim { .. } => "k+r",
+            Layout::KR { rank: 0 } => "k",
+            Layout::KR { .. } => "k+r",
         },
         rank: layout.rank(),
         map_format: attempt.map(|attempt| attempt.layer.map_format(format).name()),

@@ -3,7 +3,7 @@
 use brooklet_core::cache::round;
 use brooklet_core::model::Model;
 use brooklet_core::nn::rope::{self, Pairs};
-use brooklet_core::plan::{CacheType, Layout};
+use brooklet_core::cache::{ElementType, Layout};
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
@@ -47,7 +47,7 @@ pub enum SinkValues {
 pub type Errors = [f64; 3];
 
 /// The element types that errors are measured in.
-pub const TYPES: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Q8_0];
+pub const TYPES: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Q8_0];
 
 /// A layer's weights and what enters it.
 pub struct Sample {
@@ -141,11 +141,11 @@ impl Rotation {
 }
 
 /// Where a type's error is among [`Errors`].
-pub const fn type_index(cache_type: CacheType) -> usize {
+pub const fn type_index(cache_type: ElementType) -> usize {
     match cache_type {
-        CacheType::F32 => 0,
-        CacheType::F16 => 1,
-        CacheType::Q8_0 => 2,
+        ElementType::F32 => 0,
+        ElementType::F16 => 1,
+        ElementType::Q8_0 => 2,
     }
 }
 
@@ -176,7 +176,7 @@ pub struct Attempt {
 impl Attempt {
     /// What it keeps of a token.
     pub fn layout(&self) -> Layout {
-        Layout::Slim {
+        Layout::KR {
             rank: self.layer.rank() as u16,
         }
     }
@@ -258,7 +258,7 @@ impl Sample {
         parts: Parts,
         ranks: &[usize],
         bound: f64,
-        tuned_for: CacheType,
+        tuned_for: ElementType,
     ) -> Result<Analysis, NoConvergence> {
         let values = singular_values(self.w_k.as_ref())?;
         let (largest, smallest) = (values.first().copied(), values.last().copied());
@@ -296,7 +296,7 @@ impl Sample {
     }
 
     /// The layer's problem, and the mean of its keys without their bias.
-    fn problem(&self, parts: Parts, tuned_for: CacheType) -> (Problem, Option<Vec<f64>>) {
+    fn problem(&self, parts: Parts, tuned_for: ElementType) -> (Problem, Option<Vec<f64>>) {
         let (d, e) = self.w_k.shape();
         let tokens: usize = self.calibration.iter().map(Mat::nrows).sum();
         let mean = parts.centring.then(|| {
@@ -415,7 +415,7 @@ impl Sample {
     }
 
     /// The output's error with keys and values rounded; weights are those of the rounded keys, whose bias is rounded with them.
-    fn kv_error(&self, truths: &[Truth], cache_type: CacheType) -> f64 {
+    fn kv_error(&self, truths: &[Truth], cache_type: ElementType) -> f64 {
         let mut error = Relative::default();
         let no_bias: Option<Vec<f64>> = self
             .biases
@@ -453,12 +453,12 @@ impl Sample {
         truths: &[Truth],
         layer: &SlimLayer,
         parts: Parts,
-        cache_type: CacheType,
+        cache_type: ElementType,
     ) -> (f64, f64) {
         let (mut of_values, mut of_output) = (Relative::default(), Relative::default());
         let format = match cache_type {
-            CacheType::F32 => Format::F32,
-            CacheType::F16 | CacheType::Q8_0 => Format::F16,
+            ElementType::F32 => Format::F32,
+            ElementType::F16 | ElementType::Q8_0 => Format::F16,
         };
         let (map, maker) = (stored(&layer.map, format), stored(&layer.channels, format));
         let offset = layer
@@ -519,7 +519,7 @@ struct Truth {
 }
 
 /// Rows less the mean, rounded as a cache rounds them, and the mean again.
-fn rounded(rows: &Mat<f64>, mean: Option<&[f64]>, cache_type: CacheType) -> Mat<f64> {
+fn rounded(rows: &Mat<f64>, mean: Option<&[f64]>, cache_type: ElementType) -> Mat<f64> {
     let mut out = Mat::zeros(rows.nrows(), rows.ncols());
     let mut row = vec![0.0f32; rows.ncols()];
     for t in 0..rows.nrows() {

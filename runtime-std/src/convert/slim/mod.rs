@@ -12,7 +12,7 @@ pub mod solve;
 
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Layout};
+use brooklet_core::cache::{ElementType, Layout};
 
 pub use calibrate::{Calibration, own_text};
 use layer::{Analysis, Parts, Sample};
@@ -29,7 +29,7 @@ pub struct Request {
     /// Most relative error of a layer's attention output.
     pub bound: f64,
     /// The cache's element type that the layers are made for.
-    pub cache_type: CacheType,
+    pub cache_type: ElementType,
     /// Which ranks may be chosen.
     pub wanted: Wanted,
     /// Sinks, the first tokens of a stream, whose values are kept as they are.
@@ -50,14 +50,14 @@ pub enum Wanted {
 }
 
 /// Bytes that a layer keeps of a token, without what the first sinks keep.
-pub fn bytes_per_token(config: &Config, cache_type: CacheType, layout: Layout) -> usize {
-    let of_row = |cache_type: CacheType, columns: usize| {
+pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout) -> usize {
+    let of_row = |cache_type: ElementType, columns: usize| {
         columns * cache_type.element_bytes() + 2 * cache_type.row_scales(columns)
     };
     let keys = of_row(cache_type, config.kv_columns());
     match layout {
         Layout::Kv => 2 * keys,
-        Layout::Slim { rank } => keys + of_row(cache_type.of_channels(), rank as usize),
+        Layout::KR { rank } => keys + of_row(cache_type.of_channels(), rank as usize),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn analyse(
         .ok_or_else(|| Error::Input(WITHOUT_VALUES.into()))?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
-        let layout = Layout::Slim { rank: *rank as u16 };
+        let layout = Layout::KR { rank: *rank as u16 };
         *rank <= config.kv_columns() && bytes_per_token(config, request.cache_type, layout) < kv
     };
     let ranks: Vec<usize> = match request.wanted {
@@ -123,7 +123,7 @@ pub fn check(config: &Config) -> Result<(), Error> {
 }
 
 /// The largest relative error of a layer's attention output that was measured when a slim file was made, for a cache of that type.
-pub fn measured_error(file: &Gguf<'_>, cache_type: CacheType) -> Option<f64> {
+pub fn measured_error(file: &Gguf<'_>, cache_type: ElementType) -> Option<f64> {
     let report: serde_json::Value = serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
     let layers = report["layers"].as_array()?;
     layers

@@ -1,11 +1,11 @@
-//! What a kind of layer sees: which tokens its cache keeps, and the rotary angles of those of a pass.
+//! The reach of a kind of layer: which tokens its cache keeps, and the rotary angles of the tokens
+//! of a pass.
 //!
 //! Most models have one kind. Some have two: layers that attend to all that is kept, and layers that were trained with a local window
 //! and a rotary base of their own, which keep only that.
 
-use crate::cache::Ring;
+use super::{Policy, Ring};
 use crate::nn::rope;
-use crate::plan::Policy;
 
 /// The tokens that layers of one kind keep, and angles.
 pub(crate) struct Reach<'a> {

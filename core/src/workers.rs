@@ -1,9 +1,10 @@
-//! Linear layers and per-token work, divided among workers.
+//! Work divided among workers: linear layers, and steps that take each token by itself.
 //!
 //! A job is a range of output rows or one token; each output is computed by one job in one order, so that the number of workers
 //! changes no bit.
 
 use crate::arena::{MAX_PARTS, Shared};
+use crate::features::FAMILIES;
 use crate::kernels::vector::{Activation, Scaling};
 use crate::kernels::{self, Input, Isa, Q8Activation, vector};
 use crate::quant::{BLOCK, F32};
@@ -25,15 +26,26 @@ pub(crate) struct Activations<'a> {
     pub(crate) quantized: &'a [Q8Activation],
 }
 
-/// What becomes of a sublayer's output, which waits where the next norm's will be.
+/// A sublayer's output that waits to be added to the residual stream, in the place of the next norm's
+/// output: when that norm adds it.
 #[derive(Clone, Copy)]
-pub(crate) enum Add<'w> {
+pub(crate) enum Pending<'w> {
     /// There is none.
     Nothing,
-    /// It is normed, if there is a norm for it, and added before the next norm: `x += f`, then `norm(x)`.
-    First(Option<Scaling<'w>>),
-    /// It is added after the next norm, which does not see it: parallel sublayers.
-    Last,
+    /// Before it norms: `x += f`, then `norm(x)`; `f` is normed first if there is a norm for it.
+    Before(Option<Scaling<'w>>),
+    /// After it norms `x`, which does not see it: parallel sublayers.
+    After,
+}
+
+/// Rows of the residual stream, and their place when normed.
+pub(crate) struct NormRows<'a> {
+    /// `tokens x width`: the residual stream.
+    pub(crate) x: &'a mut [f32],
+    /// `tokens x width`: what is pending, and then the normed rows.
+    pub(crate) normed: &'a mut [f32],
+    /// Width of a row.
+    pub(crate) width: usize,
 }
 
 /// Where int8 activations go.
@@ -76,15 +88,16 @@ impl Compute<'_> {
         Shared::new(rows, rows.len(), each * width)
     }
 
-    /// Norms each token's row of the residual stream `x` into `normed` and quantises it into `quantized`, after or before what `normed` held is
-    /// added to `x`, as `add` says. Rows are `width` values; no norm copies them.
+    /// Norms each token's row and quantises it into `quantized`, after or before what is pending is
+    /// added to the residual stream. Without a norm the rows are copied.
     pub(crate) fn norm(
         &self,
-        (x, normed, width): (&mut [f32], &mut [f32], usize),
-        add: Add<'_>,
+        rows: NormRows<'_>,
+        pending: Pending<'_>,
         norm: Option<Scaling<'_>>,
         quantized: Quantized<'_>,
     ) {
+        let NormRows { x, normed, width } = rows;
         let tokens = x.len() / width;
         if tokens == 0 {
             return;
@@ -94,7 +107,7 @@ impl Compute<'_> {
         self.by_tokens(tokens, |part| {
             let (mut x, mut normed) = (x.take(part), normed.take(part));
             for (x, normed) in x.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)) {
-                self.norm_row(x, normed, add, norm);
+                self.norm_row(x, normed, pending, norm);
             }
             if let Some(quantized) = &quantized {
                 kernels::quantize(self.isa, &normed, &mut quantized.take(part));
@@ -102,18 +115,18 @@ impl Compute<'_> {
         });
     }
 
-    fn norm_row(&self, x: &mut [f32], normed: &mut [f32], add: Add<'_>, norm: Option<Scaling<'_>>) {
-        match (add, norm) {
-            (Add::Last, Some(norm)) if cfg!(feature = "families") => {
+    fn norm_row(&self, x: &mut [f32], normed: &mut [f32], pending: Pending<'_>, norm: Option<Scaling<'_>>) {
+        match (pending, norm) {
+            (Pending::After, Some(norm)) if FAMILIES => {
                 return vector::norm_then_add(self.isa, x, norm, normed);
             }
-            (Add::First(post), _) => {
-                if let Some(post) = post.filter(|_| cfg!(feature = "families")) {
+            (Pending::Before(post), _) => {
+                if let Some(post) = post.filter(|_| FAMILIES) {
                     vector::norm_in_place(self.isa, normed, post);
                 }
                 vector::add(self.isa, x, normed);
             }
-            (Add::Nothing | Add::Last, _) => {}
+            (Pending::Nothing | Pending::After, _) => {}
         }
         match norm {
             Some(norm) => vector::norm(self.isa, x, norm, normed),

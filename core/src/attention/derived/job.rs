@@ -1,13 +1,12 @@
-//! How heads and tokens are divided among workers, and what each job does: scores, softmax, and equation 5 in one order or the other.
+//! One job: scores, softmax, and equation 5 of slim attention in one order or the other.
 
 use core::ops::Range;
 
-use super::super::MAX_RANGES;
 use super::super::geometry::{Geometry, Of};
-use super::{Caches, Heads, Shape, Step, ValueMap, values_first};
-use crate::arena::{Columns, Shared};
-use crate::cache::{Ring, SlimCache};
-use crate::compute::Compute;
+use super::super::step::{Attend, Caches, JobPart, MAX_RANGES, Queries, Split, Step, run_jobs};
+use super::{Heads, Sizes, ValueMap, values_first};
+use crate::arena::Columns;
+use crate::cache::LayerCache;
 use crate::kernels::attend::raw::RawKeys;
 use crate::kernels::attend::tile_sums::{Map, Summed, TileWeights};
 use crate::kernels::attend::{HIDDEN, MAX_ROWS, TILE, TileStore, Tiles};
@@ -36,110 +35,91 @@ struct Weighed {
 }
 
 /// All that the jobs of a layer share.
-pub(in super::super) struct Layer<'a> {
-    pub(in super::super) compute: &'a Compute<'a>,
-    pub(in super::super) heads: &'a Heads,
-    pub(in super::super) ring: &'a Ring,
-    pub(in super::super) geometry: &'a Geometry<'a>,
-    pub(in super::super) values: &'a ValueMap<'a>,
-    pub(in super::super) caches: &'a Caches<'a>,
+pub(super) struct Layer<'a> {
+    pub(super) attend: &'a Attend<'a>,
+    pub(super) heads: &'a Heads,
+    pub(super) geometry: &'a Geometry<'a>,
+    pub(super) values: &'a ValueMap<'a>,
+    pub(super) caches: &'a Caches<'a>,
 }
 
 impl Layer<'_> {
-    /// Attends for the last of `tokens` tokens, from `step.first` on.
-    pub(in super::super) fn run_jobs(&self, step: &mut Step<'_>, tokens: usize) {
-        let (all, compute) = (self.heads, self.compute);
-        let (head, columns, slots) = (all.width, all.out_columns(), self.ring.capacity());
-        let query = all.query_width();
-        let workers = compute.threads.workers();
-        let shape = self.shape();
-        let scratch_len = step.scratch.len();
+    /// Attends for the last of `tokens` tokens, from `step.wanted` on.
+    pub(super) fn run(&self, step: &mut Step<'_>, tokens: usize) {
+        let (all, workers) = (self.heads, self.attend.compute.threads.workers());
+        let sizes = self.sizes();
+        let wanted = tokens - step.wanted;
         let live = self.live().saturating_add(tokens);
-        let rows = (tokens - step.first).saturating_mul(all.group);
         let by_head = tokens > 1
-            && values_first(rows, live, shape.mapped, head)
-            && shape.values_first() <= scratch_len / workers;
-        // Heads of a job: one KV head's if values come first, which its queries share; else as many as balance.
-        let heads = if by_head {
-            all.group
-        } else {
-            all.queries.div_ceil(workers).min(MAX_ROWS)
-        };
-        let probing = !step.probe.is_empty();
-        let head_jobs = all.queries.div_ceil(heads);
-        // A probe's sums are over tokens, in their order; values are made once for all tokens.
-        let ranges = if workers == 1 || probing || by_head {
-            1
-        } else {
-            (tokens - step.first).min(MAX_RANGES)
-        };
-        let range = (tokens - step.first).div_ceil(ranges);
-        let attended: heapless::Vec<_, MAX_RANGES> = step.attended[step.first * columns..]
-            .chunks_mut(range * columns)
-            .map(|part| Shared::new(part, columns, heads * head))
-            .collect();
-        let scratch = Shared::new(step.scratch, scratch_len, scratch_len / workers);
-        let kernel_len = step.kernel_scratch.len();
-        let kernel_scratch = Shared::new(step.kernel_scratch, kernel_len, kernel_len / workers);
-        let probe = Shared::new(
-            step.probe,
-            if probing { all.queries * slots } else { 1 },
-            heads * slots,
-        );
-        let (queries, first) = (&*step.queries, step.first);
-        let sink_queries = if step.sink_queries.is_empty() {
-            queries
-        } else {
-            &*step.sink_queries
-        };
-        let (has_chunk, least_weight) = (self.caches.chunk.is_some(), step.least_weight);
-        compute.threads.run(head_jobs * attended.len(), &|worker, job| {
-            // The last tokens see most: those that take longest come first.
-            let (part, index) = (attended.len() - 1 - job / head_jobs, job % head_jobs);
-            let first = first + part * range;
-            let row = |token: usize, head_index: usize| {
-                let at = (token * all.queries + head_index) * query;
-                Row {
-                    query: &queries[at..][..query],
-                    sink_query: &sink_queries[at..][..query],
-                    chunk_tokens: if has_chunk { token + 1 } else { 0 },
-                    live: self.ring.used_after(token + 1),
-                    position: self.ring.position() + token as u64,
-                }
-            };
-            let mut scratch = scratch.take(worker);
-            let mut kernel_scratch = kernel_scratch.take(worker);
-            let mut probe = probing.then(|| probe.take(index));
-            let mut out = attended[part].take(index);
-            let mut job = Job {
-                layer: self,
-                shape,
-                least_weight,
-                heads: index * heads..all.queries.min((index + 1) * heads),
-                scratch: &mut scratch,
-                kernel_scratch: &mut kernel_scratch,
-                probe: probe.as_deref_mut().unwrap_or_default(),
-            };
-            let tokens = first..tokens.min(first + range);
-            if by_head {
-                job.values_first(tokens, &row, &mut out);
+            && values_first(wanted.saturating_mul(all.group), live, sizes.mapped, all.width)
+            && sizes.values_first() <= step.scratch.len() / workers;
+        // A probe's sums are over tokens, in their order; values are computed once for all tokens.
+        let one_range = workers == 1 || !step.probe.is_empty() || by_head;
+        let split = Split {
+            // One KV head's queries share its values if these come first; else as many as balance.
+            heads: if by_head {
+                all.group
             } else {
-                job.sums_first(tokens, &row, &mut out);
-            }
+                all.queries.div_ceil(workers).min(MAX_ROWS)
+            },
+            ranges: if one_range { 1 } else { wanted.min(MAX_RANGES) },
+            multiple: 1,
+        };
+        let least_weight = step.least_weight;
+        run_jobs(self.attend, step, tokens, &split, &|queries, part| {
+            self.run_job(by_head, least_weight, queries, part);
         });
+    }
+
+    fn run_job(&self, by_head: bool, least_weight: f32, queries: Queries<'_>, part: JobPart<'_>) {
+        let (ring, width) = (self.attend.ring, self.heads.query_width());
+        let row = |token: usize, head: usize| {
+            let at = (token * self.heads.queries + head) * width;
+            Row {
+                query: &queries.window[at..][..width],
+                sink_query: &queries.sinks[at..][..width],
+                chunk_tokens: if self.caches.chunk.is_some() { token + 1 } else { 0 },
+                live: ring.used_after(token + 1),
+                position: ring.position() + token as u64,
+            }
+        };
+        let JobPart {
+            tokens,
+            heads,
+            mut attended,
+            mut scratch,
+            mut kernel_scratch,
+            mut probe,
+        } = part;
+        let mut job = Job {
+            layer: self,
+            sizes: self.sizes(),
+            least_weight,
+            heads,
+            scratch: &mut scratch,
+            kernel_scratch: &mut kernel_scratch,
+            probe: probe.as_deref_mut().unwrap_or_default(),
+        };
+        if by_head {
+            job.values_first(tokens, &row, &mut attended);
+        } else {
+            job.sums_first(tokens, &row, &mut attended);
+        }
     }
 
     /// Slots of the ring that are in use while the pass attends.
     fn live(&self) -> usize {
-        self.ring.used_after(usize::from(self.caches.chunk.is_none()))
+        self.attend
+            .ring
+            .used_after(usize::from(self.caches.chunk.is_none()))
     }
 
-    fn shape(&self) -> Shape {
-        Shape {
+    fn sizes(&self) -> Sizes {
+        Sizes {
             head: self.heads.width,
             query: self.heads.query_width(),
             mapped: self.heads.cached + self.values.rank,
-            ring: self.ring.capacity().div_ceil(TILE),
+            ring: self.attend.ring.capacity().div_ceil(TILE),
             chunk: self
                 .caches
                 .chunk
@@ -153,25 +133,25 @@ impl Layer<'_> {
     fn scores(&self, head: usize, rows: &[Row<'_>], weights: &mut [f32], turned: &mut [f32]) {
         let pairs = self.geometry.lanes.len();
         let (column, width) = self.heads.scored(head);
-        let shape = self.shape();
+        let sizes = self.sizes();
         let queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.query).collect();
         let sink_queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.sink_query).collect();
         let seen = rows.iter().map(|row| row.chunk_tokens).max().unwrap_or(0);
-        let ring = self.caches.ring.stores().0;
-        let chunk = self.caches.chunk.as_ref().map(|chunk| chunk.stores().0);
+        let ring = self.caches.ring.tiles().0;
+        let chunk = self.caches.chunk.as_ref().map(|chunk| chunk.tiles().0);
         for placed in &self.geometry.runs {
             let slots = placed.run.slots.clone();
             let (store, slots, at, queries) = match (placed.of, chunk) {
                 (Of::Sinks, _) => (ring, slots, 0, &sink_queries),
                 (Of::Window, _) => (ring, slots, 0, &queries),
-                (Of::Chunk, Some(chunk)) => (chunk, 0..seen, shape.ring * TILE, &queries),
+                (Of::Chunk, Some(chunk)) => (chunk, 0..seen, sizes.ring * TILE, &queries),
                 (Of::Chunk, None) => continue,
             };
             let keys = RawKeys {
                 store,
                 head: (column, width),
                 // Under inputs' mean every row's score changes by the same.
-                mean: if self.heads.score_rows {
+                mean: if self.heads.scores_rows {
                     &[]
                 } else {
                     self.values.mean.get(column..column + width).unwrap_or_default()
@@ -180,12 +160,12 @@ impl Layer<'_> {
                 lanes: self.geometry.lanes,
             };
             vector::raw_scores(
-                self.compute.isa,
+                self.attend.compute.isa,
                 &keys,
                 slots,
                 &self.geometry.bases[placed.base * pairs..],
                 queries,
-                (&mut weights[at..], shape.stride()),
+                (&mut weights[at..], sizes.stride()),
                 turned,
             );
         }
@@ -200,19 +180,19 @@ impl Layer<'_> {
         of_sinks: &mut [f32],
         probe: &mut [f32],
     ) -> Weighed {
-        let (ring, chunk) = weights.split_at_mut(self.shape().ring * TILE);
-        let replaced = self.ring.chunk_slots().runs(row.chunk_tokens);
+        let (ring, chunk) = weights.split_at_mut(self.sizes().ring * TILE);
+        let replaced = self.attend.ring.chunk_slots().runs(row.chunk_tokens);
         for (slots, first) in replaced.clone() {
             let len = slots.len();
             ring[slots].copy_from_slice(&chunk[first..][..len]);
         }
-        let (run, evicted) = self.ring.evicted_slots(row.position);
+        let (run, evicted) = self.attend.ring.evicted_slots(row.position);
         for (slots, _) in run.runs(evicted) {
             ring[slots].fill(HIDDEN);
         }
-        let inverse = vector::softmax(self.compute.isa, &mut ring[..row.live]);
+        let inverse = vector::softmax(self.attend.compute.isa, &mut ring[..row.live]);
         if least > 0.0 {
-            vector::leave_out(self.compute.isa, &mut ring[..row.live], least / inverse);
+            vector::leave_out(self.attend.compute.isa, &mut ring[..row.live], least / inverse);
         }
         // The exponential ends at e^-87; what is evicted weighs nothing at all.
         for (slots, _) in run.runs(evicted) {
@@ -271,7 +251,7 @@ impl Layer<'_> {
 /// Some heads of some tokens.
 struct Job<'j, 'a> {
     layer: &'j Layer<'a>,
-    shape: Shape,
+    sizes: Sizes,
     least_weight: f32,
     heads: Range<usize>,
     scratch: &'j mut [f32],
@@ -295,24 +275,24 @@ impl Job<'_, '_> {
         row: &dyn Fn(usize, usize) -> Row<'r>,
         out: &mut Columns<'_, f32>,
     ) {
-        let (layer, shape) = (self.layer, self.shape);
-        let (isa, slots, width) = (layer.compute.isa, layer.ring.capacity(), shape.head);
+        let (layer, sizes) = (self.layer, self.sizes);
+        let (isa, slots, width) = (layer.attend.compute.isa, layer.attend.ring.capacity(), sizes.head);
         let (rows, keys) = (self.heads.len(), layer.heads.cached);
-        let (weights, rest) = self.scratch.split_at_mut(rows * shape.stride());
-        let (turned, rest) = rest.split_at_mut(shape.query);
-        let (sums, rest) = rest.split_at_mut(rows * shape.mapped);
-        let of_sinks = &mut rest[..rows * shape.exact_sinks];
+        let (weights, rest) = self.scratch.split_at_mut(rows * sizes.stride());
+        let (turned, rest) = rest.split_at_mut(sizes.query);
+        let (sums, rest) = rest.split_at_mut(rows * sizes.mapped);
+        let of_sinks = &mut rest[..rows * sizes.exact_sinks];
         let first = tokens.start;
-        let chunk = layer.caches.chunk.as_ref().map(SlimCache::stores);
-        let (ring_keys, ring_channels) = layer.caches.ring.stores();
+        let chunk = layer.caches.chunk.as_ref().map(LayerCache::tiles);
+        let (ring_keys, ring_channels) = layer.caches.ring.tiles();
         let group = layer.heads.group;
         for token in tokens {
             let mut weighed = [Weighed::default(); MAX_ROWS];
             for (i, head) in self.heads.clone().enumerate() {
                 let row = row(token, head);
-                let weights = &mut weights[i * shape.stride()..][..shape.stride()];
+                let weights = &mut weights[i * sizes.stride()..][..sizes.stride()];
                 layer.scores(head, &[row], weights, turned);
-                let of_sinks = &mut of_sinks[i * shape.exact_sinks..][..shape.exact_sinks];
+                let of_sinks = &mut of_sinks[i * sizes.exact_sinks..][..sizes.exact_sinks];
                 weighed[i] = layer.weigh(
                     &row,
                     (weights, self.least_weight),
@@ -322,16 +302,16 @@ impl Job<'_, '_> {
             }
             let weights = TileWeights {
                 weights,
-                stride: shape.stride(),
-                chunk_at: shape.ring * TILE,
+                stride: sizes.stride(),
+                chunk_at: sizes.ring * TILE,
                 skips: self.least_weight > 0.0,
             };
             let seen = token + 1;
             let summed = layer.summed(ring_keys, chunk.map(|(keys, _)| keys), seen);
-            vector::tile_sums(isa, &summed, weights, (sums, shape.mapped));
+            vector::tile_sums(isa, &summed, weights, (sums, sizes.mapped));
             if let Some(ring_channels) = ring_channels {
                 let summed = layer.summed(ring_channels, chunk.and_then(|(_, channels)| channels), seen);
-                vector::tile_sums(isa, &summed, weights, (&mut sums[keys..], shape.mapped));
+                vector::tile_sums(isa, &summed, weights, (&mut sums[keys..], sizes.mapped));
             }
             let row = out.row_mut(token - first);
             for (i, head) in self.heads.clone().enumerate() {
@@ -341,11 +321,11 @@ impl Job<'_, '_> {
                     isa,
                     &layer.values.map,
                     column..column + width,
-                    Input::F32(&sums[i * shape.mapped..][..shape.mapped]),
+                    Input::F32(&sums[i * sizes.mapped..][..sizes.mapped]),
                     &mut Columns::all(out, width),
                     self.kernel_scratch,
                 );
-                let of_sinks = &of_sinks[i * shape.exact_sinks..][..shape.exact_sinks];
+                let of_sinks = &of_sinks[i * sizes.exact_sinks..][..sizes.exact_sinks];
                 layer.finish(head, weighed[i], of_sinks, out);
             }
         }
@@ -358,26 +338,26 @@ impl Job<'_, '_> {
         row: &dyn Fn(usize, usize) -> Row<'r>,
         out: &mut Columns<'_, f32>,
     ) {
-        let (layer, shape) = (self.layer, self.shape);
-        let (isa, slots, width) = (layer.compute.isa, layer.ring.capacity(), shape.head);
+        let (layer, sizes) = (self.layer, self.sizes);
+        let (isa, slots, width) = (layer.attend.compute.isa, layer.attend.ring.capacity(), sizes.head);
         let group = layer.heads.group;
         let kv_column = self.heads.start / group * width;
         let keys = layer.heads.cached;
-        let (weights, rest) = self.scratch.split_at_mut(MAX_ROWS * shape.stride());
-        let (turned, rest) = rest.split_at_mut(MAX_ROWS * shape.query);
+        let (weights, rest) = self.scratch.split_at_mut(MAX_ROWS * sizes.stride());
+        let (turned, rest) = rest.split_at_mut(MAX_ROWS * sizes.query);
         let (sums, rest) = rest.split_at_mut(MAX_ROWS * width);
-        let (of_sinks, rest) = rest.split_at_mut(MAX_ROWS * shape.exact_sinks);
-        let (ring_values, rest) = rest.split_at_mut(shape.ring * TILE * width);
-        let (chunk_values, rest) = rest.split_at_mut(shape.chunk * TILE * width);
-        let map = &mut rest[..shape.mapped * width];
-        for (row, map) in map.chunks_exact_mut(shape.mapped).enumerate() {
+        let (of_sinks, rest) = rest.split_at_mut(MAX_ROWS * sizes.exact_sinks);
+        let (ring_values, rest) = rest.split_at_mut(sizes.ring * TILE * width);
+        let (chunk_values, rest) = rest.split_at_mut(sizes.chunk * TILE * width);
+        let map = &mut rest[..sizes.mapped * width];
+        for (row, map) in map.chunks_exact_mut(sizes.mapped).enumerate() {
             layer.values.map.dequantize_row(kv_column + row, map);
         }
-        let expand = |store: &SlimCache<'_>, tiles: usize, values: &mut [f32]| {
-            let (of_keys, of_channels) = store.stores();
+        let expand = |store: &LayerCache<'_>, tiles: usize, values: &mut [f32]| {
+            let (of_keys, of_channels) = store.tiles();
             let map = |at| Map {
                 rows: map,
-                stride: shape.mapped,
+                stride: sizes.mapped,
                 at,
             };
             vector::expand(isa, &of_keys, 0..tiles, map(0), values, false);
@@ -406,8 +386,8 @@ impl Job<'_, '_> {
                 layer.scores(head, &rows, weights, turned);
                 let mut weighed = [Weighed::default(); MAX_ROWS];
                 for (r, row) in rows.iter().enumerate() {
-                    let weights = &mut weights[r * shape.stride()..][..shape.stride()];
-                    let of_sinks = &mut of_sinks[r * shape.exact_sinks..][..shape.exact_sinks];
+                    let weights = &mut weights[r * sizes.stride()..][..sizes.stride()];
+                    let of_sinks = &mut of_sinks[r * sizes.exact_sinks..][..sizes.exact_sinks];
                     weighed[r] = layer.weigh(
                         row,
                         (weights, self.least_weight),
@@ -416,9 +396,9 @@ impl Job<'_, '_> {
                     );
                 }
                 let weights = TileWeights {
-                    weights: &weights[..rows.len() * shape.stride()],
-                    stride: shape.stride(),
-                    chunk_at: shape.ring * TILE,
+                    weights: &weights[..rows.len() * sizes.stride()],
+                    stride: sizes.stride(),
+                    chunk_at: sizes.ring * TILE,
                     skips: self.least_weight > 0.0,
                 };
                 let of_chunk = layer.caches.chunk.is_some().then(|| plane(&*chunk_values));
@@ -427,7 +407,7 @@ impl Job<'_, '_> {
                 for (r, weighed) in weighed[..rows.len()].iter().enumerate() {
                     let out = &mut out.row_mut(start + r - first)[i * width..][..width];
                     out.copy_from_slice(&sums[r * width..][..width]);
-                    let of_sinks = &of_sinks[r * shape.exact_sinks..][..shape.exact_sinks];
+                    let of_sinks = &of_sinks[r * sizes.exact_sinks..][..sizes.exact_sinks];
                     layer.finish(head, *weighed, of_sinks, out);
                 }
             }
