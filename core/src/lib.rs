@@ -65,6 +65,7 @@
 //! - [`model`]: the facts and the borrowed weights of a model, and its forward pass.
 //! - [`sampler`]: from logits to a token.
 //! - [`stream`]: the engine that a program talks to.
+//! - [`generate`]: from a prompt to text, token by token.
 //! - [`firmware`]: a model as a `static`, for boards.
 #![no_std]
 #![warn(missing_docs)]
@@ -78,6 +79,7 @@ pub mod cache;
 mod compute;
 pub mod const_fn;
 pub mod firmware;
+pub mod generate;
 pub mod gguf;
 pub mod kernels;
 pub mod layouts;
