@@ -260,6 +260,11 @@ impl<'a> Vocab<'a> {
         false
     }
 
+    /// The tokens of which [`Vocab::is_end_of_generation`] is true.
+    pub const fn ends(&self) -> &[u32] {
+        self.ends.split_at(self.ends_len).0
+    }
+
     /// What token `id`, spelled `text`, is for.
     pub(super) const fn kind(&self, id: u32, text: &[u8]) -> Kind {
         if ends_by_name(text) {

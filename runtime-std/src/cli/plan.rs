@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::cache::CacheArguments;
 use super::dimensions::{dimensions, is_dimensions};
+use super::failure::Failure;
+use super::json::write_json;
 use super::model::ModelArguments;
-use super::write_json;
-use crate::Error;
 use crate::convert::slim;
 use crate::engine::Weights;
 use crate::planning::{CacheLayout, Settings};
@@ -95,7 +95,7 @@ struct Report {
 }
 
 /// Prints the plan of a run with these options.
-pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     if is_dimensions(&arguments.model.model) {
         return dimensions(&arguments.model.model, arguments.json, out);
     }
@@ -139,7 +139,7 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     if arguments.json {
         write_json(out, &report)
     } else {
-        report.text(out).map_err(Error::Output)
+        report.text(out).map_err(Failure::Output)
     }
 }
 

@@ -6,6 +6,7 @@
 //! layer gets the fewest further channels with which the error of its attention output holds a bound, or stays as it is.
 
 mod calibrate;
+mod error;
 pub mod file;
 pub mod layer;
 pub mod solve;
@@ -15,9 +16,9 @@ use brooklet_core::model::Config;
 use brooklet_core::cache::{ElementType, Layout};
 
 pub use calibrate::{Calibration, own_text};
+pub use error::SlimError;
 use layer::{Analysis, Parts, Sample};
 
-use crate::Error;
 use crate::engine::Weights;
 
 /// Ranks that are tried, in order.
@@ -70,10 +71,10 @@ pub fn analyse(
     calibration: &mut Calibration,
     index: usize,
     request: &Request,
-) -> Result<Analysis, Error> {
+) -> Result<Analysis, SlimError> {
     let config = weights.config();
     let sample = Sample::new(&weights.model()?, index, calibration.take(index), request.sinks)
-        .ok_or_else(|| Error::Input(WITHOUT_VALUES.into()))?;
+        .ok_or(SlimError::ValuesDropped)?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
         let layout = Layout::KR { rank: *rank as u16 };
@@ -90,34 +91,28 @@ pub fn analyse(
     };
     sample
         .analyse(request.parts, &ranks, bound, request.cache_type)
-        .map_err(|error| Error::Input(format!("layer {index}: {error}")))
+        .map_err(|error| SlimError::Layer { layer: index, error })
 }
-
-/// Why a copy cannot be converted again.
-const WITHOUT_VALUES: &str =
-    "the file lacks attn_v.weight, which `brooklet slim --drop-v` left out: convert the original";
 
 /// Refuses a model for which slim attention gains nothing, and one without what makes values.
 ///
 /// # Errors
-/// [`Error::Input`], with the numbers.
-pub fn check(config: &Config) -> Result<(), Error> {
+/// Why, with the numbers.
+pub fn check(config: &Config) -> Result<(), SlimError> {
     if config.values_dropped {
-        return Err(Error::Input(WITHOUT_VALUES.into()));
+        return Err(SlimError::ValuesDropped);
     }
     if !config.may_be_slim() {
-        return Err(Error::Input(format!(
-            "values cannot be computed from the keys of {}: keys are normed, scores are capped, or layers are local",
-            config.family.name()
-        )));
+        return Err(SlimError::Family(config.family.name()));
     }
     let (d, kv) = (config.d_model, config.kv_columns());
     if config.kv_heads < config.heads || kv < d {
-        return Err(Error::Input(format!(
-            "slim attention computes values from keys, which takes as many key columns as the model has: this one has {kv} for {d} \
-             ({} heads share {}); its cache of keys and values is smaller already",
-            config.heads, config.kv_heads
-        )));
+        return Err(SlimError::SharedKeys {
+            key_columns: kv,
+            columns: d,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+        });
     }
     Ok(())
 }
