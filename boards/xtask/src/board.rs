@@ -50,7 +50,7 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     let typed = Reference::run(&model, setup, PROMPT, TYPED_TOKENS)?;
     check_prompt(&mut session, &typed)?;
 
-    println!(
+    say!(
         "{name} ({}): {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise, a line too long and a full queue did no harm",
         board.core
     );
@@ -75,7 +75,7 @@ pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error>
     let limit = Limit::of(4 * TOKENS, expected.parameters);
     let mut session = Session::start(&image, &board, limit, &[])?;
     let said = compare(&mut session, &expected)?;
-    println!(
+    say!(
         "{name} ({}), {}, {} + {} tokens kept: {TOKENS} tokens as on the host",
         board.core,
         model.display(),
@@ -93,7 +93,7 @@ fn context(model: &Path) -> Result<usize, Error> {
 
 /// Prints sizes and instructions.
 fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &[Said]) -> Result<(), Error> {
-    println!(
+    say!(
         "  flash {} of {} bytes (the model {}), RAM {} of {} (the arena {}, the stack's room {}, used {used} of {})",
         sizes.flash,
         board.max_flash,
@@ -105,7 +105,7 @@ fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &
         board.max_stack
     );
     let per_parameter = |said: &Said| said.instructions as f64 / expected.parameters as f64;
-    println!(
+    say!(
         "  {} parameters; instructions for each: {:.2} at position 32, {:.2} at the last of {TOKENS} tokens",
         expected.parameters,
         per_parameter(&said[32 - expected.prompt.len()]),
@@ -215,7 +215,7 @@ pub fn check_other_models() -> Result<(), Error> {
         let limit = Limit::of(4 * WORDS, expected.parameters.max(100_000));
         let mut session = Session::start(&image, &board, limit, &[])?;
         compare(&mut session, &expected)?;
-        println!(
+        say!(
             "{NAME} with {model}.gguf: {WORDS} tokens as on the host, which in f32 says what another program does"
         );
     }

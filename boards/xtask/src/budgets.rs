@@ -15,8 +15,8 @@ const VARIABLES: usize = 3584;
 /// Prints the table.
 pub fn print() -> Result<(), Error> {
     let board = Board::read(&table(), "mps2-an386")?;
-    println!("| RAM | kv f16 | k f16 | kv q8_0 | k q8_0 |");
-    println!("|---:|---:|---:|---:|---:|");
+    say!("| RAM | kv f16 | k f16 | kv q8_0 | k q8_0 |");
+    say!("|---:|---:|---:|---:|---:|");
     for kib in [48, 64, 96, 128, 192, 256] {
         let mut cells = Vec::new();
         for cache in [Cache::F16, Cache::Q8_0] {
@@ -25,9 +25,9 @@ pub fn print() -> Result<(), Error> {
                 cells.push(window(&board, model, cache, arena)?);
             }
         }
-        println!("| {kib} KiB | {} |", cells.join(" | "));
+        say!("| {kib} KiB | {} |", cells.join(" | "));
     }
-    println!();
+    say!();
     parts(&board)
 }
 
@@ -39,10 +39,10 @@ fn parts(board: &Board) -> Result<(), Error> {
     let plan = Plan::new(&Config::from_gguf(&file)?, &options)?;
     for part in Part::ALL {
         if plan.part(part) > 0 {
-            println!("{:>8}  {}", plan.part(part), part.name());
+            say!("{:>8}  {}", plan.part(part), part.name());
         }
     }
-    println!("{:>8}  the arena", plan.bytes());
+    say!("{:>8}  the arena", plan.bytes());
     Ok(())
 }
 

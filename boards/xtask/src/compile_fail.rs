@@ -20,7 +20,7 @@ pub fn check() -> Result<(), Error> {
         .bytes();
     board.budget = needed;
     Firmware::new(NAME, &board).image("firmware-exact")?;
-    println!("the model in {needed} bytes: compiles");
+    say!("the model in {needed} bytes: compiles");
 
     board.budget = needed - 1;
     let short = [
@@ -67,7 +67,7 @@ pub fn check() -> Result<(), Error> {
 fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
     match Firmware::new(NAME, board).build()? {
         Build::Refused(message) => {
-            println!("{what}: {}", line_with(&message, words)?);
+            say!("{what}: {}", line_with(&message, words)?);
             Ok(())
         }
         Build::Image(_) => Err(format!("{what} compiles, and must not").into()),

@@ -43,7 +43,7 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
         &mut Session::start(&image, &board, limit, &[loaded(&model.canonicalize()?)].concat())?,
         &expected,
     )?;
-    println!("a model at {MODEL_AT:#x}, apart from the image: {TOKENS} tokens as on the host");
+    say!("a model at {MODEL_AT:#x}, apart from the image: {TOKENS} tokens as on the host");
 
     let folder = tempfile::tempdir()?;
     let damaged = folder.path().join("damaged.gguf");
@@ -57,7 +57,7 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
     ] {
         let mut session = Session::start(&image, &board, limit, &more)?;
         let entry = session.wait_for("NoModel")?;
-        println!("{what}: {} {}", entry.level, entry.text);
+        say!("{what}: {} {}", entry.level, entry.text);
         if entry.level != "ERROR" || session.text(0)? != b"" {
             return Err("it must be an error, and nothing may be said".into());
         }
@@ -78,9 +78,10 @@ fn check_panic(board: &Board) -> Result<(), Error> {
     let mut session = example(NAME, board, "panic")?;
     let entry = session.wait_for("panic at ")?;
     expect_reset(&mut session)?;
-    println!(
+    say!(
         "a panic: {} {}; then the board was reset",
-        entry.level, entry.text
+        entry.level,
+        entry.text
     );
     Ok(())
 }
@@ -90,7 +91,7 @@ fn check_hang(board: &Board) -> Result<(), Error> {
     let mut session = example(NAME, board, "hang")?;
     session.wait_for("hangs now")?;
     expect_reset(&mut session)?;
-    println!("a program that hangs: the watchdog reset the board");
+    say!("a program that hangs: the watchdog reset the board");
     Ok(())
 }
 
@@ -102,7 +103,7 @@ pub fn check_kernels(name: &str, board: &Board) -> Result<(), Error> {
     let mut session = example_with(name, &board, "kernels", "super-blocks")?;
     let entry = session.wait_for(" cases, ")?;
     if entry.text.ends_with(", 0 differ") && !entry.text.contains(": 0 cases") {
-        println!("{name}: {} from the scalar kernels", entry.text);
+        say!("{name}: {} from the scalar kernels", entry.text);
         Ok(())
     } else {
         Err(format!("{name}: {}", entry.text).into())
@@ -113,7 +114,7 @@ pub fn check_kernels(name: &str, board: &Board) -> Result<(), Error> {
 fn check_heap(board: &Board) -> Result<(), Error> {
     let mut session = example(NAME, board, "heap")?;
     let entry = session.wait_for("words")?;
-    println!("an application with a heap: {}", entry.text);
+    say!("an application with a heap: {}", entry.text);
     Ok(())
 }
 

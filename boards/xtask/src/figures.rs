@@ -37,10 +37,10 @@ pub fn mathematics(name: &str, board: &Board) -> Result<(), Error> {
 }
 
 fn head() {
-    println!(
+    say!(
         "| board | core | kernels | cache | opt-level | position 32 | full (256) | instructions a token, full |"
     );
-    println!("|---|---|---|---|---|---:|---:|---:|");
+    say!("|---|---|---|---|---|---:|---:|---:|");
 }
 
 fn line(
@@ -66,9 +66,10 @@ fn line(
     };
     let cache = if model == TINY { "kv" } else { "k" };
     let Build::Image(image) = firmware.build()? else {
-        println!(
+        say!(
             "| {name} | {} | | {cache} | {opt_level} | does not fit {} bytes of flash | | |",
-            board.core, board.flash_bytes
+            board.core,
+            board.flash_bytes
         );
         return Ok(());
     };
@@ -92,7 +93,7 @@ fn line(
         said[tokens - 1].instructions,
     );
     let parameters = expected.parameters as f64;
-    println!(
+    say!(
         "| {name} | {} | {kernels}{} | {cache} {} | {opt_level} | {:.2} | {:.2} | {full} |",
         board.core,
         features

@@ -1,4 +1,4 @@
-//! Builds, boots and measures the boards' firmware, and holds it to the host's results.
+//! Builds, boots and measures the boards' firmware, and holds it to the host's results; holds the crates to their order of modules.
 //!
 //! ```text
 //! cargo xtask boards [NAME...]      all Cortex-M boards, or these: the host's 200 greedy tokens, prompts and noise on the UART, sizes
@@ -14,7 +14,14 @@
 //! cargo xtask perplexity TEXT N     of N tokens of a text, as the boards compute it (with `--no-default-features --features micromath`
 //!                                   before `--` in the long form of `cargo xtask`: with that mathematics)
 //! cargo xtask raspi3                the Raspberry Pi 3: the host's 200 greedy tokens, a prompt, noise; sizes; leaves kernel8.img
+//! cargo xtask layers [--svg FILE]   the graph of modules of both crates; fails on an import that goes up. Draws it into FILE
 //! ```
+
+/// `println!` for a reader who may go away: a closed pipe ends the program quietly.
+macro_rules! say {
+    () => { say!("") };
+    ($($words:tt)*) => { $crate::print_line(format_args!($($words)*)) };
+}
 
 mod board;
 mod budgets;
@@ -24,19 +31,22 @@ mod emulator;
 mod faults;
 mod figures;
 mod firmware;
+mod layers;
 mod perplexity;
 mod raspi3;
 mod reference;
 mod soak;
 
+use std::fmt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 
 use brooklet_boards::Board;
 
 type Error = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | mathematics NAME | budgets | model NAME FILE | perplexity TEXT N | raspi3";
+const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | mathematics NAME | budgets | model NAME FILE | perplexity TEXT N | raspi3 | layers [--svg FILE]";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -78,7 +88,19 @@ fn run(words: &[&str]) -> Result<(), Error> {
             perplexity::print(Path::new(text), tokens)
         }
         ["raspi3"] => raspi3::check(),
+        ["layers"] => layers::check(&boards_folder().join(".."), None),
+        ["layers", "--svg", file] => layers::check(&boards_folder().join(".."), Some(Path::new(file))),
         _ => Err(USAGE.into()),
+    }
+}
+
+fn print_line(words: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout(), "{words}") {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            exit(0);
+        }
+        eprintln!("error: standard output: {error}");
+        exit(1);
     }
 }
 

@@ -54,7 +54,7 @@ pub fn print(path: &Path, tokens: usize) -> Result<(), Error> {
     } else {
         "micromath"
     };
-    println!(
+    say!(
         "{mathematics}: perplexity {:.5} of {predicted} tokens",
         (nats / predicted as f64).exp()
     );

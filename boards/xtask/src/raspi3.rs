@@ -52,7 +52,7 @@ pub fn check() -> Result<(), Error> {
     for image in [&elf, &kernel] {
         compare(image, &opening, &typed)?;
     }
-    println!(
+    say!(
         "{}: {} bytes (the model {}); RAM {} bytes (the arena {}) with the stack",
         kernel.display(),
         fs::metadata(&kernel)?.len(),
@@ -96,7 +96,7 @@ fn compare(image: &Path, opening: &Reference, typed: &Reference) -> Result<(), E
     if prompts != 2 {
         return Err(format!("{prompts} stories began instead of the opening and the typed one").into());
     }
-    println!(
+    say!(
         "{} on raspi3b (Cortex-A53), {:.1} s: {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise and a line \
          too long did no harm\n  {}; {figures}",
         image.file_name().unwrap_or_default().display(),

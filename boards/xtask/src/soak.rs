@@ -34,7 +34,7 @@ pub fn run(name: &str, board: &Board, tokens: usize) -> Result<(), Error> {
     }
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let most = instructions[full..].iter().copied().fold(0.0, f64::max);
-    println!(
+    say!(
         "{name}: {tokens} tokens as on the host, {} evicted; instructions a parameter {:.3} in the first {PART} tokens of a full cache, {:.3} in the last \
          {PART}, {most:.3} at most; stack {} of {} bytes used",
         tokens + expected.prompt.len() - full,
