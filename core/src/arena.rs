@@ -16,6 +16,14 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// Alignment of an arena and of every part of it, in bytes: a cache line and an AVX-512 vector.
 pub const ALIGN: usize = 64;
 
+/// Returns the bytes of `count` values of `each` bytes, with the padding to [`ALIGN`]; saturates.
+pub(crate) const fn padded(count: usize, each: usize) -> usize {
+    match count.saturating_mul(each).checked_next_multiple_of(ALIGN) {
+        Some(bytes) => bytes,
+        None => usize::MAX,
+    }
+}
+
 /// Types that any bytes are a valid value of.
 ///
 /// # Safety
@@ -37,8 +45,6 @@ unsafe impl Pod for i32 {}
 unsafe impl Pod for u64 {}
 // SAFETY: plain numbers.
 unsafe impl Pod for f32 {}
-// SAFETY: `repr(C)`, three 4-byte numbers and 32 bytes: no padding (its size is asserted beside it).
-unsafe impl Pod for crate::kernels::Q8Activation {}
 
 /// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics: `static A: Aligned<{ PLAN.bytes() }>`.
 #[repr(C, align(64))]

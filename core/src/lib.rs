@@ -57,7 +57,7 @@
 //! - [`nn`]: rotary positions, and one door to every transcendental function.
 //! - [`plan`]: what every byte of the arena is for.
 //! - [`layouts`]: what each exact layout of a cache keeps and costs.
-//! - [`const_fmt`]: sentences with numbers, made in `const`: what a board's compile error says.
+//! - [`const_fn`]: sentences with numbers, made in `const`: what a board's compile error says.
 //! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
 //! - [`threads`]: how the engine asks for workers.
 //! - [`cache`]: sinks and a ring of recent tokens, what one layer keeps of them.
@@ -76,7 +76,7 @@ pub mod arena;
 pub mod attention;
 pub mod cache;
 mod compute;
-pub mod const_fmt;
+pub mod const_fn;
 pub mod firmware;
 pub mod gguf;
 pub mod kernels;

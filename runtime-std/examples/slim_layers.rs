@@ -14,13 +14,15 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::PathBuf;
 
+use brooklet::convert::gguf_writer::Header;
+use brooklet::convert::slim::file::stored;
+use brooklet::convert::slim::layer::{
+    Heads, Parts, Rotation, Sample, SinkValues, TYPES, transposed, type_index,
+};
 use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::plan::CacheType;
 use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
-use brooklet::gguf_writer::Header;
-use brooklet::slim::file::stored;
-use brooklet::slim::layer::{Heads, Parts, Rotation, Sample, SinkValues, TYPES, transposed, type_index};
 use clap::Parser;
 use faer::Mat;
 

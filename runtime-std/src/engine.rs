@@ -10,9 +10,9 @@ use brooklet_core::threads::Threads;
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer, TokenizerError, Vocab};
 
 use crate::Error;
-use crate::mmap::{ArenaMemory, ModelFile};
 use crate::planning::Settings;
-use crate::pool::{Pool, detect_isa};
+use crate::system::mmap::{ArenaMemory, ModelFile};
+use crate::system::pool::{Pool, detect_isa};
 
 /// Longest word, or run of blanks, that the tokenizer sees whole, in bytes.
 const LONGEST_WORD: usize = 4096;

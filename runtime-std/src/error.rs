@@ -8,10 +8,10 @@ use brooklet_core::plan::PlanError;
 use brooklet_core::stream::StreamError;
 use brooklet_core::tokenizer::TokenizerError;
 
-use crate::hub::HubNameError;
-use crate::pool::IsaError;
-use crate::pull::PullError;
-use crate::quantize::QuantizeError;
+use crate::convert::quantize::QuantizeError;
+use crate::models::hub::HubNameError;
+use crate::models::pull::PullError;
+use crate::system::pool::IsaError;
 
 /// What this crate's functions fail with.
 #[derive(Debug, thiserror::Error)]

@@ -120,7 +120,7 @@ impl Default for Settings {
             cache_type: CacheType::F16,
             layout: CacheLayout::Auto,
             logits_rows: 1,
-            workers: crate::pool::Pool::default_workers(),
+            workers: crate::system::pool::Pool::default_workers(),
             sampling: true,
             f32_activations: false,
             skip_under_one_in: None,

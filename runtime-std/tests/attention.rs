@@ -10,7 +10,7 @@ use brooklet::core::kernels::{self, Isa};
 use brooklet::core::plan::CacheType;
 use brooklet::core::quant::{F32, Format};
 use brooklet::core::tensor::Matrix;
-use brooklet::pool::{Pool, available_isas};
+use brooklet::system::pool::{Pool, available_isas};
 use noise::{Noise, kept};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;

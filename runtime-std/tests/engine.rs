@@ -5,6 +5,8 @@ mod oracle;
 
 use std::num::NonZeroU32;
 
+use brooklet::convert::slim::file::{self, SlimLayer, Storage};
+use brooklet::convert::slim::solve::{Problem, Solver};
 use brooklet::core::arena::{ALIGN, Aligned};
 use brooklet::core::gguf::Gguf;
 use brooklet::core::kernels::Isa;
@@ -14,12 +16,7 @@ use brooklet::core::quant::Format;
 use brooklet::core::stream::{Stream, StreamError};
 use brooklet::core::tensor::Matrix;
 use brooklet::core::threads::SingleThread;
-use brooklet::slim::file::{SlimLayer, Storage};
-use brooklet::slim::solve::{Problem, Solver};
-use brooklet::{
-    pool::{Pool, available_isas},
-    slim,
-};
+use brooklet::system::pool::{Pool, available_isas};
 use faer::Mat;
 use oracle::{Noise, Oracle, Shape, kept, random_model};
 use proptest::prelude::*;
@@ -110,7 +107,7 @@ fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
         format: Format::F32,
         drop_values: slim.drop_values,
     };
-    slim::file::write(&gguf, &layers, storage, "", &mut out).unwrap();
+    file::write(&gguf, &layers, storage, "", &mut out).unwrap();
     out
 }
 

@@ -3,6 +3,8 @@
 //! Sixteen because that is one AVX-512 register, two of AVX2 and four of NEON; whatever has order (sums over lanes) is defined for
 //! sixteen and so gives the same bits everywhere. Products and sums are never fused.
 
+use crate::nn::float16;
+
 /// Pairs of 8-bit columns of four slots of a tile, and what rotates and multiplies them.
 #[derive(Clone, Copy)]
 pub(crate) struct SlotPairs<'a> {
@@ -112,7 +114,7 @@ pub(crate) trait Lanes: Copy {
     #[inline(always)]
     fn add_pairs_i8(self, pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
         let [first, second] = pairs.columns;
-        let scales = pairs.scales.map(|scales| scales.map(widen_f16));
+        let scales = pairs.scales.map(|scales| scales.map(float16::widen));
         for (n, [mean_a, mean_b, query_a, query_b]) in pairs.factors.iter().enumerate() {
             let (a, b) = (&first[n * pairs.step..][..4], &second[n * pairs.step..][..4]);
             let angles = &pairs.angles[n * SlotPairs::ANGLES..];
@@ -181,7 +183,7 @@ impl Lanes for ScalarLanes {
 
     #[inline(always)]
     fn load_f16(self, x: &[u16; 16]) -> [f32; 16] {
-        x.map(widen_f16)
+        x.map(float16::widen)
     }
 
     #[inline(always)]
@@ -232,41 +234,5 @@ impl Lanes for ScalarLanes {
     #[inline(always)]
     fn exp2_int(self, n: [f32; 16]) -> [f32; 16] {
         n.map(|n| f32::from_bits(((n as i32 + 127) << 23) as u32))
-    }
-}
-
-/// f16 to f32 in integers and one product: exact for every finite value, subnormals included.
-///
-/// The product scales the exponent from f16's bias (15) to f32's (127); infinities and NaNs keep their exponent of all ones.
-#[cfg(not(all(target_arch = "arm", feature = "dsp")))]
-#[inline(always)]
-pub(crate) fn widen_f16(h: u16) -> f32 {
-    let magnitude = u32::from(h & 0x7FFF) << 13;
-    let sign = u32::from(h & 0x8000) << 16;
-    let scaled = f32::from_bits(magnitude) * f32::from_bits((254 - 15) << 23);
-    let bits = if h & 0x7C00 == 0x7C00 {
-        magnitude | 0x7F80_0000
-    } else {
-        scaled.to_bits()
-    };
-    f32::from_bits(bits | sign)
-}
-
-#[cfg(all(target_arch = "arm", feature = "dsp"))]
-pub(crate) use super::arch::widen_f16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn f16_widens_as_the_half_crate_says() {
-        for h in 0..=u16::MAX {
-            let (ours, theirs) = (widen_f16(h), half::f16::from_bits(h).to_f32());
-            assert!(
-                ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()),
-                "{h:#x}"
-            );
-        }
     }
 }

@@ -47,6 +47,7 @@ mod ops;
 pub mod scalar;
 
 pub(crate) use arch::vector;
+pub use arch::vector::{Activation, Scaling, activate, norm, rotate, softmax};
 pub use dispatch::{Input, matmul, quantize, scratch_bytes};
 pub use isa::{Isa, UnknownIsa};
 pub use scalar::{dot, quantize_activations};
@@ -61,40 +62,9 @@ pub mod budget {
     pub const ISA_VS_SCALAR: f32 = 0.0;
 }
 
-use crate::quant::BLOCK;
 #[cfg(doc)]
 use crate::quant::Part;
-
-/// Activations of one token in one block of 32 columns, quantised to int8.
-///
-/// `value[i] ≈ scale · q[i]`, `q` in -127..=127, `scale = max|value| / 127`, rounded to the nearest, ties to even.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C)]
-pub struct Q8Activation {
-    /// Scale.
-    pub scale: f32,
-    /// `scale · sum`, rounded once: what a format's minimum multiplies.
-    pub scaled_sum: f32,
-    /// Sum of the 32 integers.
-    pub sum: i16,
-    /// Sum of the first 16 of them.
-    pub first_sum: i16,
-    /// The integers.
-    pub q: [i8; BLOCK],
-}
-
-const _: () = assert!(size_of::<Q8Activation>() == 44);
-
-impl Q8Activation {
-    /// 32 zeros.
-    pub const ZERO: Q8Activation = Q8Activation {
-        scale: 0.0,
-        scaled_sum: 0.0,
-        sum: 0,
-        first_sum: 0,
-        q: [0; BLOCK],
-    };
-}
+pub use crate::quant::Q8Activation;
 
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,11 @@
 use core::fmt;
 
 use super::design::{Design, NormKind, Positions, QueryKeyNorm};
-use super::facts::{Facts, MAX_DIMENSION, or};
+use super::facts::{Facts, MAX_DIMENSION};
 use super::weights::{SLIM_CHANNELS, SLIM_MAP, VALUE};
 use super::{Family, ModelError};
+use crate::const_fn::{or, tri};
 use crate::gguf::Gguf;
-use crate::gguf::reader::tri;
 use crate::layouts::Attention;
 use crate::nn::rope::Pairs;
 use crate::plan::Layout;

@@ -1,7 +1,7 @@
 //! Metadata under an architecture's prefix, checked.
 
 use super::{LocalLayers, ModelError};
-use crate::gguf::reader::tri;
+use crate::const_fn::{or, same, tri};
 use crate::gguf::{Gguf, Value};
 
 /// No dimension of a model is larger; products of two then never overflow 64 bits, and are checked where they are made.
@@ -11,13 +11,6 @@ pub(super) const MAX_DIMENSION: u64 = 1 << 24;
 pub(super) struct Facts<'a> {
     pub(super) file: &'a Gguf<'a>,
     pub(super) architecture: &'a str,
-}
-
-pub(super) const fn or(value: Option<usize>, default: usize) -> usize {
-    match value {
-        Some(value) => value,
-        None => default,
-    }
 }
 
 impl<'a> Facts<'a> {
@@ -87,7 +80,7 @@ impl<'a> Facts<'a> {
     pub(super) const fn says(&self, key: &'static str, text: &str) -> bool {
         match self.get(key) {
             Some(value) => match value.as_str() {
-                Some(value) => crate::gguf::same(value, text),
+                Some(value) => same(value.as_bytes(), text.as_bytes()),
                 None => false,
             },
             None => false,

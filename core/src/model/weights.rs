@@ -2,8 +2,8 @@
 
 use super::tensors::Tensors;
 use super::{Config, ModelError, Positions, QueryKeyNorm};
+use crate::const_fn::tri;
 use crate::gguf::Gguf;
-use crate::gguf::reader::tri;
 use crate::nn::rope;
 use crate::plan::Layout;
 use crate::quant::{F32, Format};

@@ -1,6 +1,5 @@
-//! The small mathematics of a transformer: norm, activation, softmax, transcendental functions and rotary positions.
+//! The small mathematics of a transformer: transcendental functions, rotary positions, half precision numbers.
 
+pub(crate) mod float16;
 pub mod math;
 pub mod rope;
-
-pub use crate::kernels::vector::{Activation, Scaling, activate, norm, rotate, softmax};

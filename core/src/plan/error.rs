@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::CacheType;
 use crate::arena::MAX_PARTS;
-use crate::const_fmt::{Message, budget_message};
+use crate::const_fn::Message;
 
 /// Why there is no plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,3 +80,42 @@ impl fmt::Display for PlanError {
 }
 
 impl core::error::Error for PlanError {}
+
+/// Says that a plan of `needed` bytes does not fit a budget of `given`, and how many bytes are missing.
+const fn budget_message(needed: usize, given: usize) -> Message<160> {
+    let missing = needed.saturating_sub(given);
+    Message::new()
+        .text("the plan needs ")
+        .number(needed)
+        .text(" bytes, the budget is ")
+        .number(given)
+        .text(" bytes: ")
+        .number(missing)
+        .text(if missing == 1 {
+            " byte is missing"
+        } else {
+            " bytes are missing"
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn a_budget_message_names_all_three_numbers() {
+        const MESSAGE: Message<160> = budget_message(70_000, 65_536);
+        assert_eq!(
+            MESSAGE.as_str(),
+            "the plan needs 70000 bytes, the budget is 65536 bytes: 4464 bytes are missing"
+        );
+        let longest = budget_message(usize::MAX, 0);
+        assert!(
+            longest
+                .as_str()
+                .ends_with(&format!("{} bytes are missing", usize::MAX))
+        );
+    }
+}

@@ -7,17 +7,22 @@ mod error;
 mod options;
 mod part;
 
+pub use crate::kernels::attend::ElementType;
 pub use error::PlanError;
-pub use options::{CacheType, Layout, LayoutChoice, Options, Policy};
+pub use options::{Layout, LayoutChoice, Options, Policy};
 pub use part::Part;
 
-use crate::arena::{ALIGN, MAX_PARTS};
+use crate::arena::{MAX_PARTS, padded};
 use crate::attention::{geometry, slim};
+use crate::const_fn::{max, min};
 use crate::kernels::attend::raw::LaneAngles;
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
 use crate::kernels::{self, Q8Activation};
 use crate::model::{Config, Positions};
 use crate::quant::BLOCK;
+
+/// Another name of [`ElementType`], for callers that have yet to change.
+pub type CacheType = ElementType;
 
 /// Sizes of all parts of an arena, for one model and one set of options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,22 +162,6 @@ impl Plan {
     pub fn split<'a>(&self, arena: &'a mut [u8]) -> Option<(&'a mut [u8], &'a mut [u8])> {
         let arena = arena.get_mut(..self.bytes())?;
         Some(arena.split_at_mut(self.bytes() - self.part(Part::Tokenizer)))
-    }
-}
-
-const fn min(a: usize, b: usize) -> usize {
-    if a < b { a } else { b }
-}
-
-const fn max(a: usize, b: usize) -> usize {
-    if a > b { a } else { b }
-}
-
-/// Bytes of `count · each` with padding; saturates.
-const fn padded(count: usize, each: usize) -> usize {
-    match count.saturating_mul(each).checked_next_multiple_of(ALIGN) {
-        Some(bytes) => bytes,
-        None => usize::MAX,
     }
 }
 

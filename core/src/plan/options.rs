@@ -2,8 +2,8 @@
 
 use core::num::NonZeroU32;
 
+use super::CacheType;
 use crate::model::Config;
-use crate::quant::BLOCK;
 
 /// How tokens are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,64 +80,6 @@ impl Policy {
             Policy::Window { .. } => "window",
             Policy::Recompute { .. } => "recompute",
             Policy::Sink { .. } => "sink",
-        }
-    }
-}
-
-/// Element type of the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum CacheType {
-    /// 4 bytes an element.
-    F32,
-    /// 2 bytes an element; the default.
-    F16,
-    /// 8-bit integers with an f16 scale per 32: 1.0625 bytes an element.
-    Q8_0,
-}
-
-impl CacheType {
-    /// `f32`, `f16` or `q8_0`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            CacheType::F32 => "f32",
-            CacheType::F16 => "f16",
-            CacheType::Q8_0 => "q8_0",
-        }
-    }
-
-    /// Whether this build has it: F32 and F16 are the features `cache-f32` and `cache-f16`, which firmware leaves out to save flash.
-    pub const fn is_built(self) -> bool {
-        match self {
-            CacheType::F32 => cfg!(feature = "cache-f32"),
-            CacheType::F16 => cfg!(feature = "cache-f16"),
-            CacheType::Q8_0 => true,
-        }
-    }
-
-    /// Bytes of one element, without scales.
-    pub const fn element_bytes(self) -> usize {
-        match self {
-            CacheType::F32 => 4,
-            CacheType::F16 => 2,
-            CacheType::Q8_0 => 1,
-        }
-    }
-
-    /// Element type of the further channels of [`Layout::Slim`] beside keys of this type: f16 at least, since values take their
-    /// error as it is.
-    pub const fn of_channels(self) -> CacheType {
-        match self {
-            CacheType::F32 => CacheType::F32,
-            CacheType::F16 | CacheType::Q8_0 => CacheType::F16,
-        }
-    }
-
-    /// Scales (two bytes each) of a row of `columns` elements.
-    pub const fn row_scales(self, columns: usize) -> usize {
-        match self {
-            CacheType::Q8_0 => columns.div_ceil(BLOCK),
-            _ => 0,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! struct, a compile-time assertion of its size, and the scalar reference. All structs have alignment 1, so that any offset in a
 //! file or in flash can be viewed in place.
 
+mod activation;
 mod float;
 mod iq4_nl;
 mod q2_k;
@@ -19,6 +20,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+pub use activation::Q8Activation;
 pub use float::{Bf16, F16, F32};
 pub use iq4_nl::{BlockIq4Nl, VALUES as IQ4_NL_VALUES};
 pub use q2_k::BlockQ2K;
@@ -288,7 +290,7 @@ mod sealed {
 /// Widens the little-endian f16 of a block, exactly.
 pub(crate) fn f16_at(bytes: [u8; 2]) -> f32 {
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
-    return crate::kernels::arch::widen_f16(u16::from_le_bytes(bytes));
+    return crate::nn::float16::widen(u16::from_le_bytes(bytes));
     #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
     half::f16::from_le_bytes(bytes).to_f32()
 }

@@ -5,7 +5,7 @@ use super::error::TokenizerError;
 use super::index::Index;
 use super::special::Specials;
 use super::vocab::Vocab;
-use crate::gguf::reader::tri;
+use crate::const_fn::tri;
 
 /// A [`Vocab`] and the tables that find its tokens and merges by their bytes.
 ///

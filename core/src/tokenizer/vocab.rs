@@ -8,7 +8,7 @@ use super::index::Spelling;
 use super::merge::Window;
 use super::split::PreTokenizer;
 use crate::arena::Carver;
-use crate::gguf::reader::tri;
+use crate::const_fn::{same, tri};
 use crate::gguf::{Array, Gguf, Value};
 
 /// The two algorithms, and what only one of them has.
@@ -408,19 +408,4 @@ const fn ends_by_name(text: &[u8]) -> bool {
         i += 1;
     }
     false
-}
-
-/// `a == b` for `const` code.
-pub(super) const fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    let mut i = 0;
-    while i < a.len() {
-        if a[i] != b[i] {
-            return false;
-        }
-        i += 1;
-    }
-    true
 }

@@ -15,8 +15,8 @@ use super::model::ModelArguments;
 use super::write_json;
 use crate::Error;
 use crate::engine::{Engine, Resources, Weights};
-use crate::memory::MemoryUse;
 use crate::planning::Settings;
+use crate::system::memory::MemoryUse;
 
 /// Arguments of `brooklet bench`.
 #[derive(Args)]
@@ -93,7 +93,7 @@ pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         "generated": arguments.tokens,
         "runs": arguments.runs,
         "threads": plan.options().workers,
-        "isa": crate::pool::detect_isa()?.name(),
+        "isa": crate::system::pool::detect_isa()?.name(),
         "policy": plan.options().policy.name(),
         "cache_type": plan.options().cache_type.name(),
         "arena_bytes": plan.bytes(),

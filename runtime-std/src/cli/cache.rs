@@ -9,7 +9,7 @@ use brooklet_core::plan::CacheType;
 use super::model::OpenModel;
 use crate::Error;
 use crate::planning::{CacheLayout, DEFAULT_CACHE, DEFAULT_SINKS, PolicyKind, Settings};
-use crate::pool::{MAX_WORKERS, Pool};
+use crate::system::pool::{MAX_WORKERS, Pool};
 
 /// How tokens are kept.
 #[derive(Clone, Copy, Debug, ValueEnum)]

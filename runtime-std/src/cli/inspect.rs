@@ -11,8 +11,8 @@ use serde_json::{Map, json};
 use super::licence::licence;
 use super::{model, write_json};
 use crate::Error;
-use crate::mmap::Access;
 use crate::size::Size;
+use crate::system::mmap::Access;
 
 /// Longest text and longest list that are shown whole.
 const SHOWN_TEXT: usize = 200;

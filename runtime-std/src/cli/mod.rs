@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
         }
     };
     start_logging(cli.verbose);
-    if let Err(error) = crate::mmap::exit_where_files_shrink() {
+    if let Err(error) = crate::system::mmap::exit_where_files_shrink() {
         tracing::info!(%error, "a model's file that is cut short while it is mapped will end the program by a signal");
     }
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());

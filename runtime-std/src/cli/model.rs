@@ -6,10 +6,10 @@ use clap::Args;
 
 use crate::Error;
 use crate::embedded::DEFAULT_MODEL;
-use crate::hub::HubFile;
-use crate::manifest::Manifest;
-use crate::mmap::{Access, ModelFile};
-use crate::store::Store;
+use crate::models::hub::HubFile;
+use crate::models::manifest::Manifest;
+use crate::models::store::Store;
+use crate::system::mmap::{Access, ModelFile};
 
 /// Which model.
 #[derive(Args)]

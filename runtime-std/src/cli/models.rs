@@ -10,9 +10,9 @@ use super::licence::own_licence;
 use super::model::{named, store};
 use super::{progress, write_json};
 use crate::Error;
-use crate::manifest::Manifest;
+use crate::models::manifest::Manifest;
+use crate::models::store::{Store, Stored};
 use crate::size::Size;
-use crate::store::{Store, Stored};
 
 /// Arguments of `brooklet pull`.
 #[derive(Args)]

@@ -13,10 +13,10 @@ use super::dimensions::{dimensions, is_dimensions};
 use super::model::ModelArguments;
 use super::write_json;
 use crate::Error;
+use crate::convert::slim;
 use crate::engine::Weights;
 use crate::planning::{CacheLayout, Settings};
 use crate::size::Size;
-use crate::slim;
 
 /// Budgets of the table, in MiB.
 const BUDGETS: [usize; 10] = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];

@@ -157,7 +157,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         stride: arguments.stride,
         chunk: options.chunk,
         threads: options.workers,
-        isa: crate::pool::detect_isa()?.name(),
+        isa: crate::system::pool::detect_isa()?.name(),
         sink_mass: arguments.sink_mass.then(|| attention.on_first(settings.sinks)),
     };
     if arguments.json {

@@ -6,10 +6,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::licence::own_licence;
 use crate::Error;
-use crate::manifest::Manifest;
-use crate::pull::Event;
+use crate::models::manifest::Manifest;
+use crate::models::pull::Event;
+use crate::models::store::Store;
 use crate::size::Size;
-use crate::store::Store;
 
 /// Pulls a model with its licence and the progress on standard error. Terms that bind whoever fetches it must be agreed to: `agreed`
 /// beforehand, or now on a terminal.
@@ -25,7 +25,7 @@ pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::pat
         }
     }
     let mut view = View { bar: None };
-    let result = crate::pull::pull(manifest, store, &mut |event| view.show(event));
+    let result = crate::models::pull::pull(manifest, store, &mut |event| view.show(event));
     view.end();
     let path = result?;
     // Of a file of the hub nothing was known before.

@@ -14,11 +14,11 @@ use super::interrupt::Interrupt;
 use super::progress::{self, Counter};
 use super::{model, write_json};
 use crate::Error;
-use crate::mmap::Access;
-use crate::new_file::NewFile;
-use crate::pool::Pool;
-use crate::quantize::{Conversion, QuantizeError, Summary, Target};
+use crate::convert::new_file::NewFile;
+use crate::convert::quantize::{Conversion, QuantizeError, Summary, Target};
 use crate::size::Size;
+use crate::system::mmap::Access;
+use crate::system::pool::Pool;
 
 /// Arguments of `brooklet quantize`.
 #[derive(Args)]

@@ -20,9 +20,9 @@ use crate::Error;
 use crate::embedded::OPENING;
 use crate::engine::{Engine, Resources, Weights};
 use crate::generate::{Finish, Report, Request, generate};
-use crate::memory::MemoryUse;
 use crate::planning::Settings;
 use crate::size::Size;
+use crate::system::memory::MemoryUse;
 use crate::text::{TextSink, write_json_text};
 
 /// Arguments of `brooklet run`.

@@ -16,14 +16,14 @@ use super::interrupt::Interrupt;
 use super::progress::Counter;
 use super::{input, model, write_json};
 use crate::Error;
+use crate::convert::new_file::NewFile;
+use crate::convert::slim::file::{SlimLayer, Storage};
+use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
+use crate::convert::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
 use crate::engine::{Weights, tokenize};
-use crate::mmap::Access;
-use crate::new_file::NewFile;
 use crate::planning::{DEFAULT_SINKS, no_inputs};
 use crate::size::Size;
-use crate::slim::file::{SlimLayer, Storage};
-use crate::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
-use crate::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
+use crate::system::mmap::Access;
 
 /// Which layouts a layer may get.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -241,7 +241,7 @@ fn write(
     new: &mut NewFile,
 ) -> io::Result<u64> {
     let mut out = BufWriter::new(new);
-    let bytes = crate::slim::file::write(weights.gguf(), layers, storage, report, &mut out)?;
+    let bytes = crate::convert::slim::file::write(weights.gguf(), layers, storage, report, &mut out)?;
     out.flush()?;
     Ok(bytes)
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use brooklet::manifest::Manifest;
-use brooklet::store::Store;
+use brooklet::models::manifest::Manifest;
+use brooklet::models::store::Store;
 
 /// A random model of 64 KB with a SentencePiece vocabulary of the bytes and a few words; trained for 256 positions.
 pub fn tiny() -> PathBuf {

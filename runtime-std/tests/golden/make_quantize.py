@@ -180,7 +180,7 @@ def bells(seed: int, count: int) -> np.ndarray:
 
 
 def error_sets() -> dict[str, np.ndarray]:
-    """The sets of src/quantize/errors.rs; computed in f64, rounded to f32 at the end."""
+    """The sets of src/convert/quantize/errors.rs; computed in f64, rounded to f32 at the end."""
     count = 64 * SUPER_BLOCK
     bell = bells(1, count)
     index = np.arange(count)

@@ -29,9 +29,6 @@ use super::{Isa, Q8Activation};
 use crate::arena::Columns;
 use crate::tensor::Matrix;
 
-#[cfg(all(target_arch = "arm", feature = "dsp"))]
-pub(crate) use arm::widen_f16;
-
 /// Defines a proof token: a zero-size value whose existence says that the processor has certain instructions.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! token {

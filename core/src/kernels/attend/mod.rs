@@ -14,6 +14,7 @@
 //! order. Products and sums are never fused. All of it depends on slots only, so that a token attends to the same bits whether
 //! it comes alone or in a chunk, on any instruction set and any number of threads.
 
+mod element;
 mod pairs;
 pub mod raw;
 mod scores;
@@ -22,10 +23,11 @@ pub mod tile_sums;
 
 use core::ops::Range;
 
-use super::lanes::{Lanes, widen_f16};
+use super::lanes::Lanes;
 use super::ops;
-use crate::plan::CacheType;
+use crate::nn::float16;
 use crate::quant::BLOCK;
+pub use element::{ElementType, UnknownElementType};
 use scores::scores;
 use sums::{Sources, Weights, weighted_sum};
 
@@ -257,7 +259,7 @@ impl Element for u16 {
 
     #[inline(always)]
     fn widen(self) -> f32 {
-        widen_f16(self)
+        float16::widen(self)
     }
 }
 
@@ -308,8 +310,8 @@ pub(crate) fn attend<L: Lanes>(
         }};
     }
     match job.ring {
-        Store::F32(ring) if CacheType::F32.is_built() => run!(F32, ring),
-        Store::F16(ring) if CacheType::F16.is_built() => run!(F16, ring),
+        Store::F32(ring) if ElementType::F32.is_built() => run!(F32, ring),
+        Store::F16(ring) if ElementType::F16.is_built() => run!(F16, ring),
         Store::Q8(ring) => run!(Q8, ring),
         _ => not_built(),
     }

@@ -7,9 +7,8 @@
 use core::ops::Range;
 
 use super::super::lanes::Lanes;
-use super::{Element, TILE, TileStore, Tiles, not_built, pairs, tile_of};
+use super::{Element, ElementType, TILE, TileStore, Tiles, not_built, pairs, tile_of};
 use crate::nn::rope::Pairs;
-use crate::plan::CacheType;
 use crate::quant::{BLOCK, F32};
 
 /// Cosines and sines of one pair's angle at every place in a tile.
@@ -68,10 +67,10 @@ pub(crate) fn raw_scores<L: Lanes>(
     scratch: &mut [f32],
 ) {
     match keys.store {
-        TileStore::F32(tiles) if CacheType::F32.is_built() => {
+        TileStore::F32(tiles) if ElementType::F32.is_built() => {
             by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch)
         }
-        TileStore::F16(tiles) if CacheType::F16.is_built() => {
+        TileStore::F16(tiles) if ElementType::F16.is_built() => {
             by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch)
         }
         TileStore::Q8(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
@@ -289,9 +288,9 @@ fn half_sums<L: Lanes, E: Element, const R: usize, const WHOLE: bool>(
 pub(crate) mod tests {
     use std::vec::Vec;
 
-    use super::super::super::lanes::{ScalarLanes, widen_f16};
+    use super::super::super::lanes::ScalarLanes;
     use super::*;
-    use crate::nn::rope;
+    use crate::nn::{float16, rope};
 
     /// The number in a slot.
     pub(crate) fn element(store: &TileStore<'_>, slot: usize, column: usize) -> f32 {
@@ -301,7 +300,7 @@ pub(crate) mod tests {
             let (elements, scales) = tile_of(tiles, start, width);
             let value = elements[column * width + slot - start].widen();
             if E::SCALED {
-                value * widen_f16(scales[column / BLOCK * width + slot - start])
+                value * float16::widen(scales[column / BLOCK * width + slot - start])
             } else {
                 value
             }

@@ -2,8 +2,9 @@
 
 use core::ops::Range;
 
-use super::super::lanes::{Lanes, widen_f16};
+use super::super::lanes::Lanes;
 use super::{Element, TILE, Tiles, tile_of};
+use crate::nn::float16;
 use crate::quant::BLOCK;
 
 /// Scores of `R` rows against the keys in slots `range`, to `out[r · capacity + slot]`.
@@ -133,7 +134,7 @@ fn narrow_tile<E: Element, const R: usize>(
             }
             for r in 0..R {
                 total[r] = if E::SCALED {
-                    total[r] + acc[r] * widen_f16(scales[block * width + slot])
+                    total[r] + acc[r] * float16::widen(scales[block * width + slot])
                 } else {
                     acc[r]
                 };

@@ -2,8 +2,9 @@
 
 use core::ops::Range;
 
-use super::super::lanes::{Lanes, widen_f16};
+use super::super::lanes::Lanes;
 use super::{Element, Planes, SlotRun};
+use crate::nn::float16;
 use crate::quant::BLOCK;
 
 /// A row's softmax weights.
@@ -307,7 +308,7 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
 #[inline(always)]
 fn value_scale<E: Element>(planes: &Planes<'_, E>, row: usize, column: usize) -> f32 {
     if E::SCALED {
-        widen_f16(planes.values.scales[row * planes.values.columns.div_ceil(BLOCK) + column / BLOCK])
+        float16::widen(planes.values.scales[row * planes.values.columns.div_ceil(BLOCK) + column / BLOCK])
     } else {
         1.0
     }

@@ -10,8 +10,7 @@ use core::ops::Range;
 use super::super::lanes::{ColumnHalves, Lanes};
 use super::super::ops;
 use super::raw::{View, load, load_scale};
-use super::{Element, TILE, TileStore, Tiles, not_built, tile_of};
-use crate::plan::CacheType;
+use super::{Element, ElementType, TILE, TileStore, Tiles, not_built, tile_of};
 use crate::quant::BLOCK;
 
 /// What is summed: columns of a ring's first tiles, and of a chunk's.
@@ -61,7 +60,7 @@ pub(crate) fn tile_sums<L: Lanes>(
     }
     match summed.ring {
         TileStore::F32(ring) => run!(F32, ring),
-        TileStore::F16(ring) if CacheType::F16.is_built() => run!(F16, ring),
+        TileStore::F16(ring) if ElementType::F16.is_built() => run!(F16, ring),
         TileStore::Q8(ring) => run!(Q8, ring),
         TileStore::F16(_) => not_built(),
     }
@@ -329,8 +328,8 @@ pub(crate) fn expand<L: Lanes>(
     add: bool,
 ) {
     match store {
-        TileStore::F32(plane) if CacheType::F32.is_built() => expand_tiles(l, plane, tiles, map, out, add),
-        TileStore::F16(plane) if CacheType::F16.is_built() => expand_tiles(l, plane, tiles, map, out, add),
+        TileStore::F32(plane) if ElementType::F32.is_built() => expand_tiles(l, plane, tiles, map, out, add),
+        TileStore::F16(plane) if ElementType::F16.is_built() => expand_tiles(l, plane, tiles, map, out, add),
         TileStore::Q8(plane) => expand_tiles(l, plane, tiles, map, out, add),
         _ => not_built(),
     }

@@ -4,7 +4,7 @@
 //! Files hold the norms' weights with 1 already added.
 
 use super::gemma2;
-use crate::gguf::reader::tri;
+use crate::const_fn::tri;
 use crate::model::design::{Design, QueryKeyNorm};
 use crate::model::facts::Facts;
 use crate::model::{Config, ModelError};

@@ -2,7 +2,7 @@
 //! both of what enters the layer; a quarter of each head rotated; LayerNorm, GELU, and biases everywhere.
 
 use super::qwen2;
-use crate::gguf::reader::tri;
+use crate::const_fn::tri;
 use crate::model::design::{Design, FeedForward, NormKind};
 use crate::model::facts::Facts;
 use crate::model::{Config, ModelError};

@@ -3,8 +3,8 @@
 //! Each budget says whose error it allows for; where ggml is the coarser side the comment names its approximation.
 
 use brooklet_core::arena::{Aligned, Columns};
-use brooklet_core::kernels::{Input, Isa, matmul};
-use brooklet_core::nn::{self, Scaling, rope};
+use brooklet_core::kernels::{self, Input, Isa, Scaling, matmul};
+use brooklet_core::nn::rope;
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use half::f16;
@@ -124,7 +124,7 @@ fn rms_norm_agrees() {
         };
         let mut ours = vec![f32::NAN; columns];
         for (x, theirs) in x.chunks(columns).zip(theirs.chunks(columns)) {
-            nn::norm(isa, x, norm, &mut ours);
+            kernels::norm(isa, x, norm, &mut ours);
             for (a, b) in ours.iter().zip(theirs) {
                 assert!(
                     (a - b).abs() <= RMS_NORM * b.abs(),
@@ -144,7 +144,7 @@ fn soft_max_agrees() {
         for (x, theirs) in x.chunks(columns).zip(theirs.chunks(columns)) {
             let max = x.iter().copied().fold(f32::MIN, f32::max);
             let mut ours = x.to_vec();
-            let inverse = nn::softmax(isa, &mut ours);
+            let inverse = kernels::softmax(isa, &mut ours);
             for ((a, b), x) in ours.iter().zip(theirs).zip(x) {
                 // The argument's rounding grows with its size; the sum errs like its largest terms. f16 ends at 6e-8.
                 let budget = 2.0 * HALF * (1.0 + max - x) * b + 6e-8;
@@ -177,7 +177,7 @@ fn rope_agrees() {
             rope::frequencies(ggml_oracle::ROPE_BASE, |_| 1.0, &mut frequencies);
             rope::angles(&frequencies, position.into(), &mut table);
             let mut ours = x.clone();
-            nn::rotate(Isa::Scalar, &mut ours, head_dim, &table, rope::Pairs::Neighbours);
+            kernels::rotate(Isa::Scalar, &mut ours, head_dim, &table, rope::Pairs::Neighbours);
             // ggml multiplies its angle p·s^i up from pair to pair: 2i roundings of 2^-24 each, and i·s^i <= pairs / (e·ln 10000).
             let drift = f32::from(position) * 2.0 * 0.04 * pairs as f32 * 6e-8;
             for ((a, b), x) in ours.chunks(2).zip(theirs.chunks(2)).zip(x.chunks(2)) {

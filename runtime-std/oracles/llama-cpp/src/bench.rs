@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::args::Args;
-use crate::memory::Memory;
+use crate::system::memory::Memory;
 use crate::peer::{Peer, feed, system_line, threads};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::token::LlamaToken;

@@ -13,6 +13,8 @@ mod pairs;
 mod quantize;
 mod rows;
 
+use crate::nn::float16;
+
 pub(super) use columns::add_halves_dsp;
 pub(super) use dsp::matmul_q8;
 pub(super) use float::matmul_f32;
@@ -28,25 +30,5 @@ pub(super) use rows::add_rows_helium;
 /// Widens the little-endian f16 of a block, exactly.
 #[inline(always)]
 fn widen(bytes: [u8; 2]) -> f32 {
-    widen_f16(u16::from_le_bytes(bytes))
-}
-
-/// Widens an f16, exactly. By an instruction also so that no vector of the compiler's does it, which would lose subnormals.
-#[inline(always)]
-pub(crate) fn widen_f16(half: u16) -> f32 {
-    let wide: u32;
-    // SAFETY: register to register; the assembler accepts the instructions for targets that have them only. The operands are core
-    // registers, since the compiler does not take floating-point ones for all of these targets.
-    unsafe {
-        core::arch::asm!(
-            "vmov s0, {half}",
-            "vcvtb.f32.f16 s0, s0",
-            "vmov {wide}, s0",
-            wide = lateout(reg) wide,
-            half = in(reg) u32::from(half),
-            out("s0") _,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    f32::from_bits(wide)
+    float16::widen(u16::from_le_bytes(bytes))
 }

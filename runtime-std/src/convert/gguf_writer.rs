@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     /// A file of core's tests, with every type of metadata value, arrays of arrays included.
-    const ALL_TYPES: &[u8] = include_bytes!("../../core/tests/data/all-types-v3.gguf");
+    const ALL_TYPES: &[u8] = include_bytes!("../../../core/tests/data/all-types-v3.gguf");
 
     fn copy(file: &Gguf<'_>) -> Vec<u8> {
         let mut header = Header::with_metadata_of(file);
@@ -318,8 +318,8 @@ mod tests {
     fn a_copy_says_what_the_original_says() {
         let models = [
             ALL_TYPES,
-            include_bytes!("../../core/tests/data/plain-v2.gguf"),
-            include_bytes!("../../core/tests/data/random-gqa-q5_1.gguf"),
+            include_bytes!("../../../core/tests/data/plain-v2.gguf"),
+            include_bytes!("../../../core/tests/data/random-gqa-q5_1.gguf"),
         ];
         for original in models {
             let file = Gguf::parse(original).unwrap();
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_program_that_made_the_model() {
-        let original = include_bytes!("../../core/tests/data/random.gguf");
+        let original = include_bytes!("../../../core/tests/data/random.gguf");
         assert!(copy(&Gguf::parse(original).unwrap()) == original);
     }
 

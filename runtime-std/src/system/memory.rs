@@ -70,7 +70,7 @@ mod tests {
     fn anonymous_pages_are_counted() {
         // Other tests allocate and free beside this one, but less.
         let before = MemoryUse::now().unwrap();
-        let mut arena = crate::mmap::ArenaMemory::new(128 << 20).unwrap();
+        let mut arena = crate::system::mmap::ArenaMemory::new(128 << 20).unwrap();
         arena.bytes().fill(1);
         let after = MemoryUse::now().unwrap();
         let grown =

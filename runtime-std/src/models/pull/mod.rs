@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::manifest::{Manifest, Source};
-use crate::store::{Store, digest_path, folder_size};
+use crate::models::manifest::{Manifest, Source};
+use crate::models::store::{Store, digest_path, folder_size};
 
 pub use error::PullError;
 

@@ -277,7 +277,7 @@ mod tests {
     use brooklet_core::gguf::Value;
 
     use super::*;
-    use crate::gguf_writer::Header;
+    use crate::convert::gguf_writer::Header;
 
     /// The chosen formats of these tensors of f32, in the new file's order.
     fn chosen(
@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn mixes_are_those_of_llama_cpp() {
-        let golden = include_str!("../../tests/golden/quantize_mixes.txt");
+        let golden = include_str!("../../../tests/golden/quantize_mixes.txt");
         // The order of `TARGETS` in make_quantize.py.
         let targets: Vec<Target> =
             "F16 Q8_0 Q5_1 Q5_0 Q4_1 Q4_0 Q6_K Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K IQ4_NL"

@@ -10,8 +10,8 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::{Context, Event, Hashing, PullError, Watch, copy};
-use crate::manifest::PipPart;
-use crate::store::folder_size;
+use crate::models::manifest::PipPart;
+use crate::models::store::folder_size;
 
 /// How often the size of a running download is looked at.
 const LOOK: Duration = Duration::from_millis(100);

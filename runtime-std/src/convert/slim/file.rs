@@ -24,9 +24,8 @@ use brooklet_core::tensor::Matrix;
 use faer::Mat;
 use half::f16;
 
-use super::layer::floats;
 use super::solve::Solution;
-use crate::gguf_writer::Header;
+use crate::convert::gguf_writer::Header;
 
 /// What the names of a slim layer's tensors begin with, after `blk.N.`.
 pub const PREFIX: &str = "attn_slim_";
@@ -133,6 +132,11 @@ pub fn stored(matrix: &Mat<f64>, format: Format) -> Mat<f64> {
         Format::F16 => f16::from_f64(matrix[(i, j)]).to_f64(),
         _ => f64::from(matrix[(i, j)] as f32),
     })
+}
+
+/// The numbers of a row in a file.
+pub(super) fn floats(row: &[F32]) -> Vec<f64> {
+    row.iter().map(|x| f64::from(x.to_f32())).collect()
 }
 
 /// A tensor that the file gets.

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::hub::HubFile;
-use crate::manifest::Manifest;
+use crate::models::hub::HubFile;
+use crate::models::manifest::Manifest;
 
 /// The environment variable that names the folder of pulled models.
 pub const STORE_VARIABLE: &str = "BROOKLET_MODELS";

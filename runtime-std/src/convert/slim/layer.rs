@@ -8,7 +8,7 @@ use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
 
-use super::file::{SlimLayer, stored};
+use super::file::{SlimLayer, floats, stored};
 use super::solve::{NoConvergence, Problem, Solver, singular_values};
 
 /// The parts of the construction, each of which can be left out to see what it gains.
@@ -193,11 +193,6 @@ pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
         }
     }
     out
-}
-
-/// A row of a file.
-pub(super) fn floats(row: &[F32]) -> Vec<f64> {
-    row.iter().map(|x| f64::from(x.to_f32())).collect()
 }
 
 /// A row of a file, or zeros.

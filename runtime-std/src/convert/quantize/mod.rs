@@ -26,7 +26,7 @@ use brooklet_core::quant::{Format, SUPER_BLOCK};
 use brooklet_core::tensor::Matrix;
 use brooklet_core::threads::Threads;
 
-use crate::gguf_writer::Header;
+use crate::convert::gguf_writer::Header;
 use choice::Chooser;
 
 pub use target::{Target, TargetError};
@@ -136,7 +136,7 @@ impl<'a> Conversion<'a> {
         }
         if file
             .tensors()
-            .any(|tensor| tensor.name().contains(crate::slim::file::PREFIX))
+            .any(|tensor| tensor.name().contains(crate::convert::slim::file::PREFIX))
         {
             return Err(QuantizeError::Slim);
         }

@@ -3,9 +3,9 @@
 use brooklet_core::threads::SingleThread;
 
 use super::*;
-use crate::pool::Pool;
+use crate::system::pool::Pool;
 
-const MODEL: &[u8] = include_bytes!("../../../core/tests/data/random.gguf");
+const MODEL: &[u8] = include_bytes!("../../../../core/tests/data/random.gguf");
 
 fn target(name: &str) -> Target {
     name.parse().unwrap()

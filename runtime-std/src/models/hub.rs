@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::manifest::{DEFAULT_REVISION, Manifest, Source};
+use crate::models::manifest::{DEFAULT_REVISION, Manifest, Source};
 use crate::planning::DEFAULT_CACHE;
 
 /// What such names begin with.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{Context, Event, Hashing, PullError, Watch, copy};
-use crate::store::DIGEST_MARK;
+use crate::models::store::DIGEST_MARK;
 
 /// How often a renamed repository is followed.
 const REDIRECTIONS: usize = 5;

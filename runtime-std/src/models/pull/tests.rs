@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use zip::write::SimpleFileOptions;
 
 use super::*;
-use crate::hub::HubFile;
-use crate::manifest::PipPart;
+use crate::models::hub::HubFile;
+use crate::models::manifest::PipPart;
 
 const BODY: &[u8] = b"GGUF and so on, long enough to be resumed in the middle";
 

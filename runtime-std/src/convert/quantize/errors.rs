@@ -79,7 +79,7 @@ fn element(set: &str, i: usize) -> f32 {
 
 #[test]
 fn errors_are_at_most_those_of_llama_cpp() {
-    let golden = include_str!("../../tests/golden/quantize_errors.txt");
+    let golden = include_str!("../../../tests/golden/quantize_errors.txt");
     let mut seen = 0;
     let mut worse = Vec::new();
     for line in golden.lines().filter(|line| !line.starts_with('#')) {

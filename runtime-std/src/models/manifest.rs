@@ -11,18 +11,18 @@ pub const DEFAULT_REVISION: &str = "main";
 
 /// The text of every manifest.
 const EMBEDDED: &[&str] = &[
-    include_str!("../models/gemma3-270m.toml"),
-    include_str!("../models/llama-3.2-1b.toml"),
-    include_str!("../models/olmo-2-1b.toml"),
-    include_str!("../models/phi-3-mini.toml"),
-    include_str!("../models/pythia-160m.toml"),
-    include_str!("../models/qwen2.5-0.5b.toml"),
-    include_str!("../models/qwen3-0.6b.toml"),
-    include_str!("../models/small.toml"),
-    include_str!("../models/smollm2-135m.toml"),
-    include_str!("../models/smollm2-360m.toml"),
-    include_str!("../models/tiny.toml"),
-    include_str!("../models/tinyllama-1.1b.toml"),
+    include_str!("../../models/gemma3-270m.toml"),
+    include_str!("../../models/llama-3.2-1b.toml"),
+    include_str!("../../models/olmo-2-1b.toml"),
+    include_str!("../../models/phi-3-mini.toml"),
+    include_str!("../../models/pythia-160m.toml"),
+    include_str!("../../models/qwen2.5-0.5b.toml"),
+    include_str!("../../models/qwen3-0.6b.toml"),
+    include_str!("../../models/small.toml"),
+    include_str!("../../models/smollm2-135m.toml"),
+    include_str!("../../models/smollm2-360m.toml"),
+    include_str!("../../models/tiny.toml"),
+    include_str!("../../models/tinyllama-1.1b.toml"),
 ];
 
 /// One model that can be pulled by name.
@@ -140,6 +140,8 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     #[test]
@@ -193,6 +195,29 @@ mod tests {
                 .map(|manifest| manifest.name.clone())
                 .collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn embedded_files_are_those_of_their_manifests() {
+        assert!(
+            Manifest::find(embedded::DEFAULT_MODEL)
+                .unwrap()
+                .embedded()
+                .is_some()
+        );
+        let embedded = Manifest::all()
+            .into_iter()
+            .filter(|manifest| matches!(manifest.sources[..], [Source::Embedded { .. }]));
+        for manifest in embedded {
+            let bytes = manifest.embedded().unwrap();
+            assert_eq!(Some(bytes.len() as u64), manifest.size);
+            let digest: String = Sha256::digest(bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(Some(digest), manifest.sha256);
+            assert!(bytes.as_ptr().addr().is_multiple_of(64));
+        }
     }
 
     #[test]

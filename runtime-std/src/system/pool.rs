@@ -85,7 +85,7 @@ unsafe impl Send for Shared {}
 /// use brooklet::core::threads::Threads;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 ///
-/// let pool = brooklet::pool::Pool::new(2)?;
+/// let pool = brooklet::system::pool::Pool::new(2)?;
 /// let sum = AtomicUsize::new(0);
 /// pool.run(10, &|_worker, index| {
 ///     sum.fetch_add(index, Ordering::Relaxed);

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn blocks_are_those_of_llama_cpp() {
-        let golden = include_str!("../../tests/golden/quantize.txt");
+        let golden = include_str!("../../../tests/golden/quantize.txt");
         let lines: Vec<&str> = golden.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(lines.len() > 50);
         for (number, line) in lines.iter().enumerate() {

@@ -3,7 +3,7 @@
 //! `panic!` in a `const` context takes a `&str` but formats nothing. A [`Message`] collects text and numbers in a fixed buffer:
 //!
 //! ```
-//! use brooklet_core::const_fmt::Message;
+//! use brooklet_core::const_fn::Message;
 //! const MESSAGE: Message<16> = Message::new().text("layer ").number(12);
 //! assert_eq!(MESSAGE.as_str(), "layer 12");
 //! ```
@@ -87,23 +87,6 @@ impl<const N: usize> Default for Message<N> {
     }
 }
 
-/// Says that a plan of `needed` bytes does not fit a budget of `given`, and how many bytes are missing.
-pub const fn budget_message(needed: usize, given: usize) -> Message<160> {
-    let missing = needed.saturating_sub(given);
-    Message::new()
-        .text("the plan needs ")
-        .number(needed)
-        .text(" bytes, the budget is ")
-        .number(given)
-        .text(" bytes: ")
-        .number(missing)
-        .text(if missing == 1 {
-            " byte is missing"
-        } else {
-            " bytes are missing"
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use std::format;
@@ -126,20 +109,5 @@ mod tests {
         );
         assert_eq!(Message::<3>::new().text("é€").text("x").as_str(), "é");
         assert_eq!(Message::<0>::new().text("€").as_str(), "");
-    }
-
-    #[test]
-    fn a_budget_message_names_all_three_numbers() {
-        const MESSAGE: Message<160> = budget_message(70_000, 65_536);
-        assert_eq!(
-            MESSAGE.as_str(),
-            "the plan needs 70000 bytes, the budget is 65536 bytes: 4464 bytes are missing"
-        );
-        let longest = budget_message(usize::MAX, 0);
-        assert!(
-            longest
-                .as_str()
-                .ends_with(&format!("{} bytes are missing", usize::MAX))
-        );
     }
 }
