@@ -20,7 +20,7 @@
 //! use brooklet_core::arena::Aligned;
 //! use brooklet_core::{gguf::Gguf, kernels::Isa, model::*, plan::*, sampler::argmax, stream::Stream, threads::SingleThread};
 //!
-//! const FILE: &[u8] = include_bytes!("../../boards/cortex-m/model/random.gguf");
+//! const FILE: &[u8] = include_bytes!("../tests/data/random.gguf");
 //! macro_rules! must { ($e:expr) => { match $e { Ok(value) => value, Err(_) => panic!() } } }
 //! const GGUF: Gguf<'static> = must!(Gguf::parse(FILE));
 //! const CONFIG: Config = must!(Config::from_gguf(&GGUF));

@@ -1,5 +1,5 @@
 //! Every family on a tiny random model, against logits of Hugging Face `transformers`: dense, under the sink policy, and (where positions
-//! are learned) by recomputed windows. Models and logits are made by `runtime-std/bench/oracle/family_goldens.py`, which describes the files;
+//! are learned) by recomputed windows. Models and logits are made by `runtime-std/oracles/family_goldens.py`, which describes the files;
 //! it also holds them to llama.cpp.
 //!
 //! What was found is the table in `core/docs/families.md`: the test compares it, and writes it if `BROOKLET_BLESS` is set.

@@ -1,6 +1,6 @@
 //! The engine on small random models, against goldens of programs that this project did not write: mean negative log-likelihoods
 //! and logits by a numpy forward pass in f64 (`gguf` 0.19.0 dequantises), greedy ids by llama.cpp, which also gave the same
-//! likelihoods. Made by `runtime-std/bench/oracle/random_goldens.py`.
+//! likelihoods. Made by `runtime-std/oracles/random_goldens.py`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

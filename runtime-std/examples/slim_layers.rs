@@ -4,7 +4,7 @@
 //! cargo run --release --example slim_layers -- LAYERS.gguf [--maps MAPS.gguf] [--cache-type q8_0] [--rank 32]
 //! ```
 //!
-//! `LAYERS.gguf` is what `bench/slim/moonshine.py` and `whisper.py` write: the weights of attention layers and the inputs that one recording
+//! `LAYERS.gguf` is what `research/slim/moonshine.py` and `whisper.py` write: the weights of attention layers and the inputs that one recording
 //! (for calibration) and another (for the errors) gave them. For every self-attention layer: cond(W_K), and the relative error of
 //! the attention output with keys and values in the cache, and with keys and channels, part by part. `--maps` writes the maps of one
 //! rank, for decoding with them.
