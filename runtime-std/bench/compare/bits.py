@@ -10,8 +10,7 @@ A case is one command. `brooklet ppl --dump` on the models smollm2-135m, gemma3-
 and copies of it that `brooklet slim` makes: every policy, type of cache, instruction set of this machine, one thread and two, tokens
 in chunks (`prefill`) and one by one (`decode`). Then the weight formats, the attention probe, sampled texts, tokens of a text, and
 the files of `brooklet slim` and `brooklet quantize`. Says for each case `equal` or the first difference, and where the arena's size
-changed; exits with 1 if a case differs. `--size full` runs all (some minutes), `quick` every second case of the two large models (about a
-minute), `short` what an emulator can do. `--only WORDS` runs the cases whose name has all the words.
+changed; exits with 1 if a case differs. `--size full` runs all (some minutes), `quick` about half of them (a minute), `short` what an emulator can do. `--only WORDS` runs the cases whose name has all the words.
 """
 
 import argparse
@@ -68,14 +67,14 @@ def score(model, policy, cache, threads, kind, sinks, window, count, stride):
     ]  # fmt: skip
 
 
-def grid(label, model, isas, sizes, half=False):
-    """Policies x caches x kinds x threads x instruction sets; with `half` every second of kinds x threads."""
+def grid(label, model, isas, sizes, every=1):
+    """Policies x caches x kinds x threads x instruction sets, or one in `every` of them."""
     for i, isa in enumerate(isas):
         for p, policy in enumerate(POLICIES):
             for c, cache in enumerate(CACHES):
                 for k, kind in enumerate(("prefill", "decode")):
                     for threads in (1, 2):
-                        if half and (i + p + c + k + threads) % 2:
+                        if (i + p + c + k + threads) % every:
                             continue
                         name = f"{label} {policy} {cache} {kind} {threads}t {isa}"
                         yield Case(name, isa, score(model, policy, cache, threads, kind, *sizes[kind]))
@@ -83,6 +82,8 @@ def grid(label, model, isas, sizes, half=False):
 
 def cases(size, isas, copies):
     """All cases. Sizes are sinks, window, tokens, and the distance of those that are decoded."""
+    if size == "short":
+        isas = isas[-1:]
     vectors = [isa for isa in isas if isa != "scalar"]
     small = {"prefill": (4, 60, 300, 1), "decode": (4, 28, 200, 3)}
     large = {"prefill": (4, 40, 100, 1), "decode": (4, 20, 60, 4)}
@@ -92,7 +93,7 @@ def cases(size, isas, copies):
         small, large = {"prefill": (4, 20, 60, 1), "decode": (4, 12, 40, 3)}, few
     models = [("small", "small"), *((name, copies / f"{name}.gguf") for name in ("slim", "slim-kr", "slim-mixed"))]
     for label, model in models:
-        yield from grid(label, model, vectors if short else isas, small, half=size != "full")
+        yield from grid(label, model, isas, small, every={"full": 1, "quick": 2, "short": 4}[size])
     for label, model in (("smollm2", "smollm2-135m"), ("gemma", "gemma3-270m")):
         if short:
             chosen = POLICIES if label == "smollm2" else ("sink", "dense")
@@ -100,19 +101,22 @@ def cases(size, isas, copies):
                 for p, policy in enumerate(chosen):
                     yield Case(f"{label} {policy} short {isa}", isa, score(model, policy, CACHES[(p + 1) % 3], 2, ("prefill", "decode")[p % 2], *few["decode"]))
             continue
-        yield from grid(label, model, vectors, large, half=quick)
+        yield from grid(label, model, vectors, large, every=1 if not quick else 2 if label == "smollm2" else 4)
         for policy, cache in [(policy, "f16") for policy in POLICIES] + [("sink", "f32"), ("sink", "q8_0")]:
             kind = "decode" if policy in ("dense", "window") else "prefill"
             yield Case(f"{label} {policy} {cache} {kind} 2t scalar", "scalar", score(model, policy, cache, 2, kind, 2, 4, 8, 2))
         # Past the window of Gemma's local layers, and past a chunk of the prompt.
         for isa in vectors:
-            yield Case(f"{label} dense long {isa}", isa, score(model, "dense", "f16", 2, "decode", 0, 0, 640, 80))
-            yield Case(f"{label} sink long {isa}", isa, score(model, "sink", "q8_0", 2, "decode", 4, 540, 640, 80))
-    yield from extra(isas, vectors, short, models, copies)
+            if not quick or label == "gemma":
+                yield Case(f"{label} dense long {isa}", isa, score(model, "dense", "f16", 2, "decode", 0, 0, 640, 80))
+            if not quick or label == "smollm2":
+                yield Case(f"{label} sink long {isa}", isa, score(model, "sink", "q8_0", 2, "decode", 4, 540, 640, 80))
+    yield from extra(size, isas, vectors, models, copies)
 
 
-def extra(isas, vectors, short, models, copies):
+def extra(size, isas, vectors, models, copies):
     """Formats of weights, what probes see, and texts."""
+    short, quick = size == "short", size == "quick"
     scored = ["-f", TEXT, "--json", "-t", 2]
     for isa in isas:
         # A format of SmolLM2 takes its time without vectors.
@@ -129,7 +133,9 @@ def extra(isas, vectors, short, models, copies):
                 continue
             start = ["ppl", "-m", model, *scored, "--count", 40]
             yield Case(f"attention {label} {isa}", isa, [*start, "--window", 20, "--attention", "{out}"])
-            yield Case(f"f32-activations {label} {isa}", isa, [*start, "--window", 20, "--f32-activations", "--dump", "{out}"])
+            if not quick or label not in ("smollm2", "gemma"):
+                words = [*start, "--window", 20, "--f32-activations", "--dump", "{out}"]
+                yield Case(f"f32-activations {label} {isa}", isa, words)
             yield Case(f"skip-weights {label} {isa}", isa, [*start, "--skip-weights", 1000, "--dump", "{out}"])
         yield Case(f"slim as kv {isa}", isa, ["ppl", "-m", copies / "slim.gguf", "--cache", "kv", *scored, "--count", 60, "--dump", "{out}"])
         yield Case(f"no-mmap {isa}", isa, ["ppl", "-m", copies / "small-Q4_0.gguf", "--no-mmap", *scored, "--count", 30, "--dump", "{out}"])
@@ -140,6 +146,8 @@ def extra(isas, vectors, short, models, copies):
                 (3, ["--temp", 1.2, "--top-k", 30, "--top-p", 0.9, "--repeat-penalty", 1.2, "--window", 40]),
                 (4, ["--temp", 0.7, "--min-p", 0.1, "--top-k", 0, "--stop", "ing", "--stop", "\n"]),
             ):
+                if short and seed % 2:
+                    continue
                 words = ["run", "-m", model, "Once upon a time, ", "-n", 120, "--seed", seed, *options]
                 yield Case(f"text {label} {seed} {isa}", isa, words)
     for isa in best:
@@ -147,8 +155,9 @@ def extra(isas, vectors, short, models, copies):
         chat = ["chat", "-m", "smollm2-135m", "--seed", 3, "-n", tokens]
         yield Case(f"text smollm2 {isa}", isa, ["run", "-m", "smollm2-135m", "The sea was", "-n", tokens, "--seed", 5, "--temp", 0.8])
         yield Case(f"text gemma {isa}", isa, ["run", "-m", "gemma3-270m", "The sea was", "-n", tokens, "--seed", 5, "--temp", 0.8])
-        yield Case(f"chat {isa}", isa, chat, stdin="Hello there\nTell me a story\n")
         if not short:
+            yield Case(f"chat {isa}", isa, chat, stdin="Hello there\nTell me a story\n")
+        if size == "full":
             for policy in (["--window", 100], ["--cache-type", "q8_0", "--system", "You are brief."]):
                 yield Case(f"chat {' '.join(map(str, policy))} {isa}", isa, [*chat, *policy], stdin="Hello there\nTell me a story\nAnd then?\n")
         for model in ("small", "smollm2-135m", "gemma3-270m"):
