@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
-"""Compares two builds of brooklet bit by bit: the logits, texts and files that they write must be the same bytes.
+"""Compares two builds of brooklet bit by bit: logits, texts and files must be the same bytes.
 
     python3 bits.py OLD NEW                      both programs run
     python3 bits.py --save FOLDER OLD            keeps what OLD writes
     python3 bits.py FOLDER NEW                   compares with what was kept
-    python3 bits.py OLD NEW --runner "qemu-aarch64 -cpu cortex-a53 -L /usr/aarch64-linux-gnu" --size short
+    python3 bits.py OLD NEW --size short --runner "qemu-aarch64 -cpu cortex-a53 -L SYSROOT"
 
-A case is one command. `brooklet ppl --dump` on the models smollm2-135m, gemma3-270m (both pulled before), the program's own `small`
-and copies of it that `brooklet slim` makes: every policy, type of cache, instruction set of this machine, one thread and two, tokens
-in chunks (`prefill`) and one by one (`decode`). Then the weight formats, the attention probe, sampled texts, tokens of a text, and
-the files of `brooklet slim` and `brooklet quantize`. Says for each case `equal` or the first difference, and where the arena's size
-changed; exits with 1 if a case differs. `--size full` runs all (some minutes), `quick` about half of them (a minute), `short` what an emulator can do. `--only WORDS` runs the cases whose name has all the words.
+A case is one command. Most are `brooklet ppl --dump` on the models smollm2-135m and gemma3-270m
+(both pulled before), the program's own `small`, and copies of it that `brooklet slim` makes: every
+policy, type of cache and instruction set of this machine, one thread and two, tokens in chunks
+(`prefill`) and one by one (`decode`). The others are the weight formats, the attention probe,
+sampled texts, the tokens of a text, and the files of `brooklet slim` and `brooklet quantize`.
+
+Says for each case `equal` or the first difference, and where the arena has another size. Exits
+with 1 if a case differs. `--size full` runs all (some minutes), `quick` about half of them (a minute),
+`short` what an emulator can do. `--only WORDS` runs the cases whose name has all the words.
 """
 
 import argparse
@@ -31,12 +35,13 @@ TEXT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "emma.tx
 CACHES = ("f32", "f16", "q8_0")
 POLICIES = ("sink", "window", "dense", "recompute")
 
+SLIM = ["slim", "small", "-o", "{out}", "--calib", str(TEXT), "--calib-tokens", "256"]
 # Copies of models that the cases run, and the commands that make them; `{out}` is the file.
 COPIES = {
     # Keys alone in all layers; keys with rank-correction channels in one; keys and values in one.
-    "slim": ["slim", "small", "-o", "{out}", "--calib", str(TEXT), "--calib-tokens", "256"],
-    "slim-kr": ["slim", "small", "-o", "{out}", "--calib", str(TEXT), "--calib-tokens", "256", "--bound", "0.0005", "--cache-type", "f16"],
-    "slim-mixed": ["slim", "small", "-o", "{out}", "--calib", str(TEXT), "--calib-tokens", "256", "--bound", "0.0004", "--cache-type", "f16", "--drop-v"],
+    "slim": SLIM,
+    "slim-kr": [*SLIM, "--bound", "0.0005", "--cache-type", "f16"],
+    "slim-mixed": [*SLIM, "--bound", "0.0004", "--cache-type", "f16", "--drop-v"],
 }
 SMALL_FORMATS = ("F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL")
 LARGE_FORMATS = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K")
@@ -99,7 +104,9 @@ def cases(size, isas, copies):
             chosen = POLICIES if label == "smollm2" else ("sink", "dense")
             for isa in vectors:
                 for p, policy in enumerate(chosen):
-                    yield Case(f"{label} {policy} short {isa}", isa, score(model, policy, CACHES[(p + 1) % 3], 2, ("prefill", "decode")[p % 2], *few["decode"]))
+                    kind = ("prefill", "decode")[p % 2]
+                    words = score(model, policy, CACHES[(p + 1) % 3], 2, kind, *few["decode"])
+                    yield Case(f"{label} {policy} short {isa}", isa, words)
             continue
         yield from grid(label, model, vectors, large, every=1 if not quick else 2 if label == "smollm2" else 4)
         for policy, cache in [(policy, "f16") for policy in POLICIES] + [("sink", "f32"), ("sink", "q8_0")]:
@@ -122,9 +129,13 @@ def extra(size, isas, vectors, models, copies):
         # A format of SmolLM2 takes its time without vectors.
         tokens = {"scalar": 2}.get(isa, 6 if short else 40)
         for name in SMALL_FORMATS:
-            yield Case(f"format {name} {isa}", isa, ["ppl", "-m", copies / f"small-{name}.gguf", *scored, "--count", 48, "--dump", "{out}"])
+            model = copies / f"small-{name}.gguf"
+            words = ["ppl", "-m", model, *scored, "--count", 48, "--dump", "{out}"]
+            yield Case(f"format {name} {isa}", isa, words)
         for name in LARGE_FORMATS if not short else LARGE_FORMATS[::2]:
-            yield Case(f"format {name} {isa}", isa, ["ppl", "-m", copies / f"smollm2-{name}.gguf", *scored, "--window", 24, "--count", tokens, "--dump", "{out}"])
+            model = copies / f"smollm2-{name}.gguf"
+            words = ["ppl", "-m", model, *scored, "--window", 24, "--count", tokens, "--dump", "{out}"]
+            yield Case(f"format {name} {isa}", isa, words)
     best = vectors[-1:] or isas[-1:]
     probed = models if short else [*models, ("smollm2", "smollm2-135m"), ("gemma", "gemma3-270m")]
     for isa in isas:
@@ -137,8 +148,10 @@ def extra(size, isas, vectors, models, copies):
                 words = [*start, "--window", 20, "--f32-activations", "--dump", "{out}"]
                 yield Case(f"f32-activations {label} {isa}", isa, words)
             yield Case(f"skip-weights {label} {isa}", isa, [*start, "--skip-weights", 1000, "--dump", "{out}"])
-        yield Case(f"slim as kv {isa}", isa, ["ppl", "-m", copies / "slim.gguf", "--cache", "kv", *scored, "--count", 60, "--dump", "{out}"])
-        yield Case(f"no-mmap {isa}", isa, ["ppl", "-m", copies / "small-Q4_0.gguf", "--no-mmap", *scored, "--count", 30, "--dump", "{out}"])
+        words = ["ppl", "-m", copies / "slim.gguf", "--cache", "kv", *scored, "--count", 60]
+        yield Case(f"slim as kv {isa}", isa, [*words, "--dump", "{out}"])
+        words = ["ppl", "-m", copies / "small-Q4_0.gguf", "--no-mmap", *scored, "--count", 30]
+        yield Case(f"no-mmap {isa}", isa, [*words, "--dump", "{out}"])
         for label, model in models:
             for seed, options in (
                 (1, ["--temp", 0]),
@@ -153,15 +166,21 @@ def extra(size, isas, vectors, models, copies):
     for isa in best:
         tokens = 8 if short else 40
         chat = ["chat", "-m", "smollm2-135m", "--seed", 3, "-n", tokens]
-        yield Case(f"text smollm2 {isa}", isa, ["run", "-m", "smollm2-135m", "The sea was", "-n", tokens, "--seed", 5, "--temp", 0.8])
-        yield Case(f"text gemma {isa}", isa, ["run", "-m", "gemma3-270m", "The sea was", "-n", tokens, "--seed", 5, "--temp", 0.8])
+        for label, model in (("smollm2", "smollm2-135m"), ("gemma", "gemma3-270m")):
+            words = ["run", "-m", model, "The sea was", "-n", tokens, "--seed", 5, "--temp", 0.8]
+            yield Case(f"text {label} {isa}", isa, words)
         if not short:
             yield Case(f"chat {isa}", isa, chat, stdin="Hello there\nTell me a story\n")
         if size == "full":
             for policy in (["--window", 100], ["--cache-type", "q8_0", "--system", "You are brief."]):
-                yield Case(f"chat {' '.join(map(str, policy))} {isa}", isa, [*chat, *policy], stdin="Hello there\nTell me a story\nAnd then?\n")
+                name = f"chat {' '.join(map(str, policy))} {isa}"
+                yield Case(name, isa, [*chat, *policy], stdin="Hello there\nTell me a story\nAnd then?\n")
         for model in ("small", "smollm2-135m", "gemma3-270m"):
             yield Case(f"tokens {model} {isa}", isa, ["tokenize", "-m", model, "--ids", "-f", TEXT])
+
+
+class Failed(Exception):
+    """A program did not end well; the words are its own."""
 
 
 class Program:
@@ -182,7 +201,7 @@ class Program:
         with tempfile.NamedTemporaryFile(dir=self.scratch) as out:
             done = self.run(case.words, case.isa, case.stdin, out.name)
             if done.returncode:
-                raise SystemExit(f"{case.name}: {shlex.join(case.words)}: {done.stderr.decode()}")
+                raise Failed(f"{shlex.join(case.words)}: status {done.returncode}: {done.stderr.decode().strip()}")
             if "{out}" not in case.words:
                 return done.stdout, None
             return pathlib.Path(out.name).read_bytes(), json.loads(done.stdout)["arena_bytes"]
@@ -231,11 +250,12 @@ def difference(old, new):
         word = at // 4 * 4
         if word + 4 > min(len(old), len(new)):
             return said
-        return f"{said}, as f32 number {word // 4}: {struct.unpack_from('<f', old, word)[0]!r} against {struct.unpack_from('<f', new, word)[0]!r}"
+        (before,), (after,) = (struct.unpack_from("<f", side, word) for side in (old, new))
+        return f"{said}, as f32 number {word // 4}: {before!r} against {after!r}"
 
 
 def make_copies(program, folder):
-    """The models of COPIES; without the numbers of the K formats that the short cases leave out nothing is saved, so all."""
+    """Makes the models of COPIES."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, words in COPIES.items():
         done = program.run([*words, "--force"], out=folder / f"{name}.gguf")
@@ -245,12 +265,12 @@ def make_copies(program, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("programs", nargs="+", help="OLD (a program, or a folder that --save wrote) and NEW; with --save OLD alone")
+    parser.add_argument("programs", nargs="+", help="OLD, or a folder that --save wrote, and NEW")
     parser.add_argument("--save", type=pathlib.Path, help="folder for what OLD writes")
     parser.add_argument("--size", choices=("full", "quick", "short"), default="full")
     parser.add_argument("--isa", nargs="+", help="instruction sets; all that NEW names unless given")
     parser.add_argument("--runner", default="", help="words before the programs, such as an emulator")
-    parser.add_argument("--copies", type=pathlib.Path, help="copies of models from an earlier run; their files are not compared again")
+    parser.add_argument("--copies", type=pathlib.Path, help="copies of models from an earlier run, not compared again")
     parser.add_argument("--only", nargs="+", default=[], help="words that the names of the cases have")
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time")
     parser.add_argument("--quiet", action="store_true", help="name only what differs")
@@ -275,26 +295,30 @@ def compare(arguments, scratch):
     different, grown, absent = [], [], []
 
     def pair(case):
-        return case, old.answer(case), new.answer(case)
+        before = old.answer(case)
+        try:
+            return case, before, new.answer(case), None
+        except Failed as error:
+            return case, before, (None, None), str(error)
 
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for case, (before, arena_before), (after, arena_after) in pool.map(pair, chosen):
+        for case, (before, arena_before), (after, arena_after), failed in pool.map(pair, chosen):
             if before is None:
                 absent.append(case.name)
                 continue
-            found = difference(before, after)
+            found = failed or difference(before, after)
             if found:
                 different.append(case.name)
             if found or not arguments.quiet:
                 print(f"{case.name}: {found or 'equal'}", flush=True)
-            if arena_before != arena_after:
+            if not failed and arena_before != arena_after:
                 grown.append(f"{case.name}: arena {arena_before} -> {arena_after} ({arena_after / arena_before - 1:+.3%})")
     if not arguments.copies and not arguments.only:
         different += compare_copies(new, copies, scratch, arguments.quiet)
     print("\n".join(grown[:20] + [f"and {len(grown) - 20} more"] * (len(grown) > 20)) or "no arena has another size")
     if absent:
         print(f"{len(absent)} cases were not kept: {', '.join(absent[:5])} ...")
-    print(f"{len(chosen) - len(absent)} cases, {len(different)} differ{''.join(f'{chr(10)}  {name}' for name in different)}")
+    print(f"{len(chosen) - len(absent)} cases, {len(different)} differ or failed", *different, sep="\n  ")
     return 1 if different or absent else 0
 
 

@@ -5,7 +5,7 @@
 
 Reads words, not meaning: an item counts as used where a file outside of `core/src` has its name as a word in code (comments are left
 out), so a name that two items share is used if one is. For each item: its file, line, kind and name, and whether
-core's own tests and benches, or nobody, name it. `pub(crate)` and what lies in `mod tests` is no public item; neither is `pub` in a
+core's own tests, benches, an exported macro of core (behind `$crate`), or nobody name it. `pub(crate)` and what lies in `mod tests` is no public item; neither is `pub` in a
 private module that nothing passes on, which this does not see: such an item stands in the list and can be `pub(crate)`.
 """
 
@@ -52,6 +52,7 @@ def main():
     bench = [path for path in rest if path.relative_to(root).parts[:2] == ("runtime-std", "bench")]
     used = words(set(rest) - set(own) - set(bench))
     tests, benches = words(own), words(bench)
+    macros = {word for path in sources for line in code(path) for part in line.split("$crate")[1:] for word in re.findall(r"\w+", part)}
     total, unused = 0, 0
     for path in sources:
         for number, kind, name in items(path):
@@ -59,7 +60,8 @@ def main():
             if name in used:
                 continue
             unused += 1
-            by = [label for label, names in (("core's tests", tests), ("benches", benches)) if name in names]
+            namers = (("a macro", macros), ("core's tests", tests), ("benches", benches))
+            by = [label for label, names in namers if name in names]
             print(f"{path.relative_to(root)}:{number} {kind} {name}: {' and '.join(by) or 'nobody'}")
     print(f"{total} public items, {unused} of which no other crate names")
 
