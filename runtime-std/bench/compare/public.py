@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Lists public items of core that nothing outside of it names: functions, types, constants, traits, modules and macros.
+"""Lists public items of core that nothing outside of it names: functions, types, constants, modules.
 
     python3 public.py [REPOSITORY]
 
-Reads words, not meaning: an item counts as used where a file outside of `core/src` has its name as a word in code (comments are left
-out), so a name that two items share is used if one is. For each item: its file, line, kind and name, and whether
-core's own tests, benches, an exported macro of core (behind `$crate`), or nobody name it. `pub(crate)` and what lies in `mod tests` is no public item; neither is `pub` in a
-private module that nothing passes on, which this does not see: such an item stands in the list and can be `pub(crate)`.
+Reads words, not meaning: an item counts as used where a file outside of `core/src` has its name as a
+word in code (comments are left out), so a name that two items share is used if one is. Says for each
+item its file, line, kind and name, and who names it all the same: an exported macro of core (behind
+`$crate`), core's own tests, benches, or nobody. `pub(crate)` items and what lies in `mod tests` are
+not public. An item of a private module that nothing passes on is not public either; this does not
+see that and lists it: it can be `pub(crate)`.
 """
 
 import pathlib
