@@ -290,6 +290,8 @@ def compare(arguments, scratch):
         make_copies(old, copies)
     chosen = list(cases(arguments.size, arguments.isa or (new or old).isas(), copies))
     chosen = [case for case in chosen if all(word in case.name.split() for word in arguments.only)]
+    if not chosen:
+        raise SystemExit(f"no case has the words {' '.join(arguments.only)}")
     if arguments.save:
         return save(old, chosen, arguments)
     different, grown, absent = [], [], []
