@@ -5,7 +5,7 @@
 
 use crate::arena::{MAX_PARTS, Shared};
 use crate::kernels::vector::{Activation, Scaling};
-use crate::kernels::{self, Input, Isa, Q8Activation, vector};
+use crate::kernels::{self, Input, Isa, Product, Q8Activation, vector};
 use crate::quant::{BLOCK, F32};
 use crate::tensor::Matrix;
 use crate::threads::Threads;
@@ -231,7 +231,14 @@ impl Compute<'_> {
                     Input::Q8(x.quantized)
                 };
                 let rows = start..start + columns.width();
-                kernels::matmul(self.isa, w, rows, input, &mut columns, &mut scratch.take(worker));
+                let product = Product {
+                    weights: w,
+                    rows,
+                    activations: input,
+                    out: &mut columns,
+                    scratch: &mut scratch.take(worker),
+                };
+                kernels::matmul(self.isa, product);
                 return;
             }
         });

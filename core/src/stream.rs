@@ -11,7 +11,7 @@ use crate::attention::reach::Reach;
 use crate::cache::Ring;
 use crate::compute::Compute;
 use crate::kernels::Isa;
-use crate::kernels::attend::raw::LaneAngles;
+use crate::kernels::attend::LaneAngles;
 use crate::kernels::vector;
 use crate::model::forward::{self, Buffers, Reaches};
 use crate::model::{Model, Visit};

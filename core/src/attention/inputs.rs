@@ -20,8 +20,8 @@ use super::slim::{self, Heads, Layer, Step, ValueMap};
 use crate::arena::{Columns, Shared};
 use crate::cache::{Ring, SlimCache};
 use crate::compute::Compute;
-use crate::kernels::attend::raw::Run;
-use crate::kernels::{self, Input, Isa};
+use crate::kernels::attend::Run;
+use crate::kernels::{self, Input, Isa, Product};
 use crate::nn::rope::Pairs;
 use crate::quant::F32;
 use crate::tensor::Matrix;
@@ -186,11 +186,13 @@ impl InputAttention<'_> {
                 let out = out.row_mut(token);
                 kernels::matmul(
                     compute.isa,
-                    &self.keys,
-                    first..first + d,
-                    Input::F32(&queries[(token * count + head) * width..][..width]),
-                    &mut Columns::all(out, d),
-                    &mut scratch,
+                    Product {
+                        weights: &self.keys,
+                        rows: first..first + d,
+                        activations: Input::F32(&queries[(token * count + head) * width..][..width]),
+                        out: &mut Columns::all(out, d),
+                        scratch: &mut scratch,
+                    },
                 );
                 for x in out.iter_mut() {
                     *x *= self.scale;

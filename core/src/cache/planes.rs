@@ -5,6 +5,7 @@ use core::ops::Range;
 use crate::arena::Carver;
 use crate::kernels::attend::{Planes, Rows, Store, TILE, TileStore, Tiles};
 use crate::kernels::{Isa, vector};
+use crate::nn::math::round_small;
 use crate::plan::CacheType;
 use crate::quant::BLOCK;
 
@@ -317,8 +318,7 @@ fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
     let inverse = if widened > 0.0 { 1.0 / widened } else { 0.0 };
     let mut q = [0; BLOCK];
     for (q, v) in q.iter_mut().zip(x) {
-        // 1.5 · 2^23 leaves no fraction bits: rounds to the nearest, ties to even.
-        let rounded = (v * inverse + 12_582_912.0) - 12_582_912.0;
+        let rounded = round_small(v * inverse);
         *q = rounded.clamp(-127.0, 127.0) as i8;
     }
     (scale.to_bits(), q)
@@ -395,7 +395,7 @@ mod tests {
         ];
         row[..odd.len()].copy_from_slice(&odd);
         row[64..64 + odd.len()].copy_from_slice(&odd);
-        for isa in crate::kernels::arch::detect::isas() {
+        for isa in crate::kernels::isas() {
             for cache_type in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
                 let mut memory = Aligned([0u8; 1 << 12]);
                 let mut carver = Carver::new(&mut memory.0[..]).unwrap();

@@ -14,7 +14,7 @@ pub use part::Part;
 
 use crate::arena::{ALIGN, MAX_PARTS};
 use crate::attention::{geometry, slim};
-use crate::kernels::attend::raw::LaneAngles;
+use crate::kernels::attend::LaneAngles;
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
 use crate::kernels::{self, Q8Activation};
 use crate::model::{Config, Positions};

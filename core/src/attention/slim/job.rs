@@ -8,10 +8,8 @@ use super::{Caches, Heads, Shape, Step, ValueMap, values_first};
 use crate::arena::{Columns, Shared};
 use crate::cache::{Ring, SlimCache};
 use crate::compute::Compute;
-use crate::kernels::attend::raw::RawKeys;
-use crate::kernels::attend::tile_sums::{Map, Summed, TileWeights};
-use crate::kernels::attend::{HIDDEN, MAX_ROWS, TILE, TileStore, Tiles};
-use crate::kernels::{self, Input, vector};
+use crate::kernels::attend::{HIDDEN, MAX_ROWS, Map, RawKeys, Summed, TILE, TileStore, TileWeights, Tiles};
+use crate::kernels::{self, Input, Product, vector};
 
 /// A row: one query head of one token.
 #[derive(Clone, Copy)]
@@ -339,11 +337,13 @@ impl Job<'_, '_> {
                 let column = head / group * width;
                 kernels::matmul(
                     isa,
-                    &layer.values.map,
-                    column..column + width,
-                    Input::F32(&sums[i * shape.mapped..][..shape.mapped]),
-                    &mut Columns::all(out, width),
-                    self.kernel_scratch,
+                    Product {
+                        weights: &layer.values.map,
+                        rows: column..column + width,
+                        activations: Input::F32(&sums[i * shape.mapped..][..shape.mapped]),
+                        out: &mut Columns::all(out, width),
+                        scratch: self.kernel_scratch,
+                    },
                 );
                 let of_sinks = &of_sinks[i * shape.exact_sinks..][..shape.exact_sinks];
                 layer.finish(head, weighed[i], of_sinks, out);
