@@ -16,6 +16,14 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// Alignment of an arena and of every part of it, in bytes: a cache line and an AVX-512 vector.
 pub const ALIGN: usize = 64;
 
+/// Returns the bytes of `count` values of `each` bytes, with the padding to [`ALIGN`]; saturates.
+pub(crate) const fn padded(count: usize, each: usize) -> usize {
+    match count.saturating_mul(each).checked_next_multiple_of(ALIGN) {
+        Some(bytes) => bytes,
+        None => usize::MAX,
+    }
+}
+
 /// Types that any bytes are a valid value of.
 ///
 /// # Safety
@@ -36,7 +44,11 @@ unsafe impl Pod for i32 {}
 // SAFETY: plain numbers.
 unsafe impl Pod for u64 {}
 // SAFETY: plain numbers.
+unsafe impl Pod for usize {}
+// SAFETY: plain numbers.
 unsafe impl Pod for f32 {}
+// SAFETY: an array's elements follow one another without padding, at the alignment of one.
+unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 
 /// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics: `static A: Aligned<{ PLAN.bytes() }>`.
 #[repr(C, align(64))]

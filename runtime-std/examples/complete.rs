@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use brooklet::core::sampler::{Sampler, SamplerOptions};
 use brooklet::engine::{Engine, Resources, Weights};
 use brooklet::generate::{Finish, Request, generate};
-use brooklet::mmap::{Access, ModelFile};
 use brooklet::planning::Settings;
+use brooklet::system::mmap::{Access, ModelFile};
 use clap::Parser;
 
 #[derive(Parser)]

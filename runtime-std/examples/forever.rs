@@ -22,10 +22,10 @@ use std::time::Instant;
 use brooklet::core::stream::Stream;
 use brooklet::core::tokenizer::EncodeOptions;
 use brooklet::engine::{Engine, Resources, Weights, tokenize};
-use brooklet::memory::MemoryUse;
-use brooklet::mmap::{Access, ModelFile};
 use brooklet::planning::{DEFAULT_SINKS, Settings};
 use brooklet::score::negative_log_likelihood;
+use brooklet::system::memory::MemoryUse;
+use brooklet::system::mmap::{Access, ModelFile};
 use clap::Parser;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 

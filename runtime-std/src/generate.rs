@@ -29,8 +29,9 @@ pub struct Request {
 }
 
 /// Why a generation has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Finish {
     /// There are as many tokens as asked for.
     Length,
@@ -103,7 +104,7 @@ impl Feed for Stream<'_> {
 /// Continues `prompt`, writing the text to `sink` token by token. `interrupted` is asked between tokens.
 ///
 /// # Errors
-/// If the file has no tokenizer, a token of the prompt is none or does not fit a dense cache, or the sink fails ([`Error::Output`]).
+/// If the file has no tokenizer, a token of the prompt is none or does not fit a dense cache, or the sink fails ([`Error::Sink`]).
 pub fn generate(
     engine: &mut Engine<'_>,
     prompt: &[u32],
@@ -159,7 +160,7 @@ pub fn generate_with(
     }
     writer
         .finish(report.finish == Finish::Stop)
-        .map_err(Error::Output)?;
+        .map_err(Error::Sink)?;
     report.time = start.elapsed() - prompt_time;
     Ok(report)
 }
@@ -218,7 +219,7 @@ impl Next<'_, '_> {
             report.pending = Some(token);
             if writer
                 .token(self.tokenizer.piece(token, false))
-                .map_err(Error::Output)?
+                .map_err(Error::Sink)?
             {
                 return Ok(Finish::Stop);
             }

@@ -6,7 +6,7 @@
 //! use brooklet::core::sampler::{Sampler, SamplerOptions};
 //! use brooklet::engine::{Engine, Resources, Weights};
 //! use brooklet::generate::{Request, generate};
-//! use brooklet::mmap::{Access, ModelFile};
+//! use brooklet::system::mmap::{Access, ModelFile};
 //! use brooklet::planning::Settings;
 //!
 //! let file = ModelFile::open("model.gguf", Access::Map)?;
@@ -22,41 +22,41 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Modules
+//! # Modules, lowest first
 //!
-//! - [`mmap`], [`pool`]: what the system gives: mapped files, the arena's pages, threads, the instruction set. The only unsafe code.
+//! Each imports only what stands before it.
+//!
+//! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped files, memory, threads, the
+//!   instruction set. The only unsafe code.
+//! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`planning`]: defaults, and from a budget to a plan.
-//! - [`engine`], [`generate`], [`text`]: from a file to an engine to text.
+//! - [`engine`]: from a file to an engine.
+//! - [`text`], [`generate`], [`score`]: from an engine to text, and how well a token was predicted.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
-//! - [`manifest`], [`hub`], [`store`], [`pull`]: models by name.
-//! - [`quantize`], [`gguf_writer`], [`new_file`]: smaller copies of models, files that are whole or not there.
-//! - [`score`]: how well a token was predicted.
-//! - [`memory`], [`size`]: numbers of bytes, as the system and as people say them.
+//! - [`convert`]: smaller copies of models.
+//! - [`embedded`], [`models`]: models that are a part of the program, models by name.
 //! - [`cli`]: the command, one file a subcommand.
 #![warn(missing_docs)]
 
 pub use brooklet_core as core;
 
+#[cfg(feature = "chat")]
 pub mod chat;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "convert")]
+pub mod convert;
+#[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
-mod error;
+pub mod error;
 pub mod generate;
-pub mod gguf_writer;
-pub mod hub;
-pub mod manifest;
-pub mod memory;
-pub mod mmap;
-pub mod new_file;
+#[cfg(feature = "pull")]
+pub mod models;
 pub mod planning;
-pub mod pool;
-pub mod pull;
-pub mod quantize;
 pub mod score;
 pub mod size;
-pub mod slim;
-pub mod store;
+pub mod system;
 pub mod text;
 
-pub use error::Error;
+pub use error::{Error, LayoutError};

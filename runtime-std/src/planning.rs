@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Layout, LayoutChoice, Options, Part, Plan, PlanError, Policy};
+use brooklet_core::cache::{ElementType, Layout, LayoutChoice, Policy};
+use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
-use crate::Error;
+use crate::{Error, LayoutError};
 
 /// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest says otherwise.
 pub const DEFAULT_CACHE: usize = 2048;
@@ -49,22 +50,22 @@ pub enum CacheLayout {
 
 impl CacheLayout {
     /// Refuses what the model's file is not made for.
-    fn check(self, config: &Config) -> Result<(), Error> {
+    fn check(self, config: &Config) -> Result<(), LayoutError> {
         let layouts = || (0..config.layers).map(|layer| config.layouts.of(layer));
-        let missing = |what: &str, fits: fn(&Layout) -> bool| {
+        let missing = |what: &'static str, fits: fn(&Layout) -> bool| {
             let others = layouts().filter(|layout| !fits(layout)).count();
             if others == 0 {
                 return Ok(());
             }
-            Err(Error::Input(format!(
-                "{others} of the model's {} layers are not made for a cache of {what}: `brooklet slim` makes a copy that is, where the \
-                 model's attention allows it",
-                config.layers
-            )))
+            Err(LayoutError::NotMade {
+                others,
+                layers: config.layers,
+                what,
+            })
         };
         match self {
             CacheLayout::Auto | CacheLayout::Kv => Ok(()),
-            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::Slim { rank: 0 }),
+            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::KR { rank: 0 }),
             CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
             CacheLayout::X => Err(no_inputs(config)),
         }
@@ -72,12 +73,12 @@ impl CacheLayout {
 }
 
 /// Why there is no cache of layer inputs for this model.
-pub(crate) fn no_inputs(config: &Config) -> Error {
-    Error::Input(if config.rope_dim > 0 {
-        "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)".into()
+pub(crate) fn no_inputs(config: &Config) -> LayoutError {
+    if config.rope_dim > 0 {
+        LayoutError::Rotated
     } else {
-        "a cache of layer inputs would suit this model, but whole models cannot run with one yet: try --layout or --cache k+r".into()
-    })
+        LayoutError::Inputs
+    }
 }
 
 /// What a run asks of memory and threads. The default is what suits `model` without a budget.
@@ -94,7 +95,7 @@ pub struct Settings {
     /// Tokens in the cache, sinks included, where neither `window` nor `budget` is given.
     pub default_cache: usize,
     /// Element type of the cache.
-    pub cache_type: CacheType,
+    pub cache_type: ElementType,
     /// What is kept of a token.
     pub layout: CacheLayout,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
@@ -117,10 +118,10 @@ impl Default for Settings {
             window: None,
             budget: None,
             default_cache: DEFAULT_CACHE,
-            cache_type: CacheType::F16,
+            cache_type: ElementType::F16,
             layout: CacheLayout::Auto,
             logits_rows: 1,
-            workers: crate::pool::Pool::default_workers(),
+            workers: crate::system::pool::Pool::default_workers(),
             sampling: true,
             f32_activations: false,
             skip_under_one_in: None,
@@ -148,7 +149,7 @@ impl Settings {
             cache_type: self.cache_type,
             layout: match self.layout {
                 CacheLayout::Kv => LayoutChoice::Kv,
-                _ => LayoutChoice::File,
+                _ => LayoutChoice::Auto,
             },
             chunk,
             logits_rows: self.logits_rows,
@@ -177,7 +178,7 @@ impl Settings {
     /// With a window, exactly that; with a budget, within it, with the largest window if none is given.
     ///
     /// # Errors
-    /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Input`] if the file is not made for the layout.
+    /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Layout`] if the file is not made for the layout.
     pub fn plan(&self, config: &Config, tokenizer_bytes: usize) -> Result<Plan, Error> {
         self.layout.check(config)?;
         let result = match (self.window, self.budget) {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use brooklet::core::arena::ALIGN;
 use brooklet::core::gguf::Gguf;
 use brooklet::core::tokenizer::{EncodeOptions, Mark, Tokenizer, Utf8Stream, Vocab};
-use brooklet::manifest::Manifest;
-use brooklet::store::Store;
+use brooklet::models::manifest::Manifest;
+use brooklet::models::store::Store;
 
 /// Bytes that SmolLM2's vocabulary has no token for; text loses them.
 const WITHOUT_TOKEN: &[u8] =

@@ -3,7 +3,7 @@
 
 #[path = "../../tests/common/dequantize_walk.rs"]
 mod dequantize_walk;
-#[path = "../../../runtime-std/src/pool.rs"]
+#[path = "../../../runtime-std/src/system/pool.rs"]
 #[expect(unused, reason = "only what it says of the instruction sets is used here")]
 mod pool;
 

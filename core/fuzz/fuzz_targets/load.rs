@@ -5,7 +5,7 @@
 mod load_input;
 #[path = "../../tests/common/load_walk.rs"]
 mod load_walk;
-#[path = "../../../runtime-std/src/pool.rs"]
+#[path = "../../../runtime-std/src/system/pool.rs"]
 #[expect(unused, reason = "only what it says of the instruction sets is used here")]
 mod pool;
 

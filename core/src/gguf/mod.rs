@@ -19,7 +19,7 @@
 //! ```
 
 mod error;
-pub(crate) mod reader;
+mod reader;
 mod tensors;
 mod value;
 
@@ -29,8 +29,8 @@ pub use error::GgufError;
 pub use tensors::{TensorInfo, Tensors};
 pub use value::{Array, Elements, Value};
 
-use crate::const_fmt::Message;
-use reader::{Reader, tri};
+use crate::const_fn::{Message, same, same_parts, tri};
+use reader::Reader;
 use value::{read_type, read_value};
 
 /// How deep metadata arrays may be nested.
@@ -163,7 +163,7 @@ impl<'a> Gguf<'a> {
     pub const fn get(&self, key: &str) -> Option<Value<'a>> {
         let mut entries = self.metadata();
         while let Some((name, value)) = entries.next_entry() {
-            if same(name, key) {
+            if same(name.as_bytes(), key.as_bytes()) {
                 return Some(value);
             }
         }
@@ -191,7 +191,7 @@ impl<'a> Gguf<'a> {
     pub const fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
         let mut tensors = self.tensors();
         while let Some(tensor) = tensors.next_tensor() {
-            if same(tensor.name(), name) {
+            if same(tensor.name().as_bytes(), name.as_bytes()) {
                 return Some(tensor);
             }
         }
@@ -260,34 +260,6 @@ const fn read_entry<'a>(r: &mut Reader<'a>) -> Result<(&'a str, Value<'a>), Gguf
     let name = tri!(r.name());
     let value_type = tri!(read_type(r));
     Ok((name, tri!(read_value(r, value_type, MAX_ARRAY_DEPTH))))
-}
-
-/// `a == b` for `const` code.
-pub(crate) const fn same(a: &str, b: &str) -> bool {
-    same_parts(a, &[b])
-}
-
-/// Whether `name` is the concatenation of `parts`.
-const fn same_parts(name: &str, parts: &[&str]) -> bool {
-    let name = name.as_bytes();
-    let mut at = 0;
-    let mut p = 0;
-    while p < parts.len() {
-        let part = parts[p].as_bytes();
-        if part.len() > name.len() - at {
-            return false;
-        }
-        let mut i = 0;
-        while i < part.len() {
-            if name[at + i] != part[i] {
-                return false;
-            }
-            i += 1;
-        }
-        at += part.len();
-        p += 1;
-    }
-    at == name.len()
 }
 
 #[cfg(test)]

@@ -1,17 +1,7 @@
 //! A bounds-checked little-endian cursor that also runs in `const`.
 
 use super::GgufError;
-
-/// Evaluates to the value of a `Result`, or returns its error: `?` for `const fn`.
-macro_rules! tri {
-    ($e:expr) => {
-        match $e {
-            Ok(value) => value,
-            Err(error) => return Err(error),
-        }
-    };
-}
-pub(crate) use tri;
+use crate::const_fn::tri;
 
 /// A position in untrusted bytes. `pos` never passes `bytes.len()`.
 #[derive(Clone, Copy)]

@@ -3,7 +3,8 @@
 use core::fmt;
 
 use super::GgufError;
-use super::reader::{Reader, tri};
+use super::reader::Reader;
+use crate::const_fn::tri;
 use crate::quant::Format;
 
 /// One entry of the tensor table, with its data.

@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-use super::reader::{Reader, tri};
+use super::reader::Reader;
 use super::{GgufError, MAX_ARRAY_DEPTH};
+use crate::const_fn::tri;
 
 /// One metadata value. Strings are bytes: the specification asks for UTF-8, but tokens of real files break that. A boolean is any
 /// byte, true if it is not 0: nothing depends on which.

@@ -1,7 +1,7 @@
 //! Metadata under an architecture's prefix, checked.
 
-use super::{LocalLayers, ModelError};
-use crate::gguf::reader::tri;
+use super::{LayerKind, LayerKinds, ModelError};
+use crate::const_fn::{or, same, tri};
 use crate::gguf::{Gguf, Value};
 
 /// No dimension of a model is larger; products of two then never overflow 64 bits, and are checked where they are made.
@@ -11,13 +11,6 @@ pub(super) const MAX_DIMENSION: u64 = 1 << 24;
 pub(super) struct Facts<'a> {
     pub(super) file: &'a Gguf<'a>,
     pub(super) architecture: &'a str,
-}
-
-pub(super) const fn or(value: Option<usize>, default: usize) -> usize {
-    match value {
-        Some(value) => value,
-        None => default,
-    }
 }
 
 impl<'a> Facts<'a> {
@@ -87,7 +80,7 @@ impl<'a> Facts<'a> {
     pub(super) const fn says(&self, key: &'static str, text: &str) -> bool {
         match self.get(key) {
             Some(value) => match value.as_str() {
-                Some(value) => crate::gguf::same(value, text),
+                Some(value) => same(value.as_bytes(), text.as_bytes()),
                 None => false,
             },
             None => false,
@@ -99,18 +92,20 @@ impl<'a> Facts<'a> {
         self.float(key, Some(default), 0.0, 1e6)
     }
 
-    /// Which layers are local, where the last of every `period` attends to all; their rotary base is `theta` unless the file says
-    /// otherwise. None if the file has no local window.
+    /// Kinds of layers where the last of every `period` is of the only kind of `kinds` and the others
+    /// see a local window; their rotary base is `base`, or the others', unless the file says
+    /// otherwise. `kinds` itself if the file has no local window.
     pub(super) const fn local_layers(
         &self,
+        kinds: LayerKinds,
         period: usize,
-        theta: f32,
-    ) -> Result<Option<LocalLayers>, ModelError> {
+        base: Option<f32>,
+    ) -> Result<LayerKinds, ModelError> {
         let Some(window) = tri!(self.optional_dim("attention.sliding_window")) else {
-            return Ok(None);
+            return Ok(kinds);
         };
         if window == 0 {
-            return Ok(None);
+            return Ok(kinds);
         }
         let key = "attention.sliding_window_pattern";
         let period = match self.get(key) {
@@ -121,11 +116,13 @@ impl<'a> Facts<'a> {
         if period == 0 {
             return Err(ModelError::OutOfRange { key, value: 0 });
         }
-        Ok(Some(LocalLayers {
-            window,
-            period,
-            theta: tri!(self.float("rope.freq_base_swa", Some(theta), 1.0, 1e12)),
-        }))
+        let last = kinds.list()[0];
+        let base = if base.is_some() { base } else { last.rotation };
+        let local = LayerKind {
+            window: Some(window),
+            rotation: Some(tri!(self.float("rope.freq_base_swa", base, 1.0, 1e12))),
+        };
+        Ok(LayerKinds::alternating(last, local, period))
     }
 
     /// The period of a list that says for each layer whether it is local.

@@ -1,7 +1,7 @@
 //! Finding tensors by name, and checking their shapes.
 
 use super::{ModelError, Norm, NormKind};
-use crate::gguf::reader::tri;
+use crate::const_fn::tri;
 use crate::gguf::{Gguf, TensorInfo};
 use crate::quant::F32;
 use crate::tensor::Matrix;

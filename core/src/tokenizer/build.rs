@@ -4,9 +4,9 @@ use super::error::{Field, TokenizerError};
 use super::index::{Extent, Hash, PROBES, Slots, Spelling, halves, text_at};
 use super::special::SpecialTokens;
 use super::spm::SPACE;
-use super::vocab::{Kind, Vocab, same};
+use super::vocab::{Kind, Vocab};
+use crate::const_fn::{same, tri};
 use crate::gguf::Array;
-use crate::gguf::reader::tri;
 
 /// The parts of an index's memory.
 pub(super) struct Parts<'m> {

@@ -5,7 +5,7 @@ use super::error::TokenizerError;
 use super::index::Index;
 use super::special::Specials;
 use super::vocab::Vocab;
-use crate::gguf::reader::tri;
+use crate::const_fn::tri;
 
 /// A [`Vocab`] and the tables that find its tokens and merges by their bytes.
 ///
@@ -17,7 +17,7 @@ use crate::gguf::reader::tri;
 /// use brooklet_core::gguf::Gguf;
 /// use brooklet_core::tokenizer::{IndexedVocab, Tables, Vocab};
 ///
-/// static FILE: &[u8] = include_bytes!("../../../boards/cortex-m/model/random.gguf");
+/// static FILE: &[u8] = include_bytes!("../../tests/data/random.gguf");
 /// const VOCAB: Vocab<'static> = match Gguf::parse(FILE) {
 ///     Ok(file) => match Vocab::from_gguf(&file) {
 ///         Ok(vocab) => vocab,

@@ -8,7 +8,7 @@ use super::index::Spelling;
 use super::merge::Window;
 use super::split::PreTokenizer;
 use crate::arena::Carver;
-use crate::gguf::reader::tri;
+use crate::const_fn::{same, tri};
 use crate::gguf::{Array, Gguf, Value};
 
 /// The two algorithms, and what only one of them has.
@@ -260,6 +260,11 @@ impl<'a> Vocab<'a> {
         false
     }
 
+    /// The tokens of which [`Vocab::is_end_of_generation`] is true.
+    pub const fn ends(&self) -> &[u32] {
+        self.ends.split_at(self.ends_len).0
+    }
+
     /// What token `id`, spelled `text`, is for.
     pub(super) const fn kind(&self, id: u32, text: &[u8]) -> Kind {
         if ends_by_name(text) {
@@ -408,19 +413,4 @@ const fn ends_by_name(text: &[u8]) -> bool {
         i += 1;
     }
     false
-}
-
-/// `a == b` for `const` code.
-pub(super) const fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    let mut i = 0;
-    while i < a.len() {
-        if a[i] != b[i] {
-            return false;
-        }
-        i += 1;
-    }
-    true
 }

@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 
 use clap::{Args, ValueEnum};
 
-use brooklet_core::plan::CacheType;
+use brooklet_core::cache::ElementType;
 
+use super::failure::Failure;
 use super::model::OpenModel;
-use crate::Error;
 use crate::planning::{CacheLayout, DEFAULT_CACHE, DEFAULT_SINKS, PolicyKind, Settings};
-use crate::pool::{MAX_WORKERS, Pool};
+use crate::system::pool::{MAX_WORKERS, Pool};
 
 /// How tokens are kept.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -38,11 +38,11 @@ pub enum CacheTypeName {
 
 impl CacheTypeName {
     /// The element type.
-    pub fn cache_type(self) -> CacheType {
+    pub fn cache_type(self) -> ElementType {
         match self {
-            CacheTypeName::F16 => CacheType::F16,
-            CacheTypeName::Q8_0 => CacheType::Q8_0,
-            CacheTypeName::F32 => CacheType::F32,
+            CacheTypeName::F16 => ElementType::F16,
+            CacheTypeName::Q8_0 => ElementType::Q8_0,
+            CacheTypeName::F32 => ElementType::F32,
         }
     }
 }
@@ -76,12 +76,12 @@ impl LayoutName {
 }
 
 /// Threads to start for what `--threads` says.
-pub fn workers(threads: Option<usize>) -> Result<usize, Error> {
+pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
     let workers = threads.unwrap_or_else(Pool::default_workers);
     if (1..=MAX_WORKERS).contains(&workers) {
         return Ok(workers);
     }
-    Err(Error::Usage(format!(
+    Err(Failure::Usage(format!(
         "--threads must be from 1 to {MAX_WORKERS}, not {workers}"
     )))
 }
@@ -130,7 +130,7 @@ pub struct CacheArguments {
 
 impl CacheArguments {
     /// The settings, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Error> {
+    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
         Ok(Settings {
             policy: match self.policy {
                 PolicyName::Sink => PolicyKind::Sink,
@@ -149,10 +149,10 @@ impl CacheArguments {
 
 impl ComputeArguments {
     /// The settings with the policy `sink`, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Error> {
+    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
         let workers = workers(self.threads)?;
         if self.window == Some(0) {
-            return Err(Error::Usage("--window must be at least 1".into()));
+            return Err(Failure::Usage("--window must be at least 1".into()));
         }
         Ok(Settings {
             window: self.window,

@@ -7,11 +7,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use brooklet_core::layouts::{Attention, EncoderDecoder, ExactLayout};
+use brooklet_core::attention::shape::{Attention, EncoderDecoder, ExactLayout};
 use serde::{Deserialize, Serialize};
 
-use super::write_json;
-use crate::Error;
+use super::failure::Failure;
+use super::json::write_json;
 
 /// Sequences that share a pass over the weights, in the paper's second column of reads.
 const BATCH: f64 = 64.0;
@@ -64,14 +64,14 @@ pub fn is_dimensions(path: &str) -> bool {
 }
 
 /// Prints the tables of the models in a file.
-pub fn dimensions(path: &str, json: bool, out: &mut dyn Write) -> Result<(), Error> {
-    let read = |error| Error::Read {
+pub fn dimensions(path: &str, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let read = |error| Failure::Read {
         path: path.into(),
         error,
     };
     let text = fs::read_to_string(path).map_err(read)?;
     let models: Vec<Dimensions> =
-        serde_json::from_str(&text).map_err(|error| Error::Input(format!("{path}: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| Failure::Input(format!("{path}: {error}")))?;
     let rows: Vec<Row> = models
         .iter()
         .map(|model| model.check().map(|()| model.row()))
@@ -79,14 +79,14 @@ pub fn dimensions(path: &str, json: bool, out: &mut dyn Write) -> Result<(), Err
     if json {
         return write_json(out, &rows);
     }
-    print(&rows, out).map_err(Error::Output)
+    print(&rows, out).map_err(Failure::Output)
 }
 
 /// No number of a model is larger: products of four then fit.
 const MOST: usize = 1 << 24;
 
 impl Dimensions {
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), Failure> {
         let kv_heads = self.kv_heads.unwrap_or(self.heads);
         let numbers = [
             self.d_model,
@@ -106,7 +106,7 @@ impl Dimensions {
             || !self.heads.is_multiple_of(kv_heads)
             || product.is_none()
         {
-            return Err(Error::Input(format!(
+            return Err(Failure::Input(format!(
                 "{}: its dimensions are not a model's",
                 self.name
             )));

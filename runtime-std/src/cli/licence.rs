@@ -4,7 +4,7 @@ use std::path::Path;
 
 use brooklet_core::gguf::Gguf;
 
-use crate::mmap::{Access, ModelFile};
+use crate::system::mmap::{Access, ModelFile};
 
 /// Characters of a licence that are shown where the file is anybody's: it may state anything.
 const LONGEST_LICENCE: usize = 40;

@@ -2,21 +2,22 @@
 
 use std::io::{self, Write};
 
-use brooklet_core::layouts::ExactLayout;
+use brooklet_core::attention::shape::ExactLayout;
 use brooklet_core::model::{Config, Family, Layouts, MAX_SLIM_LAYERS};
-use brooklet_core::plan::{Layout, Plan};
+use brooklet_core::cache::Layout;
+use brooklet_core::plan::Plan;
 use clap::Args;
 use serde::Serialize;
 
 use super::cache::CacheArguments;
 use super::dimensions::{dimensions, is_dimensions};
+use super::failure::Failure;
+use super::json::write_json;
 use super::model::ModelArguments;
-use super::write_json;
-use crate::Error;
+use crate::convert::slim;
 use crate::engine::Weights;
 use crate::planning::{CacheLayout, Settings};
 use crate::size::Size;
-use crate::slim;
 
 /// Budgets of the table, in MiB.
 const BUDGETS: [usize; 10] = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
@@ -94,7 +95,7 @@ struct Report {
 }
 
 /// Prints the plan of a run with these options.
-pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     if is_dimensions(&arguments.model.model) {
         return dimensions(&arguments.model.model, arguments.json, out);
     }
@@ -138,7 +139,7 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     if arguments.json {
         write_json(out, &report)
     } else {
-        report.text(out).map_err(Error::Output)
+        report.text(out).map_err(Failure::Output)
     }
 }
 
@@ -219,7 +220,7 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
             _ => {
                 let rank = attention.least_rank() as u16;
                 for layer in 0..config.layers.min(MAX_SLIM_LAYERS) {
-                    config.layouts = config.layouts.with(layer, Layout::Slim { rank });
+                    config.layouts = config.layouts.with(layer, Layout::KR { rank });
                 }
                 "at the least: `brooklet slim` makes such a copy"
             }
@@ -231,7 +232,7 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
         let of_layer = |layer: usize| config.layouts.of(layer);
         let products = |layer: usize| match of_layer(layer) {
             Layout::Kv => attention.products(ExactLayout::Kv, slots(&config, plan, layer)),
-            Layout::Slim { rank } => attention.products_with_rank(rank as usize, slots(&config, plan, layer)),
+            Layout::KR { rank } => attention.products_with_rank(rank as usize, slots(&config, plan, layer)),
         };
         Some(LayoutRow {
             layout: layout.name(),

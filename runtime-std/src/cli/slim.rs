@@ -5,25 +5,26 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use brooklet_core::model::Config;
-use brooklet_core::plan::Layout;
+use brooklet_core::cache::Layout;
 use brooklet_core::quant::Format;
 use brooklet_core::tokenizer::EncodeOptions;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::cache::{CacheTypeName, workers};
+use super::failure::Failure;
 use super::interrupt::Interrupt;
+use super::json::write_json;
 use super::progress::Counter;
-use super::{input, model, write_json};
-use crate::Error;
+use super::{input, model};
+use crate::convert::new_file::NewFile;
+use crate::convert::slim::file::{SlimLayer, Storage};
+use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
+use crate::convert::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
 use crate::engine::{Weights, tokenize};
-use crate::mmap::Access;
-use crate::new_file::NewFile;
 use crate::planning::{DEFAULT_SINKS, no_inputs};
 use crate::size::Size;
-use crate::slim::file::{SlimLayer, Storage};
-use crate::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
-use crate::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
+use crate::system::mmap::Access;
 
 /// Which layouts a layer may get.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -40,12 +41,12 @@ pub enum LayoutName {
 }
 
 impl LayoutName {
-    fn wanted(self, config: &Config) -> Result<Wanted, Error> {
+    fn wanted(self, config: &Config) -> Result<Wanted, Failure> {
         Ok(match self {
             LayoutName::Auto => Wanted::Auto,
             LayoutName::K => Wanted::K,
             LayoutName::KR => Wanted::KR,
-            LayoutName::X => return Err(no_inputs(config)),
+            LayoutName::X => return Err(no_inputs(config).into()),
         })
     }
 }
@@ -151,10 +152,10 @@ struct Report {
 }
 
 /// Writes the copy, and says what each layer has become.
-pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let workers = workers(arguments.threads)?;
     if arguments.bound.is_nan() || arguments.bound <= 0.0 {
-        return Err(Error::Usage("--bound must be more than 0".into()));
+        return Err(Failure::Usage("--bound must be more than 0".into()));
     }
     let open = model::open(&arguments.input, Access::Map)?;
     super::quantize::refuse_the_same_file(open.file.path(), &arguments.output)?;
@@ -180,11 +181,11 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     let (mut layers, mut reports) = (Vec::new(), Vec::new());
     for index in 0..config.layers {
         if interrupt.is_set() {
-            return Err(Error::Input("interrupted, nothing was written".into()));
+            return Err(Failure::Input("interrupted, nothing was written".into()));
         }
         let mut analysis = analyse(&weights, &mut calibration, index, &request)?;
         if request.wanted == Wanted::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
-            return Err(Error::Input(format!(
+            return Err(Failure::Input(format!(
                 "layer {index}: W_K is singular, or as good as that (its condition is {:.1e}): values do not follow from keys alone; \
                  --layout auto adds channels or keeps values",
                 analysis.condition
@@ -211,7 +212,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         bytes_per_token_after: sum(|layer| layer.bytes_per_token_after),
         layers: reports,
     };
-    let failed = |error| Error::Write {
+    let failed = |error| Failure::Write {
         path: arguments.output.clone(),
         error,
     };
@@ -219,7 +220,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     let bytes = write(&weights, &layers, storage, &text, &mut new).map_err(failed)?;
     new.finish().map_err(failed)?;
     if let Some(path) = &arguments.report {
-        let failed = |error| Error::Write {
+        let failed = |error| Failure::Write {
             path: path.clone(),
             error,
         };
@@ -230,7 +231,9 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     if arguments.json {
         return write_json(out, &report);
     }
-    report.print(&arguments.output, bytes, out).map_err(Error::Output)
+    report
+        .print(&arguments.output, bytes, out)
+        .map_err(Failure::Output)
 }
 
 fn write(
@@ -241,7 +244,7 @@ fn write(
     new: &mut NewFile,
 ) -> io::Result<u64> {
     let mut out = BufWriter::new(new);
-    let bytes = crate::slim::file::write(weights.gguf(), layers, storage, report, &mut out)?;
+    let bytes = crate::convert::slim::file::write(weights.gguf(), layers, storage, report, &mut out)?;
     out.flush()?;
     Ok(bytes)
 }
@@ -266,14 +269,14 @@ impl Arguments {
         }
     }
 
-    fn none_holds(&self, index: usize, analysis: &Analysis) -> Error {
+    fn none_holds(&self, index: usize, analysis: &Analysis) -> Failure {
         let of_type = type_index(self.cache_type.cache_type());
         let best = analysis
             .tried
             .iter()
             .map(|attempt| attempt.of_output[of_type])
             .fold(f64::INFINITY, f64::min);
-        Error::Input(format!(
+        Failure::Input(format!(
             "layer {index}: no number of channels that is smaller than keys and values holds the bound of {}; the best has an error of {best:.2e}",
             self.bound
         ))
@@ -297,8 +300,8 @@ fn report_of(
         largest_singular_value: values.first().copied().unwrap_or(0.0),
         layout: match layout {
             Layout::Kv => "kv",
-            Layout::Slim { rank: 0 } => "k",
-            Layout::Slim { .. } => "k+r",
+            Layout::KR { rank: 0 } => "k",
+            Layout::KR { .. } => "k+r",
         },
         rank: layout.rank(),
         map_format: attempt.map(|attempt| attempt.layer.map_format(format).name()),

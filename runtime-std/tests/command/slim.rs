@@ -1,8 +1,8 @@
 //! `brooklet slim`, and models that it wrote.
 
+use brooklet::convert::gguf_writer::Header;
 use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::quant::Format;
-use brooklet::gguf_writer::Header;
 
 use super::*;
 

@@ -10,7 +10,7 @@ fn the_same_text_whatever_the_threads_the_map_and_the_instruction_set() {
     assert_eq!(greedy(&["-t", "5", "--no-mmap"]), expected);
     let tiny = tiny();
     let arguments = [&["run", "-m", tiny.to_str().unwrap(), "The sea"], &GREEDY[..]].concat();
-    for isa in brooklet::pool::available_isas() {
+    for isa in brooklet::system::pool::available_isas() {
         let output = command(&arguments)
             .env("BROOKLET_ISA", isa.name())
             .output()

@@ -1,7 +1,8 @@
 //! Activation functions.
 
 use super::exp::exp;
-use super::{FAMILIES, Lanes, Op, load_padded};
+use super::{Lanes, Op, load_padded};
+use crate::features::FAMILIES;
 
 /// What a feed-forward layer does with each value between its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

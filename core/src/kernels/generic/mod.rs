@@ -13,7 +13,7 @@ mod norm;
 mod rotate;
 mod softmax;
 
-pub use activate::{Activate, Activation};
+pub(crate) use activate::{Activate, Activation};
 pub(crate) use elementwise::{Add, Narrow};
 pub(crate) use lanes::{ColumnHalves, Lanes, SlotPairs};
 pub use norm::{Norm, Scaling};
@@ -36,9 +36,6 @@ pub trait Op {
     /// If the operands do not fit one another: each algorithm states how they must.
     fn eval<L: Lanes>(self, l: L) -> Self::Output;
 }
-
-/// True if what only other families than llama compute is a part of this build.
-const FAMILIES: bool = cfg!(feature = "families");
 
 /// Sum of the lanes by the fold of halves of [`crate::kernels::dot`].
 #[inline(always)]

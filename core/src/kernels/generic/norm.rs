@@ -1,6 +1,7 @@
 //! Norms of a row.
 
-use super::{FAMILIES, Lanes, Op, fold, load_padded};
+use super::{Lanes, Op, fold, load_padded};
+use crate::features::FAMILIES;
 use crate::quant::F32;
 
 /// How a row is normed: `(x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias`.

@@ -2,7 +2,7 @@
 //!
 //! A family is a [`Design`], which is the same for all its models, and facts that its files hold beside the ones that all families
 //! share. What a design means is in the layers, once for all ([`super::forward`]): a new family that needs no new layer is one more file
-//! here, and one more line in [`FAMILIES`].
+//! here, and one more line in [`Family::ALL`].
 
 mod gemma2;
 mod gemma3;
@@ -16,7 +16,7 @@ mod qwen3;
 
 use super::facts::Facts;
 use super::{Config, Design, ModelError};
-use crate::gguf::same;
+use crate::const_fn::same;
 
 /// A model family: how its layers are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Family {
     pub const fn named(name: &str) -> Option<Family> {
         let mut i = 0;
         while i < Family::ALL.len() {
-            if same(name, Family::ALL[i].name()) {
+            if same(name.as_bytes(), Family::ALL[i].name().as_bytes()) {
                 return Some(Family::ALL[i]);
             }
             i += 1;

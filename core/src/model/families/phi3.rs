@@ -2,9 +2,9 @@
 //! divided by a factor of its own (LongRoPE, Ding et al., arXiv 2402.13753), chosen once by how much the cache holds.
 
 use super::qwen2;
-use crate::gguf::reader::tri;
+use crate::const_fn::{or, tri};
 use crate::model::design::Design;
-use crate::model::facts::{Facts, or};
+use crate::model::facts::Facts;
 use crate::model::{Config, ModelError};
 
 pub(super) const DESIGN: Design = Design {

@@ -1,10 +1,11 @@
 //! Attention over cached keys and values: scores, softmax, weighted sum.
 
-use super::super::{FAMILIES, Lanes, LeaveOut, Op, SoftCap, Softmax};
+use super::super::{Lanes, LeaveOut, Op, SoftCap, Softmax};
 use super::ElementType;
 use super::kv_scores::scores;
 use super::kv_values::{Sources, Weights, weighted_sum};
 use super::tiles::{Element, Planes, SlotRun, Store, not_built};
+use crate::features::FAMILIES;
 
 /// Most query rows in one [`Job`].
 pub(crate) const MAX_ROWS: usize = 8;

@@ -9,8 +9,8 @@
 //!
 //! # Two ways
 //!
-//! `kv_*` reads keys that are stored rotated and values beside them; `slim_*` reads keys that are stored as they come from the
-//! projection, rotates them tile by tile, and makes values of weighted sums of keys (slim attention).
+//! `kv_*` reads keys that are stored rotated, and values beside them. `derived_*` reads what values are derived from (layouts k+r
+//! and x): it rotates keys tile by tile where they are rotated at all, and sums columns over slots before they become values.
 //!
 //! # Order
 //!
@@ -19,20 +19,20 @@
 //! order. Products and sums are never fused. All of it depends on slots only, so that a token attends to the same bits whether
 //! it comes alone or in a chunk, on any instruction set and any number of threads.
 
+mod derived_pairs;
+mod derived_scores;
+mod derived_sums;
 mod element;
 mod kv;
 mod kv_scores;
 mod kv_values;
-mod slim_keys;
-mod slim_pairs;
-mod slim_scores;
-mod slim_sums;
+mod raw_keys;
 mod tiles;
 
+pub(crate) use derived_scores::RotatedScores;
+pub(crate) use derived_sums::{Expand, Map, SlotSums, Summed, TileWeights};
 pub use element::{ElementType, UnknownElementType};
 pub(crate) use kv::{Attend, HIDDEN, Job, MAX_ROWS, Output, Row, scratch_floats};
-pub(crate) use slim_keys::RawKeys;
-pub use slim_keys::{LaneAngles, Run};
-pub(crate) use slim_scores::SlimScores;
-pub(crate) use slim_sums::{Expand, Map, SlimSums, Summed, TileWeights};
+pub(crate) use raw_keys::RawKeys;
+pub use raw_keys::{LaneAngles, Run};
 pub use tiles::{Planes, Rows, SlotRun, Store, TILE, TileStore, Tiles};

@@ -1,0 +1,129 @@
+//! A generation with all that it works with.
+
+use super::{AtEnd, Generation, Parts, Step};
+use crate::sampler::Sampler;
+use crate::stream::{Stream, StreamError};
+use crate::tokenizer::Tokenizer;
+
+/// When to end a text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'r> {
+    /// Most tokens; none for ever.
+    pub limit: Option<u64>,
+    /// What tokens that end a text are taken for.
+    pub at_end: AtEnd,
+    /// Texts to end before.
+    pub stops: &'r [&'r str],
+}
+
+/// A stream with its tokenizer and its sampler: text in, text out.
+///
+/// ```
+/// # #![allow(long_running_const_eval)]
+/// # use brooklet_core::{kernels::Isa, plan::Options, stream::Stream, threads::SingleThread};
+/// # const fn options(vocab: &Vocab<'_>) -> Options {
+/// #     Options { tokenizer_bytes: vocab.window_bytes(64), ..Options::sink(4, 60) }
+/// # }
+/// # brooklet_core::embed_model!(static TINY = "../../../boards/cortex-m/model/random.gguf", options, budget: 256 << 10);
+/// # let arena = TINY.arena.claim().expect("nobody else asks");
+/// # let (engine, window) = TINY.plan.split(arena).expect("it has the planned size");
+/// # let stream = Stream::new(TINY.model, &TINY.plan, engine, Isa::of_target(), &SingleThread)?;
+/// use brooklet_core::generate::{Request, Session, Step};
+/// use brooklet_core::sampler::{Sampler, SamplerOptions};
+/// use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, Vocab};
+///
+/// let tokenizer = Tokenizer::over(TINY.vocab, window)?;
+/// let mut session = Session::new(stream, tokenizer);
+/// let request = Request { limit: Some(20), stops: &["\n\n", "The end"], ..Request::default() };
+/// session.begin(Sampler::new(SamplerOptions::default()), request);
+/// let mut prompt = Vec::new();
+/// session.tokenizer().encode(b"The sea was", EncodeOptions::default(), &mut |token| prompt.push(token));
+/// let mut left = &prompt[..];
+/// while !left.is_empty() {
+///     let fed = session.prefill(left)?;
+///     left = &left[fed..];
+/// }
+/// let mut text = String::new();
+/// while let Step::Token(_) = session.next(&mut |piece| text.push_str(piece))? {
+///     // For ever, if there is no limit; to cancel, ask no more.
+/// }
+/// assert!(session.generation().tokens() <= 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Session<'a> {
+    stream: Stream<'a>,
+    tokenizer: Tokenizer<'a>,
+    sampler: Sampler,
+    generation: Generation,
+    stops: &'a [&'a str],
+}
+
+impl<'a> Session<'a> {
+    /// A session without a request: greedy, until the model ends the text. [`Session::begin`] says otherwise.
+    pub fn new(stream: Stream<'a>, tokenizer: Tokenizer<'a>) -> Self {
+        let Request { limit, at_end, stops } = Request::default();
+        Session {
+            stream,
+            tokenizer,
+            sampler: Sampler::new(Default::default()),
+            generation: Generation::new(limit, at_end),
+            stops,
+        }
+    }
+
+    /// Begins a text after all that came before; [`Session::reset`] forgets that first.
+    pub fn begin(&mut self, sampler: Sampler, request: Request<'a>) {
+        self.sampler = sampler;
+        self.generation = self.generation.followed_by(request.limit, request.at_end);
+        self.stops = request.stops;
+    }
+
+    /// Forgets all tokens.
+    pub fn reset(&mut self) {
+        self.stream.reset();
+        self.generation = Generation::new(None, AtEnd::default());
+    }
+
+    /// Feeds the first chunk of what is left of a prompt, and returns how many tokens that were.
+    ///
+    /// # Errors
+    /// As [`Generation::prefill`].
+    pub fn prefill(&mut self, prompt: &[u32]) -> Result<usize, StreamError> {
+        self.generation
+            .prefill(&mut self.stream, &mut self.sampler, prompt)
+    }
+
+    /// Chooses the next token, and calls `emit` with the text that is certain now.
+    ///
+    /// # Errors
+    /// As [`Generation::next_token`].
+    pub fn next(&mut self, emit: &mut dyn FnMut(&str)) -> Result<Step, StreamError> {
+        let mut parts = Parts {
+            feed: &mut self.stream,
+            tokenizer: &self.tokenizer,
+            sampler: &mut self.sampler,
+            stops: self.stops,
+        };
+        self.generation.next(&mut parts, emit)
+    }
+
+    /// Ends the text where the caller stops asking; see [`Generation::flush`].
+    pub fn flush(&mut self, emit: &mut dyn FnMut(&str)) {
+        self.generation.flush(self.stops, emit);
+    }
+
+    /// The text being generated.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The stream, whose tokens [`Session::reset`] forgets.
+    pub fn stream(&mut self) -> &mut Stream<'a> {
+        &mut self.stream
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&mut self) -> &mut Tokenizer<'a> {
+        &mut self.tokenizer
+    }
+}

@@ -1,0 +1,505 @@
+//! Sums over slots of interleaved columns, and products of such columns with a matrix: how values are made of keys.
+//!
+//! # Order
+//!
+//! Slot `s` belongs to partial sum `s mod 16` of a weighted sum, tile after tile, the ring's and then the chunk's; then a fold of
+//! halves. Products and sums are never fused: any instruction set gives the same bits.
+
+use core::ops::Range;
+
+use super::super::{ColumnHalves, Lanes, Op, fold};
+use super::ElementType;
+use super::tiles::{Element, TILE, TileStore, Tiles, View, load, load_scale, not_built, view};
+use crate::quant::BLOCK;
+
+/// What is summed: columns of a ring's first tiles, and of a chunk's.
+#[derive(Clone, Copy)]
+pub(crate) struct Summed<'a> {
+    /// The ring.
+    pub(crate) ring: TileStore<'a>,
+    /// Tiles of the ring, from the first on.
+    pub(crate) ring_tiles: usize,
+    /// The chunk, in elements of the same type, and its tiles.
+    pub(crate) chunk: Option<(TileStore<'a>, usize)>,
+}
+
+/// Weights of some rows: whole tiles of the ring's slots, zero where there is none, and after them the chunk's.
+#[derive(Clone, Copy)]
+pub(crate) struct TileWeights<'a> {
+    /// Row after row.
+    pub(crate) weights: &'a [f32],
+    /// Weights of a row.
+    pub(crate) stride: usize,
+    /// Where in a row the chunk's begin.
+    pub(crate) chunk_at: usize,
+    /// Whether half tiles are left out that weigh nothing in any row.
+    pub(crate) skips: bool,
+}
+
+/// Weighted sums over all slots of every column: `out[row · stride + column]`. Ring and chunk have one element type.
+pub(crate) struct SlotSums<'a> {
+    pub(crate) summed: &'a Summed<'a>,
+    pub(crate) weights: TileWeights<'a>,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) stride: usize,
+}
+
+impl Op for SlotSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<L: Lanes>(self, l: L) {
+        let SlotSums {
+            summed,
+            weights,
+            out,
+            stride,
+        } = self;
+        macro_rules! sum {
+            ($variant:ident, $ring:expr) => {{
+                let chunk = summed.chunk.map(|(store, count)| match store {
+                    TileStore::$variant(tiles) => (tiles, count),
+                    _ => panic!("ring and chunk have one element type"),
+                });
+                let sources = [Some(($ring, summed.ring_tiles)), chunk];
+                sum_columns(l, &sources, weights, (out, stride), $ring.columns)
+            }};
+        }
+        match summed.ring {
+            TileStore::F32(ring) => sum!(F32, ring),
+            TileStore::F16(ring) if ElementType::F16.is_built() => sum!(F16, ring),
+            TileStore::Q8(ring) => sum!(Q8, ring),
+            TileStore::F16(_) => not_built(),
+        }
+    }
+}
+
+/// The ring and the chunk, and how many tiles of each.
+type Sources<'a, E> = [Option<(Tiles<'a, E>, usize)>; 2];
+
+#[inline(always)]
+fn sum_columns<L: Lanes, E: Element>(
+    l: L,
+    sources: &Sources<'_, E>,
+    weights: TileWeights<'_>,
+    (out, out_stride): (&mut [f32], usize),
+    columns: usize,
+) {
+    let rows = weights.weights.len() / weights.stride;
+    if L::SUMS_BY_COLUMN && E::SCALED {
+        for (row, out) in (0..rows).zip(out.chunks_mut(out_stride)) {
+            sums_by_column(l, sources, weights, row, &mut out[..columns]);
+        }
+        return;
+    }
+    let mut row = 0;
+    while row < rows {
+        let many = L::MANY_ROWS && rows - row >= 4;
+        let mut column = 0;
+        while column < columns {
+            let left = columns - column;
+            let place = (row, column);
+            let out = &mut out[row * out_stride + column..];
+            column += if many && L::SUMS >= 16 && left >= 4 {
+                sum_block::<L, E, 4, 4>(l, sources, weights, place, (out, out_stride))
+            } else if many && left >= 2 {
+                sum_block::<L, E, 4, 2>(l, sources, weights, place, (out, out_stride))
+            } else if many {
+                sum_block::<L, E, 4, 1>(l, sources, weights, place, (out, out_stride))
+            } else if left >= 4 {
+                sum_block::<L, E, 1, 4>(l, sources, weights, place, (out, out_stride))
+            } else {
+                sum_block::<L, E, 1, 1>(l, sources, weights, place, (out, out_stride))
+            };
+        }
+        row += if many { 4 } else { 1 };
+    }
+}
+
+/// One row's sums, a column at a time. Halves of tiles after the last that weighs anything are left out: what they would add is zero.
+#[inline(always)]
+fn sums_by_column<L: Lanes, E: Element>(
+    l: L,
+    sources: &Sources<'_, E>,
+    weights: TileWeights<'_>,
+    row: usize,
+    out: &mut [f32],
+) {
+    let row = &weights.weights[row * weights.stride..][..weights.stride];
+    let rows = [0, weights.chunk_at].map(|at| &row[at..]);
+    let used: [usize; 2] = core::array::from_fn(|i| {
+        let row = sources[i].map_or(&[][..], |(_, count)| &rows[i][..count * TILE]);
+        row.iter()
+            .rposition(|weight| weight.to_bits() != 0)
+            .map_or(0, |last| last / 16 + 1)
+    });
+    for (column, out) in out.iter_mut().enumerate() {
+        let mut acc = [[l.splat(0.0)]];
+        for ((source, row), used) in sources.iter().zip(rows).zip(used) {
+            let Some((tiles, _)) = source else { break };
+            let whole = used.min(tiles.capacity / TILE * 2);
+            add_halves(
+                l,
+                tiles,
+                column,
+                &row.as_chunks().0[..whole],
+                weights.skips,
+                &mut acc[0][0],
+            );
+            if whole < used {
+                acc = add_tiles(
+                    l,
+                    tiles,
+                    (whole / 2..used.div_ceil(2), weights.skips),
+                    column,
+                    &[row],
+                    acc,
+                );
+            }
+        }
+        *out = fold(l, acc[0][0]);
+    }
+}
+
+/// Adds the first half tiles of a column of 8-bit elements, all of whole tiles.
+#[inline(always)]
+fn add_halves<L: Lanes, E: Element>(
+    l: L,
+    tiles: &Tiles<'_, E>,
+    column: usize,
+    weights: &[[f32; 16]],
+    skips: bool,
+    acc: &mut L::V,
+) {
+    let Some(elements) = E::bytes(tiles.elements) else {
+        unreachable!("scaled elements are bytes")
+    };
+    let nothing = |half: &[f32; 16]| skips && half.iter().all(|weight| weight.to_bits() == 0);
+    let mut first = 0;
+    while first < weights.len() {
+        let left = &weights[first..];
+        let some = left.iter().position(nothing).unwrap_or(left.len());
+        if some > 0 {
+            let halves = ColumnHalves {
+                weights: &left[..some],
+                first,
+                elements: &elements[column * TILE..],
+                scales: &tiles.scales[column / BLOCK * TILE..],
+                steps: (tiles.columns * TILE, tiles.columns.div_ceil(BLOCK) * TILE),
+            };
+            l.add_halves_i8(acc, halves);
+        }
+        first += some + 1;
+    }
+}
+
+/// `C` columns, all in one block of scales, for `R` rows; returns `C`.
+#[inline(always)]
+fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
+    l: L,
+    sources: &Sources<'_, E>,
+    weights: TileWeights<'_>,
+    (row, column): (usize, usize),
+    (out, out_stride): (&mut [f32], usize),
+) -> usize {
+    let mut acc = [[l.splat(0.0); C]; R];
+    for (source, at) in sources.iter().zip([0, weights.chunk_at]) {
+        let Some((tiles, count)) = source else { break };
+        let rows: [&[f32]; R] =
+            core::array::from_fn(|r| &weights.weights[(row + r) * weights.stride + at..][..count * TILE]);
+        acc = add_tiles(l, tiles, (0..*count, weights.skips), column, &rows, acc);
+    }
+    for (r, acc) in acc.iter().enumerate() {
+        for (c, acc) in acc.iter().enumerate() {
+            out[r * out_stride + c] = fold(l, *acc);
+        }
+    }
+    C
+}
+
+/// Adds some tiles. The sums come and go by value, so that they stay in registers.
+#[inline(always)]
+fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
+    l: L,
+    tiles: &Tiles<'_, E>,
+    (range, skips): (Range<usize>, bool),
+    column: usize,
+    rows: &[&[f32]; R],
+    mut acc: [[L::V; C]; R],
+) -> [[L::V; C]; R] {
+    for tile in range {
+        let view = view(tiles, tile);
+        for half in 0..2 {
+            if skips && weighs_nothing(rows, tile * TILE + half * 16) {
+                continue;
+            }
+            if !L::MANY_ROWS && E::SCALED && view.width == TILE {
+                let scale = load_scale::<L, true>(l, view.scales, view.width, column / BLOCK, half);
+                let columns = &view.elements.as_chunks::<16>().0.as_chunks::<2>().0[column..][..C];
+                for (acc, rows) in acc.iter_mut().zip(rows) {
+                    let Some(weights) = rows[tile * TILE + half * 16..].first_chunk::<16>() else {
+                        unreachable!("weights are whole tiles")
+                    };
+                    for (acc, column) in acc.iter_mut().zip(columns) {
+                        E::add_scaled(l, acc, weights, &column[half], &scale);
+                    }
+                }
+                continue;
+            }
+            let values: [L::V; C] = if view.width == TILE {
+                column_block::<L, E, C, true>(l, view, column, half)
+            } else {
+                column_block::<L, E, C, false>(l, view, column, half)
+            };
+            for r in 0..R {
+                let Some(weights) = rows[r][tile * TILE + half * 16..].first_chunk::<16>() else {
+                    unreachable!("weights are whole tiles")
+                };
+                let weights = l.load(weights);
+                for c in 0..C {
+                    acc[r][c] = l.add(acc[r][c], l.mul(weights, values[c]));
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// Whether sixteen slots weigh nothing in any row.
+#[inline(always)]
+fn weighs_nothing(rows: &[&[f32]], at: usize) -> bool {
+    for row in rows {
+        let mut bits = 0;
+        for weight in &row[at..at + 16] {
+            bits |= weight.to_bits();
+        }
+        if bits != 0 {
+            return false;
+        }
+    }
+    true
+}
+
+/// Sixteen slots of `C` columns in one block of scales.
+#[inline(always)]
+fn column_block<L: Lanes, E: Element, const C: usize, const WHOLE: bool>(
+    l: L,
+    tile: View<'_, E>,
+    column: usize,
+    half: usize,
+) -> [L::V; C] {
+    let mut values = [l.splat(0.0); C];
+    for (c, value) in values.iter_mut().enumerate() {
+        *value = load::<L, E, WHOLE>(l, tile, column + c, half);
+    }
+    if E::SCALED {
+        let scale = load_scale::<L, WHOLE>(l, tile.scales, tile.width, column / BLOCK, half);
+        for value in &mut values {
+            *value = l.mul(*value, scale);
+        }
+    }
+    values
+}
+
+/// Rows of a matrix whose columns belong to a plane's.
+#[derive(Clone, Copy)]
+pub(crate) struct Map<'a> {
+    /// Row after row.
+    pub(crate) rows: &'a [f32],
+    /// Values of a row.
+    pub(crate) stride: usize,
+    /// Where in a row the plane's columns begin.
+    pub(crate) at: usize,
+}
+
+/// For every slot of `tiles` the product of its columns with each row of `map`, to `out`, interleaved in whole tiles; added to
+/// what is there if `add`.
+pub(crate) struct Expand<'a> {
+    pub(crate) store: &'a TileStore<'a>,
+    pub(crate) tiles: Range<usize>,
+    pub(crate) map: Map<'a>,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) add: bool,
+}
+
+impl Op for Expand<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<L: Lanes>(self, l: L) {
+        match self.store {
+            TileStore::F32(plane) if ElementType::F32.is_built() => self.expand(l, plane),
+            TileStore::F16(plane) if ElementType::F16.is_built() => self.expand(l, plane),
+            TileStore::Q8(plane) => self.expand(l, plane),
+            _ => not_built(),
+        }
+    }
+}
+
+impl Expand<'_> {
+    #[inline(always)]
+    fn expand<L: Lanes, E: Element>(self, l: L, plane: &Tiles<'_, E>) {
+        let Expand {
+            tiles, map, out, add, ..
+        } = self;
+        let outputs = map.rows.len() / map.stride;
+        for (tile, out) in tiles.zip(out.chunks_exact_mut(outputs * TILE)) {
+            let tile = view(plane, tile);
+            for half in 0..2 {
+                let mut output = 0;
+                while output < outputs {
+                    let place = (output, half);
+                    output += if outputs - output >= 8 && L::SUMS >= 16 {
+                        expand_block::<L, E, 8>(l, tile, plane.columns, map, place, out, add)
+                    } else if outputs - output >= 4 {
+                        expand_block::<L, E, 4>(l, tile, plane.columns, map, place, out, add)
+                    } else {
+                        expand_block::<L, E, 1>(l, tile, plane.columns, map, place, out, add)
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen slots of `J` outputs; returns `J`.
+#[inline(always)]
+fn expand_block<L: Lanes, E: Element, const J: usize>(
+    l: L,
+    tile: View<'_, E>,
+    columns: usize,
+    map: Map<'_>,
+    (output, half): (usize, usize),
+    out: &mut [f32],
+    add: bool,
+) -> usize {
+    let rows: [&[f32]; J] =
+        core::array::from_fn(|j| &map.rows[(output + j) * map.stride + map.at..][..columns]);
+    let mut acc = [l.splat(0.0); J];
+    let mut scale = (usize::MAX, l.splat(0.0));
+    for column in 0..columns {
+        let whole = tile.width == TILE;
+        let mut value = if whole {
+            load::<L, E, true>(l, tile, column, half)
+        } else {
+            load::<L, E, false>(l, tile, column, half)
+        };
+        if E::SCALED {
+            let block = column / BLOCK;
+            if scale.0 != block {
+                scale = (
+                    block,
+                    if whole {
+                        load_scale::<L, true>(l, tile.scales, tile.width, block, half)
+                    } else {
+                        load_scale::<L, false>(l, tile.scales, tile.width, block, half)
+                    },
+                );
+            }
+            value = l.mul(value, scale.1);
+        }
+        for (acc, row) in acc.iter_mut().zip(&rows) {
+            *acc = l.add(*acc, l.mul(l.splat(row[column]), value));
+        }
+    }
+    for (j, acc) in acc.into_iter().enumerate() {
+        let halves = out[(output + j) * TILE..][..TILE].as_chunks_mut::<16>().0;
+        let sum = if add {
+            l.add(l.load(&halves[half]), acc)
+        } else {
+            acc
+        };
+        l.store(sum, &mut halves[half]);
+    }
+    J
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::derived_scores::tests::{element, noise, with_stores};
+    use super::*;
+    use crate::kernels::isa::Scalar;
+
+    #[test]
+    fn sums_are_over_the_ring_and_the_chunk() {
+        let (capacity, columns, rows) = (75, 37, 5);
+        with_stores(capacity, columns, &|ring| {
+            with_stores(96, columns, &|chunk| {
+                let chunk = match (ring, chunk) {
+                    (TileStore::F32(_), TileStore::F32(_))
+                    | (TileStore::F16(_), TileStore::F16(_))
+                    | (TileStore::Q8(_), TileStore::Q8(_)) => chunk,
+                    _ => return,
+                };
+                let stride = 96 + 96;
+                let mut weights = noise(rows * stride, 11);
+                weights
+                    .chunks_exact_mut(stride)
+                    .for_each(|row| row[capacity..96].fill(0.0));
+                let summed = Summed {
+                    ring,
+                    ring_tiles: 3,
+                    chunk: Some((chunk, 2)),
+                };
+                let mut out = std::vec![0.0; rows * 40];
+                let of = TileWeights {
+                    weights: &weights,
+                    stride,
+                    chunk_at: 96,
+                    skips: false,
+                };
+                let sums = SlotSums {
+                    summed: &summed,
+                    weights: of,
+                    out: &mut out,
+                    stride: 40,
+                };
+                sums.eval(Scalar);
+                for row in 0..rows {
+                    for column in 0..columns {
+                        let weight = |at: usize| f64::from(weights[row * stride + at]);
+                        let in_ring =
+                            (0..capacity).map(|slot| weight(slot) * f64::from(element(&ring, slot, column)));
+                        let in_chunk =
+                            (0..64).map(|slot| weight(96 + slot) * f64::from(element(&chunk, slot, column)));
+                        let want: f64 = in_ring.sum::<f64>() + in_chunk.sum::<f64>();
+                        assert!((f64::from(out[row * 40 + column]) - want).abs() < 1e-4);
+                    }
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn columns_are_multiplied_by_each_row_of_a_map() {
+        let (capacity, columns, outputs) = (75, 37, 13);
+        with_stores(capacity, columns, &|store| {
+            let rows = noise(outputs * 50, 12);
+            let map = Map {
+                rows: &rows,
+                stride: 50,
+                at: 9,
+            };
+            let mut out = std::vec![1.0; 3 * TILE * outputs];
+            for add in [false, true] {
+                Expand {
+                    store: &store,
+                    tiles: 0..3,
+                    map,
+                    out: &mut out,
+                    add,
+                }
+                .eval(Scalar);
+            }
+            for slot in 0..capacity {
+                for output in 0..outputs {
+                    let product =
+                        |i: usize| f64::from(rows[output * 50 + 9 + i]) * f64::from(element(&store, slot, i));
+                    let want = 2.0 * (0..columns).map(product).sum::<f64>();
+                    let got = out[slot / TILE * TILE * outputs + output * TILE + slot % TILE];
+                    assert!((f64::from(got) - want).abs() < 1e-4);
+                }
+            }
+        });
+    }
+}

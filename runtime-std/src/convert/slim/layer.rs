@@ -1,0 +1,586 @@
+//! One layer: what its keys can make, and how well.
+
+use brooklet_core::cache::round;
+use brooklet_core::model::Model;
+use brooklet_core::nn::rope::{self, Pairs};
+use brooklet_core::cache::{ElementType, Layout};
+use brooklet_core::quant::{F32, Format};
+use brooklet_core::tensor::Matrix;
+use faer::Mat;
+
+use super::file::{SlimLayer, floats, stored};
+use super::solve::{NoConvergence, Problem, Solver, singular_values};
+
+/// The parts of the construction, each of which can be left out to see what it gains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Keys are cached without their mean.
+    pub centring: bool,
+    /// What the first sinks' values are made of.
+    pub sinks: SinkValues,
+    /// The map and the channels are chosen for the cache's rounding error and the inputs' second moment, instead of for exactness
+    /// alone.
+    pub noise: bool,
+}
+
+impl Parts {
+    /// All of them.
+    pub const ALL: Parts = Parts {
+        centring: true,
+        sinks: SinkValues::Inputs,
+        noise: true,
+    };
+}
+
+/// What the first sinks' values are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkValues {
+    /// What is cached of them, as all others.
+    Cache,
+    /// Their keys and channels before these are rounded: where the file has no `W_V`.
+    Keys,
+    /// Their inputs: they are exact.
+    Inputs,
+}
+
+/// Relative errors in f32, f16 and q8_0, in that order.
+pub type Errors = [f64; 3];
+
+/// The element types that errors are measured in.
+pub const TYPES: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Q8_0];
+
+/// A layer's weights and what enters it.
+pub struct Sample {
+    /// `d_model x key columns`.
+    pub w_k: Mat<f64>,
+    /// `d_model x value columns`.
+    pub w_v: Mat<f64>,
+    /// `d_model x query columns`.
+    pub w_q: Mat<f64>,
+    /// `query columns x d_model`.
+    pub w_o: Mat<f64>,
+    /// Sequences of normed inputs, `tokens x d_model` each, that the map is made for; the first token of each is the first of a stream.
+    pub calibration: Vec<Mat<f64>>,
+    /// Others, on which errors are measured.
+    pub test: Vec<Mat<f64>>,
+    /// Added to queries and keys before they are rotated, where the model has biases.
+    pub biases: Option<(Vec<f64>, Vec<f64>)>,
+    /// How many heads there are.
+    pub heads: Heads,
+    /// How they are rotated.
+    pub rotation: Rotation,
+}
+
+/// The shape of a layer's attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// First tokens that are sinks.
+    pub sinks: usize,
+}
+
+/// How queries and keys are rotated.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// Turns per position of each pair, as [`rope::frequencies`] gives them; none if heads are not rotated.
+    pub frequencies: Vec<u64>,
+    /// Which elements are a pair.
+    pub pairs: Pairs,
+    /// What cosines and sines are multiplied with.
+    pub magnitude: f32,
+}
+
+impl Rotation {
+    /// The first `rope_dim` elements of each head, neighbours together, from frequencies of base `theta`.
+    pub fn plain(rope_dim: usize, theta: f32) -> Rotation {
+        let mut frequencies = vec![0; rope_dim / 2];
+        rope::frequencies(theta, |_| 1.0, &mut frequencies);
+        Rotation {
+            frequencies,
+            pairs: Pairs::Neighbours,
+            magnitude: 1.0,
+        }
+    }
+
+    /// A model's, for sequences of `tokens` tokens.
+    fn of_model(model: &Model<'_>, tokens: usize) -> Rotation {
+        let mut frequencies = vec![0; model.config.rope_dim / 2];
+        model.rope_frequencies(tokens, &mut frequencies);
+        Rotation {
+            frequencies,
+            pairs: model.config.rope_pairs,
+            magnitude: model.config.rope_magnitude,
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.frequencies.is_empty()
+    }
+
+    /// Rotates heads of `width` elements, a row a position.
+    fn apply(&self, rows: &mut Mat<f64>, width: usize) {
+        let pairs = self.frequencies.len();
+        let mut angles = vec![[0.0; 2]; pairs];
+        for t in 0..rows.nrows() {
+            rope::angles(&self.frequencies, t as u64, &mut angles);
+            for head in 0..rows.ncols() / width {
+                for (pair, angle) in angles.iter().enumerate() {
+                    let (first, second) = self.pairs.columns(pair, pairs);
+                    let (first, second) = (head * width + first, head * width + second);
+                    let (a, b) = (rows[(t, first)], rows[(t, second)]);
+                    let [cos, sin] = angle.map(|x| f64::from(x * self.magnitude));
+                    rows[(t, first)] = a * cos - b * sin;
+                    rows[(t, second)] = a * sin + b * cos;
+                }
+            }
+        }
+    }
+}
+
+/// Where a type's error is among [`Errors`].
+pub const fn type_index(cache_type: ElementType) -> usize {
+    match cache_type {
+        ElementType::F32 => 0,
+        ElementType::F16 => 1,
+        ElementType::Q8_0 => 2,
+    }
+}
+
+/// What became of a layer.
+pub struct Analysis {
+    /// cond(W_K); infinite if it is singular.
+    pub condition: f64,
+    /// Singular values of `W_K`, largest first.
+    pub singular_values: Vec<f64>,
+    /// The error of kv's attention output.
+    pub kv: Errors,
+    /// What was tried, by rank.
+    pub tried: Vec<Attempt>,
+    /// The index in `tried` of the smallest that holds the bound.
+    pub chosen: Option<usize>,
+}
+
+/// One rank.
+pub struct Attempt {
+    /// The layer's tensors.
+    pub layer: SlimLayer,
+    /// Error of V.
+    pub of_values: Errors,
+    /// Error of the attention output, after the output projection.
+    pub of_output: Errors,
+}
+
+impl Attempt {
+    /// What it keeps of a token.
+    pub fn layout(&self) -> Layout {
+        Layout::KR {
+            rank: self.layer.rank() as u16,
+        }
+    }
+}
+
+/// A matrix of outputs by inputs as inputs by outputs.
+pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
+    let mut row = vec![0.0; matrix.cols()];
+    let mut out = Mat::zeros(matrix.cols(), matrix.rows());
+    for r in 0..matrix.rows() {
+        matrix.dequantize_row(r, &mut row);
+        for (c, x) in row.iter().enumerate() {
+            out[(c, r)] = f64::from(*x);
+        }
+    }
+    out
+}
+
+/// A row of a file, or zeros.
+fn row(row: Option<&[F32]>, len: usize) -> Vec<f64> {
+    row.map_or_else(|| vec![0.0; len], floats)
+}
+
+impl Sample {
+    /// Layer `index` of a model, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
+    /// part in the map, if there are so many. `None` if the layer lacks what makes values.
+    ///
+    /// # Panics
+    /// If the model has no such layer.
+    pub fn new(model: &Model<'_>, index: usize, sequences: Vec<Mat<f64>>, sinks: usize) -> Option<Sample> {
+        let (config, layer) = (&model.config, &model.layers[index]);
+        let value = layer.value.as_ref()?;
+        let tokens = sequences.iter().map(Mat::nrows).max().unwrap_or(0);
+        let mut calibration = Vec::new();
+        let mut test = Vec::new();
+        for (index, sequence) in sequences.into_iter().enumerate() {
+            if index % 4 == 3 {
+                &mut test
+            } else {
+                &mut calibration
+            }
+            .push(sequence);
+        }
+        if test.is_empty() {
+            test.clone_from(&calibration);
+        }
+        Some(Sample {
+            w_k: transposed(&layer.key),
+            w_v: transposed(value),
+            w_q: transposed(&layer.query),
+            w_o: transposed(&layer.attention_output),
+            calibration,
+            test,
+            biases: (layer.query_bias.is_some() || layer.key_bias.is_some()).then(|| {
+                (
+                    row(layer.query_bias, config.query_columns()),
+                    row(layer.key_bias, config.kv_columns()),
+                )
+            }),
+            heads: Heads {
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                sinks,
+            },
+            rotation: Rotation::of_model(model, tokens),
+        })
+    }
+
+    fn head_dim(&self) -> usize {
+        self.w_k.ncols() / self.heads.kv_heads
+    }
+
+    /// Tries `ranks`, in order, until the output's error with a cache of `tuned_for` is at most `bound`.
+    ///
+    /// # Errors
+    /// If a weight or an input is no number.
+    pub fn analyse(
+        &self,
+        parts: Parts,
+        ranks: &[usize],
+        bound: f64,
+        tuned_for: ElementType,
+    ) -> Result<Analysis, NoConvergence> {
+        let values = singular_values(self.w_k.as_ref())?;
+        let (largest, smallest) = (values.first().copied(), values.last().copied());
+        let truths: Vec<Truth> = self.test.iter().map(|x| self.truth(x)).collect();
+        let problem = self.problem(parts, tuned_for);
+        let solver = Solver::new(&problem.0)?;
+        let mut analysis = Analysis {
+            condition: largest.unwrap_or(0.0) / smallest.unwrap_or(0.0),
+            singular_values: values,
+            kv: TYPES.map(|cache_type| self.kv_error(&truths, cache_type)),
+            tried: Vec::new(),
+            chosen: None,
+        };
+        for rank in ranks {
+            let layer = SlimLayer::new(&solver.with_rank(*rank), problem.1.as_deref(), self.key_bias());
+            let errors = TYPES.map(|cache_type| self.slim_error(&truths, &layer, parts, cache_type));
+            let holds = errors[type_index(tuned_for)].1 <= bound;
+            analysis.tried.push(Attempt {
+                layer,
+                of_values: errors.map(|(values, _)| values),
+                of_output: errors.map(|(_, output)| output),
+            });
+            if holds {
+                analysis.chosen = Some(analysis.tried.len() - 1);
+                break;
+            }
+        }
+        Ok(analysis)
+    }
+
+    /// The key bias of a slim layer: where keys are not rotated it has none, since scores of one query only move together.
+    fn key_bias(&self) -> Option<&[f64]> {
+        let (_, of_keys) = self.biases.as_ref()?;
+        (!self.rotation.is_none()).then_some(of_keys)
+    }
+
+    /// The layer's problem, and the mean of its keys without their bias.
+    fn problem(&self, parts: Parts, tuned_for: ElementType) -> (Problem, Option<Vec<f64>>) {
+        let (d, e) = self.w_k.shape();
+        let tokens: usize = self.calibration.iter().map(Mat::nrows).sum();
+        let mean = parts.centring.then(|| {
+            let mut mean = vec![0.0; e];
+            for x in &self.calibration {
+                let keys = x * &self.w_k;
+                for j in 0..e {
+                    mean[j] += (0..keys.nrows()).map(|t| keys[(t, j)]).sum::<f64>();
+                }
+            }
+            mean.iter().map(|sum| sum / tokens as f64).collect::<Vec<_>>()
+        });
+        if !parts.noise {
+            // Enough to have the worst directions of the exact map come first, and no more: the limit of no noise.
+            let size = self.w_k.squared_norm_l2() / e as f64;
+            let problem = Problem {
+                w_k: self.w_k.clone(),
+                w_v: self.w_v.clone(),
+                root: Mat::identity(d, d),
+                noise: vec![1e-24 * size; e],
+            };
+            return (problem, mean);
+        }
+        let mut noise = vec![0.0; e];
+        let mut moment = Mat::<f64>::zeros(d, d);
+        for x in &self.calibration {
+            moment += x.transpose() * x;
+            let keys = x * &self.w_k;
+            let rounded = rounded(&keys, mean.as_deref(), tuned_for);
+            for t in 0..keys.nrows() {
+                for j in 0..e {
+                    noise[j] += (rounded[(t, j)] - keys[(t, j)]).powi(2);
+                }
+            }
+        }
+        for noise in &mut noise {
+            *noise /= tokens as f64;
+        }
+        let mut moment = moment * faer::Scale(1.0 / tokens as f64);
+        // Directions that the text has not are possible all the same.
+        let identity = (0..d).map(|i| moment[(i, i)]).sum::<f64>() / d as f64;
+        for i in 0..d {
+            moment[(i, i)] += identity;
+        }
+        let root = match moment.llt(faer::Side::Lower) {
+            Ok(factor) => factor.L().transpose().to_owned(),
+            Err(_) => Mat::identity(d, d),
+        };
+        let problem = Problem {
+            w_k: self.w_k.clone(),
+            w_v: self.w_v.clone(),
+            root,
+            noise,
+        };
+        (problem, mean)
+    }
+
+    /// Keys, values and output of a sequence, exact.
+    fn truth(&self, x: &Mat<f64>) -> Truth {
+        let (keys, values) = (x * &self.w_k, x * &self.w_v);
+        let output = self.output(&self.weights(x, &keys), &values);
+        Truth {
+            inputs: x.clone(),
+            keys,
+            values,
+            output,
+        }
+    }
+
+    /// Softmax weights of every query head, causal: `tokens x tokens` each.
+    fn weights(&self, x: &Mat<f64>, keys: &Mat<f64>) -> Vec<Mat<f64>> {
+        let (width, tokens) = (self.head_dim(), x.nrows());
+        let group = self.heads.heads / self.heads.kv_heads;
+        let mut queries = x * &self.w_q;
+        let mut keys = keys.clone();
+        if let Some((of_queries, of_keys)) = &self.biases {
+            for t in 0..tokens {
+                (0..queries.ncols()).for_each(|j| queries[(t, j)] += of_queries[j]);
+                (0..keys.ncols()).for_each(|j| keys[(t, j)] += of_keys[j]);
+            }
+        }
+        self.rotation.apply(&mut queries, width);
+        self.rotation.apply(&mut keys, width);
+        (0..self.heads.heads)
+            .map(|head| {
+                let q = queries.as_ref().subcols(head * width, width);
+                let k = keys.as_ref().subcols(head / group * width, width);
+                let scores = q * k.transpose();
+                let mut weights = Mat::zeros(tokens, tokens);
+                for t in 0..tokens {
+                    let scaled = |s: usize| scores[(t, s)] / (width as f64).sqrt();
+                    let most = (0..=t).map(scaled).fold(f64::MIN, f64::max);
+                    let total: f64 = (0..=t).map(|s| (scaled(s) - most).exp()).sum();
+                    for s in 0..=t {
+                        weights[(t, s)] = (scaled(s) - most).exp() / total;
+                    }
+                }
+                weights
+            })
+            .collect()
+    }
+
+    /// The attention output of some values.
+    fn output(&self, weights: &[Mat<f64>], values: &Mat<f64>) -> Mat<f64> {
+        let width = self.head_dim();
+        let group = self.heads.heads / self.heads.kv_heads;
+        let mut attended = Mat::zeros(values.nrows(), self.w_q.ncols());
+        for (head, weights) in weights.iter().enumerate() {
+            let of_head = weights * values.as_ref().subcols(head / group * width, width);
+            attended
+                .as_mut()
+                .subcols_mut(head * width, width)
+                .copy_from(&of_head);
+        }
+        attended * &self.w_o
+    }
+
+    /// The output's error with keys and values rounded; weights are those of the rounded keys, whose bias is rounded with them.
+    fn kv_error(&self, truths: &[Truth], cache_type: ElementType) -> f64 {
+        let mut error = Relative::default();
+        let no_bias: Option<Vec<f64>> = self
+            .biases
+            .as_ref()
+            .map(|(_, of_keys)| of_keys.iter().map(|bias| -bias).collect());
+        for truth in truths {
+            let values = rounded(&truth.values, None, cache_type);
+            let keys = rounded(&truth.keys, no_bias.as_deref(), cache_type);
+            let weights = self.weights(&truth.inputs, &keys);
+            error.add(&self.output(&weights, &values), &truth.output);
+        }
+        error.of_all()
+    }
+
+    /// The output's error with a cache of rounded inputs (layout `x`), from which keys and values are made, by element type; `None`
+    /// where keys are rotated after their projection.
+    pub fn input_errors(&self) -> Option<Errors> {
+        let truths: Vec<Truth> = self.test.iter().map(|x| self.truth(x)).collect();
+        self.rotation.is_none().then(|| {
+            TYPES.map(|cache_type| {
+                let mut error = Relative::default();
+                for truth in &truths {
+                    let inputs = rounded(&truth.inputs, None, cache_type);
+                    let weights = self.weights(&truth.inputs, &(&inputs * &self.w_k));
+                    error.add(&self.output(&weights, &(&inputs * &self.w_v)), &truth.output);
+                }
+                error.of_all()
+            })
+        })
+    }
+
+    /// The error of values that are made of rounded keys and channels, and of the output.
+    fn slim_error(
+        &self,
+        truths: &[Truth],
+        layer: &SlimLayer,
+        parts: Parts,
+        cache_type: ElementType,
+    ) -> (f64, f64) {
+        let (mut of_values, mut of_output) = (Relative::default(), Relative::default());
+        let format = match cache_type {
+            ElementType::F32 => Format::F32,
+            ElementType::F16 | ElementType::Q8_0 => Format::F16,
+        };
+        let (map, maker) = (stored(&layer.map, format), stored(&layer.channels, format));
+        let offset = layer
+            .mean
+            .as_ref()
+            .map_or(&[][..], |(_, offset)| offset.as_slice());
+        // Keys have no bias here.
+        let mean = layer.mean.as_ref().map(|(mean, _)| -> Vec<f64> {
+            let bias = |j: usize| self.key_bias().map_or(0.0, |bias| bias[j]);
+            mean.iter().enumerate().map(|(j, mean)| mean - bias(j)).collect()
+        });
+        let mean = mean.as_deref();
+        for truth in truths {
+            let (tokens, e) = truth.keys.shape();
+            let keys = rounded(&truth.keys, mean, cache_type);
+            let channels = &truth.inputs * maker.transpose();
+            let made = |keys: &Mat<f64>, channels: &Mat<f64>| {
+                let both = Mat::from_fn(tokens, e + channels.ncols(), |t, j| {
+                    if j >= e {
+                        channels[(t, j - e)]
+                    } else {
+                        keys[(t, j)] - mean.map_or(0.0, |mean| mean[j])
+                    }
+                });
+                let mut values = both * map.transpose();
+                for (j, offset) in offset.iter().enumerate() {
+                    (0..tokens).for_each(|t| values[(t, j)] += offset);
+                }
+                values
+            };
+            let mut values = made(&keys, &rounded(&channels, None, cache_type.of_channels()));
+            let sinks = self.heads.sinks.min(tokens);
+            let of_sinks = match parts.sinks {
+                SinkValues::Cache => None,
+                SinkValues::Keys => Some(made(&truth.keys, &channels)),
+                SinkValues::Inputs => Some(truth.values.clone()),
+            };
+            if let Some(of_sinks) = of_sinks {
+                let of_sinks = of_sinks.as_ref().subrows(0, sinks);
+                values.as_mut().subrows_mut(0, sinks).copy_from(of_sinks);
+            }
+            of_values.add(&values, &truth.values);
+            of_output.add(
+                &self.output(&self.weights(&truth.inputs, &keys), &values),
+                &truth.output,
+            );
+        }
+        (of_values.of_all(), of_output.of_all())
+    }
+}
+
+/// A sequence, exact.
+struct Truth {
+    inputs: Mat<f64>,
+    keys: Mat<f64>,
+    values: Mat<f64>,
+    output: Mat<f64>,
+}
+
+/// Rows less the mean, rounded as a cache rounds them, and the mean again.
+fn rounded(rows: &Mat<f64>, mean: Option<&[f64]>, cache_type: ElementType) -> Mat<f64> {
+    let mut out = Mat::zeros(rows.nrows(), rows.ncols());
+    let mut row = vec![0.0f32; rows.ncols()];
+    for t in 0..rows.nrows() {
+        let mean = |j: usize| mean.map_or(0.0, |mean| mean[j]);
+        for (j, x) in row.iter_mut().enumerate() {
+            *x = (rows[(t, j)] - mean(j)) as f32;
+        }
+        round(cache_type, &mut row);
+        for (j, x) in row.iter().enumerate() {
+            out[(t, j)] = f64::from(*x) + mean(j);
+        }
+    }
+    out
+}
+
+/// A relative error, root mean square.
+#[derive(Default)]
+struct Relative {
+    error: f64,
+    size: f64,
+}
+
+impl Relative {
+    fn add(&mut self, got: &Mat<f64>, want: &Mat<f64>) {
+        self.error += (got - want).squared_norm_l2();
+        self.size += want.squared_norm_l2();
+    }
+
+    fn of_all(&self) -> f64 {
+        if self.size > 0.0 {
+            (self.error / self.size).sqrt()
+        } else {
+            0.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At position 1 a frequency of a quarter turn takes `(a, b)` to `(-b, a)`; the last two columns are not rotated.
+    #[test]
+    fn rotates_the_pairs_of_the_family() {
+        let expected = [
+            (Pairs::Neighbours, [-4.0, 2.0, -8.0, 6.0, 5.0, 6.0]),
+            (Pairs::Halves, [-6.0, -8.0, 2.0, 4.0, 5.0, 6.0]),
+        ];
+        for (pairs, expected) in expected {
+            let rotation = Rotation {
+                frequencies: vec![1 << 62; 2],
+                pairs,
+                magnitude: 2.0,
+            };
+            let mut rows = Mat::from_fn(2, 12, |_, j| (j % 6 + 1) as f64);
+            rotation.apply(&mut rows, 6);
+            for (j, expected) in expected.iter().cycle().take(12).enumerate() {
+                assert!((rows[(1, j)] - expected).abs() < 1e-6, "{pairs:?} {j}");
+            }
+            let first = [2.0, 4.0, 6.0, 8.0, 5.0, 6.0];
+            assert!((0..12).all(|j| (rows[(0, j)] - first[j % 6]).abs() < 1e-6));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! From a model to one whose values are computed from its keys: `brooklet slim`.
+//!
+//! Values follow from keys where there are as many key columns as the model has (slim attention, Graef and Wasielewski, arXiv
+//! 2503.05840). On paper that is exact; with keys in f16 or q8_0 the error of a key is multiplied by `W_K⁻¹·W_V`, which in
+//! trained models is large. So exactness is measured, not assumed: a calibration text is run through the model, and each
+//! layer gets the fewest further channels with which the error of its attention output holds a bound, or stays as it is.
+
+mod calibrate;
+mod error;
+pub mod file;
+pub mod layer;
+pub mod solve;
+
+use brooklet_core::gguf::Gguf;
+use brooklet_core::model::Config;
+use brooklet_core::cache::{ElementType, Layout};
+
+pub use calibrate::{Calibration, own_text};
+pub use error::SlimError;
+use layer::{Analysis, Parts, Sample};
+
+use crate::engine::Weights;
+
+/// Ranks that are tried, in order.
+const RANKS: [usize; 9] = [0, 4, 8, 12, 16, 24, 32, 48, 64];
+
+/// What is asked of the conversion.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Most relative error of a layer's attention output.
+    pub bound: f64,
+    /// The cache's element type that the layers are made for.
+    pub cache_type: ElementType,
+    /// Which ranks may be chosen.
+    pub wanted: Wanted,
+    /// Sinks, the first tokens of a stream, whose values are kept as they are.
+    pub sinks: usize,
+    /// Parts of the construction.
+    pub parts: Parts,
+}
+
+/// Which layouts may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The smallest that holds the bound.
+    Auto,
+    /// No further channels, whatever the error.
+    K,
+    /// The fewest further channels that hold the bound; an error if none do.
+    KR,
+}
+
+/// Bytes that a layer keeps of a token, without what the first sinks keep.
+pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout) -> usize {
+    let of_row = |cache_type: ElementType, columns: usize| {
+        columns * cache_type.element_bytes() + 2 * cache_type.row_scales(columns)
+    };
+    let keys = of_row(cache_type, config.kv_columns());
+    match layout {
+        Layout::Kv => 2 * keys,
+        Layout::KR { rank } => keys + of_row(cache_type.of_channels(), rank as usize),
+    }
+}
+
+/// Analyses layer `index` of a model.
+///
+/// # Errors
+/// If the model has fewer key columns than slim attention takes, or a number that is none.
+pub fn analyse(
+    weights: &Weights<'_>,
+    calibration: &mut Calibration,
+    index: usize,
+    request: &Request,
+) -> Result<Analysis, SlimError> {
+    let config = weights.config();
+    let sample = Sample::new(&weights.model()?, index, calibration.take(index), request.sinks)
+        .ok_or(SlimError::ValuesDropped)?;
+    let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
+    let smaller = |rank: &usize| {
+        let layout = Layout::KR { rank: *rank as u16 };
+        *rank <= config.kv_columns() && bytes_per_token(config, request.cache_type, layout) < kv
+    };
+    let ranks: Vec<usize> = match request.wanted {
+        Wanted::K => vec![0],
+        Wanted::Auto | Wanted::KR => RANKS.into_iter().filter(smaller).collect(),
+    };
+    let bound = if request.wanted == Wanted::K {
+        f64::INFINITY
+    } else {
+        request.bound
+    };
+    sample
+        .analyse(request.parts, &ranks, bound, request.cache_type)
+        .map_err(|error| SlimError::Layer { layer: index, error })
+}
+
+/// Refuses a model for which slim attention gains nothing, and one without what makes values.
+///
+/// # Errors
+/// Why, with the numbers.
+pub fn check(config: &Config) -> Result<(), SlimError> {
+    if config.values_dropped {
+        return Err(SlimError::ValuesDropped);
+    }
+    if !config.may_be_slim() {
+        return Err(SlimError::Family(config.family.name()));
+    }
+    let (d, kv) = (config.d_model, config.kv_columns());
+    if config.kv_heads < config.heads || kv < d {
+        return Err(SlimError::SharedKeys {
+            key_columns: kv,
+            columns: d,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+        });
+    }
+    Ok(())
+}
+
+/// The largest relative error of a layer's attention output that was measured when a slim file was made, for a cache of that type.
+pub fn measured_error(file: &Gguf<'_>, cache_type: ElementType) -> Option<f64> {
+    let report: serde_json::Value = serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
+    let layers = report["layers"].as_array()?;
+    layers
+        .iter()
+        .filter_map(|layer| layer["output_error"][cache_type.name()].as_f64())
+        .reduce(f64::max)
+}

@@ -1,0 +1,191 @@
+//! Models that lie in Python packages: `python3 -m pip download --no-deps`, then the members are unpacked and joined.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::{Context, Event, Hashing, PullError, Watch, copy};
+use crate::models::manifest::PipPart;
+use crate::models::store::folder_size;
+
+/// How often the size of a running download is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What pip and the libraries below it print when there is no network. The last is all that is left with `PIP_RETRIES=0`; the
+/// manifests name packages that exist.
+const NO_NETWORK: [&str; 7] = [
+    "NewConnectionError",
+    "Failed to establish a new connection",
+    "Temporary failure in name resolution",
+    "Max retries exceeded",
+    "ConnectTimeoutError",
+    "ProxyError",
+    "(from versions: none)",
+];
+
+/// Fetches the packages and joins their members to the unfinished file, checked.
+pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) -> Result<String, PullError> {
+    context.packages.set(parts.iter().map(|part| part.size).sum());
+    let wheels: Vec<PathBuf> = parts
+        .iter()
+        .enumerate()
+        .map(|(number, part)| wheel(context, number, part, watch))
+        .collect::<Result<_, _>>()?;
+    let path = context.part();
+    let file = File::create(&path).map_err(context.io("create", &path))?;
+    let mut out = Hashing::new(file);
+    watch(Event::Stage("unpacking", context.shown_size()));
+    for (part, wheel) in parts.iter().zip(&wheels) {
+        unpack(context, part, wheel, &mut out, watch).inspect_err(|error| {
+            // A damaged package would be used again by the next attempt.
+            if matches!(error, PullError::Package { .. }) {
+                let _ = fs::remove_file(wheel);
+            }
+        })?;
+    }
+    out.inner.sync_all().map_err(context.io("write", &path))?;
+    let (size, digest) = out.finish();
+    context.check(size, &digest, None).inspect_err(|_| {
+        wheels.iter().for_each(|wheel| _ = fs::remove_file(wheel));
+    })?;
+    Ok(digest)
+}
+
+/// The package of a part: the one that an earlier attempt has left, or downloaded.
+fn wheel(
+    context: &Context<'_>,
+    number: usize,
+    part: &PipPart,
+    watch: Watch<'_>,
+) -> Result<PathBuf, PullError> {
+    let folder = context.staging.join(format!("package-{number}"));
+    fs::create_dir_all(&folder).map_err(context.io("create the folder", &folder))?;
+    // pip moves a package there when it is whole.
+    if let Some(wheel) = find_wheel(&folder) {
+        return Ok(wheel);
+    }
+    download(context, &folder, part, watch)?;
+    find_wheel(&folder).ok_or_else(|| PullError::Package {
+        what: format!("{}=={}", part.package, part.version),
+        reason: "pip has downloaded no wheel".into(),
+    })
+}
+
+fn find_wheel(folder: &Path) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    entries.find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+}
+
+fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'_>) -> Result<(), PullError> {
+    let wanted = format!("{}=={}", part.package, part.version);
+    // pip's own unfinished file is kept beside the rest: its growth is the progress, and no second disk fills up.
+    let temporary = context.staging.join("pip");
+    let _ = fs::remove_dir_all(&temporary);
+    fs::create_dir_all(&temporary).map_err(context.io("create the folder", &temporary))?;
+    let log_path = context.staging.join("pip.log");
+    let log = File::create(&log_path).map_err(context.io("create", &log_path))?;
+    watch(Event::Stage("downloading", part.size));
+    let child = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--no-input",
+            "--disable-pip-version-check",
+        ])
+        .args(["--progress-bar", "off", "-d"])
+        .arg(folder)
+        .arg(&wanted)
+        .env("TMPDIR", &temporary)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn();
+    let mut child = child.map_err(|_| PullError::NoProgram {
+        program: "python3",
+        why: "this model comes from a Python package: install Python with pip",
+    })?;
+    let status = loop {
+        if let Some(status) = child
+            .try_wait()
+            .map_err(context.io("wait for", Path::new("python3")))?
+        {
+            break status;
+        }
+        watch(Event::Bytes(folder_size(&temporary)));
+        std::thread::sleep(LOOK);
+    };
+    let _ = fs::remove_dir_all(&temporary);
+    if status.success() {
+        return Ok(());
+    }
+    let log = fs::read(&log_path).unwrap_or_default();
+    let _ = fs::remove_file(&log_path);
+    Err(explain(context, wanted, &String::from_utf8_lossy(&log)))
+}
+
+/// What pip's log of a failure means.
+fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
+    if log.contains("No space left on device") || log.contains("Disk quota exceeded") {
+        return context.disk_full();
+    }
+    if log.contains("No module named pip") {
+        return PullError::NoProgram {
+            program: "pip",
+            why: "this model comes from a Python package: install pip for python3",
+        };
+    }
+    if NO_NETWORK.iter().any(|sign| log.contains(sign)) {
+        return PullError::Unreachable {
+            place: "the Python package index".into(),
+        };
+    }
+    // pip's last word often only repeats the first error.
+    let reason = log
+        .lines()
+        .find_map(|line| line.strip_prefix("ERROR: "))
+        .or(log.lines().last());
+    PullError::Download {
+        program: "pip",
+        what,
+        reason: reason.unwrap_or("it gave no reason").trim().to_owned(),
+    }
+}
+
+/// Appends the part's member to `out`.
+fn unpack(
+    context: &Context<'_>,
+    part: &PipPart,
+    wheel: &Path,
+    out: &mut Hashing<File>,
+    watch: Watch<'_>,
+) -> Result<(), PullError> {
+    let damaged = |error: &dyn std::fmt::Display| PullError::Package {
+        what: format!("{} of {}=={}", part.member, part.package, part.version),
+        reason: error.to_string(),
+    };
+    let file = File::open(wheel).map_err(context.io("open", wheel))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&error))?;
+    let mut member = archive.by_name(&part.member).map_err(|error| match error {
+        ZipError::FileNotFound => damaged(&"there is no such member"),
+        error => damaged(&error),
+    })?;
+    let limit = context
+        .manifest
+        .size
+        .unwrap_or(u64::MAX)
+        .saturating_sub(out.bytes);
+    copy(&mut member, out, limit, watch).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData
+        | std::io::ErrorKind::UnexpectedEof
+        | std::io::ErrorKind::Other
+        | std::io::ErrorKind::InvalidInput => damaged(&error),
+        _ => context.io("write", &context.part())(error),
+    })
+}

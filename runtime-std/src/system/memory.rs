@@ -1,0 +1,81 @@
+//! What the system says about this process's memory.
+
+use std::fs::File;
+use std::io::Read;
+
+/// Resident and swapped memory of this process, in KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct MemoryUse {
+    /// Anonymous pages: what the process itself has allocated.
+    pub anonymous_kib: u64,
+    /// Pages of mapped files, which the system can drop and read again.
+    pub file_kib: u64,
+    /// What was moved to swap.
+    pub swap_kib: u64,
+    /// Most that was resident at any time.
+    pub peak_kib: u64,
+}
+
+impl MemoryUse {
+    /// Now; `None` where the system has no `/proc/self/status` of Linux's form. Allocates nothing.
+    pub fn now() -> Option<MemoryUse> {
+        let mut buffer = [0; 4096];
+        let mut file = File::open("/proc/self/status").ok()?;
+        let mut len = 0;
+        while len < buffer.len() {
+            match file.read(&mut buffer[len..]).ok()? {
+                0 => break,
+                n => len += n,
+            }
+        }
+        MemoryUse::parse(&buffer[..len])
+    }
+
+    fn parse(status: &[u8]) -> Option<MemoryUse> {
+        let field = |name: &str| {
+            let line = status
+                .split(|&byte| byte == b'\n')
+                .find_map(|line| line.strip_prefix(name.as_bytes()))?;
+            let number = str::from_utf8(line).ok()?.trim().strip_suffix("kB")?;
+            number.trim().parse().ok()
+        };
+        Some(MemoryUse {
+            anonymous_kib: field("RssAnon:")?,
+            file_kib: field("RssFile:")?,
+            swap_kib: field("VmSwap:")?,
+            peak_kib: field("VmHWM:")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_fields_of_a_status() {
+        let status = b"Name:\tx\nVmHWM:\t    9000 kB\nRssAnon:\t     12 kB\nRssFile:\t 8000 kB\nVmSwap:\t       0 kB\n";
+        let expected = MemoryUse {
+            anonymous_kib: 12,
+            file_kib: 8000,
+            swap_kib: 0,
+            peak_kib: 9000,
+        };
+        assert_eq!(MemoryUse::parse(status), Some(expected));
+        assert_eq!(MemoryUse::parse(b"Name:\tx\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn anonymous_pages_are_counted() {
+        // Other tests allocate and free beside this one, but less.
+        let before = MemoryUse::now().unwrap();
+        let mut arena = crate::system::mmap::ArenaMemory::new(128 << 20).unwrap();
+        arena.bytes().fill(1);
+        let after = MemoryUse::now().unwrap();
+        let grown =
+            (after.anonymous_kib + after.swap_kib).saturating_sub(before.anonymous_kib + before.swap_kib);
+        assert!((96 << 10..256 << 10).contains(&grown), "{grown} KiB");
+    }
+}

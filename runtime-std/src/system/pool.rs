@@ -1,0 +1,482 @@
+//! Threads and the instruction set: what the machine has to offer the kernels.
+//!
+//! # The pool
+//!
+//! A token of a small model is some two hundred short parallel sections, microseconds each, so waking threads through the
+//! operating system for every one would cost more than the work. Workers therefore spin for about [`SPIN`] after their last job and
+//! only then park. Jobs are claimed one at a time from an atomic counter, so that a worker that the system has preempted delays
+//! nothing but the job it holds: a worker that does not show up at all is not waited for.
+//!
+//! # Why it is sound
+//!
+//! `ticket` packs the number of jobs and the next index into one word. A worker claims index `i` by adding one to it, and holds a
+//! claim only if `i` is below the number of jobs *in the same word*; only then does it read `job`. `run` writes `job` before it
+//! publishes a ticket with jobs in it, and returns only after every claimed index was counted in `done`. So whoever reads `job`
+//! holds a claim that `run` still waits for: the closure is alive and `job` is not being written.
+#![allow(
+    unsafe_code,
+    reason = "lends a closure's borrow to threads that outlive it; makes instruction-set tokens after detection"
+)]
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use brooklet_core::kernels::Isa;
+use brooklet_core::threads::Threads;
+
+/// How long an idle worker spins before it parks, where there is a processor for every worker.
+pub const SPIN: Duration = Duration::from_micros(100);
+
+/// Most workers of a pool.
+pub const MAX_WORKERS: usize = 64;
+
+/// How much of its stack a worker makes resident when it starts, so that the first deep call or the first sleep, whenever it comes,
+/// takes no memory: 12 KiB were seen in use.
+const STACK: usize = 16 << 10;
+
+/// Most jobs of one run: the ticket's fields have 32 bits, and every worker may overshoot the count once.
+const MAX_JOBS: usize = u32::MAX as usize - MAX_WORKERS;
+
+type Job = dyn Fn(usize, usize) + Sync;
+
+/// A value on a cache line of its own (two, as processors fetch lines in pairs).
+#[repr(align(128))]
+#[derive(Default)]
+struct Line<T>(T);
+
+/// What the threads of a pool share.
+struct Shared {
+    /// Jobs in the upper half, next index in the lower.
+    ticket: Line<AtomicU64>,
+    /// Jobs of the current run that have ended; before the first run, workers that have started.
+    done: Line<AtomicUsize>,
+    /// The current run's closure; see the module's text for who may touch it when.
+    job: UnsafeCell<*const Job>,
+    /// A job of the current run has panicked.
+    panicked: AtomicBool,
+    /// The pool is being dropped.
+    stop: AtomicBool,
+    /// Workers that are parked or about to be.
+    parked: AtomicUsize,
+    /// The caller is parked, or about to be, until `done` reaches the number of jobs.
+    caller_waits: AtomicBool,
+    /// Guards the two conditions below; holds nothing.
+    lock: Mutex<()>,
+    work: Condvar,
+    finished: Condvar,
+    spin: Duration,
+}
+
+// SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active at a time (`Pool::turn`), while no
+// claim is held, and read only by holders of a claim (module text). What it points to is a `Sync` closure.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `job` is only followed under the rules above, on whatever thread.
+unsafe impl Send for Shared {}
+
+/// Threads that spin, then park: core's [`Threads`] for a machine with an operating system.
+///
+/// Worker 0 is the thread that calls [`Threads::run`]. Nothing is allocated after [`Pool::new`], unless a job panics.
+///
+/// ```
+/// use brooklet::core::threads::Threads;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// let pool = brooklet::system::pool::Pool::new(2)?;
+/// let sum = AtomicUsize::new(0);
+/// pool.run(10, &|_worker, index| {
+///     sum.fetch_add(index, Ordering::Relaxed);
+/// });
+/// assert_eq!(sum.into_inner(), 45);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Held during a run: callers on several threads take turns.
+    turn: Mutex<()>,
+}
+
+impl Pool {
+    /// A pool of `workers` workers, the calling thread included: at least 1, at most [`MAX_WORKERS`] (more are not started).
+    ///
+    /// # Errors
+    /// If the system starts no more threads.
+    pub fn new(workers: usize) -> std::io::Result<Pool> {
+        let workers = workers.clamp(1, MAX_WORKERS);
+        let processors = thread::available_parallelism().map_or(1, |n| n.get());
+        let shared = Arc::new(Shared {
+            ticket: Line::default(),
+            done: Line::default(),
+            job: UnsafeCell::new(&|_: usize, _: usize| {}),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            parked: AtomicUsize::new(0),
+            caller_waits: AtomicBool::new(false),
+            lock: Mutex::new(()),
+            work: Condvar::new(),
+            finished: Condvar::new(),
+            // A worker that spins on a processor that another one needs only delays it.
+            spin: if workers <= processors { SPIN } else { SPIN / 50 },
+        });
+        let mut pool = Pool {
+            shared,
+            threads: Vec::with_capacity(workers - 1),
+            turn: Mutex::new(()),
+        };
+        for worker in 1..workers {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new()
+                .name(format!("brooklet-{worker}"))
+                .spawn(move || shared.serve(worker))?;
+            pool.threads.push(thread);
+        }
+        touch_stack();
+        // A thread allocates while it starts: let that be over.
+        while pool.shared.done.0.load(Ordering::SeqCst) < pool.threads.len() {
+            thread::yield_now();
+        }
+        Ok(pool)
+    }
+
+    /// The number of workers that suits this machine: one for every processor that this process may use.
+    pub fn default_workers() -> usize {
+        thread::available_parallelism()
+            .map_or(1, |n| n.get())
+            .min(MAX_WORKERS)
+    }
+}
+
+impl Threads for Pool {
+    fn workers(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    fn run(&self, jobs: usize, job: &(dyn Fn(usize, usize) + Sync)) {
+        if jobs <= 1 || self.threads.is_empty() {
+            let _turn = lock(&self.turn);
+            (0..jobs).for_each(|index| job(0, index));
+            return;
+        }
+        assert!(jobs <= MAX_JOBS, "{jobs} jobs are too many for one run");
+        let turn = lock(&self.turn);
+        let shared = &*self.shared;
+        let job: *const (dyn Fn(usize, usize) + Sync + '_) = job;
+        // SAFETY: only the lifetime in the type changes. The pointer is followed by holders of a claim only, and this function
+        // returns (or unwinds) only after all claims of this run are given back, while `job`'s borrow lasts.
+        let job: *const Job = unsafe { std::mem::transmute(job) };
+        // SAFETY: `turn` makes this the only run, and the last run ended with all its claims given back, so nobody reads `job`.
+        unsafe { *shared.job.get() = job };
+        shared.done.0.store(0, Ordering::Relaxed);
+        shared.panicked.store(false, Ordering::Relaxed);
+        shared.publish(jobs);
+        let own_panic = shared.work_off(0);
+        shared.wait_for_all(jobs);
+        drop(turn);
+        if let Some(panic) = own_panic {
+            resume_unwind(panic);
+        }
+        assert!(
+            !shared.panicked.load(Ordering::Relaxed),
+            "a job panicked on another thread"
+        );
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.lock));
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // A worker catches the panics of jobs, and has nothing else to panic with.
+            let _ = thread.join();
+        }
+    }
+}
+
+type Panic = Box<dyn std::any::Any + Send>;
+
+impl Shared {
+    /// Offers indices `0..jobs` to all workers.
+    fn publish(&self, jobs: usize) {
+        // Sequentially consistent, as are a worker's announcement that it parks and its last look at the ticket: one of the two
+        // sees the other, so that no worker sleeps through a run.
+        self.ticket.0.store((jobs as u64) << 32, Ordering::SeqCst);
+        if self.parked.load(Ordering::SeqCst) > 0 {
+            drop(lock(&self.lock));
+            self.work.notify_all();
+        }
+    }
+
+    /// An index to work on and the number of jobs of its run, if one is left.
+    fn claim(&self) -> Option<(usize, usize)> {
+        let left = |ticket: u64| {
+            ((ticket as u32 as u64) < ticket >> 32)
+                .then_some((ticket as u32 as usize, (ticket >> 32) as usize))
+        };
+        // Looking first keeps idle workers from writing to the line, and bounds how far the index overshoots.
+        left(self.ticket.0.load(Ordering::SeqCst))?;
+        left(self.ticket.0.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Does jobs until none is left. Returns the panic of a job, if there was one.
+    fn work_off(&self, worker: usize) -> Option<Panic> {
+        let mut panic = None;
+        while let Some((index, jobs)) = self.claim() {
+            // SAFETY: index `index` is claimed and not yet counted in `done` (module text).
+            let job = unsafe { &**self.job.get() };
+            // After a panic the rest is only counted: the results are lost anyway.
+            if !self.panicked.load(Ordering::Relaxed)
+                && let Err(caught) = catch_unwind(AssertUnwindSafe(|| job(worker, index)))
+            {
+                self.panicked.store(true, Ordering::Relaxed);
+                panic = Some(caught);
+            }
+            // Releases what the job wrote to whoever waits for the count. The caller may start its next run as soon as it has
+            // seen the last one: nothing of this run may be touched after it.
+            if self.done.0.fetch_add(1, Ordering::SeqCst) + 1 == jobs
+                && self.caller_waits.load(Ordering::SeqCst)
+            {
+                drop(lock(&self.lock));
+                self.finished.notify_all();
+            }
+        }
+        panic
+    }
+
+    /// Returns when all jobs of the current run have ended.
+    fn wait_for_all(&self, jobs: usize) {
+        let all = || self.done.0.load(Ordering::SeqCst) == jobs;
+        if spin_until(self.spin, all) {
+            return;
+        }
+        self.caller_waits.store(true, Ordering::SeqCst);
+        let mut guard = lock(&self.lock);
+        while !all() {
+            guard = self.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.caller_waits.store(false, Ordering::SeqCst);
+    }
+
+    /// A worker's life.
+    fn serve(&self, worker: usize) {
+        touch_stack();
+        self.done.0.fetch_add(1, Ordering::SeqCst);
+        loop {
+            // The caller reports that a job has panicked; the payload itself was printed by the panic hook.
+            let _ = self.work_off(worker);
+            let wanted = || self.open() || self.stop.load(Ordering::SeqCst);
+            if !spin_until(self.spin, wanted) {
+                self.parked.fetch_add(1, Ordering::SeqCst);
+                let mut guard = lock(&self.lock);
+                while !wanted() {
+                    guard = self.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                }
+                drop(guard);
+                self.parked.fetch_sub(1, Ordering::SeqCst);
+            }
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    /// Whether an index is left to claim.
+    fn open(&self) -> bool {
+        let ticket = self.ticket.0.load(Ordering::SeqCst);
+        (ticket as u32 as u64) < ticket >> 32
+    }
+}
+
+/// Writes to [`STACK`] bytes of the calling thread's stack.
+#[inline(never)]
+fn touch_stack() {
+    std::hint::black_box([0u8; STACK]);
+}
+
+/// Spins until `condition` holds or `limit` has passed; whether it holds.
+fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
+    // The clock is read once in a while only.
+    const LOOKS: usize = 32;
+    let start = Instant::now();
+    loop {
+        for _ in 0..LOOKS {
+            if condition() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() >= limit {
+            return condition();
+        }
+    }
+}
+
+/// Locks a mutex that guards no data, so that poison means nothing.
+fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The environment variable that forces an instruction set.
+pub const ISA_VARIABLE: &str = "BROOKLET_ISA";
+
+/// `BROOKLET_ISA` names an instruction set that this processor or build does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("BROOKLET_ISA is \"{wanted}\", which is not to be had here: this machine has {available}")]
+pub struct IsaError {
+    /// What was asked for.
+    pub wanted: String,
+    /// Names of what there is, separated by commas, the best last.
+    pub available: String,
+}
+
+/// The instruction sets that this machine has, from the plainest to the best.
+pub fn available_isas() -> Vec<Isa> {
+    brooklet_core::detected_isas!()
+}
+
+/// The best instruction set of this machine, or the one that `BROOKLET_ISA` names.
+///
+/// # Errors
+/// If the variable names one that is not available here, with those that are.
+pub fn detect_isa() -> Result<Isa, IsaError> {
+    select_isa(std::env::var_os(ISA_VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned()))
+}
+
+/// The instruction set of that name, the best if there is no name or an empty one.
+fn select_isa(wanted: Option<String>) -> Result<Isa, IsaError> {
+    let isas = available_isas();
+    match wanted {
+        Some(wanted) if !wanted.is_empty() => match isas.iter().find(|isa| isa.name() == wanted) {
+            Some(&isa) => Ok(isa),
+            None => {
+                let names: Vec<&str> = isas.iter().map(|isa| isa.name()).collect();
+                Err(IsaError {
+                    wanted,
+                    available: names.join(", "),
+                })
+            }
+        },
+        _ => Ok(isas.last().copied().unwrap_or(Isa::Scalar)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_is_done_once_whatever_the_workers() {
+        for workers in 1..=8 {
+            let pool = Pool::new(workers).unwrap();
+            assert_eq!(pool.workers(), workers);
+            for jobs in [0, 1, 2, workers, 7, 100] {
+                for _ in 0..50 {
+                    let counts: Vec<AtomicUsize> = (0..jobs).map(|_| AtomicUsize::new(0)).collect();
+                    pool.run(jobs, &|worker, index| {
+                        assert!(worker < workers);
+                        counts[index].fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_does_one_job_at_a_time() {
+        let pool = Pool::new(4).unwrap();
+        let busy: Vec<AtomicBool> = (0..4).map(|_| AtomicBool::new(false)).collect();
+        for _ in 0..200 {
+            pool.run(64, &|worker, _| {
+                assert!(!busy[worker].swap(true, Ordering::SeqCst));
+                std::hint::spin_loop();
+                assert!(busy[worker].swap(false, Ordering::SeqCst));
+            });
+        }
+    }
+
+    #[test]
+    fn plain_writes_are_seen_after_the_run_and_in_the_next() {
+        use brooklet_core::arena::Shared;
+        let pool = Pool::new(3).unwrap();
+        let mut data = [0u64; 96];
+        for round in 1..=500u64 {
+            let shared = Shared::new(&mut data, 96, 8);
+            pool.run(shared.parts(), &|_, part| {
+                shared
+                    .take(part)
+                    .row_mut(0)
+                    .iter_mut()
+                    .for_each(|v| *v += part as u64 + 1)
+            });
+            assert!(
+                data.iter()
+                    .enumerate()
+                    .all(|(i, &v)| v == round * (i as u64 / 8 + 1))
+            );
+        }
+    }
+
+    #[test]
+    fn workers_come_back_after_they_have_parked() {
+        let pool = Pool::new(3).unwrap();
+        let done = AtomicUsize::new(0);
+        for _ in 0..20 {
+            thread::sleep(SPIN * 4);
+            // The jobs outlast the caller's spinning as well, so that it parks too.
+            pool.run(3, &|_, _| {
+                thread::sleep(SPIN * 4);
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        assert_eq!(done.into_inner(), 60);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_works_on() {
+        for workers in [1, 2, 5] {
+            let pool = Pool::new(workers).unwrap();
+            for bad in [0, 3, 9] {
+                let caught = catch_unwind(AssertUnwindSafe(|| {
+                    pool.run(10, &|_, index| assert!(index != bad, "expected by this test"));
+                }));
+                assert!(caught.is_err());
+                let done = AtomicUsize::new(0);
+                pool.run(10, &|_, _| _ = done.fetch_add(1, Ordering::Relaxed));
+                assert_eq!(done.into_inner(), 10);
+            }
+        }
+    }
+
+    #[test]
+    fn several_callers_take_turns() {
+        let pool = Pool::new(2).unwrap();
+        let done = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    (0..100).for_each(|_| pool.run(5, &|_, _| _ = done.fetch_add(1, Ordering::Relaxed)))
+                });
+            }
+        });
+        assert_eq!(done.into_inner(), 1500);
+    }
+
+    #[test]
+    fn instruction_sets_are_chosen_by_name() {
+        let isas = available_isas();
+        assert_eq!(isas[0].name(), "scalar");
+        for &isa in &isas {
+            assert_eq!(select_isa(Some(isa.name().into())), Ok(isa));
+        }
+        assert_eq!(select_isa(None).ok(), isas.last().copied());
+        assert_eq!(select_isa(Some(String::new())).ok(), isas.last().copied());
+        let error = select_isa(Some("mmx".into())).unwrap_err();
+        assert!(error.to_string().contains("\"mmx\"") && error.to_string().contains("scalar"));
+    }
+}
