@@ -6,7 +6,6 @@ use brooklet_core::gguf::Gguf;
 use brooklet_core::model::{Config, Layer, Model, ModelError};
 use brooklet_core::plan::Plan;
 use brooklet_core::stream::{Stream, StreamError};
-use brooklet_core::threads::Threads;
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer, TokenizerError, Vocab};
 
 use crate::Error;
@@ -140,12 +139,6 @@ impl<'a> Engine<'a> {
         let Resources { plan, arena, pool } = resources;
         let model = weights.model()?;
         let isa = detect_isa()?;
-        tracing::info!(
-            isa = isa.name(),
-            workers = pool.workers(),
-            arena = plan.bytes(),
-            "starting the engine"
-        );
         let (engine, index) = plan.split(arena.bytes()).ok_or(StreamError::Arena {
             needed: plan.bytes(),
             given: 0,

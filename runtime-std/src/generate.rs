@@ -47,7 +47,7 @@ pub struct Report {
 /// Continues `prompt`, writing the text to `sink` token by token. `interrupted` is asked between tokens.
 ///
 /// # Errors
-/// If the file has no tokenizer, a token of the prompt is none or does not fit a dense cache, or the sink fails ([`Error::Output`]).
+/// If the file has no tokenizer, a token of the prompt is none or does not fit a dense cache, or the sink fails ([`Error::Sink`]).
 pub fn generate(
     engine: &mut Engine<'_>,
     prompt: &[u32],
@@ -136,6 +136,6 @@ impl<'s> Writer<'s> {
     fn pass_on(&mut self) -> Result<(), Error> {
         let passed: io::Result<()> = self.sink.text(&self.piece).and_then(|()| self.sink.token());
         self.piece.clear();
-        passed.map_err(Error::Output)
+        passed.map_err(Error::Sink)
     }
 }

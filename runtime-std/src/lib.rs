@@ -28,7 +28,7 @@
 //!
 //! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped files, memory, threads, the
 //!   instruction set. The only unsafe code.
-//! - [`Error`](enum@Error): what goes wrong.
+//! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`engine`]: from a file to an engine.
 //! - [`text`], [`generate`], [`score`]: from an engine to text, and how well a token was predicted.
@@ -40,13 +40,18 @@
 
 pub use brooklet_core as core;
 
+#[cfg(feature = "chat")]
 pub mod chat;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "convert")]
 pub mod convert;
+#[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod engine;
-mod error;
+pub mod error;
 pub mod generate;
+#[cfg(feature = "pull")]
 pub mod models;
 pub mod planning;
 pub mod score;

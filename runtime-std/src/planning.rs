@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU32;
 
+use brooklet_core::cache::{ElementType, LayoutChoice, Policy, PolicyKind};
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Layout, LayoutChoice, Options, Part, Plan, PlanError, Policy};
+use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
 use crate::Error;
 
@@ -16,69 +17,6 @@ pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
 const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
-
-/// How tokens are kept, without saying how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PolicyKind {
-    /// First and last tokens: endless.
-    #[default]
-    Sink,
-    /// Last tokens only: a baseline that collapses.
-    Window,
-    /// All tokens, until the cache is full.
-    Dense,
-    /// Last tokens, computed afresh for each: a slow baseline.
-    Recompute,
-}
-
-/// What a run asks to be kept of a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheLayout {
-    /// What the file is made for.
-    #[default]
-    Auto,
-    /// Keys and values.
-    Kv,
-    /// Keys alone, in every layer.
-    K,
-    /// Keys and further channels, or keys alone, in every layer.
-    KR,
-    /// The layer's input.
-    X,
-}
-
-impl CacheLayout {
-    /// Refuses what the model's file is not made for.
-    fn check(self, config: &Config) -> Result<(), Error> {
-        let layouts = || (0..config.layers).map(|layer| config.layouts.of(layer));
-        let missing = |what: &str, fits: fn(&Layout) -> bool| {
-            let others = layouts().filter(|layout| !fits(layout)).count();
-            if others == 0 {
-                return Ok(());
-            }
-            Err(Error::Input(format!(
-                "{others} of the model's {} layers are not made for a cache of {what}: `brooklet slim` makes a copy that is, where the \
-                 model's attention allows it",
-                config.layers
-            )))
-        };
-        match self {
-            CacheLayout::Auto | CacheLayout::Kv => Ok(()),
-            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::Slim { rank: 0 }),
-            CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
-            CacheLayout::X => Err(no_inputs(config)),
-        }
-    }
-}
-
-/// Why there is no cache of layer inputs for this model.
-pub(crate) fn no_inputs(config: &Config) -> Error {
-    Error::Input(if config.rope_dim > 0 {
-        "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)".into()
-    } else {
-        "a cache of layer inputs would suit this model, but whole models cannot run with one yet: try --layout or --cache k+r".into()
-    })
-}
 
 /// What a run asks of memory and threads. The default is what suits `model` without a budget.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,9 +32,9 @@ pub struct Settings {
     /// Tokens in the cache, sinks included, where neither `window` nor `budget` is given.
     pub default_cache: usize,
     /// Element type of the cache.
-    pub cache_type: CacheType,
+    pub cache_type: ElementType,
     /// What is kept of a token.
-    pub layout: CacheLayout,
+    pub layout: LayoutChoice,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
     /// Workers, the calling thread included.
@@ -117,8 +55,8 @@ impl Default for Settings {
             window: None,
             budget: None,
             default_cache: DEFAULT_CACHE,
-            cache_type: CacheType::F16,
-            layout: CacheLayout::Auto,
+            cache_type: ElementType::F16,
+            layout: LayoutChoice::Auto,
             logits_rows: 1,
             workers: crate::system::pool::Pool::default_workers(),
             sampling: true,
@@ -131,25 +69,14 @@ impl Default for Settings {
 impl Settings {
     /// The policy with `window` tokens.
     fn policy(&self, window: usize) -> Policy {
-        match self.policy {
-            PolicyKind::Sink => Policy::Sink {
-                sinks: self.sinks,
-                window,
-            },
-            PolicyKind::Window => Policy::Window { window },
-            PolicyKind::Dense => Policy::Dense { capacity: window },
-            PolicyKind::Recompute => Policy::Recompute { window },
-        }
+        Policy::new(self.policy, self.sinks, window)
     }
 
     fn options(&self, window: usize, chunk: usize, tokenizer_bytes: usize) -> Options {
         Options {
             policy: self.policy(window),
             cache_type: self.cache_type,
-            layout: match self.layout {
-                CacheLayout::Kv => LayoutChoice::Kv,
-                _ => LayoutChoice::File,
-            },
+            layout: self.layout,
             chunk,
             logits_rows: self.logits_rows,
             workers: self.workers,
@@ -177,9 +104,8 @@ impl Settings {
     /// With a window, exactly that; with a budget, within it, with the largest window if none is given.
     ///
     /// # Errors
-    /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Input`] if the file is not made for the layout.
+    /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Layout`] if the file is not made for the layout.
     pub fn plan(&self, config: &Config, tokenizer_bytes: usize) -> Result<Plan, Error> {
-        self.layout.check(config)?;
         let result = match (self.window, self.budget) {
             (window, None) => {
                 let window = window.unwrap_or_else(|| self.default_window(config));

@@ -7,8 +7,9 @@ use brooklet_core::stream::{Stream, StreamError};
 use crate::generate::{Feed, Next};
 
 /// Who wrote a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Role {
     /// The person.
     User,

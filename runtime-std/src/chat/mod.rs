@@ -5,6 +5,7 @@
 //! message; only a message longer than the window itself leaves token by token.
 
 mod bounded;
+mod error;
 mod memory;
 mod template;
 
@@ -12,10 +13,10 @@ use brooklet_core::sampler::Sampler;
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
 
-use crate::Error;
 use crate::engine::Engine;
 use crate::generate::{Feed, Next, Report, Request, generate_with};
 use crate::text::TextSink;
+pub use error::ChatError;
 use memory::Memory;
 pub use memory::Role;
 pub use template::{CHATML, Framed, Template, TemplateError};
@@ -24,7 +25,8 @@ pub use template::{CHATML, Framed, Template, TemplateError};
 const LEAST_WINDOW: usize = 32;
 
 /// A message as far as it is in the window.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LiveMessage {
     /// Who wrote it.
     pub role: Role,
@@ -57,7 +59,7 @@ impl<'c, 'a> Chat<'c, 'a> {
         engine: &'c mut Engine<'a>,
         template: Template,
         system: Option<String>,
-    ) -> Result<Chat<'c, 'a>, Error> {
+    ) -> Result<Chat<'c, 'a>, ChatError> {
         let (stream, tokenizer) = engine.parts()?;
         let mut chat = Chat {
             memory: Memory::new(stream),
@@ -75,14 +77,16 @@ impl<'c, 'a> Chat<'c, 'a> {
     ///
     /// # Errors
     /// If it does not fit; then nothing was forgotten.
-    pub fn set_system(&mut self, system: Option<String>) -> Result<(), Error> {
+    pub fn set_system(&mut self, system: Option<String>) -> Result<(), ChatError> {
         let prefix = self.template.prefix(system.as_deref())?;
         let tokens = self.encode(&prefix, Mark::Model);
         let (len, capacity) = (tokens.len(), self.memory.capacity());
         if len + LEAST_WINDOW > capacity {
-            return Err(Error::Input(format!(
-                "the system prompt takes {len} tokens, which leaves fewer than {LEAST_WINDOW} of the cache's {capacity} for a conversation"
-            )));
+            return Err(ChatError::System {
+                tokens: len,
+                least: LEAST_WINDOW,
+                capacity,
+            });
         }
         self.memory.begin(&tokens)?;
         self.system = system;
@@ -94,7 +98,7 @@ impl<'c, 'a> Chat<'c, 'a> {
     ///
     /// # Errors
     /// None with the policy `sink`.
-    pub fn reset(&mut self) -> Result<(), Error> {
+    pub fn reset(&mut self) -> Result<(), ChatError> {
         self.memory.forget()?;
         self.is_first = true;
         Ok(())
@@ -116,7 +120,7 @@ impl<'c, 'a> Chat<'c, 'a> {
         sampler: &mut Sampler,
         sink: &mut dyn TextSink,
         interrupted: &dyn Fn() -> bool,
-    ) -> Result<Report, Error> {
+    ) -> Result<Report, ChatError> {
         let system = self.system.as_deref();
         let question = self.template.question(system, self.is_first, words)?;
         let (open, close) = (self.template.open(system)?, self.template.close(system)?);

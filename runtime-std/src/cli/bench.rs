@@ -11,9 +11,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::cache::CacheArguments;
+use super::failure::Failure;
+use super::json::write_json;
 use super::model::ModelArguments;
-use super::write_json;
-use crate::Error;
 use crate::engine::{Engine, Resources, Weights};
 use crate::planning::Settings;
 use crate::system::memory::MemoryUse;
@@ -44,9 +44,9 @@ pub struct Arguments {
 }
 
 /// Measures, or serves single measurements to a driver that alternates with another program.
-pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     if arguments.prompt == 0 || arguments.tokens == 0 || arguments.runs == 0 {
-        return Err(Error::Usage("-p, -n and -r must be at least 1".into()));
+        return Err(Failure::Usage("-p, -n and -r must be at least 1".into()));
     }
     let open = arguments.model.open()?;
     let weights = Weights::read(&open.file)?;
@@ -81,7 +81,7 @@ pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         };
         let prefill = line("prefill", arguments.prompt, &prefill);
         let decode = line("decode", arguments.tokens, &decode);
-        return writeln!(out, "{prefill}\n{decode}").map_err(Error::Output);
+        return writeln!(out, "{prefill}\n{decode}").map_err(Failure::Output);
     }
     let memory = MemoryUse::now().unwrap_or_default();
     let report = json!({
@@ -110,9 +110,9 @@ impl Rates {
     fn measure(
         runs: usize,
         tokens: usize,
-        mut run: impl FnMut() -> Result<f64, Error>,
-    ) -> Result<Rates, Error> {
-        let rates: Result<Vec<f64>, Error> = (0..runs).map(|_| Ok(tokens as f64 / run()?)).collect();
+        mut run: impl FnMut() -> Result<f64, Failure>,
+    ) -> Result<Rates, Failure> {
+        let rates: Result<Vec<f64>, Failure> = (0..runs).map(|_| Ok(tokens as f64 / run()?)).collect();
         let mut rates = rates?;
         rates.sort_by(f64::total_cmp);
         Ok(Rates(rates))
@@ -143,7 +143,7 @@ impl Bench<'_, '_> {
     }
 
     /// Seconds of one prefill.
-    fn prefill(&mut self, count: usize) -> Result<f64, Error> {
+    fn prefill(&mut self, count: usize) -> Result<f64, Failure> {
         self.choose(count);
         self.stream.reset();
         let start = Instant::now();
@@ -152,13 +152,13 @@ impl Bench<'_, '_> {
     }
 
     /// Seconds of decoding `count` tokens.
-    fn decode(&mut self, count: usize) -> Result<f64, Error> {
+    fn decode(&mut self, count: usize) -> Result<f64, Failure> {
         self.stream.reset();
         self.decode_further(count)
     }
 
     /// Seconds of decoding `count` tokens after those that the cache has: with a cache that an earlier run filled, each evicts one.
-    fn decode_further(&mut self, count: usize) -> Result<f64, Error> {
+    fn decode_further(&mut self, count: usize) -> Result<f64, Failure> {
         self.choose(count);
         let start = Instant::now();
         for token in &self.tokens {
@@ -167,12 +167,12 @@ impl Bench<'_, '_> {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    fn serve(&mut self, out: &mut dyn Write) -> Result<(), Error> {
+    fn serve(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
         self.prefill(32)?;
         self.decode(2)?;
         answer(out, "READY")?;
         for line in io::stdin().lock().lines() {
-            let line = line.map_err(|error| Error::Read {
+            let line = line.map_err(|error| Failure::Read {
                 path: "-".into(),
                 error,
             })?;
@@ -190,7 +190,7 @@ impl Bench<'_, '_> {
                     answer(out, &format!("{} {}", memory.peak_kib, memory.anonymous_kib))?;
                 }
                 _ => {
-                    return Err(Error::Input(format!(
+                    return Err(Failure::Input(format!(
                         "\"{line}\" is none of `p N`, `n N`, `d N` and `m`"
                     )));
                 }
@@ -200,10 +200,10 @@ impl Bench<'_, '_> {
     }
 }
 
-fn answer(out: &mut dyn Write, line: &str) -> Result<(), Error> {
+fn answer(out: &mut dyn Write, line: &str) -> Result<(), Failure> {
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
-        .map_err(Error::Output)
+        .map_err(Failure::Output)
 }
 
 #[cfg(test)]

@@ -4,16 +4,16 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use super::failure::Failure;
 
 /// The bytes of a file; `-` is standard input.
-pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = if path == Path::new("-") {
         standard_input()
     } else {
         fs::read(path)
     };
-    bytes.map_err(|error| Error::Read {
+    bytes.map_err(|error| Failure::Read {
         path: path.to_path_buf(),
         error,
     })
@@ -26,11 +26,11 @@ fn standard_input() -> io::Result<Vec<u8>> {
 }
 
 /// The text of an argument, a file, or standard input, whichever is given. `what` names it for the error.
-pub fn text(argument: Option<&str>, file: Option<&PathBuf>, what: &str) -> Result<Vec<u8>, Error> {
+pub fn text(argument: Option<&str>, file: Option<&PathBuf>, what: &str) -> Result<Vec<u8>, Failure> {
     match (argument, file) {
         (Some(text), _) => Ok(text.as_bytes().to_vec()),
         (None, Some(path)) => read(path),
-        (None, None) if io::stdin().is_terminal() => Err(Error::Usage(format!(
+        (None, None) if io::stdin().is_terminal() => Err(Failure::Usage(format!(
             "give {what} as an argument, with -f FILE, or on standard input"
         ))),
         (None, None) => read(Path::new("-")),
@@ -38,7 +38,7 @@ pub fn text(argument: Option<&str>, file: Option<&PathBuf>, what: &str) -> Resul
 }
 
 /// Token ids separated by blanks, each below `vocab`.
-pub fn ids(path: &Path, vocab: usize) -> Result<Vec<u32>, Error> {
+pub fn ids(path: &Path, vocab: usize) -> Result<Vec<u32>, Failure> {
     let bytes = read(path)?;
     let text = String::from_utf8_lossy(&bytes);
     text.split_whitespace()
@@ -46,7 +46,7 @@ pub fn ids(path: &Path, vocab: usize) -> Result<Vec<u32>, Error> {
             let id = word.parse().ok().filter(|&id: &u32| (id as usize) < vocab);
             id.ok_or_else(|| {
                 let most = vocab.saturating_sub(1);
-                Error::Input(format!(
+                Failure::Input(format!(
                     "{}: \"{word}\" is no token id from 0 to {most}",
                     path.display()
                 ))

@@ -8,8 +8,10 @@ use brooklet_core::model::{Config, ModelError};
 use clap::Args;
 use serde_json::{Map, json};
 
+use super::failure::Failure;
+use super::json::write_json;
 use super::licence::licence;
-use super::{model, write_json};
+use super::model;
 use crate::Error;
 use crate::size::Size;
 use crate::system::mmap::Access;
@@ -32,7 +34,7 @@ pub struct Arguments {
 }
 
 /// Prints the file's contents.
-pub fn inspect(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn inspect(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let open = model::open(&arguments.model, Access::Map)?;
     let path = open.file.path().to_path_buf();
     let file = Gguf::parse(&open.file).map_err(|error| Error::Model {
@@ -49,7 +51,7 @@ pub fn inspect(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> 
     if arguments.json {
         write_json(out, &report.json(arguments.tensors))
     } else {
-        report.text(arguments.tensors, out).map_err(Error::Output)
+        report.text(arguments.tensors, out).map_err(Failure::Output)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::Error;
+use super::failure::Failure;
 
 /// Exit code after the second signal: the shells' for an interrupted program.
 const KILLED: i32 = 130;
@@ -16,13 +16,13 @@ pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// From now on the first signal is only noted.
-    pub fn catch() -> Result<Interrupt, Error> {
+    pub fn catch() -> Result<Interrupt, Failure> {
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first looks at what the second has set when the signal comes again.
             flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&noted))
                 .and_then(|_| flag::register(signal, Arc::clone(&noted)))
-                .map_err(|error| Error::System {
+                .map_err(|error| Failure::System {
                     what: "a signal handler".into(),
                     error,
                 })?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command};
 use clap_mangen::Man;
 
-use crate::Error;
+use super::failure::Failure;
 
 /// Arguments of `brooklet man`.
 #[derive(Args)]
@@ -21,11 +21,11 @@ pub struct Arguments {
 }
 
 /// Prints a manual page, or writes all of them.
-pub fn man(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> Result<(), Error> {
+pub fn man(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     // Gives the subcommands the program's name, which is a part of their usage.
     command.build();
     if let Some(folder) = &arguments.out {
-        return write_all(command, folder).map_err(|error| Error::Write {
+        return write_all(command, folder).map_err(|error| Failure::Write {
             path: folder.clone(),
             error,
         });
@@ -34,10 +34,10 @@ pub fn man(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> 
         Some(name) => command
             .find_subcommand(name)
             .cloned()
-            .ok_or_else(|| Error::Usage(format!("there is no subcommand \"{}\"", name.escape_debug())))?,
+            .ok_or_else(|| Failure::Usage(format!("there is no subcommand \"{}\"", name.escape_debug())))?,
         None => command,
     };
-    page(wanted).render(out).map_err(Error::Output)
+    page(wanted).render(out).map_err(Failure::Output)
 }
 
 fn write_all(command: Command, folder: &Path) -> io::Result<()> {

@@ -9,9 +9,11 @@ mod cache;
 mod chat;
 mod completions;
 mod dimensions;
+mod failure;
 mod input;
 mod inspect;
 mod interrupt;
+mod json;
 mod licence;
 mod man;
 mod model;
@@ -33,7 +35,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::Error;
+pub use failure::Failure;
 
 /// Streams a language model for ever, in a number of bytes that is fixed before it starts.
 #[derive(Parser)]
@@ -105,21 +107,21 @@ pub fn main() -> ExitCode {
         tracing::info!(%error, "a model's file that is cut short while it is mapped will end the program by a signal");
     }
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());
-    finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Error::Output)))
+    finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Failure::Output)))
 }
 
 /// Runs a command line (its first word is the program's name), writing the results to `out`: for tests and for programs that embed
 /// the command.
 ///
 /// # Errors
-/// The command's; [`Error::Usage`] for a wrong command line or one that asks for help.
+/// The command's; [`Failure::Usage`] for a wrong command line or one that asks for help.
 pub fn execute(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     out: &mut dyn Write,
-) -> Result<(), Error> {
-    let cli = parse(arguments).map_err(|error| Error::Usage(error.to_string()))?;
+) -> Result<(), Failure> {
+    let cli = parse(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
     dispatch(cli.command, out)?;
-    out.flush().map_err(Error::Output)
+    out.flush().map_err(Failure::Output)
 }
 
 fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Cli, clap::Error> {
@@ -165,7 +167,7 @@ fn broken(usage: &str) -> String {
     text.trim_start().to_owned()
 }
 
-fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
+fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Chat(arguments) => chat::chat(&arguments, out),
         Command::Run(arguments) => run::run(&arguments, out),
@@ -184,7 +186,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// Tells of an error, if there is one to tell of.
-fn finish(result: Result<(), Error>) -> ExitCode {
+fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
@@ -209,10 +211,4 @@ fn start_logging(verbose: u8) {
         .with_ansi(colour)
         .without_time();
     logging.with_target(false).init();
-}
-
-/// Writes one JSON value and the end of the line.
-fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), Error> {
-    serde_json::to_writer(&mut *out, value).map_err(|error| Error::Output(error.into()))?;
-    writeln!(out).map_err(Error::Output)
 }

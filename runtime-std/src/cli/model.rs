@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::Error;
+use super::failure::Failure;
 use crate::embedded::DEFAULT_MODEL;
 use crate::models::hub::HubFile;
 use crate::models::manifest::Manifest;
@@ -44,21 +44,21 @@ pub struct OpenModel {
 
 impl ModelArguments {
     /// Opens the model, pulling it first if that is needed.
-    pub fn open(&self) -> Result<OpenModel, Error> {
+    pub fn open(&self) -> Result<OpenModel, Failure> {
         open(&self.model, if self.no_mmap { Access::Read } else { Access::Map })
     }
 }
 
 impl OptionalModelArguments {
     /// Opens the model, pulling it first if that is needed; which one never depends on the network.
-    pub fn open(&self) -> Result<OpenModel, Error> {
+    pub fn open(&self) -> Result<OpenModel, Failure> {
         let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
         open(model, if self.no_mmap { Access::Read } else { Access::Map })
     }
 }
 
 /// Opens the model that `model` names: a file if there is one, else a manifest's or the hub's.
-pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
+pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
     let manifest = if Path::new(model).exists() {
         None
     } else {
@@ -77,12 +77,12 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
         None if looks_like_a_path(model) || Path::new(model).exists() => PathBuf::from(model),
         None => {
             let names = Manifest::names();
-            return Err(Error::Input(format!(
+            return Err(Failure::Input(format!(
                 "there is no file and no model named \"{model}\": there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
             )));
         }
     };
-    let file = ModelFile::open(&path, access).map_err(|error| Error::Read {
+    let file = ModelFile::open(&path, access).map_err(|error| Failure::Read {
         path: path.clone(),
         error,
     })?;
@@ -93,7 +93,7 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Error> {
 }
 
 /// What a pull needs to know of the model of that name: a manifest's, or a file of the hub.
-pub fn named(model: &str) -> Result<Option<Manifest>, Error> {
+pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
     match HubFile::parse(model) {
         Some(hub) => Ok(Some(hub?.manifest())),
         None => Ok(Manifest::find(model)),
@@ -105,12 +105,12 @@ fn looks_like_a_path(model: &str) -> bool {
 }
 
 /// The store of this environment.
-pub fn store() -> Result<Store, Error> {
+pub fn store() -> Result<Store, Failure> {
     Store::from_environment()
-        .ok_or_else(|| Error::Input("there is no folder for models: set BROOKLET_MODELS to one".into()))
+        .ok_or_else(|| Failure::Input("there is no folder for models: set BROOKLET_MODELS to one".into()))
 }
 
-fn pulled(manifest: &Manifest) -> Result<PathBuf, Error> {
+fn pulled(manifest: &Manifest) -> Result<PathBuf, Failure> {
     let store = store()?;
     if store.has(manifest) {
         return Ok(store.path(manifest));

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use super::failure::Failure;
+use super::json::write_json;
 use super::licence::own_licence;
 use super::model::{named, store};
-use super::{progress, write_json};
-use crate::Error;
+use super::progress;
 use crate::models::manifest::Manifest;
 use crate::models::store::{Store, Stored};
 use crate::size::Size;
@@ -36,55 +37,55 @@ pub struct ModelsArguments {
 }
 
 /// Fetches a model and prints where it lies.
-pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Failure> {
     let Some(manifest) = named(&arguments.name)? else {
-        return Err(Error::Input(format!(
+        return Err(Failure::Input(format!(
             "there is no model named \"{}\" to pull: there are {}, and hf:OWNER/REPOSITORY/FILE.gguf",
             arguments.name,
             Manifest::names()
         )));
     };
     if manifest.embedded().is_some() {
-        return Err(Error::Input(format!(
+        return Err(Failure::Input(format!(
             "{} is a part of this program: there is nothing to pull",
             manifest.name
         )));
     }
     let path = progress::pull(&manifest, &store()?, arguments.accept_terms)?;
-    writeln!(out, "{}", path.display()).map_err(Error::Output)
+    writeln!(out, "{}", path.display()).map_err(Failure::Output)
 }
 
 /// Lists the models, or removes one.
-pub fn models(arguments: &ModelsArguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn models(arguments: &ModelsArguments, out: &mut dyn Write) -> Result<(), Failure> {
     let store = store()?;
     if let Some(name) = &arguments.rm {
         let bytes = remove(&store, name)?;
-        return writeln!(out, "removed {name}: {}", Size(bytes as usize)).map_err(Error::Output);
+        return writeln!(out, "removed {name}: {}", Size(bytes as usize)).map_err(Failure::Output);
     }
     let rows = rows(&store);
     if arguments.json {
         return write_json(out, &rows);
     }
-    list(&rows, &store, out).map_err(Error::Output)
+    list(&rows, &store, out).map_err(Failure::Output)
 }
 
 /// Removes a model from the store; returns how many bytes that frees.
-fn remove(store: &Store, name: &str) -> Result<u64, Error> {
+fn remove(store: &Store, name: &str) -> Result<u64, Failure> {
     let removed = if let Some(stored) = store.others().iter().find(|stored| stored.name == name) {
         store.remove_stored(stored)?
     } else if let Some(manifest) = named(name)? {
         if manifest.embedded().is_some() {
-            return Err(Error::Input(format!(
+            return Err(Failure::Input(format!(
                 "{name} is a part of this program and stays"
             )));
         }
         store.remove(&manifest)?
     } else {
-        return Err(Error::Input(format!(
+        return Err(Failure::Input(format!(
             "there is no model named \"{name}\": `brooklet models` lists those that there are"
         )));
     };
-    removed.ok_or_else(|| Error::Input(format!("{name} has not been pulled: there is nothing to remove")))
+    removed.ok_or_else(|| Failure::Input(format!("{name} has not been pulled: there is nothing to remove")))
 }
 
 /// One model, whether pulled or not. What is not known is absent.

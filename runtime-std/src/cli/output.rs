@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use super::failure::Failure;
 
 /// A file that is written bit by bit.
 pub struct Output {
@@ -14,8 +14,8 @@ pub struct Output {
 
 impl Output {
     /// Creates the file, or empties it.
-    pub fn create(path: &Path) -> Result<Output, Error> {
-        let file = File::create(path).map_err(|error| Error::Write {
+    pub fn create(path: &Path) -> Result<Output, Failure> {
+        let file = File::create(path).map_err(|error| Failure::Write {
             path: path.to_path_buf(),
             error,
         })?;
@@ -26,16 +26,16 @@ impl Output {
     }
 
     /// Writes the next bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|error| Error::Write {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(bytes).map_err(|error| Failure::Write {
             path: self.path.clone(),
             error,
         })
     }
 
     /// Brings what was written to the file.
-    pub fn flush(&mut self) -> Result<(), Error> {
-        self.file.flush().map_err(|error| Error::Write {
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.file.flush().map_err(|error| Failure::Write {
             path: self.path.clone(),
             error,
         })

@@ -4,24 +4,27 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use brooklet_core::cache::Policy;
 use brooklet_core::model::Config;
-use brooklet_core::plan::{Plan, Policy};
+use brooklet_core::plan::Plan;
 use brooklet_core::stream::Stream;
 use brooklet_core::tokenizer::EncodeOptions;
 use clap::Args;
 use serde::Serialize;
 
 use super::cache::CacheArguments;
+use super::failure::Failure;
+use super::input;
+use super::json::write_json;
 use super::model::ModelArguments;
 use super::output::Output;
 use super::progress::Counter;
 use super::tokenize::bos;
-use super::{input, write_json};
-use crate::Error;
 use crate::engine::{Engine, Resources, Weights, tokenize};
-use crate::planning::{PolicyKind, Settings};
+use crate::planning::Settings;
 use crate::score::negative_log_likelihood;
 use crate::size::Size;
+use brooklet_core::cache::PolicyKind;
 
 /// Tokens whose logits are computed at once.
 const ROWS: usize = 16;
@@ -101,9 +104,9 @@ struct Report {
 }
 
 /// Scores a text.
-pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     if arguments.stride == 0 {
-        return Err(Error::Usage("--stride must be at least 1".into()));
+        return Err(Failure::Usage("--stride must be at least 1".into()));
     }
     let open = arguments.model.open()?;
     let weights = Weights::read(&open.file)?;
@@ -180,7 +183,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         "perplexity {ppl:.4}  ({nll:.5} +- {nll_error:.5} nats over {tokens} predictions)\n\
          {policy}: {sinks} sinks and a window of {window}, cache in {cache_type}, arena {arena}, {seconds:.2} s"
     )
-    .map_err(Error::Output)?;
+    .map_err(Failure::Output)?;
     for (layer, heads) in sink_mass.iter().flatten().enumerate() {
         let shares: Vec<String> = heads
             .iter()
@@ -192,7 +195,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
             settings.sinks,
             shares.join(" ")
         )
-        .map_err(Error::Output)?;
+        .map_err(Failure::Output)?;
     }
     Ok(())
 }
@@ -205,7 +208,7 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(arguments: &Arguments, config: &Config, plan: &Plan) -> Result<Self, Error> {
+    fn new(arguments: &Arguments, config: &Config, plan: &Plan) -> Result<Self, Failure> {
         let (heads, slots) = (config.heads, plan.capacity());
         if !arguments.sink_mass && arguments.attention.is_none() {
             return Ok(Attention {
@@ -215,12 +218,12 @@ impl Attention {
             });
         }
         if arguments.stride != 1 || matches!(plan.options().policy, Policy::Recompute { .. }) {
-            return Err(Error::Usage(
+            return Err(Failure::Usage(
                 "attention is averaged over all tokens: not with --stride or recompute".into(),
             ));
         }
         if arguments.sink_mass && matches!(plan.options().policy, Policy::Window { .. }) {
-            return Err(Error::Usage(
+            return Err(Failure::Usage(
                 "--sink-mass needs first tokens that stay: --policy sink or dense".into(),
             ));
         }
@@ -247,7 +250,7 @@ impl Attention {
             .collect()
     }
 
-    fn write(&self, path: &Path) -> Result<(), Error> {
+    fn write(&self, path: &Path) -> Result<(), Failure> {
         let mut output = Output::create(path)?;
         for (index, weight) in self.weights.iter().enumerate() {
             let (head, slot) = (index / self.slots, index % self.slots);
@@ -263,28 +266,25 @@ impl Attention {
 }
 
 /// The whole text as ids.
-fn sequence(arguments: &Arguments, weights: &Weights<'_>) -> Result<Vec<u32>, Error> {
+fn sequence(arguments: &Arguments, weights: &Weights<'_>) -> Result<Vec<u32>, Failure> {
     if let Some(path) = &arguments.ids {
         return input::ids(path, weights.config().vocab);
     }
     let text = input::text(None, arguments.file.as_ref(), "the text")?;
-    tokenize(
-        weights,
-        &text,
-        EncodeOptions {
-            bos: bos(arguments.no_bos),
-            ..EncodeOptions::default()
-        },
-    )
+    let options = EncodeOptions {
+        bos: bos(arguments.no_bos),
+        ..EncodeOptions::default()
+    };
+    Ok(tokenize(weights, &text, options)?)
 }
 
 /// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at most `most`.
-fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<&'t [u32], Error> {
+fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<&'t [u32], Failure> {
     let rest = tokens.get(arguments.start..).unwrap_or(&[]);
     let there = rest.len().saturating_sub(1);
     let count = arguments.count.unwrap_or(there.min(most));
     if count == 0 || count > there {
-        return Err(Error::Input(format!(
+        return Err(Failure::Input(format!(
             "there are {} tokens, which make {there} predictions from token {} on: {count} cannot be scored",
             tokens.len(),
             arguments.start
@@ -302,7 +302,7 @@ struct Scorer<'t> {
 }
 
 impl<'t> Scorer<'t> {
-    fn new(arguments: &Arguments, tokens: &'t [u32]) -> Result<Self, Error> {
+    fn new(arguments: &Arguments, tokens: &'t [u32]) -> Result<Self, Failure> {
         Ok(Scorer {
             tokens,
             nats: Vec::with_capacity(tokens.len() / arguments.stride + 1),
@@ -312,7 +312,7 @@ impl<'t> Scorer<'t> {
     }
 
     /// Feeds all tokens but the last, and scores every `stride`-th.
-    fn run(&mut self, stream: &mut Stream<'_>, stride: usize) -> Result<(), Error> {
+    fn run(&mut self, stream: &mut Stream<'_>, stride: usize) -> Result<(), Failure> {
         let fed = &self.tokens[..self.tokens.len() - 1];
         let counter = Counter::new("scoring", fed.len());
         let mut at = 0;
@@ -343,7 +343,7 @@ impl<'t> Scorer<'t> {
     }
 
     /// Scores the prediction of the token after position `at`.
-    fn score(&mut self, at: usize, logits: &[f32]) -> Result<(), Error> {
+    fn score(&mut self, at: usize, logits: &[f32]) -> Result<(), Failure> {
         let nats = negative_log_likelihood(logits, self.tokens[at + 1] as usize);
         self.nats.push(nats);
         if let Some(dump) = &mut self.dump {
@@ -358,7 +358,7 @@ impl<'t> Scorer<'t> {
     }
 
     /// The mean and its standard error.
-    fn finish(&mut self) -> Result<(f64, f64), Error> {
+    fn finish(&mut self) -> Result<(f64, f64), Failure> {
         for output in self.dump.iter_mut().chain(&mut self.scores) {
             output.flush()?;
         }

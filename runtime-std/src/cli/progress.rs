@@ -4,8 +4,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::failure::Failure;
 use super::licence::own_licence;
-use crate::Error;
 use crate::models::manifest::Manifest;
 use crate::models::pull::Event;
 use crate::models::store::Store;
@@ -13,7 +13,7 @@ use crate::size::Size;
 
 /// Pulls a model with its licence and the progress on standard error. Terms that bind whoever fetches it must be agreed to: `agreed`
 /// beforehand, or now on a terminal.
-pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::path::PathBuf, Error> {
+pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::path::PathBuf, Failure> {
     say(&format!(
         "{}: licence {} ({})",
         manifest.title, manifest.licence, manifest.licence_url
@@ -36,13 +36,13 @@ pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::pat
 }
 
 /// Asks a terminal whether the model's terms are agreed to; elsewhere nobody could answer.
-fn agree(manifest: &Manifest) -> Result<(), Error> {
+fn agree(manifest: &Manifest) -> Result<(), Failure> {
     let how = format!(
         "read them at {}, then say `brooklet pull {} --accept-terms`",
         manifest.licence_url, manifest.name
     );
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Error::Input(format!(
+        return Err(Failure::Input(format!(
             "{} comes under terms that must be agreed to first: {how}",
             manifest.name
         )));
@@ -54,7 +54,7 @@ fn agree(manifest: &Manifest) -> Result<(), Error> {
     if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         Ok(())
     } else {
-        Err(Error::Input(format!(
+        Err(Failure::Input(format!(
             "{} was not fetched, as its terms were not agreed to: {how}",
             manifest.name
         )))

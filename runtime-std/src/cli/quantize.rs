@@ -10,9 +10,11 @@ use clap::Args;
 use serde_json::{Map, json};
 
 use super::cache::workers;
+use super::failure::Failure;
 use super::interrupt::Interrupt;
+use super::json::write_json;
+use super::model;
 use super::progress::{self, Counter};
-use super::{model, write_json};
 use crate::Error;
 use crate::convert::new_file::NewFile;
 use crate::convert::quantize::{Conversion, QuantizeError, Summary, Target};
@@ -47,7 +49,7 @@ pub struct Arguments {
 }
 
 /// Writes the copy and says what became of the bytes.
-pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let threads = workers(arguments.threads)?;
     let open = model::open(&arguments.input, Access::Map)?;
     let input = open.file.path();
@@ -58,7 +60,7 @@ pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error>
     })?;
     let conversion = Conversion::plan(&file, arguments.target).map_err(wrong(arguments, input))?;
     let summary = conversion.summary();
-    let pool = Pool::new(threads).map_err(|error| Error::System {
+    let pool = Pool::new(threads).map_err(|error| Failure::System {
         what: format!("{threads} threads"),
         error,
     })?;
@@ -66,7 +68,7 @@ pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error>
     if arguments.json {
         return write_json(out, &report(arguments, input, &summary, bytes));
     }
-    print(arguments, &summary, bytes, out).map_err(Error::Output)
+    print(arguments, &summary, bytes, out).map_err(Failure::Output)
 }
 
 /// Makes the new file; returns its length.
@@ -76,9 +78,9 @@ fn write(
     summary: &Summary,
     pool: &Pool,
     input: &Path,
-) -> Result<u64, Error> {
+) -> Result<u64, Failure> {
     let interrupt = Interrupt::catch()?;
-    let cannot_write = |error| Error::Write {
+    let cannot_write = |error| Failure::Write {
         path: arguments.output.clone(),
         error,
     };
@@ -103,25 +105,25 @@ fn write(
 }
 
 /// Starts the file that a command writes.
-pub fn create(output: &Path, force: bool) -> Result<NewFile, Error> {
+pub fn create(output: &Path, force: bool) -> Result<NewFile, Failure> {
     NewFile::create(output, force).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists if !force => {
-            Error::Input(format!("{} exists: --force replaces it", output.display()))
+            Failure::Input(format!("{} exists: --force replaces it", output.display()))
         }
-        _ => Error::Write {
+        _ => Failure::Write {
             path: output.to_path_buf(),
             error,
         },
     })
 }
 
-fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> Error {
+fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> Failure {
     move |error| match error {
-        QuantizeError::Write(error) => Error::Write {
+        QuantizeError::Write(error) => Failure::Write {
             path: arguments.output.clone(),
             error,
         },
-        error => Error::Quantize {
+        error => Failure::Quantize {
             path: input.to_path_buf(),
             error,
         },
@@ -129,9 +131,9 @@ fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> E
 }
 
 /// The input stays mapped while the output is written, and is the only copy of what is lost.
-pub fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Error> {
+pub fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Failure> {
     match (fs::canonicalize(input), fs::canonicalize(output)) {
-        (Ok(from), Ok(to)) if from == to => Err(Error::Input(format!(
+        (Ok(from), Ok(to)) if from == to => Err(Failure::Input(format!(
             "{} is the input: give the new file another name",
             output.display()
         ))),

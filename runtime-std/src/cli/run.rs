@@ -12,18 +12,19 @@ use clap::Args;
 use serde::Serialize;
 
 use super::cache::CacheArguments;
+use super::failure::Failure;
 use super::input;
 use super::interrupt::Interrupt;
+use super::json::write_json_text;
 use super::model::OptionalModelArguments;
 use super::sampling::SamplingArguments;
-use crate::Error;
 use crate::embedded::OPENING;
 use crate::engine::{Engine, Resources, Weights};
 use crate::generate::{Finish, Report, Request, generate};
 use crate::planning::Settings;
 use crate::size::Size;
 use crate::system::memory::MemoryUse;
-use crate::text::{TextSink, write_json_text};
+use crate::text::TextSink;
 
 /// Arguments of `brooklet run`.
 #[derive(Args)]
@@ -60,7 +61,7 @@ pub struct Arguments {
 }
 
 /// Continues a text.
-pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     // The program's own model begins a text by itself, and goes on.
     let own = arguments.model.model.is_none();
     let limit = match arguments.tokens {
@@ -68,7 +69,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         Some(n) => match u64::try_from(n) {
             Ok(n) => Some(n),
             Err(_) => {
-                return Err(Error::Usage(format!(
+                return Err(Failure::Usage(format!(
                     "-n must be 0 or more, or -1 for ever, not {n}"
                 )));
             }
@@ -96,7 +97,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
     }
     let prompt = engine.encode(&text)?;
     if prompt.is_empty() {
-        return Err(Error::Input(
+        return Err(Failure::Input(
             "the prompt is empty, and this model has no token to start with".into(),
         ));
     }
@@ -110,13 +111,13 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
         out,
         json: arguments.json,
     };
-    page.begin().map_err(Error::Output)?;
+    page.begin().map_err(Failure::Output)?;
     let mut sampler = Sampler::new(options);
     let report = generate(&mut engine, &prompt, &request, &mut sampler, &mut page, &|| {
         interrupt.is_set()
     })?;
     let end = Statistics::new(&report, &plan, engine.stream().position(), options.seed);
-    page.end(&end).map_err(Error::Output)?;
+    page.end(&end).map_err(Failure::Output)?;
     if arguments.stats || report.finish == Finish::Interrupted {
         // Standard error may be closed; the text was what mattered.
         let _ = end.write(&plan, &mut io::stderr().lock());

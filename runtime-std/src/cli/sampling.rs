@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use brooklet_core::sampler::SamplerOptions;
 use clap::Args;
 
-use crate::Error;
+use super::failure::Failure;
 
 /// How tokens are chosen.
 #[derive(Args)]
@@ -32,9 +32,9 @@ pub struct SamplingArguments {
 
 impl SamplingArguments {
     /// The sampler's options.
-    pub fn options(&self) -> Result<SamplerOptions, Error> {
+    pub fn options(&self) -> Result<SamplerOptions, Failure> {
         let wrong = |name: &str, range: &str, value: f32| {
-            Err(Error::Usage(format!("--{name} must be {range}, not {value}")))
+            Err(Failure::Usage(format!("--{name} must be {range}, not {value}")))
         };
         if !(self.temp >= 0.0 && self.temp.is_finite()) {
             return wrong("temp", "0 or more", self.temp);

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
 use clap::Args;
 
+use super::failure::Failure;
 use super::input;
 use super::model::ModelArguments;
-use crate::Error;
 use crate::engine::{Weights, with_tokenizer};
 
 /// Arguments of `brooklet tokenize`.
@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 /// Prints the ids of a text: alone, or each with its text.
-pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let open = arguments.model.open()?;
     let weights = Weights::read(&open.file)?;
     let text = input::text(arguments.text.as_deref(), arguments.file.as_ref(), "the text")?;
@@ -56,7 +56,7 @@ pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error>
             result
         }
     })?;
-    written.map_err(Error::Output)
+    written.map_err(Failure::Output)
 }
 
 /// Whether the token of the start of a sequence comes first.

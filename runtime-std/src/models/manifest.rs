@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+#[cfg(feature = "embedded")]
 use crate::embedded;
 
 /// The revision of a repository where none is named.
@@ -83,7 +84,7 @@ pub enum Source {
     },
     /// Nowhere: it is a part of the program.
     Embedded {
-        /// Name in `models/tiny`.
+        /// Name in `models/stories`.
         file: String,
     },
 }
@@ -127,6 +128,7 @@ impl Manifest {
     /// The model's bytes, if they are a part of the program.
     pub fn embedded(&self) -> Option<&'static [u8]> {
         match &self.sources[..] {
+            #[cfg(feature = "embedded")]
             [Source::Embedded { file }] => embedded::file(file),
             _ => None,
         }
@@ -140,8 +142,6 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
-
     use super::*;
 
     #[test]
@@ -197,8 +197,11 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "embedded")]
     #[test]
     fn embedded_files_are_those_of_their_manifests() {
+        use sha2::{Digest, Sha256};
+
         assert!(
             Manifest::find(embedded::DEFAULT_MODEL)
                 .unwrap()

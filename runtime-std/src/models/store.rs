@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
 use crate::models::hub::HubFile;
 use crate::models::manifest::Manifest;
 
@@ -20,6 +19,23 @@ pub(crate) const DIGEST_MARK: &str = "hub-digest";
 
 /// How deep files of the hub may lie: owner, repository and folders of a repository.
 const DEPTH: usize = 16;
+
+/// Why the store cannot be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file or folder cannot be written or removed.
+    #[error("cannot write {}: {error}", .path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The model is being pulled, perhaps by another process.
+    #[error("{0} is being pulled: end that first")]
+    Busy(String),
+}
 
 /// The folder of pulled models.
 #[derive(Clone, Debug)]
@@ -145,21 +161,21 @@ impl Store {
     /// Removes the model and what is left of unfinished downloads; returns how many bytes that frees, `None` if nothing is there.
     ///
     /// # Errors
-    /// The system's; [`Error::Input`] while the model is being pulled.
-    pub fn remove(&self, manifest: &Manifest) -> Result<Option<u64>, Error> {
+    /// The system's; [`StoreError::Busy`] while the model is being pulled.
+    pub fn remove(&self, manifest: &Manifest) -> Result<Option<u64>, StoreError> {
         let (path, staging) = (self.path(manifest), self.staging(manifest));
         let refused = |path: &Path| {
             let path = path.to_path_buf();
-            move |error| Error::Write { path, error }
+            move |error| StoreError::Write { path, error }
         };
         if !path.is_file() && folder_size(&staging) == 0 {
             return Ok(None);
         }
         let lock = self
             .lock_file(manifest)
-            .map_err(|(path, error)| Error::Write { path, error })?;
+            .map_err(|(path, error)| StoreError::Write { path, error })?;
         lock.try_lock()
-            .map_err(|_| Error::Input(format!("{} is being pulled: end that first", manifest.name)))?;
+            .map_err(|_| StoreError::Busy(manifest.name.clone()))?;
         let mut bytes = folder_size(&staging);
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(refused(&staging))?;
@@ -178,14 +194,14 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::remove`].
-    pub fn remove_stored(&self, stored: &Stored) -> Result<Option<u64>, Error> {
+    pub fn remove_stored(&self, stored: &Stored) -> Result<Option<u64>, StoreError> {
         if let Some(hub) = &stored.hub {
             return self.remove(&hub.manifest());
         }
         let Ok(file) = fs::metadata(&stored.path) else {
             return Ok(None);
         };
-        fs::remove_file(&stored.path).map_err(|error| Error::Write {
+        fs::remove_file(&stored.path).map_err(|error| StoreError::Write {
             path: stored.path.clone(),
             error,
         })?;

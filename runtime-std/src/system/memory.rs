@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 
 /// Resident and swapped memory of this process, in KiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MemoryUse {
     /// Anonymous pages: what the process itself has allocated.
     pub anonymous_kib: u64,

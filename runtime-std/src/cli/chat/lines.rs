@@ -6,7 +6,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
 use rustyline::{Cmd, Config, Editor, KeyEvent};
 
-use crate::Error;
+use super::super::failure::Failure;
 
 /// Lines that the arrow keys bring back.
 const HISTORY: usize = 1000;
@@ -35,7 +35,7 @@ pub enum Lines {
 
 impl Lines {
     /// Standard input as it is.
-    pub fn new() -> Result<Lines, Error> {
+    pub fn new() -> Result<Lines, Failure> {
         if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
             return Ok(Lines::Pipe(io::stdin().lock()));
         }
@@ -60,7 +60,7 @@ impl Lines {
     }
 
     /// The next message. A line that ends in a backslash goes on in the next.
-    pub fn next(&mut self) -> Result<Input, Error> {
+    pub fn next(&mut self) -> Result<Input, Failure> {
         let mut text = String::new();
         loop {
             let line = match self.line(text.is_empty())? {
@@ -85,7 +85,7 @@ impl Lines {
         Ok(Input::Text(text))
     }
 
-    fn line(&mut self, is_first: bool) -> Result<Input, Error> {
+    fn line(&mut self, is_first: bool) -> Result<Input, Failure> {
         match self {
             Lines::Terminal { editor, colour } => {
                 let plain = if is_first { "> " } else { ". " };
@@ -116,13 +116,13 @@ impl Lines {
     }
 }
 
-fn refused(error: io::Error) -> Error {
-    Error::System {
+fn refused(error: io::Error) -> Failure {
+    Failure::System {
         what: "to read standard input".into(),
         error,
     }
 }
 
-fn failed(error: ReadlineError) -> Error {
+fn failed(error: ReadlineError) -> Failure {
     refused(io::Error::other(error))
 }

@@ -15,12 +15,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::cache::ComputeArguments;
+use super::failure::Failure;
 use super::interrupt::Interrupt;
+use super::json::write_json;
 use super::model::{self, OpenModel};
 use super::output::Output;
 use super::sampling::SamplingArguments;
-use super::write_json;
-use crate::Error;
 use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
 use crate::engine::{Engine, Resources, Weights, with_tokenizer};
 use crate::generate::{Finish, Request};
@@ -87,12 +87,12 @@ pub struct Arguments {
 }
 
 /// Talks until the person leaves.
-pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
+pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let limit = match arguments.tokens {
         -1 => None,
         n @ 1.. => Some(n as u64),
         n => {
-            return Err(Error::Usage(format!(
+            return Err(Failure::Usage(format!(
                 "-n must be 1 or more, or -1 for no limit, not {n}"
             )));
         }
@@ -138,7 +138,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// The file's own template, or the one that its manifest names.
-fn template(open: &OpenModel, weights: &Weights<'_>) -> Result<Template, Error> {
+fn template(open: &OpenModel, weights: &Weights<'_>) -> Result<Template, Failure> {
     let of_file = |gguf: &Gguf<'_>| {
         let source = gguf.get("tokenizer.chat_template")?.as_str()?;
         Some(source.to_owned())
@@ -148,7 +148,7 @@ fn template(open: &OpenModel, weights: &Weights<'_>) -> Result<Template, Error> 
         (manifest.template == "chatml").then(|| CHATML.to_owned())
     };
     let source = of_file(weights.gguf()).or_else(of_manifest).ok_or_else(|| {
-        Error::Input("this model has no chat template, so it does not know messages: `brooklet run` continues its text".into())
+        Failure::Input("this model has no chat template, so it does not know messages: `brooklet run` continues its text".into())
     })?;
     let [bos, eos] = with_tokenizer(weights, |tokenizer| {
         [tokenizer.bos(), tokenizer.eos()].map(|token| {
@@ -187,7 +187,7 @@ impl Session<'_, '_> {
         }
     }
 
-    fn talk(&mut self, out: &mut dyn Write) -> Result<(), Error> {
+    fn talk(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
         // One Ctrl-C without words after it: the next one leaves.
         let mut leaving = false;
         loop {
@@ -217,7 +217,7 @@ impl Session<'_, '_> {
     }
 
     /// Says something and prints the answer; returns why that ended.
-    fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Error> {
+    fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Failure> {
         self.pace.begin();
         let mut page = Page {
             out,
@@ -231,7 +231,9 @@ impl Session<'_, '_> {
                 interrupt.is_set()
             })?;
         let answer = std::mem::take(&mut page.text);
-        writeln!(out).and_then(|()| out.flush()).map_err(Error::Output)?;
+        writeln!(out)
+            .and_then(|()| out.flush())
+            .map_err(Failure::Output)?;
         if report.finish == Finish::Length {
             note(&format!("({} tokens; -n sets the limit)\n", report.tokens));
         }
@@ -244,7 +246,7 @@ impl Session<'_, '_> {
     }
 
     /// Obeys a command; whether it is to leave.
-    fn command(&mut self, words: &str) -> Result<bool, Error> {
+    fn command(&mut self, words: &str) -> Result<bool, Failure> {
         let (name, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
         let rest = rest.trim();
         match (name, rest) {
@@ -342,7 +344,7 @@ struct DumpLine {
 }
 
 /// Adds the window to the dump.
-fn write_window(dump: &mut Output, chat: &Chat<'_, '_>) -> Result<(), Error> {
+fn write_window(dump: &mut Output, chat: &Chat<'_, '_>) -> Result<(), Failure> {
     let stream = chat.stream();
     let line = DumpLine {
         turn: chat.turn(),

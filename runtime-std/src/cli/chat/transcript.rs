@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 
-use crate::Error;
+use super::super::failure::Failure;
 use crate::chat::Role;
 
 /// Bytes of text kept; older messages go first.
@@ -36,7 +36,7 @@ impl Transcript {
     }
 
     /// Writes it as text, and returns how many messages that are.
-    pub fn save(&self, path: &Path, system: Option<&str>) -> Result<usize, Error> {
+    pub fn save(&self, path: &Path, system: Option<&str>) -> Result<usize, Failure> {
         let mut text = String::new();
         if let Some(system) = system {
             text += &format!("system: {system}\n\n");
@@ -51,7 +51,7 @@ impl Transcript {
             };
             text += &format!("{name}: {}\n\n", message.trim());
         }
-        fs::write(path, text).map_err(|error| Error::Write {
+        fs::write(path, text).map_err(|error| Failure::Write {
             path: path.to_path_buf(),
             error,
         })?;

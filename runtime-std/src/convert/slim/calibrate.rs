@@ -5,9 +5,10 @@ use brooklet_core::model::Positions;
 use brooklet_core::sampler::{Sampler, SamplerOptions};
 use faer::Mat;
 
-use crate::Error;
+use super::SlimError;
 use crate::engine::{Engine, Resources, Weights};
-use crate::planning::{PolicyKind, Settings};
+use crate::planning::Settings;
+use brooklet_core::cache::PolicyKind;
 
 /// Longest piece of a text that is run at once.
 const PIECE: usize = 512;
@@ -29,15 +30,14 @@ impl Calibration {
         tokens: &[u32],
         most: usize,
         workers: usize,
-    ) -> Result<Calibration, Error> {
+    ) -> Result<Calibration, SlimError> {
         let config = weights.config();
         let tokens = &tokens[..tokens.len().min(most)];
         if tokens.len() < config.d_model {
-            return Err(Error::Input(format!(
-                "the calibration text has {} tokens: at least {} are needed, as many as the model has columns",
-                tokens.len(),
-                config.d_model
-            )));
+            return Err(SlimError::Text {
+                tokens: tokens.len(),
+                least: config.d_model,
+            });
         }
         let piece = PIECE.min(config.context);
         let settings = Settings {
@@ -90,7 +90,7 @@ impl Calibration {
 ///
 /// # Errors
 /// As [`Engine::new`].
-pub fn own_text(weights: &Weights<'_>, count: usize, workers: usize) -> Result<Vec<u32>, Error> {
+pub fn own_text(weights: &Weights<'_>, count: usize, workers: usize) -> Result<Vec<u32>, SlimError> {
     let config = weights.config();
     // Learned positions cannot go on: then it begins again and again.
     let goes_on = !matches!(config.design.positions, Positions::Learned);

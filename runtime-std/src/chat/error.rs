@@ -1,0 +1,36 @@
+//! Why a conversation cannot go on.
+
+use brooklet_core::stream::StreamError;
+
+use super::template::TemplateError;
+use crate::Error;
+
+/// Why a conversation cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChatError {
+    /// The engine fails.
+    #[error(transparent)]
+    Model(#[from] Error),
+    /// The model's chat template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The system prompt leaves too little of the cache.
+    #[error(
+        "the system prompt takes {tokens} tokens, which leaves fewer than {least} of the cache's {capacity} for a conversation"
+    )]
+    System {
+        /// Tokens of the system prompt.
+        tokens: usize,
+        /// Tokens that it must leave.
+        least: usize,
+        /// Tokens that the cache holds.
+        capacity: usize,
+    },
+}
+
+impl From<StreamError> for ChatError {
+    fn from(error: StreamError) -> Self {
+        ChatError::Model(error.into())
+    }
+}
