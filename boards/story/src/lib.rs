@@ -18,7 +18,7 @@ use brooklet_core::generate::{AtEnd, Request, Session, Step};
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::Model;
 use brooklet_core::plan::{Options, Plan};
-use brooklet_core::sampler::{Sampler, SamplerOptions};
+use brooklet_core::sampler::SamplerOptions;
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::threads::SingleThread;
 use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, TokenizerError, Vocab};
@@ -63,12 +63,12 @@ impl Setup {
         options
     }
 
-    fn sampler(&self) -> Sampler {
-        Sampler::new(SamplerOptions {
+    fn sampling(&self) -> SamplerOptions {
+        SamplerOptions {
             temperature: self.temperature,
             seed: self.seed,
             ..SamplerOptions::default()
-        })
+        }
     }
 }
 
@@ -198,7 +198,7 @@ impl<'a> Story<'a> {
             at_end: AtEnd::GoOn,
             ..Request::default()
         };
-        self.session.begin(self.setup.sampler(), request);
+        self.session.begin(self.setup.sampling(), request);
         board.event(Event::Prompt { tokens: ids.len() });
         prompt.utf8_chunks().for_each(|chunk| board.say(chunk.valid()));
         let mut left = &ids[..];

@@ -18,7 +18,7 @@ use crate::stream::{Stream, StreamError};
 use crate::threads::Threads;
 use crate::tokenizer::{EncodeOptions, Tokenizer, Vocab};
 
-const FILE: &[u8] = include_bytes!("../../../boards/cortex-m/model/random.gguf");
+const FILE: &[u8] = include_bytes!("../../tests/data/random.gguf");
 
 /// Works with the tokenizer of a small model.
 fn with_tokenizer<R>(work: impl FnOnce(&mut Tokenizer<'_>) -> R) -> R {
@@ -309,7 +309,7 @@ fn encoded(session: &mut Session<'_>, text: &str) -> Vec<u32> {
 
 /// Begins with a prompt; returns the calls that each chunk of it took.
 fn begun(session: &mut Session<'_>, calls: &Calls, prompt: &[u32], request: Request<'static>) -> Vec<usize> {
-    session.begin(Sampler::new(SamplerOptions::default()), request);
+    session.begin(SamplerOptions::default(), request);
     let (mut left, mut took) = (prompt, Vec::new());
     while !left.is_empty() {
         let before = calls.0.load(Ordering::Relaxed);
@@ -340,8 +340,8 @@ fn the_output_matrix_is_multiplied_once_a_prompt() {
             let took = begun(session, calls, &prompt, request);
             let (last, others) = took.split_last().unwrap();
             assert_eq!(others.len(), prompt.len().div_ceil(chunk) - 1);
-            // One call more, for the product with the output matrix.
-            assert!(others.iter().all(|calls| calls + 1 == *last), "{took:?}");
+            // Nothing of the last layer is wanted of the others but keys and values, and no logits.
+            assert!(others.iter().all(|calls| calls < last), "{took:?}");
             rest(session)
         })
     });
