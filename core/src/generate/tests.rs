@@ -13,7 +13,7 @@ use crate::sampler::{Sampler, SamplerOptions};
 use crate::stream::StreamError;
 use crate::tokenizer::{Tokenizer, Vocab};
 
-const FILE: &[u8] = include_bytes!("../../../boards/cortex-m/model/random.gguf");
+const FILE: &[u8] = include_bytes!("../../tests/data/random.gguf");
 
 /// Works with the tokenizer of a small model.
 fn with_tokenizer<R>(work: impl FnOnce(&mut Tokenizer<'_>) -> R) -> R {
