@@ -24,7 +24,7 @@ pub struct Request<'r> {
 /// # const fn options(vocab: &Vocab<'_>) -> Options {
 /// #     Options { tokenizer_bytes: vocab.window_bytes(64), ..Options::sink(4, 60) }
 /// # }
-/// # brooklet_core::embed_model!(static TINY = "../../../boards/cortex-m/model/random.gguf", options, budget: 256 << 10);
+/// # brooklet_core::embed_model!(static TINY = "../../tests/data/random.gguf", options, budget: 256 << 10);
 /// # let arena = TINY.arena.claim().expect("nobody else asks");
 /// # let (engine, window) = TINY.plan.split(arena).expect("it has the planned size");
 /// # let stream = Stream::new(TINY.model, &TINY.plan, engine, Isa::of_target(), &SingleThread)?;
