@@ -6,12 +6,12 @@
 use core::fmt;
 
 use crate::attention::geometry::{self, Geometry};
-use crate::cache::{CacheMemory, Policy, Reach, Ring};
+use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring};
 use crate::features::FAMILIES;
 use crate::forward::{self, Input, Pass, Visit, Watch};
 use crate::kernels::attend::raw::LaneAngles;
 use crate::kernels::{Isa, vector};
-use crate::model::{LayerKinds, Model};
+use crate::model::Model;
 use crate::plan::{Buffers, Plan};
 use crate::quant::BLOCK;
 use crate::threads::Threads;
@@ -138,8 +138,9 @@ pub struct Stream<'a> {
     model: Model<'a>,
     plan: Plan,
     compute: Compute<'a>,
-    /// Rings and angles of the kinds of layers, in the order of [`LayerKinds::list`].
-    reaches: heapless::Vec<Reach<'a>, { LayerKinds::MOST }>,
+    /// Rings and angles of the kinds of layers, in the order of
+    /// [`LayerKinds::list`](crate::model::LayerKinds::list).
+    reaches: Reaches<'a>,
     /// Index of the first kind whose layers see all that is kept.
     full: usize,
     seen: u64,
@@ -199,7 +200,7 @@ impl<'a> Stream<'a> {
             // numbers.
             caches.clear();
             let lanes = core::mem::take(&mut buffers.lane_angles);
-            geometry::fill_lanes(&*reaches[full].frequencies, magnitude, lanes);
+            geometry::fill_lanes(&*reaches.of(full).frequencies, magnitude, lanes);
             AngleTables {
                 lanes,
                 bases: core::mem::take(&mut buffers.tile_angles),
@@ -234,7 +235,7 @@ impl<'a> Stream<'a> {
 
     /// The ring of the layers that see all that is kept.
     fn full_ring(&self) -> &Ring {
-        &self.reaches[self.full].ring
+        &self.reaches.of(self.full).ring
     }
 
     /// Feeds tokens and returns the logits that follow the last of them: one per token of the vocabulary.
@@ -310,7 +311,7 @@ impl<'a> Stream<'a> {
             });
         }
         let window = ring.capacity() - (self.seen as usize).max(ring.sinks());
-        for reach in &mut self.reaches {
+        for reach in self.reaches.iter_mut() {
             reach.pin(window);
         }
         Ok(())
@@ -325,12 +326,14 @@ impl<'a> Stream<'a> {
     pub fn evict(&mut self, tokens: usize) -> Result<usize, StreamError> {
         match self.plan.options().policy {
             Policy::Sink { .. } => {
-                let evicted = self.reaches[self.full].ring.evict(tokens);
-                let start = self.full_ring().window_start();
-                for reach in &mut self.reaches {
-                    reach.evict_before(start);
+                let ring = self.full_ring();
+                let start = ring.window_start();
+                let kept = ring.position().saturating_sub(start);
+                let evicted = kept.min(tokens as u64);
+                for reach in self.reaches.iter_mut() {
+                    reach.evict_before(start + evicted);
                 }
-                Ok(evicted)
+                Ok(evicted as usize)
             }
             _ => Err(StreamError::NotSink),
         }
@@ -384,7 +387,7 @@ impl<'a> Stream<'a> {
 
     fn reset_ring(&mut self) {
         let policy = self.plan.options().policy;
-        for reach in &mut self.reaches {
+        for reach in self.reaches.iter_mut() {
             reach.reset(policy);
         }
     }
@@ -502,10 +505,10 @@ impl<'a> Stream<'a> {
     fn forward(&mut self, input: Input<'_>, wanted: usize) {
         let config = &self.model.config;
         let tokens = input.tokens(config.d_model);
-        for reach in &mut self.reaches {
+        for reach in self.reaches.iter_mut() {
             reach.turn(tokens, config.rope_magnitude);
         }
-        let full = &self.reaches[self.full];
+        let full = self.reaches.of(self.full);
         let geometry = self.tables.as_mut().map(|tables| {
             let of_pass = geometry::Tables {
                 frequencies: full.frequencies,
@@ -524,7 +527,7 @@ impl<'a> Stream<'a> {
             wanted,
         };
         pass.run(input, &mut self.caches, &mut self.buffers, &mut self.watch);
-        for reach in &mut self.reaches {
+        for reach in self.reaches.iter_mut() {
             reach.ring.advance(tokens);
         }
     }
@@ -560,7 +563,7 @@ fn reaches<'a>(
     model: &Model<'_>,
     plan: &Plan,
     buffers: &mut Buffers<'a>,
-) -> heapless::Vec<Reach<'a>, { LayerKinds::MOST }> {
+) -> Reaches<'a> {
     let config = &model.config;
     let kinds = config.kinds.list();
     let pairs = config.rope_dim / 2;
@@ -569,19 +572,14 @@ fn reaches<'a>(
     let mut angles = core::mem::take(&mut buffers.angles);
     let mut sink_angles = core::mem::take(&mut buffers.sink_angles);
     let (rows, sink_rows) = (angles.len() / kinds.len(), sink_angles.len() / kinds.len());
-    let mut reaches = heapless::Vec::new();
-    for kind in kinds {
-        let of_kind = front(&mut frequencies, pairs);
-        let angles = (front(&mut angles, rows), front(&mut sink_angles, sink_rows));
+    Reaches::new(kinds.len(), |index| {
+        let kind = kinds[index];
         let rotated = if kind.rotation.is_some() { pairs } else { 0 };
-        let of_kind = &mut of_kind[..rotated];
-        model.rope_frequencies(*kind, plan.capacity(), of_kind);
-        let reach = Reach::new(policy, kind.window, of_kind, angles.0, angles.1);
-        if reaches.push(reach).is_err() {
-            unreachable!("there are at most {} kinds", LayerKinds::MOST);
-        }
-    }
-    reaches
+        let frequencies = &mut front(&mut frequencies, pairs)[..rotated];
+        let angles = (front(&mut angles, rows), front(&mut sink_angles, sink_rows));
+        model.rope_frequencies(kind, plan.capacity(), frequencies);
+        Reach::new(policy, kind.window, frequencies, angles.0, angles.1)
+    })
 }
 
 /// Takes `len` values off the front of `slice`.

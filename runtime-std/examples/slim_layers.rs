@@ -19,8 +19,8 @@ use brooklet::convert::slim::file::stored;
 use brooklet::convert::slim::layer::{
     Heads, Parts, Rotation, Sample, SinkValues, TYPES, transposed, type_index,
 };
-use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::cache::ElementType;
+use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
 use clap::Parser;
@@ -81,7 +81,8 @@ const STEPS: [(&str, Parts); 5] = [
 ];
 
 /// Ranks of the table, by element type.
-const RANKS: [(ElementType, &[usize]); 2] = [(ElementType::F16, &[0, 4, 8]), (ElementType::Q8_0, &[0, 8, 32])];
+const RANKS: [(ElementType, &[usize]); 2] =
+    [(ElementType::F16, &[0, 4, 8]), (ElementType::Q8_0, &[0, 8, 32])];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();

@@ -59,4 +59,4 @@ pub mod size;
 pub mod system;
 pub mod text;
 
-pub use error::{Error, LayoutError};
+pub use error::Error;

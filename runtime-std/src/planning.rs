@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU32;
 
+use brooklet_core::cache::{ElementType, LayoutChoice, Policy, PolicyKind};
 use brooklet_core::model::Config;
-use brooklet_core::cache::{ElementType, Layout, LayoutChoice, Policy};
 use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
-use crate::{Error, LayoutError};
+use crate::Error;
 
 /// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest says otherwise.
 pub const DEFAULT_CACHE: usize = 2048;
@@ -17,69 +17,6 @@ pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
 const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
-
-/// How tokens are kept, without saying how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PolicyKind {
-    /// First and last tokens: endless.
-    #[default]
-    Sink,
-    /// Last tokens only: a baseline that collapses.
-    Window,
-    /// All tokens, until the cache is full.
-    Dense,
-    /// Last tokens, computed afresh for each: a slow baseline.
-    Recompute,
-}
-
-/// What a run asks to be kept of a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheLayout {
-    /// What the file is made for.
-    #[default]
-    Auto,
-    /// Keys and values.
-    Kv,
-    /// Keys alone, in every layer.
-    K,
-    /// Keys and further channels, or keys alone, in every layer.
-    KR,
-    /// The layer's input.
-    X,
-}
-
-impl CacheLayout {
-    /// Refuses what the model's file is not made for.
-    fn check(self, config: &Config) -> Result<(), LayoutError> {
-        let layouts = || (0..config.layers).map(|layer| config.layouts.of(layer));
-        let missing = |what: &'static str, fits: fn(&Layout) -> bool| {
-            let others = layouts().filter(|layout| !fits(layout)).count();
-            if others == 0 {
-                return Ok(());
-            }
-            Err(LayoutError::NotMade {
-                others,
-                layers: config.layers,
-                what,
-            })
-        };
-        match self {
-            CacheLayout::Auto | CacheLayout::Kv => Ok(()),
-            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::KR { rank: 0 }),
-            CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
-            CacheLayout::X => Err(no_inputs(config)),
-        }
-    }
-}
-
-/// Why there is no cache of layer inputs for this model.
-pub(crate) fn no_inputs(config: &Config) -> LayoutError {
-    if config.rope_dim > 0 {
-        LayoutError::Rotated
-    } else {
-        LayoutError::Inputs
-    }
-}
 
 /// What a run asks of memory and threads. The default is what suits `model` without a budget.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +34,7 @@ pub struct Settings {
     /// Element type of the cache.
     pub cache_type: ElementType,
     /// What is kept of a token.
-    pub layout: CacheLayout,
+    pub layout: LayoutChoice,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
     /// Workers, the calling thread included.
@@ -119,7 +56,7 @@ impl Default for Settings {
             budget: None,
             default_cache: DEFAULT_CACHE,
             cache_type: ElementType::F16,
-            layout: CacheLayout::Auto,
+            layout: LayoutChoice::Auto,
             logits_rows: 1,
             workers: crate::system::pool::Pool::default_workers(),
             sampling: true,
@@ -132,25 +69,14 @@ impl Default for Settings {
 impl Settings {
     /// The policy with `window` tokens.
     fn policy(&self, window: usize) -> Policy {
-        match self.policy {
-            PolicyKind::Sink => Policy::Sink {
-                sinks: self.sinks,
-                window,
-            },
-            PolicyKind::Window => Policy::Window { window },
-            PolicyKind::Dense => Policy::Dense { capacity: window },
-            PolicyKind::Recompute => Policy::Recompute { window },
-        }
+        Policy::new(self.policy, self.sinks, window)
     }
 
     fn options(&self, window: usize, chunk: usize, tokenizer_bytes: usize) -> Options {
         Options {
             policy: self.policy(window),
             cache_type: self.cache_type,
-            layout: match self.layout {
-                CacheLayout::Kv => LayoutChoice::Kv,
-                _ => LayoutChoice::Auto,
-            },
+            layout: self.layout,
             chunk,
             logits_rows: self.logits_rows,
             workers: self.workers,
@@ -180,7 +106,6 @@ impl Settings {
     /// # Errors
     /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Layout`] if the file is not made for the layout.
     pub fn plan(&self, config: &Config, tokenizer_bytes: usize) -> Result<Plan, Error> {
-        self.layout.check(config)?;
         let result = match (self.window, self.budget) {
             (window, None) => {
                 let window = window.unwrap_or_else(|| self.default_window(config));

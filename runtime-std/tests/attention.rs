@@ -5,9 +5,9 @@ mod noise;
 
 use brooklet::core::arena::ALIGN;
 use brooklet::core::attention::inputs::{Caches, InputAttention, Work, write_frames};
+use brooklet::core::cache::ElementType;
 use brooklet::core::cache::{Ring, SlimCache, SlimShape};
 use brooklet::core::kernels::{self, Isa};
-use brooklet::core::cache::ElementType;
 use brooklet::core::quant::{F32, Format};
 use brooklet::core::tensor::Matrix;
 use brooklet::system::pool::{Pool, available_isas};

@@ -11,8 +11,8 @@ use std::process::{Command, Output, Stdio};
 
 use brooklet::chat::{CHATML, Chat, LiveMessage, Role, Template};
 use brooklet::convert::gguf_writer::Header;
-use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::cache::ElementType;
+use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::sampler::{Sampler, SamplerOptions};
 use brooklet::engine::{Engine, Resources, Weights};
 use brooklet::generate::{Finish, Request};

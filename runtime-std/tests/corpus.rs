@@ -29,14 +29,17 @@ fn corpus(folder: &str) -> impl Iterator<Item = Vec<u8>> {
 
 #[test]
 fn dequantize() {
-    corpus("../core/tests/corpus/dequantize").for_each(|bytes| dequantize_walk::walk(&bytes, &available_isas()));
+    corpus("../core/tests/corpus/dequantize")
+        .for_each(|bytes| dequantize_walk::walk(&bytes, &available_isas()));
 }
 
 #[test]
 fn load() {
     let isas = available_isas();
     let walk = |input: Vec<u8>| load_walk::walk(&load_input::file_of(&input), &isas);
-    let loaded = corpus("../core/tests/corpus/load").filter_map(|input| walk(input).ok()).count();
+    let loaded = corpus("../core/tests/corpus/load")
+        .filter_map(|input| walk(input).ok())
+        .count();
     assert!(loaded > 0, "no input of the corpus is a good file");
 }
 

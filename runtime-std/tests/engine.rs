@@ -8,10 +8,10 @@ use std::num::NonZeroU32;
 use brooklet::convert::slim::file::{self, SlimLayer, Storage};
 use brooklet::convert::slim::solve::{Problem, Solver};
 use brooklet::core::arena::{ALIGN, Aligned};
+use brooklet::core::cache::{ElementType, LayoutChoice, Policy};
 use brooklet::core::gguf::Gguf;
 use brooklet::core::kernels::Isa;
 use brooklet::core::model::{Config, Layer, Model};
-use brooklet::core::cache::{ElementType, LayoutChoice, Policy};
 use brooklet::core::plan::{Options, Plan};
 use brooklet::core::quant::Format;
 use brooklet::core::stream::{Stream, StreamError};
@@ -219,7 +219,11 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn cache_type() -> impl Strategy<Value = ElementType> {
-    prop_oneof![Just(ElementType::F32), Just(ElementType::F16), Just(ElementType::Q8_0)]
+    prop_oneof![
+        Just(ElementType::F32),
+        Just(ElementType::F16),
+        Just(ElementType::Q8_0)
+    ]
 }
 
 fn tokens(seed: u64, len: usize) -> Vec<u32> {

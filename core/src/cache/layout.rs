@@ -171,6 +171,12 @@ impl PlaneShape {
         )
     }
 
+    /// Bytes of a slot, without padding.
+    const fn token_bytes(&self) -> usize {
+        let scales = self.element.row_scales(self.columns);
+        self.columns * self.element.element_bytes() + scales * size_of::<u16>()
+    }
+
     const fn bytes(&self) -> usize {
         let (elements, scales) = self.counts();
         padded(elements, self.element.element_bytes()).saturating_add(padded(scales, size_of::<u16>()))
@@ -224,6 +230,22 @@ impl CacheShape {
             None => first.bytes(),
         };
         planes.saturating_add(padded(self.sink_values(), size_of::<f32>()))
+    }
+
+    /// Bytes that a layer keeps of a token, without padding and without the first sinks' values.
+    pub const fn token_bytes(layout: Layout, element: ElementType, columns: Columns) -> usize {
+        let shape = CacheShape {
+            layout,
+            element,
+            columns,
+            slots: 1,
+            exact_sinks: 0,
+        };
+        let (first, beside) = shape.planes();
+        match beside {
+            Some(beside) => first.token_bytes() + beside.token_bytes(),
+            None => first.token_bytes(),
+        }
     }
 
     /// Takes the cache off the front of `carver`; `None` if its buffer is too short.

@@ -30,7 +30,7 @@ pub use layout::{CacheShape, Columns, Layout, LayoutChoice};
 pub(crate) use memory::{CacheMemory, ChunkShape};
 pub use planes::round;
 pub use policy::{Policy, PolicyKind, UnknownName};
-pub(crate) use reach::Reach;
+pub(crate) use reach::{MAX_REACHES, Reach, Reaches};
 pub use ring::Ring;
 
 pub use crate::kernels::attend::ElementType;

@@ -21,6 +21,44 @@ pub(crate) struct Reach<'a> {
     local: Option<usize>,
 }
 
+/// Most kinds of layers of a model.
+pub(crate) const MAX_REACHES: usize = 2;
+
+/// The reaches of a model's kinds of layers.
+pub(crate) struct Reaches<'a> {
+    kinds: [Option<Reach<'a>>; MAX_REACHES],
+}
+
+impl<'a> Reaches<'a> {
+    /// The reaches that `of_kind` makes of kinds `0..count`.
+    pub(crate) fn new(count: usize, mut of_kind: impl FnMut(usize) -> Reach<'a>) -> Self {
+        Reaches {
+            kinds: core::array::from_fn(|kind| (kind < count).then(|| of_kind(kind))),
+        }
+    }
+
+    /// The reach of kind `kind`.
+    ///
+    /// # Panics
+    /// If there is no such kind.
+    pub(crate) fn of(&self, kind: usize) -> &Reach<'a> {
+        match &self.kinds[kind] {
+            Some(reach) => reach,
+            None => unreachable!("layers have kinds that there are"),
+        }
+    }
+
+    /// All reaches.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Reach<'a>> {
+        self.kinds.iter().flatten()
+    }
+
+    /// All reaches, mutable.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Reach<'a>> {
+        self.kinds.iter_mut().flatten()
+    }
+}
+
 impl<'a> Reach<'a> {
     /// An empty one; every slice is as long as the plan has it.
     pub(crate) fn new(

@@ -18,7 +18,7 @@ mod feed_forward;
 use core::ops::Range;
 
 use crate::attention::geometry::Geometry;
-use crate::cache::{CacheMemory, Reach};
+use crate::cache::{CacheMemory, Reach, Reaches};
 use crate::kernels::vector::Scaling;
 use crate::model::{Config, Layer, Model, Norm, NormKind};
 use crate::nn::math;
@@ -72,7 +72,7 @@ pub(crate) struct Pass<'p> {
     pub(crate) model: &'p Model<'p>,
     pub(crate) plan: &'p Plan,
     /// Rings and angles of the kinds of layers.
-    pub(crate) reaches: &'p [Reach<'p>],
+    pub(crate) reaches: &'p Reaches<'p>,
     /// For keys that are rotated as they are read.
     pub(crate) geometry: Option<&'p Geometry<'p>>,
     /// Tokens of the pass.
@@ -109,7 +109,7 @@ impl Pass<'_> {
             let at = At {
                 pass: self,
                 index,
-                reach: &self.reaches[config.kinds.index(index)],
+                reach: self.reaches.of(config.kinds.index(index)),
                 // Of the last layer only the wanted tokens' outputs are needed.
                 wanted: if index == last { self.wanted } else { 0 },
             };
@@ -142,7 +142,7 @@ impl Pass<'_> {
             }
         }
         if let Some(positions) = &model.positions {
-            let first = self.reaches[0].ring.position() as usize;
+            let first = self.reaches.of(0).ring.position() as usize;
             let rows = b.residual.chunks_exact_mut(d).take(self.tokens);
             for (index, row) in rows.enumerate() {
                 // Attention's norm will overwrite this row before anything reads it.

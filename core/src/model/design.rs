@@ -1,6 +1,7 @@
 //! How a family puts its layers together: what the section "architecture" of its paper says, as data.
 
 use super::names::QUERY;
+use crate::cache::MAX_REACHES;
 use crate::gguf::Gguf;
 use crate::nn::rope::Pairs;
 
@@ -102,7 +103,7 @@ pub struct LayerKinds {
 
 impl LayerKinds {
     /// Most kinds.
-    pub const MOST: usize = 2;
+    pub const MOST: usize = MAX_REACHES;
 
     /// One kind for all layers.
     pub const fn all(kind: LayerKind) -> LayerKinds {

@@ -6,7 +6,8 @@ use faer::Mat;
 
 use super::SlimError;
 use crate::engine::{Engine, Resources, Weights};
-use crate::planning::{PolicyKind, Settings};
+use crate::planning::Settings;
+use brooklet_core::cache::PolicyKind;
 
 /// Longest piece of a text that is run at once.
 const PIECE: usize = 512;

@@ -1,9 +1,9 @@
 //! One layer: what its keys can make, and how well.
 
 use brooklet_core::cache::round;
+use brooklet_core::cache::{ElementType, Layout};
 use brooklet_core::model::Model;
 use brooklet_core::nn::rope::{self, Pairs};
-use brooklet_core::cache::{ElementType, Layout};
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
@@ -108,10 +108,10 @@ impl Rotation {
     /// A model's, for sequences of `tokens` tokens.
     fn of_model(model: &Model<'_>, tokens: usize) -> Rotation {
         let mut frequencies = vec![0; model.config.rope_dim / 2];
-        model.rope_frequencies(tokens, &mut frequencies);
+        model.rope_frequencies(model.config.kinds.of(0), tokens, &mut frequencies);
         Rotation {
             frequencies,
-            pairs: model.config.rope_pairs,
+            pairs: model.config.rope_pairs(),
             magnitude: model.config.rope_magnitude,
         }
     }
@@ -207,8 +207,8 @@ impl Sample {
     /// # Panics
     /// If the model has no such layer.
     pub fn new(model: &Model<'_>, index: usize, sequences: Vec<Mat<f64>>, sinks: usize) -> Option<Sample> {
-        let (config, layer) = (&model.config, &model.layers[index]);
-        let value = layer.value.as_ref()?;
+        let (config, layer) = (&model.config, &model.layers[index].attention);
+        let value = layer.value?;
         let tokens = sequences.iter().map(Mat::nrows).max().unwrap_or(0);
         let mut calibration = Vec::new();
         let mut test = Vec::new();
@@ -224,16 +224,16 @@ impl Sample {
             test.clone_from(&calibration);
         }
         Some(Sample {
-            w_k: transposed(&layer.key),
-            w_v: transposed(value),
-            w_q: transposed(&layer.query),
-            w_o: transposed(&layer.attention_output),
+            w_k: transposed(&layer.key.weight),
+            w_v: transposed(&value.weight),
+            w_q: transposed(&layer.query.weight),
+            w_o: transposed(&layer.output.weight),
             calibration,
             test,
-            biases: (layer.query_bias.is_some() || layer.key_bias.is_some()).then(|| {
+            biases: (layer.query.bias.is_some() || layer.key.bias.is_some()).then(|| {
                 (
-                    row(layer.query_bias, config.query_columns()),
-                    row(layer.key_bias, config.kv_columns()),
+                    row(layer.query.bias, config.query_columns()),
+                    row(layer.key.bias, config.kv_columns()),
                 )
             }),
             heads: Heads {

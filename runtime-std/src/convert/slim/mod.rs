@@ -11,9 +11,9 @@ pub mod file;
 pub mod layer;
 pub mod solve;
 
+use brooklet_core::cache::{CacheShape, ElementType, Layout, LayoutChoice};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_core::cache::{ElementType, Layout};
 
 pub use calibrate::{Calibration, own_text};
 pub use error::SlimError;
@@ -31,35 +31,19 @@ pub struct Request {
     pub bound: f64,
     /// The cache's element type that the layers are made for.
     pub cache_type: ElementType,
-    /// Which ranks may be chosen.
-    pub wanted: Wanted,
+    /// Layouts that may be chosen: with [`LayoutChoice::K`] rank 0, whatever the error; with
+    /// [`LayoutChoice::KR`] the fewest rank-correction channels that hold the bound, or an error; else
+    /// the smallest layout that holds it.
+    pub wanted: LayoutChoice,
     /// Sinks, the first tokens of a stream, whose values are kept as they are.
     pub sinks: usize,
     /// Parts of the construction.
     pub parts: Parts,
 }
 
-/// Which layouts may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The smallest that holds the bound.
-    Auto,
-    /// No further channels, whatever the error.
-    K,
-    /// The fewest further channels that hold the bound; an error if none do.
-    KR,
-}
-
 /// Bytes that a layer keeps of a token, without what the first sinks keep.
 pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout) -> usize {
-    let of_row = |cache_type: ElementType, columns: usize| {
-        columns * cache_type.element_bytes() + 2 * cache_type.row_scales(columns)
-    };
-    let keys = of_row(cache_type, config.kv_columns());
-    match layout {
-        Layout::Kv => 2 * keys,
-        Layout::KR { rank } => keys + of_row(cache_type.of_channels(), rank as usize),
-    }
+    CacheShape::token_bytes(layout, cache_type, config.shape().columns())
 }
 
 /// Analyses layer `index` of a model.
@@ -81,10 +65,10 @@ pub fn analyse(
         *rank <= config.kv_columns() && bytes_per_token(config, request.cache_type, layout) < kv
     };
     let ranks: Vec<usize> = match request.wanted {
-        Wanted::K => vec![0],
-        Wanted::Auto | Wanted::KR => RANKS.into_iter().filter(smaller).collect(),
+        LayoutChoice::K => vec![0],
+        _ => RANKS.into_iter().filter(smaller).collect(),
     };
-    let bound = if request.wanted == Wanted::K {
+    let bound = if request.wanted == LayoutChoice::K {
         f64::INFINITY
     } else {
         request.bound
