@@ -38,18 +38,28 @@
 //!
 //! Against the same product in f64 over the same (de)quantised operands, relative to `Σ|w|·|x|` of the row: see [`budget`].
 
-pub mod arch;
-pub mod attend;
+mod arch;
 mod dispatch;
+mod generic;
 mod isa;
-mod lanes;
-mod ops;
-pub mod scalar;
+mod product;
+mod scalar;
 
-pub(crate) use arch::vector;
-pub use arch::vector::{Activation, Scaling, activate, norm, rotate, softmax};
-pub use dispatch::{Input, matmul, quantize, scratch_bytes};
-pub use isa::{Isa, UnknownIsa};
+pub use dispatch::{matmul, quantize};
+pub(crate) use generic::{Activate, Activation, Add, LeaveOut, Narrow, NormInPlace, NormThenAdd, SoftCap};
+pub use generic::{Norm, Op, Rotate, Scaling, Softmax, attend};
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+pub use isa::Dsp;
+#[cfg(all(target_arch = "arm", feature = "helium"))]
+pub use isa::Helium;
+pub use isa::Isa;
+#[cfg(test)]
+pub(crate) use isa::isas;
+#[cfg(target_arch = "x86_64")]
+pub use isa::{Avx2, Avx512};
+#[cfg(target_arch = "aarch64")]
+pub use isa::{Neon, NeonDotprod};
+pub use product::{Input, Product, scratch_bytes};
 pub use scalar::{dot, quantize_activations};
 
 /// Named error budgets, relative to `Σ|w|·|x|` of an output; the suite holds every kernel to them.

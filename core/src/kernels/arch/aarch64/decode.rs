@@ -7,7 +7,7 @@ use core::mem::offset_of;
 use super::dot::Dot;
 use super::unpack::{Heads, Unpack};
 use super::{GROUP, Group};
-use crate::kernels::Q8Activation;
+use crate::quant::Q8Activation;
 
 /// A group's state from block to block.
 #[derive(Clone, Copy)]

@@ -3,12 +3,12 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::super::{Neon, NeonDotprod};
+use crate::kernels::isa::{Neon, NeonDotprod};
 
 /// How a processor sums products of weights and activations. A value is the proof that the processor has the instructions.
 ///
 /// Weights are what [`super::unpack::Unpack`] makes of a block, with or without its offset; activations are in -127..=127
-/// ([`super::super::super::Q8Activation`]). Sums wrap, which never happens in the sum of one block: at most 32 · 128 · 127.
+/// ([`crate::quant::Q8Activation`]). Sums wrap, which never happens in the sum of one block: at most 32 · 128 · 127.
 pub(super) trait Dot: Copy {
     /// Sums of four rows in the making.
     type Four: Copy;

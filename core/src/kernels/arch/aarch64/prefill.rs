@@ -3,12 +3,11 @@
 use core::arch::aarch64::*;
 
 use super::dot::Dot;
-use super::super_blocks::Multipliers;
+use super::multipliers::Multipliers;
 use super::unpack::{Heads, Unpack};
 use super::{GROUP, Group, Weights};
 use crate::arena::Carver;
-use crate::kernels::Q8Activation;
-use crate::quant::BLOCK;
+use crate::quant::{BLOCK, Q8Activation};
 
 /// Bytes of a group's integers in one column of blocks.
 pub(super) const INTEGERS: usize = GROUP * BLOCK;

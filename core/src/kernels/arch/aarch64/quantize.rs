@@ -3,14 +3,14 @@
 use core::arch::aarch64::*;
 
 use super::Neon;
-use crate::kernels::{Q8Activation, scalar};
-use crate::quant::BLOCK;
+use crate::kernels::scalar;
+use crate::quant::{BLOCK, Q8Activation};
 
 /// As [`scalar::quantize_activations`].
 ///
 /// # Panics
 /// If `out` does not have a block for every 32 values of `x`.
-pub(in super::super) fn quantize(_isa: Neon, x: &[f32], out: &mut [Q8Activation]) {
+pub(super) fn quantize(_isa: Neon, x: &[f32], out: &mut [Q8Activation]) {
     assert!(x.len() == out.len() * BLOCK);
     for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out) {
         // SAFETY: the token proves that the processor has NEON.

@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::mem::offset_of;
 
-use super::widen;
+use super::super::multipliers::widen;
 use crate::quant::{BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SuperBlock};
 
 /// The heads of four rows' super-blocks, a row in a lane.
