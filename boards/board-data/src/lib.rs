@@ -112,8 +112,8 @@ impl Cache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// What the file is made for.
-    File,
+    /// What the file is made for, as core's `LayoutChoice` says it.
+    Auto,
     /// Keys and values.
     Kv,
 }

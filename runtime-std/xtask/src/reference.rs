@@ -28,7 +28,7 @@ pub fn setup_of(board: &brooklet_board_data::Board) -> Setup {
             Cache::Q8_0 => ElementType::Q8_0,
         },
         layout: match board.layout {
-            Layout::File => LayoutChoice::Auto,
+            Layout::Auto => LayoutChoice::Auto,
             Layout::Kv => LayoutChoice::Kv,
         },
         temperature: board.temperature,
