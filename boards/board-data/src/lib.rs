@@ -231,7 +231,7 @@ impl Board {
         constant(
             "What to plan and how to choose",
             "SETUP",
-            "brooklet_story::Setup",
+            "brooklet_firmware::Setup",
             &self.setup(),
         );
         out
@@ -240,7 +240,7 @@ impl Board {
     /// The `Setup` of the story, as Rust.
     fn setup(&self) -> String {
         format!(
-            "brooklet_story::Setup {{ sinks: {}, window: {}, chunk: {}, cache_type: brooklet_core::cache::ElementType::{:?}, layout: \
+            "brooklet_firmware::Setup {{ sinks: {}, window: {}, chunk: {}, cache_type: brooklet_core::cache::ElementType::{:?}, layout: \
              brooklet_core::cache::LayoutChoice::{:?}, temperature: {:?}, seed: {} }}",
             self.sinks, self.window, self.chunk, self.cache, self.layout, self.temperature, self.seed
         )

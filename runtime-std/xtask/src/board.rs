@@ -6,7 +6,7 @@ use brooklet_board_data::Board;
 use brooklet_core::cache::ElementType;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_story::LINE;
+use brooklet_firmware::LINE;
 
 use crate::elf::Sizes;
 use crate::emulator::{Limit, Said, Session};

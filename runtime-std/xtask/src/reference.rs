@@ -11,7 +11,7 @@ use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer, Model};
 use brooklet_core::plan::{Options, Plan};
 use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, Vocab};
-use brooklet_story::{Board, Event, Setup, Story};
+use brooklet_firmware::{Board, Event, Setup, Story};
 
 use crate::Error;
 
