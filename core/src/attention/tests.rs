@@ -407,11 +407,13 @@ fn activations(weights: &Weights, noise: &mut Noise, queries: usize, inputs: usi
 }
 
 fn config() -> ProptestConfig {
-    // A fixed seed: what passed once passes again.
+    // A fixed seed: what passed once passes again. Fewer cases where the environment asks for fewer.
+    let cases = ProptestConfig::default().cases.min(10);
     ProptestConfig {
+        cases,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(20_240_518),
-        ..ProptestConfig::with_cases(10)
+        ..ProptestConfig::default()
     }
 }
 
