@@ -109,7 +109,7 @@ fn chunks_change_no_bit_of_any_family() {
 #[test]
 fn chunks_change_no_bit_of_a_conversation() {
     let goldens = Goldens::read();
-    for name in ["llama", "gemma3", "gemma3-middle", "gemma3-wide"] {
+    for name in ["llama", "gemma3", "gemma3-middle", "gemma3-wide", "smollm3"] {
         let golden = Golden::read(name);
         for (sinks, prompt) in [(0, 12), (2, 12), (2, 30)] {
             let run = |chunk: usize| {
@@ -190,6 +190,17 @@ fn learned_positions_refuse_sinks_and_windows() {
         );
         assert!(error.to_string().contains("learned"), "{error}");
     }
+}
+
+/// Every fourth layer does not rotate; a cache whose values or keys are computed would have to rotate
+/// in some layers only, and is refused.
+#[test]
+fn layers_of_unlike_rotation_keep_keys_and_values() {
+    let config = Golden::read("smollm3").config();
+    let rotates = (0..config.layers).map(|layer| config.kinds.of(layer).rotation.is_some());
+    assert!(rotates.eq([true, true, true, false, true]));
+    assert!(config.shape().is_rotated());
+    assert!(!config.may_be_slim() && !config.may_keep_inputs());
 }
 
 /// A local layer sees no more than it was trained with, and its cache holds no more.

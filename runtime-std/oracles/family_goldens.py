@@ -107,6 +107,12 @@ MODELS = {
         dict(num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=1024, original_max_position_embeddings=256)
         | dict(partial_rotary_factor=0.75, rope_parameters=longrope(12) | dict(partial_rotary_factor=0.75)),
     ),
+    # Layer 3 does not rotate; a layer on either side of it does.
+    "smollm3": (
+        "smollm3",
+        "SmolLM3",
+        dict(num_hidden_layers=5, tie_word_embeddings=True, rope_parameters=dict(rope_theta=5e6, rope_type="default")),
+    ),
 }
 
 
@@ -167,6 +173,10 @@ class Policy:
         rotary = next(module for name, module in model.named_modules() if name.endswith("rotary_emb"))
         of_kind = lambda kind: getattr(rotary, f"{kind}_inv_freq", None)
         self.frequencies = [rotary.inv_freq if of_kind(kind) is None else of_kind(kind) for kind in kinds]
+        for layer, rotates in enumerate(getattr(config, "no_rope_layers", [])):
+            # The list says 1 of the layers that do rotate.
+            if not rotates:
+                self.frequencies[layer] = rotary.inv_freq[:0]
         self.local = [config.sliding_window if kind == "sliding_attention" else None for kind in kinds]
 
     def attention(self, module, query, key, value, mask, scaling=None, softcap=None, **_):
@@ -243,9 +253,9 @@ def metadata(writer, family, config):
         if config.layer_types[1] == "full_attention":
             # The converter writes this for architectures whose pattern may vary; llama.cpp reads it here too.
             writer.add_sliding_window_pattern(2)
-    if family in ("llama", "qwen2", "qwen3", "olmo2", "phi3"):
+    if family in ("llama", "qwen2", "qwen3", "olmo2", "phi3", "smollm3"):
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    if family == "llama":
+    if family in ("llama", "smollm3"):
         writer.add_rope_dimension_count(config.hidden_size // heads)
     if family == "phi3":
         share = config.rope_parameters.get("partial_rotary_factor", 1.0)
@@ -263,7 +273,7 @@ def config_longrope(config):
 
 
 def neighbours(weight, heads):
-    """llama only: rows of a projection so that a pair's channels lie side by side."""
+    """llama and smollm3: rows of a projection so that a pair's channels lie side by side."""
     return weight.reshape(heads, 2, -1, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
@@ -274,9 +284,9 @@ def apart(weight, heads):
 
 def converted(family, config, name, weight):
     """The weight as the file stores it."""
-    if family == "llama" and name.endswith("q_proj.weight"):
+    if family in ("llama", "smollm3") and name.endswith("q_proj.weight"):
         return neighbours(weight, config.num_attention_heads)
-    if family == "llama" and name.endswith("k_proj.weight"):
+    if family in ("llama", "smollm3") and name.endswith("k_proj.weight"):
         return neighbours(weight, config.num_key_value_heads)
     if family == "gptneox" and "query_key_value" in name:
         return apart(weight, config.num_attention_heads)

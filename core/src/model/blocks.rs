@@ -95,7 +95,7 @@ impl<'w> SlimWeights<'w> {
         };
         if !config.may_be_slim() {
             return Err(ModelError::UnsupportedFeature(
-                "the layout k+r in a family with key norms, score caps or local windows, which it cannot be used with",
+                "the layout k+r in a family with key norms, score caps, local windows or layers of unlike rotation, which it cannot be used with",
             ));
         }
         let rank = rank as usize;

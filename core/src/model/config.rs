@@ -264,10 +264,12 @@ impl Config {
     }
 
     /// Returns true if values may be computed from keys: these are cached as they come from their
-    /// projection, and nothing but their bias and their rotation comes between that and a score.
+    /// projection, nothing but their bias and their rotation comes between that and a score, and all
+    /// layers rotate alike.
     pub const fn may_be_slim(&self) -> bool {
         matches!(self.design.query_key_norm, QueryKeyNorm::None)
             && self.kinds.smallest_window().is_none()
+            && self.kinds.rotate_alike()
             && self.score_cap == 0.0
     }
 

@@ -150,6 +150,16 @@ impl LayerKinds {
         }
     }
 
+    /// Returns true if all kinds rotate in the same way, or none does.
+    pub const fn rotate_alike(&self) -> bool {
+        let others = self.list()[self.list().len() - 1];
+        match (self.kinds[0].rotation, others.rotation) {
+            (Some(a), Some(b)) => a.to_bits() == b.to_bits(),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// The smallest window of any kind; `None` if all layers see all tokens.
     pub const fn smallest_window(&self) -> Option<usize> {
         let of_others = self.list()[self.list().len() - 1].window;

@@ -13,6 +13,7 @@ mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 
 use super::facts::Facts;
 use super::{Config, Design, ModelError};
@@ -39,13 +40,15 @@ pub enum Family {
     Phi3,
     /// OLMo 2.
     Olmo2,
+    /// SmolLM3.
+    SmolLm3,
     /// GPT-2.
     Gpt2,
 }
 
 impl Family {
     /// Every family, in the order of the documentation's tables.
-    pub const ALL: [Family; 9] = [
+    pub const ALL: [Family; 10] = [
         Family::Llama,
         Family::Qwen2,
         Family::Qwen3,
@@ -54,6 +57,7 @@ impl Family {
         Family::GptNeox,
         Family::Phi3,
         Family::Olmo2,
+        Family::SmolLm3,
         Family::Gpt2,
     ];
 
@@ -68,6 +72,7 @@ impl Family {
             Family::GptNeox => "gptneox",
             Family::Phi3 => "phi3",
             Family::Olmo2 => "olmo2",
+            Family::SmolLm3 => "smollm3",
             Family::Gpt2 => "gpt2",
         }
     }
@@ -95,6 +100,7 @@ impl Family {
             Family::GptNeox => gptneox::DESIGN,
             Family::Phi3 => phi3::DESIGN,
             Family::Olmo2 => olmo2::DESIGN,
+            Family::SmolLm3 => smollm3::DESIGN,
             Family::Gpt2 => gpt2::DESIGN,
         }
     }
@@ -106,6 +112,7 @@ impl Family {
             Family::Gemma3 => gemma3::complete(facts, config),
             Family::GptNeox => gptneox::complete(facts, config),
             Family::Phi3 => phi3::complete(facts, config),
+            Family::SmolLm3 => Ok(smollm3::complete(config)),
             Family::Llama | Family::Qwen2 | Family::Qwen3 | Family::Olmo2 | Family::Gpt2 => Ok(config),
         }
     }

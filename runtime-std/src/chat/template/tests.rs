@@ -283,6 +283,12 @@ fn the_document_lists_tokenizers_and_frames() {
             "smollm2-as-llama-bpe",
             Some((OLMO2, "", "<|endoftext|>")),
         ),
+        (
+            Family::SmolLm3,
+            "`smaug-bpe`",
+            "smollm2-as-llama-bpe",
+            Some((CHATML, "", "")),
+        ),
         (Family::Gpt2, "`gpt-2`", "smollm2-as-gpt-2", None),
     ];
     assert!(rows.iter().map(|row| row.0).eq(Family::ALL));

@@ -17,7 +17,7 @@ pub enum SlimError {
     ValuesDropped,
     /// The family's attention does not allow it.
     #[error(
-        "values cannot be computed from the keys of {0}: keys are normed, scores are capped, or layers are local"
+        "values cannot be computed from the keys of {0}: keys are normed, scores are capped, layers are local, or not all rotate alike"
     )]
     Family(&'static str),
     /// Query heads share keys.
