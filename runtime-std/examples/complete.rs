@@ -15,11 +15,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use brooklet::ModelOptions;
+use brooklet::Settings;
 use brooklet::core::sampler::{Sampler, SamplerOptions};
-use brooklet::engine::{Engine, Resources, Weights};
+use brooklet::engine::{Engine, Resources};
 use brooklet::generate::{Finish, Request, generate};
-use brooklet::planning::Settings;
-use brooklet::system::mmap::{Access, ModelFile};
+use brooklet::system::pool::Pool;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -52,17 +53,10 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let file = ModelFile::open(&arguments.model, Access::Map)?;
-    let weights = Weights::read(&file)?;
-    let defaults = Settings::default();
-    let settings = Settings {
-        window: Some(1024),
-        workers: arguments.threads.unwrap_or(defaults.workers),
-        sampling: true,
-        ..defaults
-    };
-    let mut resources = Resources::new(&weights, &settings)?;
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let workers = arguments.threads.unwrap_or_else(Pool::default_workers);
+    let model = ModelOptions::new().workers(workers).open(&arguments.model)?;
+    let mut resources = Resources::new(&model, &Settings::new().window(1024))?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     let request = Request {
         limit: Some(arguments.tokens),
         stops: arguments.stop.clone(),

@@ -1,7 +1,7 @@
 //! Models that are a part of the program: it has something to say without a network, a store, or a file.
 
-/// The model of `brooklet run` where none is named.
-pub const DEFAULT_MODEL: &str = "small";
+/// The model that speaks where none is named.
+pub const OWN_MODEL: &str = "small";
 
 /// What it is given where there is no text: what stands before a story.
 pub const OPENING: &str = "\n\n";

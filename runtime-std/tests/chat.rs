@@ -9,15 +9,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use brooklet::ModelOptions;
 use brooklet::chat::{CHATML, Chat, LiveMessage, Role, Template};
 use brooklet::convert::gguf_writer::Header;
 use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::plan::CacheType;
 use brooklet::core::sampler::{Sampler, SamplerOptions};
-use brooklet::engine::{Engine, Resources, Weights};
+use brooklet::engine::{Engine, Resources};
 use brooklet::generate::{Finish, Request};
 use brooklet::planning::Settings;
-use brooklet::system::mmap::{Access, ModelFile};
 use common::{pulled, tiny};
 use program::program;
 use proptest::prelude::*;
@@ -29,17 +29,15 @@ const PINNED: &str = "<s> <|im_start|>system\nBe brief.<|im_end|>\n";
 
 /// Starts a chat with the tiny model, `window` tokens in the cache beside four sinks.
 fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat<'_, '_>) -> R) -> R {
-    let file = ModelFile::open(tiny(), Access::Map).unwrap();
-    let weights = Weights::read(&file).unwrap();
+    let model = ModelOptions::new().workers(1).open(tiny()).unwrap();
     let settings = Settings {
         window: Some(window),
-        workers: 1,
         // Keys at other absolute positions are the same only up to rounding; in f32 no choice among tokens hangs on that.
         cache_type: CacheType::F32,
         ..Settings::default()
     };
-    let mut resources = Resources::new(&weights, &settings).unwrap();
-    let mut engine = Engine::new(&weights, &mut resources).unwrap();
+    let mut resources = Resources::new(&model, &settings).unwrap();
+    let mut engine = Engine::new(&model, &mut resources).unwrap();
     let template = Template::new(CHATML, "", "").unwrap();
     work(&mut Chat::new(&mut engine, template, Some(SYSTEM.into())).unwrap())
 }

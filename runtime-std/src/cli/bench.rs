@@ -14,7 +14,7 @@ use super::cache::CacheArguments;
 use super::failure::Failure;
 use super::json::write_json;
 use super::model::ModelArguments;
-use crate::engine::{Engine, Resources, Weights};
+use crate::engine::{Engine, Resources};
 use crate::planning::Settings;
 use crate::system::memory::MemoryUse;
 
@@ -49,17 +49,17 @@ pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> 
         return Err(Failure::Usage("-p, -n and -r must be at least 1".into()));
     }
     let open = arguments.model.open()?;
-    let weights = Weights::read(&open.file)?;
+    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
     let settings = Settings {
         sampling: false,
-        ..arguments.cache.settings(&open)?
+        ..arguments.cache.settings(manifest.as_ref())?
     };
-    let mut resources = Resources::new(&weights, &settings)?;
-    let plan = *resources.plan();
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let plan = model.plan_with_index(&settings)?;
+    let mut resources = Resources::as_planned(&model, &plan)?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     let mut bench = Bench {
         stream: engine.stream(),
-        vocab: weights.config().vocab,
+        vocab: model.config().vocab,
         tokens: Vec::new(),
     };
     if arguments.serve {

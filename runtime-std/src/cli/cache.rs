@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use brooklet_core::plan::CacheType;
 
 use super::failure::Failure;
-use super::model::OpenModel;
+use crate::models::manifest::Manifest;
 use crate::planning::{CacheLayout, DEFAULT_CACHE, DEFAULT_SINKS, PolicyKind, Settings};
+use crate::size::Size;
 use crate::system::pool::{MAX_WORKERS, Pool};
 
 /// How tokens are kept.
@@ -86,6 +87,21 @@ pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
     )))
 }
 
+/// Most memory.
+#[derive(Args)]
+pub struct RamArguments {
+    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
+    #[arg(long, value_name = "BYTES")]
+    ram: Option<Size>,
+}
+
+impl RamArguments {
+    /// The budget of [`Settings`], of which the tokenizer's index is a part.
+    pub fn budget(&self) -> Option<usize> {
+        self.ram.map(|size| size.0)
+    }
+}
+
 /// Tokens in the cache, and threads that compute.
 #[derive(Args)]
 pub struct ComputeArguments {
@@ -130,7 +146,7 @@ pub struct CacheArguments {
 
 impl CacheArguments {
     /// The settings, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
+    pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         Ok(Settings {
             policy: match self.policy {
                 PolicyName::Sink => PolicyKind::Sink,
@@ -138,31 +154,28 @@ impl CacheArguments {
                 PolicyName::Dense => PolicyKind::Dense,
                 PolicyName::Recompute => PolicyKind::Recompute,
             },
-            sinks: self
-                .sinks
-                .or_else(|| model.manifest.as_ref()?.sinks)
-                .unwrap_or(DEFAULT_SINKS),
-            ..self.compute.settings(model)?
+            sinks: self.sinks.or_else(|| manifest?.sinks).unwrap_or(DEFAULT_SINKS),
+            ..self.compute.settings(manifest)?
         })
     }
 }
 
 impl ComputeArguments {
+    /// Workers to start.
+    pub fn workers(&self) -> Result<usize, Failure> {
+        workers(self.threads)
+    }
+
     /// The settings with the policy `sink`, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
-        let workers = workers(self.threads)?;
+    pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         if self.window == Some(0) {
             return Err(Failure::Usage("--window must be at least 1".into()));
         }
         Ok(Settings {
             window: self.window,
-            default_cache: model
-                .manifest
-                .as_ref()
-                .map_or(DEFAULT_CACHE, |manifest| manifest.window),
+            default_cache: manifest.map_or(DEFAULT_CACHE, |manifest| manifest.window),
             cache_type: self.cache_type.cache_type(),
             layout: self.cache.layout(),
-            workers,
             f32_activations: self.f32_activations,
             skip_under_one_in: self.skip_weights.and_then(NonZeroU32::new),
             ..Settings::default()

@@ -5,11 +5,31 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::failure::Failure;
-use crate::embedded::DEFAULT_MODEL;
+use crate::embedded::OWN_MODEL;
+use crate::model::{Model, ModelOptions};
 use crate::models::hub::HubFile;
 use crate::models::manifest::Manifest;
 use crate::models::store::Store;
 use crate::system::mmap::{Access, ModelFile};
+
+/// How the model's file is brought in.
+#[derive(Args)]
+pub struct AccessArguments {
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    no_mmap: bool,
+}
+
+impl AccessArguments {
+    fn access(&self) -> Access {
+        if self.no_mmap { Access::Read } else { Access::Map }
+    }
+
+    /// Opens the model that `model` names, pulling it first if that is needed.
+    pub fn open(&self, model: &str) -> Result<OpenModel, Failure> {
+        open(model, self.access())
+    }
+}
 
 /// Which model.
 #[derive(Args)]
@@ -17,9 +37,8 @@ pub struct ModelArguments {
     /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
     #[arg(short, long)]
     pub model: String,
-    /// Read the file into memory instead of mapping it
-    #[arg(long)]
-    pub no_mmap: bool,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
 /// Which model, or the one that is a part of the program.
@@ -29,9 +48,8 @@ pub struct OptionalModelArguments {
     /// is a part of this program
     #[arg(short, long)]
     pub model: Option<String>,
-    /// Read the file into memory instead of mapping it
-    #[arg(long)]
-    pub no_mmap: bool,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
 /// A model's file and, if it was named, what the manifest says.
@@ -42,18 +60,25 @@ pub struct OpenModel {
     pub manifest: Option<Manifest>,
 }
 
+impl OpenModel {
+    /// Checks the file, for `workers` workers; what the manifest says stays here.
+    pub fn check(self, workers: usize) -> Result<(Model, Option<Manifest>), Failure> {
+        let OpenModel { file, manifest } = self;
+        Ok((ModelOptions::new().workers(workers).check(file)?, manifest))
+    }
+}
+
 impl ModelArguments {
     /// Opens the model, pulling it first if that is needed.
     pub fn open(&self) -> Result<OpenModel, Failure> {
-        open(&self.model, if self.no_mmap { Access::Read } else { Access::Map })
+        self.access.open(&self.model)
     }
 }
 
 impl OptionalModelArguments {
     /// Opens the model, pulling it first if that is needed; which one never depends on the network.
     pub fn open(&self) -> Result<OpenModel, Failure> {
-        let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
-        open(model, if self.no_mmap { Access::Read } else { Access::Map })
+        self.access.open(self.model.as_deref().unwrap_or(OWN_MODEL))
     }
 }
 

@@ -11,7 +11,7 @@ use brooklet_core::sampler::Sampler;
 use clap::Args;
 use serde::Serialize;
 
-use super::cache::CacheArguments;
+use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
 use super::input;
 use super::interrupt::Interrupt;
@@ -19,10 +19,9 @@ use super::json::write_json_text;
 use super::model::OptionalModelArguments;
 use super::sampling::SamplingArguments;
 use crate::embedded::OPENING;
-use crate::engine::{Engine, Resources, Weights};
+use crate::engine::{Engine, Resources};
 use crate::generate::{Finish, Report, Request, generate};
 use crate::planning::Settings;
-use crate::size::Size;
 use crate::system::memory::MemoryUse;
 use crate::text::TextSink;
 
@@ -39,9 +38,8 @@ pub struct Arguments {
     /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until they end the text
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     tokens: Option<i64>,
-    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
-    #[arg(long, value_name = "BYTES")]
-    ram: Option<Size>,
+    #[command(flatten)]
+    ram: RamArguments,
     #[command(flatten)]
     cache: CacheArguments,
     #[command(flatten)]
@@ -77,15 +75,15 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let options = arguments.sampling.options()?;
     let open = arguments.model.open()?;
-    let weights = Weights::read(&open.file)?;
+    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
     let settings = Settings {
-        budget: arguments.ram.map(|size| size.0),
+        budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),
-        ..arguments.cache.settings(&open)?
+        ..arguments.cache.settings(manifest.as_ref())?
     };
-    let mut resources = Resources::new(&weights, &settings)?;
-    let plan = *resources.plan();
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let plan = model.plan_with_index(&settings)?;
+    let mut resources = Resources::as_planned(&model, &plan)?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     let nothing = arguments.prompt.is_none() && arguments.file.is_none() && io::stdin().is_terminal();
     let mut text = if own && nothing {
         Vec::new()

@@ -21,7 +21,7 @@ use crate::convert::new_file::NewFile;
 use crate::convert::slim::file::{SlimLayer, Storage};
 use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
 use crate::convert::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
-use crate::engine::{Weights, tokenize};
+use crate::model::Model;
 use crate::planning::{DEFAULT_SINKS, no_inputs};
 use crate::size::Size;
 use crate::system::mmap::Access;
@@ -159,20 +159,20 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let open = model::open(&arguments.input, Access::Map)?;
     super::quantize::refuse_the_same_file(open.file.path(), &arguments.output)?;
-    let weights = Weights::read(&open.file)?;
-    let config = weights.config();
+    let (model, manifest) = open.check(workers)?;
+    let config = model.config();
     check(config)?;
     let request = arguments.request(
         arguments.layout.wanted(config)?,
-        open.manifest.as_ref().and_then(|manifest| manifest.sinks),
+        manifest.and_then(|manifest| manifest.sinks),
     );
     let interrupt = Interrupt::catch()?;
     let mut new = super::quantize::create(&arguments.output, arguments.force)?;
     let text = match &arguments.calib {
-        Some(path) => tokenize(&weights, &input::read(path)?, EncodeOptions::default())?,
-        None => own_text(&weights, arguments.calib_tokens, workers)?,
+        Some(path) => model.tokenize(&input::read(path)?, EncodeOptions::default())?,
+        None => own_text(&model, arguments.calib_tokens)?,
     };
-    let mut calibration = Calibration::new(&weights, &text, arguments.calib_tokens, workers)?;
+    let mut calibration = Calibration::new(&model, &text, arguments.calib_tokens)?;
     let storage = Storage {
         format: if arguments.f32 { Format::F32 } else { Format::F16 },
         drop_values: arguments.drop_v,
@@ -183,7 +183,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         if interrupt.is_set() {
             return Err(Failure::Input("interrupted, nothing was written".into()));
         }
-        let mut analysis = analyse(&weights, &mut calibration, index, &request)?;
+        let mut analysis = analyse(&model, &mut calibration, index, &request)?;
         if request.wanted == Wanted::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
             return Err(Failure::Input(format!(
                 "layer {index}: W_K is singular, or as good as that (its condition is {:.1e}): values do not follow from keys alone; \
@@ -217,7 +217,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         error,
     };
     let text = serde_json::to_string(&report).map_err(|error| failed(error.into()))?;
-    let bytes = write(&weights, &layers, storage, &text, &mut new).map_err(failed)?;
+    let bytes = write(&model, &layers, storage, &text, &mut new).map_err(failed)?;
     new.finish().map_err(failed)?;
     if let Some(path) = &arguments.report {
         let failed = |error| Failure::Write {
@@ -237,14 +237,14 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn write(
-    weights: &Weights<'_>,
+    model: &Model,
     layers: &[Option<SlimLayer>],
     storage: Storage,
     report: &str,
     new: &mut NewFile,
 ) -> io::Result<u64> {
     let mut out = BufWriter::new(new);
-    let bytes = crate::convert::slim::file::write(weights.gguf(), layers, storage, report, &mut out)?;
+    let bytes = crate::convert::slim::file::write(model.gguf(), layers, storage, report, &mut out)?;
     out.flush()?;
     Ok(bytes)
 }

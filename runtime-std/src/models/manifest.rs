@@ -202,12 +202,7 @@ mod tests {
     fn embedded_files_are_those_of_their_manifests() {
         use sha2::{Digest, Sha256};
 
-        assert!(
-            Manifest::find(embedded::DEFAULT_MODEL)
-                .unwrap()
-                .embedded()
-                .is_some()
-        );
+        assert!(Manifest::find(embedded::OWN_MODEL).unwrap().embedded().is_some());
         let embedded = Manifest::all()
             .into_iter()
             .filter(|manifest| matches!(manifest.sources[..], [Source::Embedded { .. }]));

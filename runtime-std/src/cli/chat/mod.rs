@@ -14,27 +14,28 @@ use brooklet_core::sampler::Sampler;
 use clap::Args;
 use serde::Serialize;
 
-use super::cache::ComputeArguments;
+use super::cache::{ComputeArguments, RamArguments};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
-use super::model::{self, OpenModel};
+use super::model::AccessArguments;
 use super::output::Output;
 use super::sampling::SamplingArguments;
 use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
-use crate::engine::{Engine, Resources, Weights, with_tokenizer};
+use crate::engine::{Engine, Resources};
 use crate::generate::{Finish, Request};
+use crate::model::Model;
+use crate::models::manifest::Manifest;
 use crate::planning::Settings;
 use crate::size::Size;
 use crate::system::memory::MemoryUse;
-use crate::system::mmap::Access;
 use crate::text::TextSink;
 use lines::{Input, Lines};
 use pace::Pace;
 use transcript::Transcript;
 
 /// The model where none is named.
-const DEFAULT_MODEL: &str = "smollm2-135m";
+const CHAT_MODEL: &str = "smollm2-135m";
 
 /// Lines of at most 40 characters.
 const HELP: &str = "\
@@ -54,20 +55,18 @@ answer; twice leaves.
 #[derive(Args)]
 pub struct Arguments {
     /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
-    #[arg(short, long, default_value = DEFAULT_MODEL)]
+    #[arg(short, long, default_value = CHAT_MODEL)]
     model: String,
-    /// Read the file into memory instead of mapping it
-    #[arg(long)]
-    no_mmap: bool,
+    #[command(flatten)]
+    access: AccessArguments,
     /// What the model is told before everything else; never forgotten
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Ask a model that thinks aloud before it answers (Qwen 3) to answer at once
     #[arg(long)]
     no_thinking: bool,
-    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
-    #[arg(long, value_name = "BYTES")]
-    ram: Option<Size>,
+    #[command(flatten)]
+    ram: RamArguments,
     #[command(flatten)]
     compute: ComputeArguments,
     #[command(flatten)]
@@ -98,26 +97,21 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         }
     };
     let options = arguments.sampling.options()?;
-    let access = if arguments.no_mmap {
-        Access::Read
-    } else {
-        Access::Map
-    };
-    let open = model::open(&arguments.model, access)?;
-    let weights = Weights::read(&open.file)?;
-    let mut template = template(&open, &weights)?;
+    let open = arguments.access.open(&arguments.model)?;
+    let (model, manifest) = open.check(arguments.compute.workers()?)?;
+    let mut template = template(&model, manifest.as_ref())?;
     if arguments.no_thinking {
         template = template.with_thinking(false)?;
     }
     let settings = Settings {
-        budget: arguments.ram.map(|size| size.0),
+        budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),
-        ..arguments.compute.settings(&open)?
+        ..arguments.compute.settings(manifest.as_ref())?
     };
     let dump = arguments.ctx_dump.as_deref().map(Output::create).transpose()?;
-    let mut resources = Resources::new(&weights, &settings)?;
-    let plan = *resources.plan();
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let plan = model.plan_with_index(&settings)?;
+    let mut resources = Resources::as_planned(&model, &plan)?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     let chat = Chat::new(&mut engine, template, arguments.system.clone())?;
     let mut session = Session {
         chat,
@@ -138,19 +132,16 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// The file's own template, or the one that its manifest names.
-fn template(open: &OpenModel, weights: &Weights<'_>) -> Result<Template, Failure> {
+fn template(model: &Model, manifest: Option<&Manifest>) -> Result<Template, Failure> {
     let of_file = |gguf: &Gguf<'_>| {
         let source = gguf.get("tokenizer.chat_template")?.as_str()?;
         Some(source.to_owned())
     };
-    let of_manifest = || {
-        let manifest = open.manifest.as_ref()?;
-        (manifest.template == "chatml").then(|| CHATML.to_owned())
-    };
-    let source = of_file(weights.gguf()).or_else(of_manifest).ok_or_else(|| {
+    let of_manifest = || (manifest?.template == "chatml").then(|| CHATML.to_owned());
+    let source = of_file(model.gguf()).or_else(of_manifest).ok_or_else(|| {
         Failure::Input("this model has no chat template, so it does not know messages: `brooklet run` continues its text".into())
     })?;
-    let [bos, eos] = with_tokenizer(weights, |tokenizer| {
+    let [bos, eos] = model.with_tokenizer(|tokenizer| {
         [tokenizer.bos(), tokenizer.eos()].map(|token| {
             let bytes: Vec<u8> = token
                 .into_iter()

@@ -19,7 +19,7 @@ pub use calibrate::{Calibration, own_text};
 pub use error::SlimError;
 use layer::{Analysis, Parts, Sample};
 
-use crate::engine::Weights;
+use crate::model::Model;
 
 /// Ranks that are tried, in order.
 const RANKS: [usize; 9] = [0, 4, 8, 12, 16, 24, 32, 48, 64];
@@ -67,13 +67,13 @@ pub fn bytes_per_token(config: &Config, cache_type: CacheType, layout: Layout) -
 /// # Errors
 /// If the model has fewer key columns than slim attention takes, or a number that is none.
 pub fn analyse(
-    weights: &Weights<'_>,
+    model: &Model,
     calibration: &mut Calibration,
     index: usize,
     request: &Request,
 ) -> Result<Analysis, SlimError> {
-    let config = weights.config();
-    let sample = Sample::new(&weights.model()?, index, calibration.take(index), request.sinks)
+    let config = model.config();
+    let sample = Sample::new(&model.weights()?, index, calibration.take(index), request.sinks)
         .ok_or(SlimError::ValuesDropped)?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
