@@ -2,7 +2,7 @@
 # Runs cargo for another processor than this machine's, and runs what it built under QEMU.
 #
 #   boards/cross.sh aarch64-unknown-linux-gnu -- test -p brooklet-core
-#   boards/cross.sh aarch64-unknown-linux-musl -- build -p brooklet --release       static; see release.sh
+#   boards/cross.sh aarch64-unknown-linux-musl -- build -p brooklet --release       static; see packaging/release.sh
 #   boards/cross.sh aarch64-unknown-none -- build -p brooklet-core --release
 #   boards/cross.sh thumbv7em-none-eabihf -- check -p brooklet-core
 #   boards/cross.sh thumbv7neon-unknown-linux-gnueabihf -- test -p brooklet-core --features dsp    a Cortex-M's kernels on Linux

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use brooklet_boards::{Board, Error};
+use brooklet_board_data::{Board, Error};
 
 fn main() -> Result<(), Error> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);

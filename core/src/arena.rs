@@ -44,7 +44,11 @@ unsafe impl Pod for i32 {}
 // SAFETY: plain numbers.
 unsafe impl Pod for u64 {}
 // SAFETY: plain numbers.
+unsafe impl Pod for usize {}
+// SAFETY: plain numbers.
 unsafe impl Pod for f32 {}
+// SAFETY: an array's elements follow one another without padding, at the alignment of one.
+unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 
 /// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics: `static A: Aligned<{ PLAN.bytes() }>`.
 #[repr(C, align(64))]

@@ -255,7 +255,7 @@ impl core::error::Error for FlashError {}
 ///     Options::sink(4, 60)
 /// }
 ///
-/// brooklet_core::embed_model!(static TINY = "../../boards/cortex-m/model/random.gguf", options, budget: 256 << 10);
+/// brooklet_core::embed_model!(static TINY = "../tests/data/random.gguf", options, budget: 256 << 10);
 ///
 /// let arena = TINY.arena.claim().expect("nobody else asks");
 /// let (engine, _) = TINY.plan.split(arena).expect("it has the planned size");
@@ -272,7 +272,7 @@ impl core::error::Error for FlashError {}
 /// # #![allow(long_running_const_eval)]
 /// # use brooklet_core::{plan::Options, tokenizer::Vocab};
 /// # const fn options(_: &Vocab<'_>) -> Options { Options::sink(4, 60) }
-/// brooklet_core::embed_model!(static TINY = "../../boards/cortex-m/model/random.gguf", options, budget: 1000);
+/// brooklet_core::embed_model!(static TINY = "../tests/data/random.gguf", options, budget: 1000);
 /// ```
 #[macro_export]
 macro_rules! embed_model {

@@ -20,7 +20,7 @@
 //! use brooklet_core::arena::Aligned;
 //! use brooklet_core::{gguf::Gguf, kernels::Isa, model::*, plan::*, sampler::argmax, stream::Stream, threads::SingleThread};
 //!
-//! const FILE: &[u8] = include_bytes!("../../boards/cortex-m/model/random.gguf");
+//! const FILE: &[u8] = include_bytes!("../tests/data/random.gguf");
 //! macro_rules! must { ($e:expr) => { match $e { Ok(value) => value, Err(_) => panic!() } } }
 //! const GGUF: Gguf<'static> = must!(Gguf::parse(FILE));
 //! const CONFIG: Config = must!(Config::from_gguf(&GGUF));
@@ -47,25 +47,26 @@
 //!   processor without the instructions the assembler refuses to build. They mean nothing for other architectures.
 //! - `defmt`, `log`: formats of errors and options for firmware; what the engine says while it starts, for hosts.
 //!
-//! # Modules, in the order in which data meets them
+//! # Modules, lowest first
 //!
-//! - [`gguf`]: a checked zero-copy view of a model file.
-//! - [`quant`]: one file per block format, with its scalar reference.
-//! - [`tensor`]: borrowed, shape-checked matrices over blocks.
-//! - [`tokenizer`]: text to token ids and back.
-//! - [`kernels`]: products of matrices and activations, attention and norms, on every instruction set.
-//! - [`nn`]: rotary positions, and one door to every transcendental function.
+//! Each line imports only from the lines before it, and within a line from what stands to the left;
+//! `cargo xtask layers` checks it.
+//!
+//! - [`const_fn`], `features`, `log`: helpers for `const` code, cargo features as constants, log messages.
+//! - [`threads`], [`arena`]: how workers are asked for; one buffer, carved into parts and shared.
+//! - [`nn`], [`quant`]: rotary phases and the one door to transcendental functions; one file per block
+//!   format, with its scalar reference.
+//! - [`tensor`], [`gguf`], [`sampler`]: borrowed, shape-checked matrices; a checked zero-copy view of a
+//!   model file; from logits to a token.
+//! - [`kernels`], [`tokenizer`]: products, attention and norms on every instruction set; text to token
+//!   ids and back.
+//! - `workers`, [`cache`]: work divided among threads; which tokens are kept, and what of them.
+//! - [`attention`]: one layer's attention for some tokens, over any cache layout.
+//! - [`model`]: facts, families and borrowed weights of a model.
 //! - [`plan`]: what every byte of the arena is for.
-//! - [`layouts`]: what each exact layout of a cache keeps and costs.
-//! - [`const_fn`]: sentences with numbers, made in `const`: what a board's compile error says.
-//! - [`arena`]: carves one buffer into the parts of a plan, and shares a part among threads.
-//! - [`threads`]: how the engine asks for workers.
-//! - [`cache`]: sinks and a ring of recent tokens, what one layer keeps of them.
-//! - [`attention`]: one layer's attention for some tokens, over what is cached.
-//! - [`model`]: the facts and the borrowed weights of a model, and its forward pass.
-//! - [`sampler`]: from logits to a token.
-//! - [`stream`]: the engine that a program talks to.
-//! - [`generate`]: from a prompt to text, token by token.
+//! - `forward`: the forward pass.
+//! - [`stream`]: the engine: tokens in, logits out.
+//! - [`generate`]: from a prompt to text, piece by piece.
 //! - [`firmware`]: a model as a `static`, for boards.
 #![no_std]
 #![warn(missing_docs)]
@@ -76,13 +77,13 @@ extern crate std;
 pub mod arena;
 pub mod attention;
 pub mod cache;
-mod compute;
 pub mod const_fn;
+mod features;
 pub mod firmware;
+mod forward;
 pub mod generate;
 pub mod gguf;
 pub mod kernels;
-pub mod layouts;
 mod log;
 pub mod model;
 pub mod nn;
@@ -93,3 +94,4 @@ pub mod stream;
 pub mod tensor;
 pub mod threads;
 pub mod tokenizer;
+mod workers;

@@ -5,21 +5,19 @@
 
 use core::fmt;
 
-use crate::arena::Carver;
 use crate::attention::geometry::{self, Geometry};
-use crate::attention::reach::Reach;
-use crate::cache::Ring;
-use crate::compute::Compute;
-use crate::kernels::Isa;
+use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring};
+use crate::features::FAMILIES;
+use crate::forward::{self, Input, Pass, Visit, Watch};
 use crate::kernels::attend::raw::LaneAngles;
-use crate::kernels::vector;
-use crate::model::forward::{self, Buffers, Reaches};
-use crate::model::{Model, Visit};
-use crate::nn::rope;
-use crate::plan::{Part, Plan, Policy};
+use crate::kernels::{Isa, vector};
+use crate::model::Model;
+use crate::plan::{Buffers, Plan};
+use crate::quant::BLOCK;
 use crate::threads::Threads;
+use crate::workers::Compute;
 
-/// Why a stream cannot start or go on.
+/// Reason why a stream cannot start or go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -31,6 +29,8 @@ pub enum StreamError {
         /// Bytes given.
         given: usize,
     },
+    /// The plan was made for a model of other facts.
+    OtherModel,
     /// The plan was made for another number of workers.
     Workers {
         /// Workers planned for.
@@ -47,6 +47,15 @@ pub enum StreamError {
     },
     /// No token was fed.
     NoTokens,
+    /// Rows of embeddings are not whole.
+    Rows {
+        /// Values of a row.
+        width: usize,
+        /// Values given.
+        given: usize,
+    },
+    /// A window that is computed again keeps token ids, which rows of embeddings have not.
+    RowsRecomputed,
     /// A token is not in the vocabulary.
     TokenOutOfRange {
         /// The token.
@@ -79,6 +88,7 @@ impl fmt::Display for StreamError {
                     "the arena must be aligned and {needed} bytes long; it has {given}"
                 )
             }
+            StreamError::OtherModel => write!(f, "the plan was made for another model"),
             StreamError::Workers { planned, given } => {
                 write!(f, "the plan was made for {planned} workers, not for {given}")
             }
@@ -89,6 +99,13 @@ impl fmt::Display for StreamError {
                 )
             }
             StreamError::NoTokens => write!(f, "at least one token is needed"),
+            StreamError::Rows { width, given } => {
+                write!(f, "{given} values are not whole rows of {width}")
+            }
+            StreamError::RowsRecomputed => write!(
+                f,
+                "the recompute policy keeps token ids, and so takes no rows of embeddings"
+            ),
             StreamError::TokenOutOfRange { token, vocab } => {
                 write!(f, "token {token} is not in the vocabulary of {vocab}")
             }
@@ -121,30 +138,32 @@ pub struct Stream<'a> {
     model: Model<'a>,
     plan: Plan,
     compute: Compute<'a>,
-    /// What layers see that attend to all that is kept.
-    global: Reach<'a>,
-    /// What local layers see.
-    local: Option<Reach<'a>>,
+    /// Rings and angles of the kinds of layers, in the order of
+    /// [`LayerKinds::list`](crate::model::LayerKinds::list).
+    reaches: Reaches<'a>,
+    /// Index of the first kind whose layers see all that is kept.
+    full: usize,
     seen: u64,
+    caches: CacheMemory<'a>,
     buffers: Buffers<'a>,
-    any_slim: bool,
-    /// Angles of every pair at every place in a tile; empty if no layer is slim.
+    watch: Watch<'a>,
+    /// For layers that compute values from what they keep; `None` if no layer does.
+    tables: Option<AngleTables<'a>>,
+}
+
+/// Tables for keys that are rotated as they are read.
+struct AngleTables<'a> {
+    /// Angles of every pair at every place in a tile.
     lanes: &'a mut [LaneAngles],
     /// Scratch for the angles of a pass's tiles.
     bases: &'a mut [[f32; 2]],
-    history: &'a mut [u32],
-    logits: &'a mut [f32],
-    candidates: &'a mut [u32],
 }
 
 impl<'a> Stream<'a> {
     /// Lays the engine out in `arena`, the engine's part of what [`Plan::split`] cuts.
     ///
     /// # Errors
-    /// If the arena or the number of workers is not what the plan says.
-    ///
-    /// # Panics
-    /// If the plan was made for another model's configuration.
+    /// If the model, the arena or the number of workers is not what the plan was made for.
     pub fn new(
         model: Model<'a>,
         plan: &Plan,
@@ -153,97 +172,70 @@ impl<'a> Stream<'a> {
         threads: &'a dyn Threads,
     ) -> Result<Self, StreamError> {
         let options = plan.options();
-        let error = StreamError::Arena {
-            needed: plan.bytes() - plan.part(Part::Tokenizer),
-            given: arena.len(),
-        };
+        if *plan.config() != model.config {
+            return Err(StreamError::OtherModel);
+        }
         if threads.workers() != options.workers {
             return Err(StreamError::Workers {
                 planned: options.workers,
                 given: threads.workers(),
             });
         }
-        assert!(
-            Plan::new(&model.config, &options).as_ref() == Ok(plan),
-            "the plan is for another model"
+        let given = arena.len();
+        let mut buffers = plan.carve(arena).ok_or(StreamError::Arena {
+            needed: plan.engine_bytes(),
+            given,
+        })?;
+        let mut caches = CacheMemory::new(
+            core::mem::take(&mut buffers.cache),
+            core::mem::take(&mut buffers.cache_starts),
+            core::mem::take(&mut buffers.chunk_cache),
+            |layer| plan.cache_shape(layer),
         );
-        let mut parts = Parts {
-            carver: Carver::new(arena).ok_or(error)?,
-            plan,
-            pairs: model.config.rope_dim / 2,
-            error,
-        };
-        let cache = parts.take(Part::Cache)?;
-        let chunk_cache = parts.take(Part::ChunkCache)?;
-        let history = parts.take(Part::History)?;
-        let buffers = Buffers {
-            cache,
-            chunk_cache,
-            residual: parts.take(Part::Residual)?,
-            normed: parts.take(Part::Normed)?,
-            queries: parts.take(Part::Queries)?,
-            sink_queries: parts.take(Part::SinkQueries)?,
-            keys: parts.take(Part::Keys)?,
-            values: parts.take(Part::Values)?,
-            channels: parts.take(Part::Channels)?,
-            attended: parts.take(Part::Attended)?,
-            gate: parts.take(Part::Gate)?,
-            up: parts.take(Part::Up)?,
-            activations: parts.take(Part::Activations)?,
-            scores: parts.take(Part::Scores)?,
-            scratch: parts.take(Part::KernelScratch)?,
-            probe: &mut [],
-            inputs: None,
-        };
-        let (policy, local) = (options.policy, model.config.local);
-        let (global, local) = parts.reaches(policy, local.map(|local| local.window))?;
-        let lanes: &mut [f32] = parts.take(Part::LaneAngles)?;
-        let bases: &mut [f32] = parts.take(Part::TileAngles)?;
-        let mut stream = Stream {
+        let (kinds, magnitude) = (&model.config.kinds, model.config.rope_magnitude);
+        let full = kinds.first_full();
+        let reaches = reaches(&model, plan, &mut buffers);
+        let tables = options.derives_values(&model.config).then(|| {
+            // Slots that no token has taken yet are multiplied by a weight of zero, and must be
+            // numbers.
+            caches.clear();
+            let lanes = core::mem::take(&mut buffers.lane_angles);
+            geometry::fill_lanes(&*reaches.of(full).frequencies, magnitude, lanes);
+            AngleTables {
+                lanes,
+                bases: core::mem::take(&mut buffers.tile_angles),
+            }
+        });
+        crate::log::info!(
+            "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
+            isa.name(),
+            options.workers,
+            options.policy.name(),
+            plan.capacity(),
+            options.cache_type.name(),
+            plan.bytes()
+        );
+        Ok(Stream {
             compute: Compute {
                 isa,
                 threads,
                 f32_activations: options.f32_activations,
             },
-            global,
-            local,
+            reaches,
+            full,
             seen: 0,
+            caches,
             buffers,
-            any_slim: options.any_slim(&model.config),
-            lanes: lanes.as_chunks_mut().0.as_chunks_mut().0,
-            bases: bases.as_chunks_mut().0,
-            history,
-            logits: parts.take(Part::Logits)?,
-            candidates: parts.take(Part::Candidates)?,
+            watch: Watch::default(),
+            tables,
             model,
             plan: *plan,
-        };
-        stream.start_frequencies();
-        if stream.any_slim {
-            // Slots that no token has taken yet are multiplied by a weight of zero, and must be numbers.
-            stream.buffers.cache.fill(0);
-            let frequencies = &*stream.global.frequencies;
-            let lanes = &mut stream.lanes[..frequencies.len()];
-            geometry::fill_lanes(frequencies, model.config.rope_magnitude, lanes);
-        }
-        crate::log::info!(
-            "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
-            isa.name(),
-            options.workers,
-            policy.name(),
-            plan.capacity(),
-            options.cache_type.name(),
-            plan.bytes()
-        );
-        Ok(stream)
+        })
     }
 
-    fn start_frequencies(&mut self) {
-        self.model
-            .rope_frequencies(self.plan.capacity(), self.global.frequencies);
-        if let (Some(reach), Some(local)) = (&mut self.local, self.model.config.local) {
-            rope::frequencies(local.theta, |_| 1.0, reach.frequencies);
-        }
+    /// The ring of the layers that see all that is kept.
+    fn full_ring(&self) -> &Ring {
+        &self.reaches.of(self.full).ring
     }
 
     /// Feeds tokens and returns the logits that follow the last of them: one per token of the vocabulary.
@@ -251,8 +243,18 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// If there is no token, one is not in the vocabulary, or a dense cache is full. Then nothing was fed.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&mut [f32], StreamError> {
-        self.run(tokens, Wanted::Last)?;
-        Ok(&mut self.logits[..self.model.config.vocab])
+        self.run(Input::Tokens(tokens), Wanted::Last)?;
+        Ok(&mut self.buffers.logits[..self.model.config.vocab])
+    }
+
+    /// Feeds rows of embeddings in place of tokens, `tokens x d_model` (scaled, if the model scales
+    /// its embeddings), and returns the logits that follow the last of them.
+    ///
+    /// # Errors
+    /// As [`Stream::feed`]; if the rows are not whole, or the policy computes tokens again.
+    pub fn feed_rows(&mut self, rows: &[f32]) -> Result<&mut [f32], StreamError> {
+        self.run(Input::Rows(rows), Wanted::Last)?;
+        Ok(&mut self.buffers.logits[..self.model.config.vocab])
     }
 
     /// Feeds tokens without computing logits.
@@ -260,7 +262,7 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// As [`Stream::feed`].
     pub fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
-        self.run(tokens, Wanted::None)
+        self.run(Input::Tokens(tokens), Wanted::None)
     }
 
     /// Feeds tokens and calls `visit(index, logits)` with what follows each of them, in order.
@@ -272,7 +274,7 @@ impl<'a> Stream<'a> {
         tokens: &[u32],
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), StreamError> {
-        self.run(tokens, Wanted::Each(visit))
+        self.run(Input::Tokens(tokens), Wanted::Each(visit))
     }
 
     /// Tokens fed since the start or the last reset.
@@ -282,12 +284,12 @@ impl<'a> Stream<'a> {
 
     /// Tokens that are kept: the sinks and the window.
     pub fn live(&self) -> usize {
-        self.global.ring.live()
+        self.full_ring().live()
     }
 
     /// How tokens are kept: which are, and in which slots.
     pub fn ring(&self) -> &Ring {
-        &self.global.ring
+        self.full_ring()
     }
 
     /// Makes sinks of all tokens fed so far, so that they are kept until the next reset: a system prompt. At least the planned sinks
@@ -299,7 +301,7 @@ impl<'a> Stream<'a> {
         let Policy::Sink { .. } = self.plan.options().policy else {
             return Err(StreamError::NotSink);
         };
-        let ring = &self.global.ring;
+        let ring = self.full_ring();
         let most = ring.capacity() - 1;
         let evicted = ring.window_start() != ring.sinks() as u64;
         if evicted || self.seen > most as u64 {
@@ -308,10 +310,9 @@ impl<'a> Stream<'a> {
                 most,
             });
         }
-        self.global.pin(0);
-        let window = self.global.ring.capacity() - self.global.ring.sinks();
-        if let Some(local) = &mut self.local {
-            local.pin(window);
+        let window = ring.capacity() - (self.seen as usize).max(ring.sinks());
+        for reach in self.reaches.iter_mut() {
+            reach.pin(window);
         }
         Ok(())
     }
@@ -325,11 +326,14 @@ impl<'a> Stream<'a> {
     pub fn evict(&mut self, tokens: usize) -> Result<usize, StreamError> {
         match self.plan.options().policy {
             Policy::Sink { .. } => {
-                let evicted = self.global.ring.evict(tokens);
-                if let Some(local) = &mut self.local {
-                    local.evict_before(self.global.ring.window_start());
+                let ring = self.full_ring();
+                let start = ring.window_start();
+                let kept = ring.position().saturating_sub(start);
+                let evicted = kept.min(tokens as u64);
+                for reach in self.reaches.iter_mut() {
+                    reach.evict_before(start + evicted);
                 }
-                Ok(evicted)
+                Ok(evicted as usize)
             }
             _ => Err(StreamError::NotSink),
         }
@@ -343,8 +347,8 @@ impl<'a> Stream<'a> {
     /// The last logits, and scratch for a sampler: a `u32` per token of the vocabulary (empty if the plan has no sampling).
     pub fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]) {
         let vocab = self.model.config.vocab;
-        let candidates = self.candidates.len().min(vocab);
-        (&mut self.logits[..vocab], &mut self.candidates[..candidates])
+        let b = &mut self.buffers;
+        (&mut b.logits[..vocab], b.candidates)
     }
 
     /// From now on adds the softmax weights of every token's attention to `weights`, `layers x heads x slots` by cache slot
@@ -353,26 +357,26 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// [`StreamError::Probe`] if the length is neither zero nor that.
     pub fn probe(&mut self, weights: &'a mut [f32]) -> Result<(), StreamError> {
-        let needed = self.model.config.layers * self.model.config.heads * self.global.ring.capacity();
+        let needed = self.model.config.layers * self.model.config.heads * self.plan.capacity();
         if !weights.is_empty() && weights.len() != needed {
             return Err(StreamError::Probe {
                 needed,
                 given: weights.len(),
             });
         }
-        self.buffers.probe = weights;
+        self.watch.probe = weights;
         Ok(())
     }
 
     /// From now on calls `visit(layer, rows)` with what enters every layer's attention, `tokens x d_model`, normed: what calibration
     /// wants to see. `None` ends it.
     pub fn visit_inputs(&mut self, visit: Option<&'a mut Visit<'a>>) {
-        self.buffers.inputs = visit;
+        self.watch.inputs = visit;
     }
 
     /// Ends [`Stream::probe`] and returns its weights.
     pub fn take_probe(&mut self) -> &'a mut [f32] {
-        core::mem::take(&mut self.buffers.probe)
+        core::mem::take(&mut self.watch.probe)
     }
 
     /// Forgets all tokens.
@@ -383,58 +387,77 @@ impl<'a> Stream<'a> {
 
     fn reset_ring(&mut self) {
         let policy = self.plan.options().policy;
-        self.global.reset(policy);
-        if let Some(local) = &mut self.local {
-            local.reset(policy);
+        for reach in self.reaches.iter_mut() {
+            reach.reset(policy);
         }
     }
 
-    fn run(&mut self, tokens: &[u32], wanted: Wanted<'_>) -> Result<(), StreamError> {
-        let vocab = self.model.config.vocab;
-        if tokens.is_empty() {
-            return Err(StreamError::NoTokens);
-        }
-        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
-            return Err(StreamError::TokenOutOfRange { token: *token, vocab });
-        }
-        match self.plan.options().policy {
-            Policy::Dense { capacity } if tokens.len() as u64 > capacity as u64 - self.seen => {
+    fn run(&mut self, input: Input<'_>, wanted: Wanted<'_>) -> Result<(), StreamError> {
+        let tokens = self.check(input)?;
+        match (self.plan.options().policy, input) {
+            (Policy::Dense { capacity }, _) if tokens as u64 > capacity as u64 - self.seen => {
                 Err(StreamError::Full { capacity })
             }
-            Policy::Recompute { window } => {
+            (Policy::Recompute { window }, Input::Tokens(tokens)) => {
                 self.run_recompute(tokens, window, wanted);
                 Ok(())
             }
+            (Policy::Recompute { .. }, Input::Rows(_)) => Err(StreamError::RowsRecomputed),
             _ => {
-                self.run_chunks(tokens, wanted);
-                self.seen += tokens.len() as u64;
+                self.run_chunks(input, tokens, wanted);
+                self.seen += tokens as u64;
                 Ok(())
             }
+        }
+    }
+
+    /// Number of tokens of an input, all of which are valid.
+    fn check(&self, input: Input<'_>) -> Result<usize, StreamError> {
+        let (vocab, width) = (self.model.config.vocab, self.model.config.d_model);
+        match input {
+            Input::Tokens(tokens) => {
+                if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
+                    return Err(StreamError::TokenOutOfRange { token: *token, vocab });
+                }
+            }
+            Input::Rows(rows) => {
+                if !rows.len().is_multiple_of(width) {
+                    return Err(StreamError::Rows {
+                        width,
+                        given: rows.len(),
+                    });
+                }
+            }
+        }
+        match input.tokens(width) {
+            0 => Err(StreamError::NoTokens),
+            tokens => Ok(tokens),
         }
     }
 
     /// Feeds chunk by chunk.
-    fn run_chunks(&mut self, tokens: &[u32], mut wanted: Wanted<'_>) {
+    fn run_chunks(&mut self, input: Input<'_>, tokens: usize, mut wanted: Wanted<'_>) {
         // Pinned tokens may have left less than a chunk's.
-        let window = |reach: &Reach<'_>| reach.ring.capacity() - reach.ring.sinks();
-        let local = self.local.as_ref().map_or(usize::MAX, window);
-        let chunk = self.plan.options().chunk.min(window(&self.global)).min(local);
+        let windows = self.reaches.iter();
+        let windows = windows.map(|reach| reach.ring.capacity() - reach.ring.sinks());
+        let chunk = windows.fold(self.plan.options().chunk, usize::min);
+        let width = self.model.config.d_model;
         let mut done = 0;
-        while done < tokens.len() {
-            let part = &tokens[done..tokens.len().min(done + chunk)];
-            let is_last = done + part.len() == tokens.len();
+        while done < tokens {
+            let end = tokens.min(done + chunk);
+            let (part, len) = (input.part(done..end, width), end - done);
             match &mut wanted {
                 Wanted::Each(visit) => {
                     self.forward(part, 0);
-                    self.output(part.len(), 0, &mut |index, logits| visit(done + index, logits));
+                    self.output(len, 0, &mut |index, logits| visit(done + index, logits));
                 }
-                Wanted::Last if is_last => {
-                    self.forward(part, part.len() - 1);
-                    self.output(part.len(), part.len() - 1, &mut |_, _| {});
+                Wanted::Last if end == tokens => {
+                    self.forward(part, len - 1);
+                    self.output(len, len - 1, &mut |_, _| {});
                 }
-                _ => self.forward(part, part.len()),
+                _ => self.forward(part, len),
             }
-            done += part.len();
+            done = end;
         }
     }
 
@@ -442,7 +465,7 @@ impl<'a> Stream<'a> {
     /// costs a pass over the whole window from an empty cache.
     fn run_recompute(&mut self, tokens: &[u32], window: usize, mut wanted: Wanted<'_>) {
         for (index, token) in tokens.iter().enumerate() {
-            self.history[(self.seen % window as u64) as usize] = *token;
+            self.buffers.history[(self.seen % window as u64) as usize] = *token;
             self.seen += 1;
             let this = match &mut wanted {
                 Wanted::Each(visit) => Wanted::Each(visit),
@@ -462,13 +485,13 @@ impl<'a> Stream<'a> {
         while at < self.seen {
             let len = (self.seen - at).min(chunk as u64) as usize;
             for (i, token) in buffer[..len].iter_mut().enumerate() {
-                *token = self.history[((at + i as u64) % window as u64) as usize];
+                *token = self.buffers.history[((at + i as u64) % window as u64) as usize];
             }
             at += len as u64;
             if at < self.seen {
-                self.forward(&buffer[..len], len);
+                self.forward(Input::Tokens(&buffer[..len]), len);
             } else {
-                self.forward(&buffer[..len], len - 1);
+                self.forward(Input::Tokens(&buffer[..len]), len - 1);
                 self.output(len, len - 1, &mut |_, logits| {
                     if let Wanted::Each(visit) = &mut wanted {
                         visit(index, logits);
@@ -479,39 +502,33 @@ impl<'a> Stream<'a> {
     }
 
     /// One pass of at most a chunk; tokens from `wanted` on will have outputs.
-    fn forward(&mut self, tokens: &[u32], wanted: usize) {
-        let (config, options) = (&self.model.config, self.plan.options());
-        for reach in core::iter::once(&mut self.global).chain(&mut self.local) {
-            reach.turn(tokens.len(), config.rope_magnitude);
+    fn forward(&mut self, input: Input<'_>, wanted: usize) {
+        let config = &self.model.config;
+        let tokens = input.tokens(config.d_model);
+        for reach in self.reaches.iter_mut() {
+            reach.turn(tokens, config.rope_magnitude);
         }
-        let geometry = self.any_slim.then(|| {
-            let frequencies = &*self.global.frequencies;
-            let lanes = &self.lanes[..frequencies.len()];
-            let tables = (frequencies, lanes);
-            Geometry::new(
-                &self.global.ring,
-                tokens.len(),
-                config.rope_pairs,
-                tables,
-                self.bases,
-            )
+        let full = self.reaches.of(self.full);
+        let geometry = self.tables.as_mut().map(|tables| {
+            let of_pass = geometry::Tables {
+                frequencies: full.frequencies,
+                lanes: tables.lanes,
+                pairs: config.rope_pairs(),
+            };
+            Geometry::new(&full.ring, tokens, of_pass, tables.bases)
         });
-        let reaches = Reaches {
-            global: &self.global,
-            local: self.local.as_ref(),
+        let pass = Pass {
+            compute: &self.compute,
+            model: &self.model,
+            plan: &self.plan,
+            reaches: &self.reaches,
             geometry: geometry.as_ref(),
-        };
-        forward::forward(
-            &self.compute,
-            &self.model,
-            &options,
-            &reaches,
-            &mut self.buffers,
             tokens,
             wanted,
-        );
-        for reach in core::iter::once(&mut self.global).chain(&mut self.local) {
-            reach.ring.advance(tokens.len());
+        };
+        pass.run(input, &mut self.caches, &mut self.buffers, &mut self.watch);
+        for reach in self.reaches.iter_mut() {
+            reach.ring.advance(tokens);
         }
     }
 
@@ -519,19 +536,19 @@ impl<'a> Stream<'a> {
     fn output(&mut self, tokens: usize, wanted: usize, visit: &mut dyn FnMut(usize, &[f32])) {
         let (d, vocab) = (self.model.config.d_model, self.model.config.vocab);
         let rows = self.plan.options().logits_rows;
-        let blocks = d / crate::quant::BLOCK;
+        let b = &mut self.buffers;
         let mut at = wanted;
         while at < tokens {
             let count = rows.min(tokens - at);
-            let logits = &mut self.logits[..count * vocab];
-            let values = &self.buffers.normed[at * d..][..count * d];
-            let skipped = ((at - wanted) * blocks).min(self.buffers.activations.len());
-            let input = forward::quantized(values, &self.buffers.activations[skipped..], d);
-            self.compute
-                .linear(input, [(&self.model.output, logits)], self.buffers.scratch);
+            let logits = &mut b.logits[..count * vocab];
+            let values = &b.normed[at * d..][..count * d];
+            let skipped = ((at - wanted) * (d / BLOCK)).min(b.activations.len());
+            let input = forward::quantized(values, &b.activations[skipped..], d);
+            let layers = [(&self.model.output, &mut *logits)];
+            self.compute.linear(input, layers, b.kernel_scratch);
             let cap = self.model.config.logit_cap;
-            for (i, logits) in self.logits.chunks_exact_mut(vocab).take(count).enumerate() {
-                if cfg!(feature = "families") && cap > 0.0 {
+            for (i, logits) in logits.chunks_exact_mut(vocab).enumerate() {
+                if FAMILIES && cap > 0.0 {
                     vector::soft_cap(self.compute.isa, logits, cap);
                 }
                 visit(at + i, logits);
@@ -541,43 +558,33 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Takes a plan's parts in order.
-struct Parts<'a, 'p> {
-    carver: Carver<'a>,
-    plan: &'p Plan,
-    /// Pairs of a head that are rotated.
-    pairs: usize,
-    error: StreamError,
+/// The rings and angles of the kinds of layers, in the plan's buffers.
+fn reaches<'a>(
+    model: &Model<'_>,
+    plan: &Plan,
+    buffers: &mut Buffers<'a>,
+) -> Reaches<'a> {
+    let config = &model.config;
+    let kinds = config.kinds.list();
+    let pairs = config.rope_dim / 2;
+    let policy = plan.options().policy;
+    let mut frequencies = core::mem::take(&mut buffers.frequencies);
+    let mut angles = core::mem::take(&mut buffers.angles);
+    let mut sink_angles = core::mem::take(&mut buffers.sink_angles);
+    let (rows, sink_rows) = (angles.len() / kinds.len(), sink_angles.len() / kinds.len());
+    Reaches::new(kinds.len(), |index| {
+        let kind = kinds[index];
+        let rotated = if kind.rotation.is_some() { pairs } else { 0 };
+        let frequencies = &mut front(&mut frequencies, pairs)[..rotated];
+        let angles = (front(&mut angles, rows), front(&mut sink_angles, sink_rows));
+        model.rope_frequencies(kind, plan.capacity(), frequencies);
+        Reach::new(policy, kind.window, frequencies, angles.0, angles.1)
+    })
 }
 
-impl<'a> Parts<'a, '_> {
-    /// All of `part`, padding included.
-    fn take<T: crate::arena::Pod>(&mut self, part: Part) -> Result<&'a mut [T], StreamError> {
-        self.carver
-            .take(self.plan.part(part) / size_of::<T>())
-            .ok_or(self.error)
-    }
-
-    /// What layers of either kind see.
-    fn reaches(
-        &mut self,
-        policy: Policy,
-        local: Option<usize>,
-    ) -> Result<(Reach<'a>, Option<Reach<'a>>), StreamError> {
-        let kinds = if local.is_some() { 2 } else { 1 };
-        let pairs = self.pairs;
-        let frequencies: &mut [u64] = self.take(Part::Frequencies)?;
-        let angles: &mut [f32] = self.take(Part::Angles)?;
-        let sink_angles: &mut [f32] = self.take(Part::SinkAngles)?;
-        let (frequencies, of_local) = frequencies.split_at_mut(frequencies.len() / kinds);
-        let (angles, local_angles) = angles.split_at_mut(angles.len() / kinds);
-        let (sink_angles, local_sinks) = sink_angles.split_at_mut(sink_angles.len() / kinds);
-        let reach = |local, frequencies: &'a mut [u64], angles: &'a mut [f32], sinks: &'a mut [f32]| {
-            let (angles, sinks) = (angles.as_chunks_mut().0, sinks.as_chunks_mut().0);
-            Reach::new(policy, local, &mut frequencies[..pairs], angles, sinks)
-        };
-        let global = reach(None, frequencies, angles, sink_angles);
-        let local = local.map(|window| reach(Some(window), of_local, local_angles, local_sinks));
-        Ok((global, local))
-    }
+/// Takes `len` values off the front of `slice`.
+fn front<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (front, rest) = core::mem::take(slice).split_at_mut(len);
+    *slice = rest;
+    front
 }

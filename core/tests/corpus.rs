@@ -1,4 +1,4 @@
-//! Replays every committed input of the fuzz targets (`../fuzz`), on the stable toolchain.
+//! Replays every committed input of the fuzz targets (`fuzz`), on the stable toolchain.
 
 use std::fs;
 use std::path::Path;
@@ -16,10 +16,10 @@ mod load_walk;
 #[path = "common/tokenizer_walk.rs"]
 mod tokenizer_walk;
 
-/// Calls `target` with every file under `fuzz/corpus/{name}`.
+/// Calls `target` with every file under `tests/corpus/{name}`.
 fn replay(name: &str, target: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
+        .join("tests/corpus")
         .join(name);
     let mut inputs = 0;
     for entry in fs::read_dir(&folder).unwrap() {

@@ -1,5 +1,5 @@
 //! Every family on a tiny random model, against logits of Hugging Face `transformers`: dense, under the sink policy, and (where positions
-//! are learned) by recomputed windows. Models and logits are made by `runtime-std/bench/oracle/family_goldens.py`, which describes the files;
+//! are learned) by recomputed windows. Models and logits are made by `runtime-std/oracles/family_goldens.py`, which describes the files;
 //! it also holds them to llama.cpp.
 //!
 //! What was found is the table in `core/docs/families.md`: the test compares it, and writes it if `BROOKLET_BLESS` is set.
@@ -11,8 +11,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use brooklet_core::cache::{ElementType, LayoutChoice, Policy};
 use brooklet_core::model::Family;
-use brooklet_core::plan::{CacheType, Options, Plan, PlanError, Policy};
+use brooklet_core::plan::{Options, Plan, PlanError};
 
 use family_goldens::{Golden, Goldens, exact, feed, with_stream};
 
@@ -49,7 +50,11 @@ fn every_family_gives_the_logits_of_transformers() {
             errors[0],
             errors[1],
             if *recompute { " (recompute)" } else { "" },
-            if config.may_be_slim() { "kv, k+r" } else { "kv" },
+            match (config.may_be_slim(), config.may_keep_inputs()) {
+                (true, true) => "kv, k+r, x",
+                (true, false) => "kv, k+r",
+                (false, _) => "kv",
+            },
         )
         .unwrap();
     }
@@ -82,7 +87,7 @@ fn chunks_change_no_bit_of_any_family() {
     for (name, recompute) in &goldens.models {
         let golden = Golden::read(name);
         for policy in [goldens.dense(), goldens.other(*recompute)] {
-            for cache_type in [CacheType::F32, CacheType::Q8_0] {
+            for cache_type in [ElementType::F32, ElementType::Q8_0] {
                 let run = |chunk: usize| {
                     let options = Options {
                         cache_type,
@@ -134,6 +139,43 @@ fn chunks_change_no_bit_of_a_conversation() {
     }
 }
 
+/// A model without RoPE gives the logits of `transformers` from a cache of its layers' inputs, token
+/// by token and in chunks; other models refuse the layout.
+#[test]
+fn a_cache_of_inputs_gives_the_same_logits() {
+    let goldens = Goldens::read();
+    let mut tried = 0;
+    for (name, recompute) in &goldens.models {
+        let golden = Golden::read(name);
+        let config = golden.config();
+        let inputs = |policy, chunk| Options {
+            layout: LayoutChoice::X,
+            ..exact(policy, chunk)
+        };
+        if !config.may_keep_inputs() {
+            let refused = Plan::new(&config, &inputs(goldens.dense(), 1));
+            assert!(matches!(refused, Err(PlanError::Inputs { .. })), "{name}");
+            continue;
+        }
+        tried += 1;
+        for policy in [goldens.dense(), goldens.other(*recompute)] {
+            let block = usize::from(policy != goldens.dense());
+            for chunk in [1, 7, 33] {
+                let ours = golden.run(&inputs(policy, chunk), &goldens.ids);
+                let error = golden.error(block, &goldens.rows, &ours);
+                assert!(error <= BUDGET, "{name}, {}, {chunk}: {error}", policy.name());
+            }
+        }
+        let bytes = |options: &Options| {
+            let plan = Plan::new(&config, options).unwrap();
+            plan.part(brooklet_core::plan::Part::Cache)
+        };
+        let (kv, x) = (exact(goldens.dense(), 1), inputs(goldens.dense(), 1));
+        assert_eq!(bytes(&kv), 2 * bytes(&x), "{name}");
+    }
+    assert!(tried > 0);
+}
+
 #[test]
 fn learned_positions_refuse_sinks_and_windows() {
     let config = Golden::read("gpt2").config();
@@ -154,7 +196,7 @@ fn learned_positions_refuse_sinks_and_windows() {
 #[test]
 fn local_layers_keep_their_window_only() {
     let config = Golden::read("gemma3").config();
-    let local = config.local.unwrap().window;
+    let local = config.kinds.smallest_window().unwrap();
     let bytes = |window: usize| {
         let policy = Policy::Sink { sinks: 4, window };
         Plan::new(&config, &exact(policy, 1))

@@ -1,11 +1,12 @@
 //! The engine on small random models, against goldens of programs that this project did not write: mean negative log-likelihoods
 //! and logits by a numpy forward pass in f64 (`gguf` 0.19.0 dequantises), greedy ids by llama.cpp, which also gave the same
-//! likelihoods. Made by `runtime-std/bench/oracle/random_goldens.py`.
+//! likelihoods. Made by `runtime-std/oracles/random_goldens.py`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use brooklet_core::plan::{CacheType, Options, Policy};
+use brooklet_core::cache::{ElementType, Policy};
+use brooklet_core::plan::Options;
 
 #[path = "common/streamed.rs"]
 mod streamed;
@@ -113,7 +114,7 @@ fn log_probability(logits: &[f32], id: u32) -> f64 {
 fn exact(policy: Policy, chunk: usize) -> Options {
     Options {
         policy,
-        cache_type: CacheType::F32,
+        cache_type: ElementType::F32,
         chunk,
         logits_rows: chunk,
         f32_activations: true,
@@ -155,7 +156,7 @@ fn likelihoods_under_every_policy_and_format() {
 fn likelihoods_with_smaller_caches() {
     for golden in Golden::all() {
         for (key, policy) in POLICIES {
-            for (cache_type, budget) in [(CacheType::F16, NLL_F16), (CacheType::Q8_0, NLL_Q8_0)] {
+            for (cache_type, budget) in [(ElementType::F16, NLL_F16), (ElementType::Q8_0, NLL_Q8_0)] {
                 let options = Options {
                     cache_type,
                     ..exact(policy, 16)

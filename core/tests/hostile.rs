@@ -53,7 +53,7 @@ fn every_hostile_file_of_every_model_is_refused_or_works() {
 fn small() -> [(Vec<u8>, usize); 2] {
     [
         "tests/data/random-gqa-q4_0.gguf",
-        "../boards/cortex-m/model/other.gguf",
+        "tests/data/other.gguf",
     ]
     .map(|path| {
         let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();

@@ -4,7 +4,7 @@
 //! cargo run --release --example slim_layers -- LAYERS.gguf [--maps MAPS.gguf] [--cache-type q8_0] [--rank 32]
 //! ```
 //!
-//! `LAYERS.gguf` is what `bench/slim/moonshine.py` and `whisper.py` write: the weights of attention layers and the inputs that one recording
+//! `LAYERS.gguf` is what `research/slim/moonshine.py` and `whisper.py` write: the weights of attention layers and the inputs that one recording
 //! (for calibration) and another (for the errors) gave them. For every self-attention layer: cond(W_K), and the relative error of
 //! the attention output with keys and values in the cache, and with keys and channels, part by part. `--maps` writes the maps of one
 //! rank, for decoding with them.
@@ -19,8 +19,8 @@ use brooklet::convert::slim::file::stored;
 use brooklet::convert::slim::layer::{
     Heads, Parts, Rotation, Sample, SinkValues, TYPES, transposed, type_index,
 };
+use brooklet::core::cache::ElementType;
 use brooklet::core::gguf::{Gguf, Value};
-use brooklet::core::plan::CacheType;
 use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
 use clap::Parser;
@@ -81,7 +81,8 @@ const STEPS: [(&str, Parts); 5] = [
 ];
 
 /// Ranks of the table, by element type.
-const RANKS: [(CacheType, &[usize]); 2] = [(CacheType::F16, &[0, 4, 8]), (CacheType::Q8_0, &[0, 8, 32])];
+const RANKS: [(ElementType, &[usize]); 2] =
+    [(ElementType::F16, &[0, 4, 8]), (ElementType::Q8_0, &[0, 8, 32])];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
@@ -103,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
     let mut conditions = Vec::new();
-    for cache_type in [CacheType::F16, CacheType::Q8_0] {
+    for cache_type in [ElementType::F16, ElementType::Q8_0] {
         rows.push((format!("kv {}", cache_type.name()), Vec::new()));
     }
     for (cache_type, ranks) in RANKS {
@@ -124,8 +125,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     at += 1;
                     if at == 3 {
                         conditions.push(analysis.condition);
-                        rows[0].1.push(analysis.kv[type_index(CacheType::F16)]);
-                        rows[1].1.push(analysis.kv[type_index(CacheType::Q8_0)]);
+                        rows[0].1.push(analysis.kv[type_index(ElementType::F16)]);
+                        rows[1].1.push(analysis.kv[type_index(ElementType::Q8_0)]);
                     }
                 }
             }
@@ -136,7 +137,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|condition| format!("{condition:.2e}"))
         .collect();
     let of_inputs: Option<Vec<_>> = samples.iter().map(Sample::input_errors).collect();
-    for (index, cache_type) in [CacheType::F16, CacheType::Q8_0].into_iter().enumerate() {
+    for (index, cache_type) in [ElementType::F16, ElementType::Q8_0].into_iter().enumerate() {
         if let Some(errors) = &of_inputs {
             let of_type = errors
                 .iter()

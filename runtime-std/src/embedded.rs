@@ -10,10 +10,10 @@ pub const OPENING: &str = "\n\n";
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
-static SMALL: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/tiny/small-q8_0.gguf"));
-static TINY: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/tiny/tiny-q8_0.gguf"));
+static SMALL: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/stories/small-q8_0.gguf"));
+static TINY: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/stories/tiny-q8_0.gguf"));
 
-/// The bytes of the embedded file of that name in `models/tiny`.
+/// The bytes of the embedded file of that name in `models/stories`.
 pub fn file(name: &str) -> Option<&'static [u8]> {
     match name {
         "small-q8_0.gguf" => Some(&SMALL.0),

@@ -51,9 +51,6 @@ pub enum Error {
         /// A plan that would fit, with the punctuation before it; may be empty.
         hint: String,
     },
-    /// The model cannot run with the requested cache layout.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
     /// The requested instruction set is not available.
     #[error(transparent)]
     Isa(#[from] IsaError),
@@ -68,26 +65,4 @@ pub enum Error {
     /// The receiver of the text has failed.
     #[error("the text cannot be passed on: {0}")]
     Sink(io::Error),
-}
-
-/// Why a model cannot run with a cache layout.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LayoutError {
-    /// The file lacks what the layout needs.
-    #[error("{others} of the model's {layers} layers are not made for a cache of {what}")]
-    NotMade {
-        /// Layers that lack it.
-        others: usize,
-        /// All layers.
-        layers: usize,
-        /// What the layout keeps.
-        what: &'static str,
-    },
-    /// Layer inputs would be rotated after they are cached.
-    #[error("a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)")]
-    Rotated,
-    /// Layer inputs would do, but no whole model runs with them yet.
-    #[error("a cache of layer inputs would suit this model, but whole models cannot run with one yet")]
-    Inputs,
 }

@@ -78,7 +78,7 @@ pub mod size;
 pub mod system;
 pub mod text;
 
-pub use error::{Error, LayoutError};
+pub use error::Error;
 pub use model::{Model, ModelOptions};
 pub use planning::Settings;
 pub use session::{Cancel, Session, Text};

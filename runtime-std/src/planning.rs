@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU32;
 
+use brooklet_core::cache::{ElementType, LayoutChoice, Policy, PolicyKind};
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Layout, LayoutChoice, Options, Part, Plan, PlanError, Policy};
+use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
-use crate::{Error, LayoutError};
+use crate::Error;
 
 /// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest says otherwise.
 pub const DEFAULT_CACHE: usize = 2048;
@@ -16,69 +17,6 @@ pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
 const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
-
-/// How tokens are kept, without saying how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PolicyKind {
-    /// First and last tokens: endless.
-    #[default]
-    Sink,
-    /// Last tokens only: a baseline that collapses.
-    Window,
-    /// All tokens, until the cache is full.
-    Dense,
-    /// Last tokens, computed afresh for each: a slow baseline.
-    Recompute,
-}
-
-/// What a run asks to be kept of a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheLayout {
-    /// What the file is made for.
-    #[default]
-    Auto,
-    /// Keys and values.
-    Kv,
-    /// Keys alone, in every layer.
-    K,
-    /// Keys and further channels, or keys alone, in every layer.
-    KR,
-    /// The layer's input.
-    X,
-}
-
-impl CacheLayout {
-    /// Refuses what the model's file is not made for.
-    fn check(self, config: &Config) -> Result<(), LayoutError> {
-        let layouts = || (0..config.layers).map(|layer| config.layouts.of(layer));
-        let missing = |what: &'static str, fits: fn(&Layout) -> bool| {
-            let others = layouts().filter(|layout| !fits(layout)).count();
-            if others == 0 {
-                return Ok(());
-            }
-            Err(LayoutError::NotMade {
-                others,
-                layers: config.layers,
-                what,
-            })
-        };
-        match self {
-            CacheLayout::Auto | CacheLayout::Kv => Ok(()),
-            CacheLayout::K => missing("keys alone", |layout| *layout == Layout::Slim { rank: 0 }),
-            CacheLayout::KR => missing("keys and further channels", |layout| *layout != Layout::Kv),
-            CacheLayout::X => Err(no_inputs(config)),
-        }
-    }
-}
-
-/// Why there is no cache of layer inputs for this model.
-pub(crate) fn no_inputs(config: &Config) -> LayoutError {
-    if config.rope_dim > 0 {
-        LayoutError::Rotated
-    } else {
-        LayoutError::Inputs
-    }
-}
 
 /// What a session asks of memory. The default is what suits the model without a budget.
 ///
@@ -105,9 +43,9 @@ pub struct Settings {
     /// Tokens in the cache, sinks included, where neither `window` nor `budget` is given.
     pub default_cache: usize,
     /// Element type of the cache.
-    pub cache_type: CacheType,
+    pub cache_type: ElementType,
     /// What is kept of a token.
-    pub layout: CacheLayout,
+    pub layout: LayoutChoice,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
     /// Whether tokens are drawn at random, which takes scratch for sorting.
@@ -126,8 +64,8 @@ impl Default for Settings {
             window: None,
             budget: None,
             default_cache: DEFAULT_CACHE,
-            cache_type: CacheType::F16,
-            layout: CacheLayout::Auto,
+            cache_type: ElementType::F16,
+            layout: LayoutChoice::Auto,
             logits_rows: 1,
             sampling: true,
             f32_activations: false,
@@ -180,36 +118,25 @@ impl Settings {
     }
 
     /// Keeps numbers of that type.
-    pub fn cache_type(self, cache_type: CacheType) -> Settings {
+    pub fn cache_type(self, cache_type: ElementType) -> Settings {
         Settings { cache_type, ..self }
     }
 
     /// Keeps that of a token.
-    pub fn layout(self, layout: CacheLayout) -> Settings {
+    pub fn layout(self, layout: LayoutChoice) -> Settings {
         Settings { layout, ..self }
     }
 
     /// The policy with `window` tokens.
     fn policy_with(&self, window: usize) -> Policy {
-        match self.policy {
-            PolicyKind::Sink => Policy::Sink {
-                sinks: self.sinks,
-                window,
-            },
-            PolicyKind::Window => Policy::Window { window },
-            PolicyKind::Dense => Policy::Dense { capacity: window },
-            PolicyKind::Recompute => Policy::Recompute { window },
-        }
+        Policy::new(self.policy, self.sinks, window)
     }
 
     fn options(&self, needs: &Needs<'_>, window: usize, chunk: usize) -> Options {
         Options {
             policy: self.policy_with(window),
             cache_type: self.cache_type,
-            layout: match self.layout {
-                CacheLayout::Kv => LayoutChoice::Kv,
-                _ => LayoutChoice::File,
-            },
+            layout: self.layout,
             chunk,
             logits_rows: self.logits_rows,
             workers: needs.workers,
@@ -237,10 +164,9 @@ impl Settings {
     /// With a window, exactly that; with a budget, within it, with the largest window if none is given.
     ///
     /// # Errors
-    /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Layout`] if the file is not made for the layout.
+    /// [`Error::Plan`] with what is missing, and what would fit.
     pub fn plan(&self, needs: &Needs<'_>) -> Result<Plan, Error> {
         let config = needs.config;
-        self.layout.check(config)?;
         let result = match (self.window, self.budget) {
             (window, None) => {
                 let window = window.unwrap_or_else(|| self.default_window(config));

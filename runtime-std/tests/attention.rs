@@ -5,9 +5,9 @@ mod noise;
 
 use brooklet::core::arena::ALIGN;
 use brooklet::core::attention::inputs::{Caches, InputAttention, Work, write_frames};
+use brooklet::core::cache::ElementType;
 use brooklet::core::cache::{Ring, SlimCache, SlimShape};
 use brooklet::core::kernels::{self, Isa};
-use brooklet::core::plan::CacheType;
 use brooklet::core::quant::{F32, Format};
 use brooklet::core::tensor::Matrix;
 use brooklet::system::pool::{Pool, available_isas};
@@ -244,7 +244,7 @@ impl Memory {
 
     fn cache(
         &mut self,
-        cache_type: CacheType,
+        cache_type: ElementType,
         shape: Shape,
         capacity: usize,
         exact_sinks: usize,
@@ -266,7 +266,7 @@ impl Memory {
 struct How {
     isa: Isa,
     workers: usize,
-    cache_type: CacheType,
+    cache_type: ElementType,
     /// Most tokens of a pass.
     chunk: usize,
 }
@@ -418,7 +418,7 @@ proptest! {
         let projected = weights.project(&inputs);
         let columns = shape.heads * shape.head_dim;
         for chunk in [1, chunk] {
-            let how = How { isa: Isa::Scalar, workers: 1, cache_type: CacheType::F32, chunk };
+            let how = How { isa: Isa::Scalar, workers: 1, cache_type: ElementType::F32, chunk };
             let (want, starts) = x(&weights, how, (sinks, window), (&queries, &inputs), evict);
             for isa in available_isas() {
                 let (got, _) = x(&weights, How { isa, workers, ..how }, (sinks, window), (&queries, &inputs), evict);
@@ -446,7 +446,7 @@ proptest! {
         let (queries, inputs) = activations(&weights, &mut noise, tokens, frames);
         let projected = weights.project(&inputs);
         let columns = shape.heads * shape.head_dim;
-        let how = How { isa: Isa::Scalar, workers: 1, cache_type: CacheType::F32, chunk };
+        let how = How { isa: Isa::Scalar, workers: 1, cache_type: ElementType::F32, chunk };
         let want = e(&weights, how, (&queries, &inputs));
         for isa in available_isas() {
             let got = e(&weights, How { isa, workers, ..how }, (&queries, &inputs));
@@ -480,7 +480,7 @@ fn rounded_inputs_err_as_little_as_rounded_keys_and_values() {
     let projected = weights.project(&inputs);
     let seen: Vec<usize> = (0..300).collect();
     let columns = shape.heads * shape.head_dim;
-    for (cache_type, most) in [(CacheType::F16, 1e-3), (CacheType::Q8_0, 2e-2)] {
+    for (cache_type, most) in [(ElementType::F16, 1e-3), (ElementType::Q8_0, 2e-2)] {
         let how = How {
             isa: Isa::Scalar,
             workers: 1,

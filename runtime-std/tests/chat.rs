@@ -12,8 +12,8 @@ use std::process::{Command, Output, Stdio};
 use brooklet::ModelOptions;
 use brooklet::chat::{CHATML, Chat, LiveMessage, Role, Template};
 use brooklet::convert::gguf_writer::Header;
+use brooklet::core::cache::ElementType;
 use brooklet::core::gguf::{Gguf, Value};
-use brooklet::core::plan::CacheType;
 use brooklet::core::sampler::{Sampler, SamplerOptions};
 use brooklet::engine::{Engine, Resources};
 use brooklet::generate::{Finish, Request};
@@ -33,7 +33,7 @@ fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat<'_, '_>) -> R) -> R {
     let settings = Settings {
         window: Some(window),
         // Keys at other absolute positions are the same only up to rounding; in f32 no choice among tokens hangs on that.
-        cache_type: CacheType::F32,
+        cache_type: ElementType::F32,
         ..Settings::default()
     };
     let mut resources = Resources::new(&model, &settings).unwrap();

@@ -1,4 +1,4 @@
-//! Replays the committed inputs of core's fuzz targets that need the host: for its instruction sets, or its template engine.
+//! Replays the committed inputs of the fuzz target of this crate, and of core's that need the host for its instruction sets.
 
 use std::fs;
 use std::path::Path;
@@ -15,11 +15,11 @@ mod load_walk;
 #[path = "common/template_walk.rs"]
 mod template_walk;
 
-/// Every file under `core/fuzz/corpus/{name}`.
-fn corpus(name: &str) -> impl Iterator<Item = Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/fuzz/corpus");
-    let mut files = fs::read_dir(root.join(name)).unwrap().peekable();
-    assert!(files.peek().is_some(), "{name} is empty");
+/// Every file in this folder beside the crate's manifest.
+fn corpus(folder: &str) -> impl Iterator<Item = Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files = fs::read_dir(&folder).unwrap().peekable();
+    assert!(files.peek().is_some(), "{} is empty", folder.display());
     files.map(|entry| {
         let path = entry.unwrap().path();
         println!("{}", path.display());
@@ -29,20 +29,23 @@ fn corpus(name: &str) -> impl Iterator<Item = Vec<u8>> {
 
 #[test]
 fn dequantize() {
-    corpus("dequantize").for_each(|bytes| dequantize_walk::walk(&bytes, &available_isas()));
+    corpus("../core/tests/corpus/dequantize")
+        .for_each(|bytes| dequantize_walk::walk(&bytes, &available_isas()));
 }
 
 #[test]
 fn load() {
     let isas = available_isas();
     let walk = |input: Vec<u8>| load_walk::walk(&load_input::file_of(&input), &isas);
-    let loaded = corpus("load").filter_map(|input| walk(input).ok()).count();
+    let loaded = corpus("../core/tests/corpus/load")
+        .filter_map(|input| walk(input).ok())
+        .count();
     assert!(loaded > 0, "no input of the corpus is a good file");
 }
 
 #[test]
 fn template() {
-    let works = corpus("template")
+    let works = corpus("tests/corpus/template")
         .filter(|input| template_walk::walk(input))
         .count();
     assert!(works > 0, "no input of the corpus is a good template");

@@ -8,10 +8,11 @@ use std::num::NonZeroU32;
 use brooklet::convert::slim::file::{self, SlimLayer, Storage};
 use brooklet::convert::slim::solve::{Problem, Solver};
 use brooklet::core::arena::{ALIGN, Aligned};
+use brooklet::core::cache::{ElementType, LayoutChoice, Policy};
 use brooklet::core::gguf::Gguf;
 use brooklet::core::kernels::Isa;
 use brooklet::core::model::{Config, Layer, Model};
-use brooklet::core::plan::{CacheType, LayoutChoice, Options, Plan, Policy};
+use brooklet::core::plan::{Options, Plan};
 use brooklet::core::quant::Format;
 use brooklet::core::stream::{Stream, StreamError};
 use brooklet::core::tensor::Matrix;
@@ -31,11 +32,11 @@ const F16_CACHE_BUDGET: f64 = 5e-3;
 /// The same with keys and values rounded to q8_0.
 const Q8_CACHE_BUDGET: f64 = 1e-1;
 
-fn budget(cache_type: CacheType) -> f64 {
+fn budget(cache_type: ElementType) -> f64 {
     match cache_type {
-        CacheType::F32 => F32_BUDGET,
-        CacheType::F16 => F16_CACHE_BUDGET,
-        CacheType::Q8_0 => Q8_CACHE_BUDGET,
+        ElementType::F32 => F32_BUDGET,
+        ElementType::F16 => F16_CACHE_BUDGET,
+        ElementType::Q8_0 => Q8_CACHE_BUDGET,
     }
 }
 
@@ -43,7 +44,7 @@ fn budget(cache_type: CacheType) -> f64 {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     policy: Policy,
-    cache_type: CacheType,
+    cache_type: ElementType,
     chunk: usize,
     f32_activations: bool,
     isa: Isa,
@@ -148,7 +149,7 @@ fn with_stream<R>(file: &[u8], run: Run, f: impl FnOnce(&mut Stream<'_>) -> R) -
         f32_activations: run.f32_activations,
         skip_under_one_in: run.skip,
         layout: if run.slim {
-            LayoutChoice::File
+            LayoutChoice::Auto
         } else {
             LayoutChoice::Kv
         },
@@ -217,8 +218,12 @@ fn policy() -> impl Strategy<Value = Policy> {
     ]
 }
 
-fn cache_type() -> impl Strategy<Value = CacheType> {
-    prop_oneof![Just(CacheType::F32), Just(CacheType::F16), Just(CacheType::Q8_0)]
+fn cache_type() -> impl Strategy<Value = ElementType> {
+    prop_oneof![
+        Just(ElementType::F32),
+        Just(ElementType::F16),
+        Just(ElementType::Q8_0)
+    ]
 }
 
 fn tokens(seed: u64, len: usize) -> Vec<u32> {
@@ -263,7 +268,7 @@ fn agrees_with_the_original(
     for isa in available_isas() {
         let run = Run {
             policy,
-            cache_type: CacheType::F32,
+            cache_type: ElementType::F32,
             chunk,
             f32_activations: true,
             isa,
@@ -328,7 +333,7 @@ proptest! {
         let original = random_model(shape, seed);
         let file = slim.map_or_else(|| original.clone(), |slim| slimmed(&original, slim, seed));
         // Rounded keys make anything of values where projections are random.
-        let cache_type = if slim.is_some() { CacheType::F32 } else { cache_type };
+        let cache_type = if slim.is_some() { ElementType::F32 } else { cache_type };
         let len = pinned + messages.iter().map(|(len, _)| len).sum::<usize>();
         let tokens = tokens(seed, len);
         let policy = Policy::Sink { sinks, window };
@@ -403,7 +408,7 @@ proptest! {
         let mut bits_of_scalar = None;
         for isa in available_isas() {
             let run = Run {
-                policy, cache_type: CacheType::F32, chunk, f32_activations: true, isa, workers, slim: slim.is_some(),
+                policy, cache_type: ElementType::F32, chunk, f32_activations: true, isa, workers, slim: slim.is_some(),
                 skip: NonZeroU32::new(skip),
             };
             let got = stream_logits(&file, run, &tokens, 70);
@@ -559,7 +564,7 @@ fn refusals_name_the_number_that_matters() {
     let file = random_model(shape, 1);
     let run = Run {
         policy: Policy::Dense { capacity: 5 },
-        cache_type: CacheType::F16,
+        cache_type: ElementType::F16,
         chunk: 4,
         f32_activations: false,
         isa: Isa::Scalar,

@@ -26,7 +26,7 @@ const MEMORY: usize = 512 << 10;
 const SECONDS: usize = 60;
 
 fn good() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards/cortex-m/model/other.gguf");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/other.gguf");
     fs::read(path).unwrap()
 }
 

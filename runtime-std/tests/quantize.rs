@@ -59,7 +59,7 @@ fn files_are_those_of_llama_cpp() {
 #[test]
 fn a_quantised_model_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let input = root().join("boards/cortex-m/model/random.gguf");
+    let input = root().join("core/tests/data/random.gguf");
     for format in ["F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q4_K_M", "IQ4_NL"] {
         let output = folder.path().join(format);
         let output = output.to_str().unwrap();
@@ -128,7 +128,7 @@ fn what_must_not_be_written_is_not() {
         &[path, roundabout.to_str().unwrap(), "Q8_0", "--force"],
         "is the input",
     );
-    let other = root().join("boards/cortex-m/model/random.gguf");
+    let other = root().join("core/tests/data/random.gguf");
     refused(
         &[other.to_str().unwrap(), path, "Q8_0"],
         "exists: --force replaces it",

@@ -6,7 +6,7 @@ mod family_goldens;
 
 use std::fs;
 
-use brooklet_core::plan::Layout;
+use brooklet_core::cache::Layout;
 use family_goldens::{Golden, Goldens, exact, folder};
 
 /// Largest error of a logit, everything in f32, relative to the largest logit: keys in f32 are inverted.

@@ -37,7 +37,7 @@ const TOKENS: usize = 64;
 const SMALL: Setup = Setup { window: 60, ..SETUP };
 
 embed_model!(
-    static MODEL = "../../../models/tiny/tiny-k-q8_0.gguf",
+    static MODEL = "../../../models/stories/tiny-k-q8_0.gguf",
     options,
     budget: 64 << 10
 );

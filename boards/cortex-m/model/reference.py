@@ -3,8 +3,8 @@
 
     python3 reference.py [FOLDER]        needs: pip install gguf==0.19.0 numpy
 
-For each GGUF file in FOLDER (by default the script's own) writes a file of the same name with the ending .ids: the ids of the
-prompt and the ids generated. brooklet must give the same ids with f32 activations and an f32 cache. Says how far f32 rounding is
+For random.gguf and other.gguf in FOLDER (by default core's test data, and the script's own for the ids) writes a file of the same
+name with the ending .ids: the ids of the prompt and the ids generated. brooklet must give the same ids with f32 activations and an f32 cache. Says how far f32 rounding is
 from changing one: the smallest difference between the best two logits, in standard deviations of the logits.
 
 Weights are dequantised by the `gguf` package, everything is computed in float64 from the whole list of cached tokens, and
@@ -129,12 +129,13 @@ def generate(path):
 
 
 def main():
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    for model in sorted(folder.glob("*.gguf")):
-        prompt, ids, margin = generate(model)
+    here = Path(__file__).resolve().parent
+    models, out = (Path(sys.argv[1]),) * 2 if len(sys.argv) > 1 else (here.parents[2] / "core/tests/data", here)
+    for name in ("other", "random"):
+        prompt, ids, margin = generate(models / f"{name}.gguf")
         lines = [" ".join(map(str, line)) for line in (prompt, ids)]
-        model.with_suffix(".ids").write_text("\n".join(lines) + "\n")
-        print(f"{model.name}: smallest margin {margin:.3f}")
+        (out / f"{name}.ids").write_text("\n".join(lines) + "\n")
+        print(f"{name}: smallest margin {margin:.3f}")
 
 
 if __name__ == "__main__":

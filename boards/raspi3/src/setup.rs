@@ -1,6 +1,6 @@
 //! What the firmware plans for and says: the host that checks it includes this file, too.
 
-use brooklet_core::plan::{CacheType, LayoutChoice};
+use brooklet_core::cache::{ElementType, LayoutChoice};
 use brooklet_story::Setup;
 
 /// What is said at the start, before anybody has typed anything.
@@ -12,8 +12,8 @@ pub const SETUP: Setup = Setup {
     sinks: 1,
     window: 255,
     chunk: 32,
-    cache_type: CacheType::F16,
-    layout: LayoutChoice::File,
+    cache_type: ElementType::F16,
+    layout: LayoutChoice::Auto,
     temperature: 0.0,
     seed: 1,
 };

@@ -15,7 +15,8 @@ use core::fmt;
 
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::Model;
-use brooklet_core::plan::{CacheType, LayoutChoice, Options, Plan};
+use brooklet_core::cache::{ElementType, LayoutChoice};
+use brooklet_core::plan::{Options, Plan};
 use brooklet_core::sampler::{Sampler, SamplerOptions};
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::threads::SingleThread;
@@ -40,7 +41,7 @@ pub struct Setup {
     /// Tokens of a prompt computed at once.
     pub chunk: usize,
     /// Element type of the cache.
-    pub cache_type: CacheType,
+    pub cache_type: ElementType,
     /// What is kept of a token.
     pub layout: LayoutChoice,
     /// 0 is greedy.

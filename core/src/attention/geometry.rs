@@ -1,4 +1,5 @@
-//! Where the tokens of a pass and those before them lie, for caches whose keys are rotated as they are read.
+//! Runs of consecutive positions: the places of the tokens of a pass and of those before them, for
+//! caches whose keys are rotated as they are read.
 
 use crate::cache::Ring;
 use crate::kernels::attend::TILE;
@@ -51,15 +52,24 @@ pub(crate) fn fill_lanes(frequencies: &[u64], magnitude: f32, lanes: &mut [LaneA
     }
 }
 
+/// Tables of angles that do not change from pass to pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables<'a> {
+    /// Turns per position of each pair.
+    pub(crate) frequencies: &'a [u64],
+    /// Angles of every pair at every place in a tile.
+    pub(crate) lanes: &'a [LaneAngles],
+    pub(crate) pairs: Pairs,
+}
+
 impl<'a> Geometry<'a> {
     /// The layout of a pass of `tokens` tokens, the first at `ring.position()`; `bases` is scratch for [`base_tiles`] tiles.
-    pub(crate) fn new(
-        ring: &Ring,
-        tokens: usize,
-        pairs: Pairs,
-        (frequencies, lanes): (&[u64], &'a [LaneAngles]),
-        bases: &'a mut [[f32; 2]],
-    ) -> Self {
+    pub(crate) fn new(ring: &Ring, tokens: usize, tables: Tables<'a>, bases: &'a mut [[f32; 2]]) -> Self {
+        let Tables {
+            frequencies,
+            lanes,
+            pairs,
+        } = tables;
         let mut runs: heapless::Vec<Placed, MAX_RUNS> = heapless::Vec::new();
         let mut tiles = 0;
         let mut add = |of, run: Run| {
@@ -146,8 +156,12 @@ mod tests {
                 if is_single {
                     slots[ring.slot(first)] = Some(first);
                 }
-                let geometry =
-                    Geometry::new(&ring, tokens, Pairs::Neighbours, (&frequencies, &[]), &mut bases);
+                let tables = Tables {
+                    frequencies: &frequencies,
+                    lanes: &[],
+                    pairs: Pairs::Neighbours,
+                };
+                let geometry = Geometry::new(&ring, tokens, tables, &mut bases);
                 let mut seen = std::vec![None; sinks + window];
                 let mut of_chunk = std::vec![];
                 for placed in &geometry.runs {

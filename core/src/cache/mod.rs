@@ -1,28 +1,39 @@
-//! The cache of one layer: what is kept of the sinks' and a ring's tokens, in f32, f16 or q8_0.
+//! The cache: tokens that are kept (policy, ring, reach), and what is kept of them (layout, planes).
 //!
-//! A slot holds one token. Token `t` (counted from the last reset) takes slot `t` while there are empty ones; then the window's
-//! slots are a ring, so that the oldest window token is overwritten and the sinks, the first slots, never are: eviction moves no
-//! byte. Whole messages can be evicted at once, which moves none either: the [`Ring`] knows where what it keeps begins. Where in a
-//! plane an element lies is [`crate::kernels::attend`]'s layout.
+//! A slot holds one token. Token `t` (counted from the last reset) takes slot `t` while there are
+//! empty ones; then the window's slots are a ring, so that the oldest window token is overwritten
+//! and the sinks, the first slots, never are: eviction moves no byte. Whole messages can be evicted
+//! at once, which moves none either: the [`Ring`] knows where the kept tokens begin. The place of an
+//! element in a plane is [`crate::kernels::attend`]'s.
 //!
-//! What a slot holds is a layout's choice:
-//!
-//! - [`KvCache`]: keys, already rotated at their absolute position, and values.
-//! - [`SlimCache`]: keys as they come from the projection, from which values are computed (slim attention, Graef and Wasielewski,
-//!   arXiv 2503.05840), and a few channels that make up for what rounding does to that.
+//! - [`Policy`]: which tokens are kept.
+//! - [`Layout`]: what a layer keeps of a token: keys and values, keys and rank-correction channels
+//!   (slim attention, Graef and Wasielewski, arXiv 2503.05840), or inputs. [`CacheShape`] is its one
+//!   description, from which bytes and carving follow.
+//! - [`ElementType`]: f32, f16 or q8_0.
+//! - [`Ring`]: which slot a token takes. `Reach`: the ring and the rotary angles of the layers of one
+//!   kind.
+//! - [`LayerCache`]: one layer's cache. `CacheMemory`: all layers'.
 
-mod kv;
+mod layer;
+mod layout;
+mod memory;
 mod planes;
+mod policy;
+mod reach;
 mod ring;
-mod slim;
 
 use core::ops::Range;
 
-pub use kv::KvCache;
+pub use layer::LayerCache;
+pub use layout::{CacheShape, Columns, Layout, LayoutChoice};
+pub(crate) use memory::{CacheMemory, ChunkShape};
 pub use planes::round;
+pub use policy::{Policy, PolicyKind, UnknownName};
+pub(crate) use reach::{MAX_REACHES, Reach, Reaches};
 pub use ring::Ring;
-pub use slim::{SlimCache, SlimShape};
 
+pub use crate::kernels::attend::ElementType;
 use crate::kernels::attend::TILE;
 
 /// Most parts that a cache is cut into for several workers.

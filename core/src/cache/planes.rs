@@ -2,10 +2,10 @@
 
 use core::ops::Range;
 
+use super::layout::PlaneShape;
 use crate::arena::Carver;
-use crate::kernels::attend::{Planes, Rows, Store, TILE, TileStore, Tiles};
+use crate::kernels::attend::{ElementType, Planes, Rows, Store, TILE, TileStore, Tiles};
 use crate::kernels::{Isa, vector};
-use crate::plan::CacheType;
 use crate::quant::BLOCK;
 
 /// In what order a plane's elements lie.
@@ -62,28 +62,19 @@ pub(super) struct Plane<'a> {
 }
 
 impl<'a> Plane<'a> {
-    /// The next `capacity` slots of `columns` columns; `None` if the memory is too short.
-    pub(super) fn carve(
-        carver: &mut Carver<'a>,
-        cache_type: CacheType,
-        order: Order,
-        capacity: usize,
-        columns: usize,
-    ) -> Option<Self> {
-        let len = capacity * columns;
-        let elements = match cache_type {
-            CacheType::F32 => Elements::F32(carver.take(len)?),
-            CacheType::F16 => Elements::F16(carver.take(len)?),
-            CacheType::Q8_0 => {
-                let scales = capacity * cache_type.row_scales(columns);
-                Elements::Q8(carver.take(len)?, carver.take(scales)?)
-            }
+    /// Takes a plane off the front of `carver`; `None` if its buffer is too short.
+    pub(super) fn carve(carver: &mut Carver<'a>, shape: PlaneShape) -> Option<Self> {
+        let (len, scales) = shape.counts();
+        let elements = match shape.element {
+            ElementType::F32 => Elements::F32(carver.take(len)?),
+            ElementType::F16 => Elements::F16(carver.take(len)?),
+            ElementType::Q8_0 => Elements::Q8(carver.take(len)?, carver.take(scales)?),
         };
         Some(Plane {
             elements,
-            order,
-            capacity,
-            columns,
+            order: shape.order,
+            capacity: shape.slots,
+            columns: shape.columns,
         })
     }
 
@@ -325,16 +316,16 @@ fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
 }
 
 /// What a cache of that type keeps of `row`: each value rounded as it would be there.
-pub fn round(cache_type: CacheType, row: &mut [f32]) {
-    match cache_type {
-        CacheType::F32 => row.iter_mut().for_each(|x| *x = finite(*x)),
-        CacheType::F16 => {
+pub fn round(element: ElementType, row: &mut [f32]) {
+    match element {
+        ElementType::F32 => row.iter_mut().for_each(|x| *x = finite(*x)),
+        ElementType::F16 => {
             for x in row {
                 let bits = finite_f16(half::f16::from_f32(*x).to_bits());
                 *x = half::f16::from_bits(bits).to_f32();
             }
         }
-        CacheType::Q8_0 => {
+        ElementType::Q8_0 => {
             for part in row.chunks_mut(BLOCK) {
                 let (scale, rounded) = round_block(part);
                 let scale = half::f16::from_bits(scale).to_f32();
@@ -358,12 +349,18 @@ mod tests {
                 .map(|i| ((i * 31 + seed * 17) % 101) as f32 / 7.0 - 6.0)
                 .collect()
         };
-        for cache_type in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
+        for element in [ElementType::F32, ElementType::F16, ElementType::Q8_0] {
             for order in [Order::Interleaved, Order::Rows] {
                 let (mut a, mut b) = (Aligned([0u8; 1 << 16]), Aligned([0u8; 1 << 16]));
                 let mut small = Aligned([0u8; 1 << 14]);
-                let carve = |memory, capacity| {
-                    Plane::carve(&mut Carver::new(memory).unwrap(), cache_type, order, capacity, 48).unwrap()
+                let carve = |memory, slots| {
+                    let shape = PlaneShape {
+                        element,
+                        order,
+                        slots,
+                        columns: 48,
+                    };
+                    Plane::carve(&mut Carver::new(memory).unwrap(), shape).unwrap()
                 };
                 let mut direct = carve(&mut a.0[..], 37);
                 let mut chunk = carve(&mut small.0[..], 3);
@@ -396,10 +393,16 @@ mod tests {
         row[..odd.len()].copy_from_slice(&odd);
         row[64..64 + odd.len()].copy_from_slice(&odd);
         for isa in crate::kernels::arch::detect::isas() {
-            for cache_type in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
+            for element in [ElementType::F32, ElementType::F16, ElementType::Q8_0] {
                 let mut memory = Aligned([0u8; 1 << 12]);
                 let mut carver = Carver::new(&mut memory.0[..]).unwrap();
-                let mut plane = Plane::carve(&mut carver, cache_type, Order::Rows, 2, 80).unwrap();
+                let shape = PlaneShape {
+                    element,
+                    order: Order::Rows,
+                    slots: 2,
+                    columns: 80,
+                };
+                let mut plane = Plane::carve(&mut carver, shape).unwrap();
                 plane.write(isa, 1, &row);
                 let kept: std::vec::Vec<f32> = match &plane.elements {
                     Elements::F32(plane) => plane[80..].to_vec(),
@@ -414,8 +417,8 @@ mod tests {
                         .collect(),
                 };
                 let mut rounded = row;
-                round(cache_type, &mut rounded);
-                assert_eq!(kept, rounded, "{cache_type:?}");
+                round(element, &mut rounded);
+                assert_eq!(kept, rounded, "{element:?}");
                 assert!(kept.iter().all(|x| x.is_finite()), "{kept:?}");
                 assert!(kept[0] == 0.0 && kept[1] == 0.0 && kept[2] > 65_000.0 && kept[3] < -65_000.0);
             }

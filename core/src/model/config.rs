@@ -4,49 +4,64 @@ use core::fmt;
 
 use super::design::{Design, NormKind, Positions, QueryKeyNorm};
 use super::facts::{Facts, MAX_DIMENSION};
-use super::weights::{SLIM_CHANNELS, SLIM_MAP, VALUE};
-use super::{Family, ModelError};
+use super::names::{SLIM_CHANNELS, SLIM_MAP, VALUE};
+use super::{Family, LayerKind, LayerKinds, ModelError};
+use crate::attention::Shape;
+use crate::cache::Layout;
 use crate::const_fn::{or, tri};
+use crate::features::FAMILIES;
 use crate::gguf::Gguf;
-use crate::layouts::Attention;
 use crate::nn::rope::Pairs;
-use crate::plan::Layout;
 
 /// Most layers whose layout may differ from [`Layout::Kv`].
 pub const MAX_SLIM_LAYERS: usize = 96;
 
-/// The layout of every layer.
+/// The layout that the file is made for, of every layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Layouts([Layout; MAX_SLIM_LAYERS]);
+pub struct Layouts {
+    /// Rank-correction channels of each layer, or [`Layouts::KV_ONLY`].
+    ranks: [u16; MAX_SLIM_LAYERS],
+}
 
 impl Layouts {
-    /// [`Layout::Kv`] in every layer.
-    pub const KV: Layouts = Layouts([Layout::Kv; MAX_SLIM_LAYERS]);
+    /// Mark of a layer in layout kv. No rank is as large: see [`Layouts::MOST_RANK`].
+    const KV_ONLY: u16 = u16::MAX;
 
-    /// The same with layer `layer` in `layout`.
+    /// Most rank-correction channels of a layer.
+    pub const MOST_RANK: u16 = u16::MAX - 1;
+
+    /// [`Layout::Kv`] in every layer.
+    pub const KV: Layouts = Layouts {
+        ranks: [Layouts::KV_ONLY; MAX_SLIM_LAYERS],
+    };
+
+    /// Returns the same with `rank` rank-correction channels in layer `layer`.
     ///
     /// # Panics
-    /// If `layer` is not under [`MAX_SLIM_LAYERS`].
-    pub const fn with(mut self, layer: usize, layout: Layout) -> Layouts {
-        self.0[layer] = layout;
+    /// If `layer` is not under [`MAX_SLIM_LAYERS`], or `rank` is over [`Layouts::MOST_RANK`].
+    pub const fn with_rank(mut self, layer: usize, rank: u16) -> Layouts {
+        assert!(rank <= Layouts::MOST_RANK);
+        self.ranks[layer] = rank;
         self
     }
 
-    /// Layer `layer`'s.
+    /// Layout of layer `layer`.
     pub const fn of(&self, layer: usize) -> Layout {
-        if layer < MAX_SLIM_LAYERS {
-            self.0[layer]
+        if layer < MAX_SLIM_LAYERS && self.ranks[layer] != Layouts::KV_ONLY {
+            Layout::KR {
+                rank: self.ranks[layer],
+            }
         } else {
             Layout::Kv
         }
     }
 
-    /// Whether any layer is slim.
+    /// Returns true if any layer is slim.
     pub const fn any_slim(&self) -> bool {
         let mut layer = 0;
         while layer < MAX_SLIM_LAYERS {
-            if let Layout::Slim { .. } = self.0[layer] {
+            if self.of(layer).derives_values() {
                 return true;
             }
             layer += 1;
@@ -57,26 +72,16 @@ impl Layouts {
 
 impl fmt::Debug for Layouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = self.0.iter().rposition(|layout| *layout != Layout::Kv);
+        let layouts = (0..MAX_SLIM_LAYERS).map(|layer| self.of(layer));
+        let last = self.ranks.iter().rposition(|rank| *rank != Layouts::KV_ONLY);
         f.debug_list()
-            .entries(&self.0[..last.map_or(0, |last| last + 1)])
+            .entries(layouts.take(last.map_or(0, |last| last + 1)))
             .finish()
     }
 }
 
-/// Layers that attend to a local window only.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct LocalLayers {
-    /// Tokens that such a layer was trained to see, the newest included.
-    pub window: usize,
-    /// The last of so many layers attends to all tokens.
-    pub period: usize,
-    /// Base of their rotary frequencies.
-    pub theta: f32,
-}
-
-/// The facts of a model. All are checked: dimensions are not zero and fit together, products do not overflow.
+/// The facts of a model. [`Config::from_gguf`] has checked them all: dimensions are not zero and fit
+/// together, products do not overflow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -85,13 +90,15 @@ pub struct Config {
     pub family: Family,
     /// How its layers are put together.
     pub design: Design,
-    /// Transformer layers.
+    /// Settings of attention that differ by layer.
+    pub kinds: LayerKinds,
+    /// Number of transformer layers.
     pub layers: usize,
     /// Width of the residual stream.
     pub d_model: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// Number of key and value heads; divides `heads`.
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
@@ -101,33 +108,26 @@ pub struct Config {
     pub vocab: usize,
     /// Positions that the model was trained for.
     pub context: usize,
-    /// Elements of a head that are rotated; 0 where positions are not in the keys at all.
+    /// Elements of a head that are rotated in layers that rotate; 0 where positions are learned.
     pub rope_dim: usize,
-    /// Which elements are rotated together.
-    pub rope_pairs: Pairs,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f32,
-    /// What positions are divided by (linear RoPE scaling), 1 for none; local layers' are not.
+    /// Divisor of positions (linear RoPE scaling), 1 for none; local layers have none.
     pub rope_scale: f32,
-    /// Where a file has frequency factors for short and for long contexts: how much a cache may hold for the short ones.
+    /// Where a file has frequency factors for short and for long contexts: most tokens that a cache
+    /// holds for the short ones to apply.
     pub rope_short_context: usize,
-    /// What the cosines and sines are multiplied with: 1 unless the file asks for more.
+    /// Factor of cosines and sines: 1 unless the file asks for more.
     pub rope_magnitude: f32,
-    /// Layers that attend to a local window.
-    pub local: Option<LocalLayers>,
-    /// Added to the mean square in norms.
+    /// Term added to the mean square in norms.
     pub norm_eps: f32,
-    /// Scores are divided by the root of this: the head's width, but for a few.
+    /// Scores are divided by the root of this: the head's width, but for a few models.
     pub query_scale_of: usize,
     /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
     pub score_cap: f32,
     /// The same of logits.
     pub logit_cap: f32,
-    /// Whether attention and feed-forward both take what enters the layer.
-    pub parallel_residual: bool,
-    /// What each layer is made to keep of a token.
+    /// The layouts that the file is made for.
     pub layouts: Layouts,
-    /// Whether any slim layer lacks `attn_v.weight`: then keys and values cannot be cached.
+    /// True if any slim layer lacks `attn_v.weight`: then keys and values cannot be cached.
     pub values_dropped: bool,
 }
 
@@ -150,7 +150,7 @@ impl Config {
         let Some(family) = Family::named(architecture) else {
             return Err(ModelError::UnsupportedArchitecture);
         };
-        if !cfg!(feature = "families") && !matches!(family, Family::Llama) {
+        if !FAMILIES && !matches!(family, Family::Llama) {
             return Err(ModelError::UnsupportedFeature(
                 "another family than llama (brooklet-core's feature families)",
             ));
@@ -178,9 +178,10 @@ impl Config {
         let layouts = tri!(layouts(facts.file, layers));
         let heads = tri!(heads(facts));
         let context = tri!(facts.dim("context_length"));
-        let (rope_dim, rope_pairs) = match design.positions {
-            Positions::Learned => (0, Pairs::Neighbours),
-            Positions::Rotary(pairs) => (tri!(rope_dim(facts, heads.width)), pairs),
+        let base = tri!(facts.float("rope.freq_base", Some(10_000.0), 1.0, 1e12));
+        let (rope_dim, rotation) = match design.positions {
+            Positions::Learned => (0, None),
+            Positions::Rotary(_) => (tri!(rope_dim(facts, heads.width)), Some(base)),
         };
         let eps = match design.norm {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
@@ -200,17 +201,17 @@ impl Config {
             vocab: tri!(vocabulary(facts.file)),
             context,
             rope_dim,
-            rope_pairs,
-            rope_theta: tri!(facts.float("rope.freq_base", Some(10_000.0), 1.0, 1e12)),
+            kinds: LayerKinds::all(LayerKind {
+                window: None,
+                rotation,
+            }),
             rope_scale: tri!(facts.rope_scale()),
             rope_short_context: context,
             rope_magnitude: 1.0,
-            local: None,
             norm_eps: tri!(facts.float(eps, None, 0.0, 1.0)),
             query_scale_of: heads.width,
             score_cap: 0.0,
             logit_cap: 0.0,
-            parallel_residual: false,
         })
     }
 
@@ -224,31 +225,61 @@ impl Config {
         self.kv_heads * self.head_dim
     }
 
-    /// What decides which layouts of a cache are exact.
-    pub const fn attention(&self) -> Attention {
-        Attention {
+    /// Which elements of a head are rotated together.
+    pub const fn rope_pairs(&self) -> Pairs {
+        match self.design.positions {
+            Positions::Rotary(pairs) => pairs,
+            Positions::Learned => Pairs::Neighbours,
+        }
+    }
+
+    /// Numbers of the attention of the layers of kind `kind`.
+    pub const fn shape_of(&self, kind: LayerKind) -> Shape {
+        Shape {
             d_model: self.d_model,
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
-            rotated: self.rope_dim > 0,
+            rope_dim: match kind.rotation {
+                Some(_) => self.rope_dim,
+                None => 0,
+            },
+            rope_pairs: self.rope_pairs(),
         }
     }
 
-    /// Whether values may be computed from keys: they are cached as they come from their projection, and nothing but their bias and their
-    /// rotation comes between that and a score.
+    /// Numbers of the attention of the layers that rotate, if any do: what decides which layouts
+    /// suit the whole model.
+    pub const fn shape(&self) -> Shape {
+        let kinds = self.kinds.list();
+        let mut kind = kinds[0];
+        let mut i = 1;
+        while i < kinds.len() {
+            if kind.rotation.is_none() {
+                kind = kinds[i];
+            }
+            i += 1;
+        }
+        self.shape_of(kind)
+    }
+
+    /// Returns true if values may be computed from keys: these are cached as they come from their
+    /// projection, and nothing but their bias and their rotation comes between that and a score.
     pub const fn may_be_slim(&self) -> bool {
         matches!(self.design.query_key_norm, QueryKeyNorm::None)
-            && self.local.is_none()
+            && self.kinds.smallest_window().is_none()
             && self.score_cap == 0.0
+    }
+
+    /// Returns true if keys and values may be computed from inputs: nothing but a bias comes between
+    /// a key's projection and a score.
+    pub const fn may_keep_inputs(&self) -> bool {
+        self.may_be_slim() && !self.shape().is_rotated()
     }
 
     /// The local window of layer `layer`, if it has one.
     pub const fn local_window(&self, layer: usize) -> Option<usize> {
-        match self.local {
-            Some(local) if layer % local.period != local.period - 1 => Some(local.window),
-            _ => None,
-        }
+        self.kinds.of(layer).window
     }
 
     /// Query heads that share a KV head.
@@ -261,30 +292,36 @@ impl Config {
 const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> {
     let mut layouts = Layouts::KV;
     let mut layer = 0;
-    while layer < layers && layer < MAX_SLIM_LAYERS {
+    while layer < layers {
         if file.layer_tensor(layer, SLIM_MAP).is_some() {
+            if layer >= MAX_SLIM_LAYERS {
+                return Err(ModelError::OutOfRange {
+                    key: "number of a layer with attn_slim_map",
+                    value: layer as u64,
+                });
+            }
             let rank = match file.layer_tensor(layer, SLIM_CHANNELS) {
                 Some(channels) => channels.rows(),
                 None => 0,
             };
-            if rank > u16::MAX as usize {
+            if rank > Layouts::MOST_RANK as usize {
                 return Err(ModelError::OutOfRange {
                     key: "number of rows in attn_slim_channels",
                     value: rank as u64,
                 });
             }
-            layouts = layouts.with(layer, Layout::Slim { rank: rank as u16 });
+            layouts = layouts.with_rank(layer, rank as u16);
         }
         layer += 1;
     }
     Ok(layouts)
 }
 
-/// Whether any slim layer lacks what makes values of inputs.
+/// Returns true if any slim layer lacks the matrix that makes values of inputs.
 const fn values_dropped(file: &Gguf<'_>, layers: usize, design: &Design, layouts: &Layouts) -> bool {
     let mut layer = 0;
-    while layer < layers && layer < MAX_SLIM_LAYERS {
-        if let Layout::Slim { .. } = layouts.of(layer)
+    while layer < layers {
+        if layouts.of(layer).derives_values()
             && !design.fuses_qkv(file, layer)
             && file.layer_tensor(layer, VALUE).is_none()
         {

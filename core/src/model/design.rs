@@ -1,6 +1,7 @@
 //! How a family puts its layers together: what the section "architecture" of its paper says, as data.
 
-use super::weights::QUERY;
+use super::names::QUERY;
+use crate::cache::MAX_REACHES;
 use crate::gguf::Gguf;
 use crate::nn::rope::Pairs;
 
@@ -50,10 +51,10 @@ pub enum QueryKeyNorm {
     AllHeads,
 }
 
-/// What a feed-forward layer computes.
+/// Equation of a feed-forward layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum FeedForward {
+pub enum FeedForwardKind {
     /// `down·(silu(gate·x) ⊙ up·x)` (SwiGLU, Shazeer, arXiv 2002.05202, equation 6).
     SwiGlu,
     /// `down·(gelu(gate·x) ⊙ up·x)` (GEGLU, the same equation) with the tanh form of GELU.
@@ -64,10 +65,10 @@ pub enum FeedForward {
     GeluTanh,
 }
 
-impl FeedForward {
+impl FeedForwardKind {
     /// Whether there is a gate beside `up`.
     pub const fn gated(self) -> bool {
-        matches!(self, FeedForward::SwiGlu | FeedForward::GeGlu)
+        matches!(self, FeedForwardKind::SwiGlu | FeedForwardKind::GeGlu)
     }
 }
 
@@ -81,6 +82,85 @@ pub enum Positions {
     Learned,
 }
 
+/// Settings of a layer's attention that may differ from layer to layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LayerKind {
+    /// Tokens that the layer was trained to see, the newest included; `None` for all.
+    pub window: Option<usize>,
+    /// Base of the rotary frequencies; `None` where queries and keys are not rotated (NoPE).
+    pub rotation: Option<f32>,
+}
+
+/// The kinds of a model's layers: the last of every `period` layers is of one kind, the others are
+/// of another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LayerKinds {
+    kinds: [LayerKind; LayerKinds::MOST],
+    period: usize,
+}
+
+impl LayerKinds {
+    /// Most kinds.
+    pub const MOST: usize = MAX_REACHES;
+
+    /// One kind for all layers.
+    pub const fn all(kind: LayerKind) -> LayerKinds {
+        LayerKinds {
+            kinds: [kind; LayerKinds::MOST],
+            period: 1,
+        }
+    }
+
+    /// The last of every `period` layers (at least 1) of kind `last`, the others of kind `others`.
+    pub const fn alternating(last: LayerKind, others: LayerKind, period: usize) -> LayerKinds {
+        LayerKinds {
+            kinds: [last, others],
+            period,
+        }
+    }
+
+    /// The kinds that there are; kind 0 is that of the last layer of a period.
+    pub const fn list(&self) -> &[LayerKind] {
+        let count = if self.period == 1 { 1 } else { LayerKinds::MOST };
+        let (kinds, _) = self.kinds.split_at(count);
+        kinds
+    }
+
+    /// Index of layer `layer`'s kind in [`LayerKinds::list`].
+    pub const fn index(&self, layer: usize) -> usize {
+        if layer % self.period == self.period - 1 {
+            0
+        } else {
+            1
+        }
+    }
+
+    /// Kind of layer `layer`.
+    pub const fn of(&self, layer: usize) -> LayerKind {
+        self.kinds[self.index(layer)]
+    }
+
+    /// Index of the first kind whose layers see all tokens; 0 if there is none.
+    pub const fn first_full(&self) -> usize {
+        match (self.kinds[0].window, self.list()[self.list().len() - 1].window) {
+            (Some(_), None) => 1,
+            _ => 0,
+        }
+    }
+
+    /// The smallest window of any kind; `None` if all layers see all tokens.
+    pub const fn smallest_window(&self) -> Option<usize> {
+        let of_others = self.list()[self.list().len() - 1].window;
+        match (self.kinds[0].window, of_others) {
+            (Some(a), Some(b)) => Some(if a < b { a } else { b }),
+            (Some(window), None) | (None, Some(window)) => Some(window),
+            (None, None) => None,
+        }
+    }
+}
+
 /// What is the same for all models of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -91,8 +171,10 @@ pub struct Design {
     pub norms: Norms,
     /// Whether queries and keys are normed, too.
     pub query_key_norm: QueryKeyNorm,
-    /// What a feed-forward layer computes.
-    pub feed_forward: FeedForward,
+    /// Equation of a feed-forward layer.
+    pub feed_forward: FeedForwardKind,
+    /// Attention and feed-forward both take what enters the layer (parallel residual).
+    pub parallel_residual: bool,
     /// How positions come in.
     pub positions: Positions,
     /// Whether the embedding is multiplied by `sqrt(d_model)`.

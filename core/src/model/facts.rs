@@ -1,6 +1,6 @@
 //! Metadata under an architecture's prefix, checked.
 
-use super::{LocalLayers, ModelError};
+use super::{LayerKind, LayerKinds, ModelError};
 use crate::const_fn::{or, same, tri};
 use crate::gguf::{Gguf, Value};
 
@@ -92,18 +92,20 @@ impl<'a> Facts<'a> {
         self.float(key, Some(default), 0.0, 1e6)
     }
 
-    /// Which layers are local, where the last of every `period` attends to all; their rotary base is `theta` unless the file says
-    /// otherwise. None if the file has no local window.
+    /// Kinds of layers where the last of every `period` is of the only kind of `kinds` and the others
+    /// see a local window; their rotary base is `base`, or the others', unless the file says
+    /// otherwise. `kinds` itself if the file has no local window.
     pub(super) const fn local_layers(
         &self,
+        kinds: LayerKinds,
         period: usize,
-        theta: f32,
-    ) -> Result<Option<LocalLayers>, ModelError> {
+        base: Option<f32>,
+    ) -> Result<LayerKinds, ModelError> {
         let Some(window) = tri!(self.optional_dim("attention.sliding_window")) else {
-            return Ok(None);
+            return Ok(kinds);
         };
         if window == 0 {
-            return Ok(None);
+            return Ok(kinds);
         }
         let key = "attention.sliding_window_pattern";
         let period = match self.get(key) {
@@ -114,11 +116,13 @@ impl<'a> Facts<'a> {
         if period == 0 {
             return Err(ModelError::OutOfRange { key, value: 0 });
         }
-        Ok(Some(LocalLayers {
-            window,
-            period,
-            theta: tri!(self.float("rope.freq_base_swa", Some(theta), 1.0, 1e12)),
-        }))
+        let last = kinds.list()[0];
+        let base = if base.is_some() { base } else { last.rotation };
+        let local = LayerKind {
+            window: Some(window),
+            rotation: Some(tri!(self.float("rope.freq_base_swa", base, 1.0, 1e12))),
+        };
+        Ok(LayerKinds::alternating(last, local, period))
     }
 
     /// The period of a list that says for each layer whether it is local.

@@ -1,21 +1,21 @@
-//! A model: what it is ([`Config`]), its weights, borrowed from the file ([`Model`]), and its forward pass.
+//! A model: its facts ([`Config`]) and its weights, borrowed from the file ([`Model`]).
 //!
-//! A family is a [`Design`], which says how layers are put together; the layers are written once for all of them.
+//! A family is a [`Design`], which says how layers are put together; the blocks are written once for
+//! all of them.
 
-mod attention;
+mod blocks;
 mod config;
 mod design;
 mod error;
 mod facts;
 mod families;
-mod feed_forward;
-pub(crate) mod forward;
+mod names;
 mod tensors;
 mod weights;
 
-pub use config::{Config, Layouts, LocalLayers, MAX_SLIM_LAYERS};
-pub use design::{Design, FeedForward, NormKind, Norms, Positions, QueryKeyNorm};
+pub use blocks::{Attention, FeedForward, Layer, Linear, Norm, SlimWeights};
+pub use config::{Config, Layouts, MAX_SLIM_LAYERS};
+pub use design::{Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Norms, Positions, QueryKeyNorm};
 pub use error::ModelError;
 pub use families::Family;
-pub use forward::Visit;
-pub use weights::{Layer, Model, Norm, RopeFactors, SlimWeights, layers};
+pub use weights::{Model, RopeFactors, layers};

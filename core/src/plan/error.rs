@@ -1,12 +1,12 @@
-//! Why there is no plan.
+//! Reasons why there is no plan.
 
 use core::fmt;
 
-use super::CacheType;
 use crate::arena::MAX_PARTS;
+use crate::cache::{ElementType, LayoutChoice};
 use crate::const_fn::Message;
 
-/// Why there is no plan.
+/// Reason why there is no plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub enum PlanError {
         trained: usize,
     },
     /// The cache's element type, or that of a slim layer's channels, is left out of this build.
-    NotBuilt(CacheType),
+    NotBuilt(ElementType),
     /// Only dense caches and recomputed windows can hold a model with learned positions.
     LearnedPositions {
         /// Positions that the model was trained for.
@@ -34,8 +34,27 @@ pub enum PlanError {
     },
     /// Keys and values cannot be cached: there are slim layers without what makes values of inputs.
     NoValues,
-    /// The window, the chunk, the rows of logits or the workers are zero, or there are more than 256 workers.
-    ZeroOrTooMany,
+    /// Inputs cannot be cached: something comes between a key's projection and a score.
+    Inputs {
+        /// It is the rotation of the keys (RoPE).
+        rotated: bool,
+    },
+    /// Some layers of the file are not made for the layout.
+    NotMadeFor {
+        /// The layout.
+        layout: LayoutChoice,
+        /// Number of such layers.
+        others: usize,
+        /// Number of all layers.
+        layers: usize,
+    },
+    /// A number that must be at least 1 is zero: its words.
+    Zero(&'static str),
+    /// There are more workers than parts that work is divided into.
+    Workers {
+        /// Workers asked for.
+        asked: usize,
+    },
     /// The sizes overflow the address space.
     Overflow,
 }
@@ -63,8 +82,29 @@ impl PlanError {
             PlanError::NoValues => Message::new().text(
                 "keys and values cannot be cached: the file lacks attn_v.weight where it has values computed from keys",
             ),
-            PlanError::ZeroOrTooMany => Message::new()
-                .text("window, chunk, rows of logits and workers must be at least 1, and workers at most ")
+            PlanError::Inputs { rotated: true } => Message::new().text(
+                "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)",
+            ),
+            PlanError::Inputs { rotated: false } => Message::new().text(
+                "a cache of layer inputs cannot be used with key norms, score caps or local windows",
+            ),
+            PlanError::NotMadeFor {
+                layout,
+                others,
+                layers,
+            } => Message::new()
+                .number(others)
+                .text(" of the model's ")
+                .number(layers)
+                .text(" layers are not made for a cache in layout ")
+                .text(layout.name()),
+            PlanError::Zero(what) => Message::new()
+                .text("the ")
+                .text(what)
+                .text(" is 0; it must be at least 1"),
+            PlanError::Workers { asked } => Message::new()
+                .number(asked)
+                .text(" workers are too many: there can be ")
                 .number(MAX_PARTS),
             PlanError::Overflow => {
                 Message::new().text("the sizes asked for overflow this machine's address space")

@@ -1,59 +1,48 @@
-//! What every byte of an arena is for: from (model, policy, cache type, chunk) to the size of every buffer, in `const`.
+//! The plan: what every byte of an arena is for. From a model and options to the size of every
+//! buffer, in `const`.
 //!
-//! On a board [`Plan::within`] in a `const` turns a model that does not fit into a compile error that names needed, given and
-//! missing bytes (see [`PlanError::message`]). On a host [`Plan::largest`] turns a budget into the largest window that fits it.
+//! On a board [`Plan::within`] in a `const` turns a model that does not fit into a compile error that
+//! names needed, given and missing bytes (see [`PlanError::message`]). On a host [`Plan::largest`]
+//! turns a budget into the largest window that fits it.
+//!
+//! `part` holds the one table of the buffers, `sizes` the numbers that it is written with.
 
 mod error;
 mod options;
 mod part;
+mod sizes;
 
-pub use crate::kernels::attend::ElementType;
 pub use error::PlanError;
-pub use options::{Layout, LayoutChoice, Options, Policy};
+pub use options::Options;
+pub(crate) use part::Buffers;
 pub use part::Part;
 
-use crate::arena::{MAX_PARTS, padded};
-use crate::attention::{geometry, slim};
-use crate::const_fn::{max, min};
-use crate::kernels::attend::raw::LaneAngles;
-use crate::kernels::attend::{MAX_ROWS, scratch_floats};
-use crate::kernels::{self, Q8Activation};
+use crate::arena::MAX_PARTS;
+use crate::cache::{CacheShape, LayoutChoice, Policy};
+use crate::const_fn::{min, tri};
 use crate::model::{Config, Positions};
-use crate::quant::BLOCK;
-
-/// Another name of [`ElementType`], for callers that have yet to change.
-pub type CacheType = ElementType;
+use sizes::{LayerSizes, Sizes};
 
 /// Sizes of all parts of an arena, for one model and one set of options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
+    config: Config,
     options: Options,
     sizes: [usize; Part::ALL.len()],
 }
 
 impl Plan {
-    /// The plan for `config` and `options`.
+    /// Most tokens of a prefill chunk: [`Plan::new`] takes fewer where more are asked for.
+    pub const MOST_CHUNK: usize = MAX_PARTS;
+
+    /// Returns the plan for `config` and `options`.
     ///
     /// # Errors
-    /// If the options are out of range, or sizes overflow.
+    /// If the options are out of range, the model cannot be kept as they say, or sizes overflow.
     pub const fn new(config: &Config, options: &Options) -> Result<Plan, PlanError> {
-        let mut options = *options;
-        let window = options.policy.window();
-        if window == 0
-            || options.chunk == 0
-            || options.logits_rows == 0
-            || options.workers == 0
-            || options.workers > MAX_PARTS
-        {
-            return Err(PlanError::ZeroOrTooMany);
-        }
-        if config.values_dropped && matches!(options.layout, LayoutChoice::Kv) {
-            return Err(PlanError::NoValues);
-        }
-        if let Some(missing) = not_built(config, &options) {
-            return Err(PlanError::NotBuilt(missing));
-        }
-        let capacity = window.saturating_add(options.policy.sinks());
+        tri!(check_numbers(options));
+        tri!(check_layout(config, options));
+        let capacity = options.capacity();
         if capacity > config.context {
             return Err(PlanError::BeyondContext {
                 asked: capacity,
@@ -67,14 +56,27 @@ impl Plan {
                 trained: config.context,
             });
         }
-        options.chunk = min(min(options.chunk, window), MAX_PARTS);
-        if let Some(local) = config.local {
-            options.chunk = min(options.chunk, local.window);
+        let mut options = *options;
+        options.chunk = min(min(options.chunk, options.policy.window()), Plan::MOST_CHUNK);
+        if let Some(window) = config.kinds.smallest_window() {
+            options.chunk = min(options.chunk, window);
         }
         options.logits_rows = min(options.logits_rows, options.chunk);
+        let sizes = Sizes {
+            config,
+            options: &options,
+            layers: LayerSizes::new(config, &options),
+        };
+        let mut bytes = [0; Part::ALL.len()];
+        let mut i = 0;
+        while i < bytes.len() {
+            bytes[i] = Part::ALL[i].bytes(&sizes);
+            i += 1;
+        }
         let plan = Plan {
+            config: *config,
             options,
-            sizes: sizes(config, &options, capacity),
+            sizes: bytes,
         };
         if plan.bytes() >= isize::MAX as usize {
             return Err(PlanError::Overflow);
@@ -124,6 +126,11 @@ impl Plan {
         Ok(best)
     }
 
+    /// The facts of the model that the plan was made for.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The options that the plan was made for; chunk and rows of logits as they came out.
     pub const fn options(&self) -> Options {
         self.options
@@ -131,7 +138,7 @@ impl Plan {
 
     /// Slots of the cache: sinks plus window.
     pub const fn capacity(&self) -> usize {
-        self.options.policy.sinks() + self.options.policy.window()
+        self.options.capacity()
     }
 
     /// Bytes of the whole arena.
@@ -143,6 +150,11 @@ impl Plan {
             i += 1;
         }
         total
+    }
+
+    /// Bytes of the engine's part of the arena: all but the tokenizer's.
+    pub const fn engine_bytes(&self) -> usize {
+        self.bytes() - self.part(Part::Tokenizer)
     }
 
     /// Bytes of one part, its padding included.
@@ -161,165 +173,82 @@ impl Plan {
     /// Cuts an arena of [`Plan::bytes`] into the engine's part and the tokenizer's; `None` if it is shorter.
     pub fn split<'a>(&self, arena: &'a mut [u8]) -> Option<(&'a mut [u8], &'a mut [u8])> {
         let arena = arena.get_mut(..self.bytes())?;
-        Some(arena.split_at_mut(self.bytes() - self.part(Part::Tokenizer)))
+        Some(arena.split_at_mut(self.engine_bytes()))
+    }
+
+    /// Carves the engine's buffers from its part of the arena; `None` if it is too short, or not
+    /// aligned to [`crate::arena::ALIGN`].
+    pub(crate) fn carve<'a>(&self, engine: &'a mut [u8]) -> Option<Buffers<'a>> {
+        let sizes = Sizes {
+            config: &self.config,
+            options: &self.options,
+            layers: LayerSizes::new(&self.config, &self.options),
+        };
+        Buffers::carve(&sizes, engine)
+    }
+
+    /// Everything that the cache of layer `layer` follows from.
+    pub const fn cache_shape(&self, layer: usize) -> CacheShape {
+        self.options.cache_shape(&self.config, layer)
     }
 }
 
-/// Bytes of `slots` slots of one layer in `layout`, as [`crate::cache`] carves them; `exact_sinks` of them with values beside.
-pub(crate) const fn layer_bytes(
-    config: &Config,
-    (layout, cache_type): (Layout, CacheType),
-    slots: usize,
-    exact_sinks: usize,
-) -> usize {
-    let columns = config.kv_columns();
-    let keys = plane_bytes(cache_type, slots, columns);
-    match layout {
-        Layout::Kv => keys.saturating_mul(2),
-        Layout::Slim { rank } => keys
-            .saturating_add(plane_bytes(cache_type.of_channels(), slots, rank as usize))
-            .saturating_add(padded(exact_sinks.saturating_mul(columns), size_of::<f32>())),
+/// Refuses numbers that are zero or too large.
+const fn check_numbers(options: &Options) -> Result<(), PlanError> {
+    if options.policy.window() == 0 {
+        return Err(PlanError::Zero("window"));
     }
+    if options.chunk == 0 {
+        return Err(PlanError::Zero("chunk"));
+    }
+    if options.logits_rows == 0 {
+        return Err(PlanError::Zero("number of rows of logits"));
+    }
+    if options.workers == 0 {
+        return Err(PlanError::Zero("number of workers"));
+    }
+    if options.workers > MAX_PARTS {
+        return Err(PlanError::Workers {
+            asked: options.workers,
+        });
+    }
+    Ok(())
 }
 
-const fn plane_bytes(cache_type: CacheType, slots: usize, columns: usize) -> usize {
-    let plane = padded(slots.saturating_mul(columns), cache_type.element_bytes());
-    let scales = padded(slots.saturating_mul(cache_type.row_scales(columns)), 2);
-    plane.saturating_add(scales)
-}
-
-/// Query rows that one attention job works on at a time.
-pub(crate) const fn attention_rows(config: &Config, chunk: usize) -> usize {
-    min(MAX_ROWS, (config.heads / config.kv_heads).saturating_mul(chunk))
-}
-
-/// Bytes and floats that depend on the layers' layouts.
-struct OfLayers {
-    cache: usize,
-    chunk_cache: usize,
-    scores: usize,
-    /// Most further channels of a layer.
-    rank: usize,
-    /// Columns of the widest slim map; 0 if no layer is slim.
-    mapped: usize,
-}
-
-const fn of_layers(config: &Config, options: &Options, capacity: usize) -> OfLayers {
-    let chunk = options.chunk;
-    let shadow = if chunk > 1 { chunk } else { 0 };
-    let exact_sinks = options.policy.sinks();
-    let mut of = OfLayers {
-        cache: 0,
-        chunk_cache: 0,
-        scores: scratch_floats(attention_rows(config, chunk), capacity, shadow),
-        rank: 0,
-        mapped: 0,
-    };
+/// Refuses layouts that the model cannot be kept in, or that this build does not have.
+const fn check_layout(config: &Config, options: &Options) -> Result<(), PlanError> {
+    match options.layout {
+        LayoutChoice::Kv | LayoutChoice::X if config.values_dropped => return Err(PlanError::NoValues),
+        LayoutChoice::X if !config.may_keep_inputs() => {
+            return Err(PlanError::Inputs {
+                rotated: config.shape().is_rotated(),
+            });
+        }
+        _ => {}
+    }
+    let mut others = 0;
     let mut layer = 0;
     while layer < config.layers {
-        let layout = options.layout_of(config, layer);
-        let of_layer = (layout, options.cache_type);
-        let (sinks, window) = options.policy.slots(config.local_window(layer));
-        of.cache = of.cache.saturating_add(layer_bytes(
-            config,
-            of_layer,
-            sinks.saturating_add(window),
-            exact_sinks,
-        ));
-        of.chunk_cache = max(of.chunk_cache, layer_bytes(config, of_layer, shadow, 0));
-        if let Layout::Slim { .. } = layout {
-            let of_slim = slim::scratch_floats(
-                &slim::Heads::of_keys(config),
-                layout.rank(),
-                (capacity, chunk, exact_sinks),
-            );
-            of.scores = max(of.scores, of_slim);
-            of.rank = max(of.rank, layout.rank());
-            of.mapped = config.kv_columns().saturating_add(of.rank);
+        let rank = match config.layouts.of(layer) {
+            crate::cache::Layout::KR { rank } => Some(rank),
+            _ => None,
+        };
+        match (options.layout, rank) {
+            (LayoutChoice::K, Some(0)) | (LayoutChoice::KR, Some(_)) => {}
+            (LayoutChoice::K | LayoutChoice::KR, _) => others += 1,
+            _ => {}
+        }
+        if let Some(missing) = options.cache_shape(config, layer).not_built() {
+            return Err(PlanError::NotBuilt(missing));
         }
         layer += 1;
     }
-    of
-}
-
-const fn sizes(config: &Config, options: &Options, capacity: usize) -> [usize; Part::ALL.len()] {
-    let f = size_of::<f32>();
-    let chunk = options.chunk;
-    let of = of_layers(config, options, capacity);
-    let widest = max(max(config.d_model, config.query_columns()), config.ff);
-    let mut sizes = [0; Part::ALL.len()];
-    sizes[Part::Cache as usize] = of.cache;
-    sizes[Part::ChunkCache as usize] = of.chunk_cache;
-    if let Policy::Recompute { window } = options.policy {
-        sizes[Part::History as usize] = padded(window, size_of::<u32>());
+    if others > 0 {
+        return Err(PlanError::NotMadeFor {
+            layout: options.layout,
+            others,
+            layers: config.layers,
+        });
     }
-    // Prompts may be pinned as sinks where none were planned.
-    let sink_chunk = if let Policy::Sink { .. } = options.policy {
-        chunk
-    } else {
-        0
-    };
-    let up = if config.design.feed_forward.gated() {
-        config.ff
-    } else {
-        0
-    };
-    let rows = [
-        (Part::Residual, chunk, config.d_model),
-        (Part::Normed, chunk, config.d_model),
-        (Part::Queries, chunk, config.query_columns()),
-        (Part::SinkQueries, sink_chunk, config.query_columns()),
-        (Part::Keys, chunk, config.kv_columns()),
-        (Part::Values, chunk, config.kv_columns()),
-        (Part::Channels, chunk, of.rank),
-        (Part::Attended, chunk, config.query_columns()),
-        (Part::Gate, chunk, config.ff),
-        (Part::Up, chunk, up),
-        (Part::Logits, options.logits_rows, config.vocab),
-    ];
-    let mut i = 0;
-    while i < rows.len() {
-        let (part, rows, columns) = rows[i];
-        sizes[part as usize] = padded(rows.saturating_mul(columns), f);
-        i += 1;
-    }
-    if !options.f32_activations {
-        let blocks = chunk.saturating_mul(widest / BLOCK);
-        sizes[Part::Activations as usize] = padded(blocks, size_of::<Q8Activation>());
-    }
-    let scratch_tokens = if options.f32_activations { 1 } else { chunk };
-    let scratch = kernels::scratch_bytes(max(widest, of.mapped), scratch_tokens);
-    sizes[Part::Scores as usize] = padded(of.scores, f).saturating_mul(options.workers);
-    sizes[Part::KernelScratch as usize] = padded(scratch, 1).saturating_mul(options.workers);
-    let pairs = config.rope_dim / 2;
-    // Layers of either kind have frequencies of their own.
-    let kinds = if config.local.is_some() { 2 } else { 1 };
-    let slim_pairs = if of.mapped > 0 { pairs } else { 0 };
-    let tiles = geometry::base_tiles(capacity, chunk);
-    sizes[Part::Frequencies as usize] = padded(pairs, size_of::<u64>()).saturating_mul(kinds);
-    sizes[Part::Angles as usize] = padded(chunk.saturating_mul(pairs), 2 * f).saturating_mul(kinds);
-    sizes[Part::SinkAngles as usize] = padded(sink_chunk.saturating_mul(pairs), 2 * f).saturating_mul(kinds);
-    sizes[Part::LaneAngles as usize] = padded(slim_pairs, size_of::<LaneAngles>());
-    sizes[Part::TileAngles as usize] = padded(slim_pairs.saturating_mul(tiles), 2 * f);
-    if options.sampling {
-        sizes[Part::Candidates as usize] = padded(config.vocab, size_of::<u32>());
-    }
-    sizes[Part::Tokenizer as usize] = padded(options.tokenizer_bytes, 1);
-    sizes
-}
-
-/// The first element type that a cache needs and the build does not have.
-const fn not_built(config: &Config, options: &Options) -> Option<CacheType> {
-    if !options.cache_type.is_built() {
-        return Some(options.cache_type);
-    }
-    let channels = options.cache_type.of_channels();
-    let mut layer = 0;
-    while layer < config.layers {
-        if options.layout_of(config, layer).rank() > 0 && !channels.is_built() {
-            return Some(channels);
-        }
-        layer += 1;
-    }
-    None
+    Ok(())
 }

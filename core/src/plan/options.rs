@@ -1,132 +1,18 @@
-//! What a plan is asked for.
+//! Options of a plan.
 
 use core::num::NonZeroU32;
 
-use super::CacheType;
+use crate::cache::{CacheShape, ElementType, Layout, LayoutChoice, Policy};
 use crate::model::Config;
 
-/// How tokens are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Policy {
-    /// Keep all, stop at `capacity`.
-    Dense {
-        /// Most tokens.
-        capacity: usize,
-    },
-    /// The last `window` only: collapses once the first tokens leave; a baseline.
-    Window {
-        /// Tokens kept, the newest included.
-        window: usize,
-    },
-    /// The last `window` computed afresh for every token: right, and slow; a baseline.
-    Recompute {
-        /// Tokens computed, the newest included.
-        window: usize,
-    },
-    /// The first `sinks` and the last `window` tokens (StreamingLLM, Xiao et al., arXiv 2309.17453, section 3.2): endless and
-    /// flat; the product's default.
-    Sink {
-        /// First tokens kept for ever.
-        sinks: usize,
-        /// Tokens kept beside them, the newest included.
-        window: usize,
-    },
-}
-
-impl Policy {
-    /// First tokens that are kept for ever.
-    pub const fn sinks(self) -> usize {
-        match self {
-            Policy::Sink { sinks, .. } => sinks,
-            _ => 0,
-        }
-    }
-
-    /// Tokens that the ring holds beside the sinks.
-    pub const fn window(self) -> usize {
-        match self {
-            Policy::Dense { capacity } => capacity,
-            Policy::Window { window } | Policy::Recompute { window } | Policy::Sink { window, .. } => window,
-        }
-    }
-
-    /// How many sinks a layer keeps, and how many tokens beside them: the policy's, unless it was trained with a window of `local` tokens. Such a
-    /// layer keeps no more than that, and of the sinks only those for which a smaller window leaves room: it never saw the first tokens from
-    /// further away.
-    pub const fn slots(self, local: Option<usize>) -> (usize, usize) {
-        let (sinks, window) = (self.sinks(), self.window());
-        match local {
-            Some(local) if window >= local => (0, local),
-            Some(local) if sinks > local - window => (local - window, window),
-            _ => (sinks, window),
-        }
-    }
-
-    /// The same policy with another window (for [`Policy::Dense`]: capacity).
-    pub const fn with_window(self, window: usize) -> Policy {
-        match self {
-            Policy::Dense { .. } => Policy::Dense { capacity: window },
-            Policy::Window { .. } => Policy::Window { window },
-            Policy::Recompute { .. } => Policy::Recompute { window },
-            Policy::Sink { sinks, .. } => Policy::Sink { sinks, window },
-        }
-    }
-
-    /// `dense`, `window`, `recompute` or `sink`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Policy::Dense { .. } => "dense",
-            Policy::Window { .. } => "window",
-            Policy::Recompute { .. } => "recompute",
-            Policy::Sink { .. } => "sink",
-        }
-    }
-}
-
-/// What is kept of a token in one layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Layout {
-    /// Keys and values.
-    Kv,
-    /// Keys, and `rank` further channels: values are computed from them (slim attention, Graef and Wasielewski, arXiv 2503.05840;
-    /// with rank 0 its plain form). The values of the policy's sinks are kept in f32.
-    Slim {
-        /// Further channels.
-        rank: u16,
-    },
-}
-
-impl Layout {
-    /// Further channels.
-    pub const fn rank(self) -> usize {
-        match self {
-            Layout::Kv => 0,
-            Layout::Slim { rank } => rank as usize,
-        }
-    }
-}
-
-/// Which layouts are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum LayoutChoice {
-    /// Those that the file is made for: slim where it says how values are made of keys.
-    #[default]
-    File,
-    /// [`Layout::Kv`] in every layer.
-    Kv,
-}
-
-/// What a plan is asked for.
+/// Options of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Options {
     /// How tokens are kept.
     pub policy: Policy,
     /// Element type of the cache.
-    pub cache_type: CacheType,
+    pub cache_type: ElementType,
     /// What is kept of a token.
     pub layout: LayoutChoice,
     /// Tokens that a prefill computes at once; at least 1. At most the window is used, and at most 256.
@@ -152,8 +38,8 @@ impl Options {
     pub const fn sink(sinks: usize, window: usize) -> Options {
         Options {
             policy: Policy::Sink { sinks, window },
-            cache_type: CacheType::F16,
-            layout: LayoutChoice::File,
+            cache_type: ElementType::F16,
+            layout: LayoutChoice::Auto,
             chunk: 1,
             logits_rows: 1,
             workers: 1,
@@ -166,15 +52,30 @@ impl Options {
 }
 
 impl Options {
-    /// Layer `layer`'s layout.
+    /// Slots of the cache: sinks plus window; saturates.
+    pub const fn capacity(&self) -> usize {
+        self.policy.sinks().saturating_add(self.policy.window())
+    }
+
+    /// Layout of layer `layer`.
     pub const fn layout_of(&self, config: &Config, layer: usize) -> Layout {
-        match self.layout {
-            LayoutChoice::File => config.layouts.of(layer),
-            LayoutChoice::Kv => Layout::Kv,
+        self.layout.of_layer(config.layouts.of(layer))
+    }
+
+    /// Everything that the cache of layer `layer` follows from.
+    pub const fn cache_shape(&self, config: &Config, layer: usize) -> CacheShape {
+        let kind = config.kinds.of(layer);
+        let (sinks, window) = self.policy.slots(kind.window);
+        CacheShape {
+            layout: self.layout_of(config, layer),
+            element: self.cache_type,
+            columns: config.shape_of(kind).columns(),
+            slots: sinks.saturating_add(window),
+            exact_sinks: self.policy.sinks(),
         }
     }
 
-    /// The softmax weight under which values are left out; 0 for none.
+    /// Softmax weight under which values are left out; 0 for none.
     pub(crate) const fn least_weight(&self) -> f32 {
         match self.skip_under_one_in {
             Some(count) => 1.0 / count.get() as f32,
@@ -182,8 +83,15 @@ impl Options {
         }
     }
 
-    /// Whether any layer is slim.
-    pub const fn any_slim(&self, config: &Config) -> bool {
-        matches!(self.layout, LayoutChoice::File) && config.layouts.any_slim()
+    /// Returns true if any layer computes values from what it keeps.
+    pub const fn derives_values(&self, config: &Config) -> bool {
+        let mut layer = 0;
+        while layer < config.layers {
+            if self.layout_of(config, layer).derives_values() {
+                return true;
+            }
+            layer += 1;
+        }
+        false
     }
 }

@@ -1,92 +1,109 @@
-//! The buffers of an arena.
+//! The buffers of an arena: one table of their names, element types, shapes, conditions and words.
 
-/// A buffer of the arena, in the order in which they lie there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-#[allow(missing_docs, reason = "`name` says what each is for")]
-pub enum Part {
-    Cache,
-    ChunkCache,
-    History,
-    Residual,
-    Normed,
-    Queries,
-    SinkQueries,
-    Keys,
-    Values,
-    Channels,
-    Attended,
-    Gate,
-    Up,
-    Activations,
-    Scores,
-    KernelScratch,
-    Frequencies,
-    Angles,
-    SinkAngles,
-    LaneAngles,
-    TileAngles,
-    Logits,
-    Candidates,
-    Tokenizer,
+use super::sizes::Sizes;
+use crate::arena::{Carver, padded};
+use crate::kernels::attend::raw::LaneAngles;
+use crate::quant::Q8Activation;
+
+/// Makes of one row a buffer: [`Part`], its words, its number of elements, its place in
+/// [`Buffers`], and its carving. The order of the rows is the order of the arena.
+macro_rules! parts {
+    (
+        ($sizes:ident)
+        { $($part:ident $field:ident: [$type:ty; $count:expr], $words:literal;)* }
+        apart: $last:ident [$last_type:ty; $last_count:expr], $last_words:literal;
+    ) => {
+        /// A buffer of the arena, in the order in which they lie there.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Part {
+            $(#[doc = $words] $part,)*
+            #[doc = $last_words]
+            $last,
+        }
+
+        impl Part {
+            /// Every part, in the order of the arena.
+            pub const ALL: [Part; [$(Part::$part,)* Part::$last].len()] =
+                [$(Part::$part,)* Part::$last];
+
+            /// Words for the use of the bytes.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Part::$part => $words,)*
+                    Part::$last => $last_words,
+                }
+            }
+
+            /// Number of elements.
+            const fn count(self, $sizes: &Sizes<'_>) -> usize {
+                match self {
+                    $(Part::$part => $count,)*
+                    Part::$last => $last_count,
+                }
+            }
+
+            /// Bytes of an element.
+            const fn each(self) -> usize {
+                match self {
+                    $(Part::$part => size_of::<$type>(),)*
+                    Part::$last => size_of::<$last_type>(),
+                }
+            }
+
+            /// Bytes of the part, its padding included; saturates.
+            pub(super) const fn bytes(self, sizes: &Sizes<'_>) -> usize {
+                padded(self.count(sizes), self.each())
+            }
+        }
+
+        /// The engine's buffers: every part but the last.
+        pub(crate) struct Buffers<'a> {
+            $(#[doc = $words] pub(crate) $field: &'a mut [$type],)*
+        }
+
+        impl<'a> Buffers<'a> {
+            /// Takes the buffers in order from an arena that was planned with `sizes`; `None` if it
+            /// is too short, or not aligned.
+            pub(super) fn carve($sizes: &Sizes<'_>, arena: &'a mut [u8]) -> Option<Self> {
+                let mut carver = Carver::new(arena)?;
+                Some(Buffers {
+                    $($field: carver.take($count)?,)*
+                })
+            }
+        }
+    };
 }
 
-impl Part {
-    /// Every part, in the order of the arena.
-    pub const ALL: [Part; 24] = [
-        Part::Cache,
-        Part::ChunkCache,
-        Part::History,
-        Part::Residual,
-        Part::Normed,
-        Part::Queries,
-        Part::SinkQueries,
-        Part::Keys,
-        Part::Values,
-        Part::Channels,
-        Part::Attended,
-        Part::Gate,
-        Part::Up,
-        Part::Activations,
-        Part::Scores,
-        Part::KernelScratch,
-        Part::Frequencies,
-        Part::Angles,
-        Part::SinkAngles,
-        Part::LaneAngles,
-        Part::TileAngles,
-        Part::Logits,
-        Part::Candidates,
-        Part::Tokenizer,
-    ];
-
-    /// What the bytes are for.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Part::Cache => "cache: keys and values",
-            Part::ChunkCache => "keys and values of a prefill chunk",
-            Part::History => "token history",
-            Part::Residual => "residual stream",
-            Part::Normed => "normed activations",
-            Part::Queries => "queries",
-            Part::SinkQueries => "queries at sink positions",
-            Part::Keys => "new keys",
-            Part::Values => "new values",
-            Part::Channels => "new further channels",
-            Part::Attended => "attention output",
-            Part::Gate => "feed-forward gate",
-            Part::Up => "feed-forward up",
-            Part::Activations => "int8 activations",
-            Part::Scores => "attention scores",
-            Part::KernelScratch => "kernel scratch",
-            Part::Frequencies => "rotary frequencies",
-            Part::Angles => "rotary angles",
-            Part::SinkAngles => "rotary angles at sink positions",
-            Part::LaneAngles => "rotary angles within a tile",
-            Part::TileAngles => "rotary angles of tiles",
-            Part::Logits => "logits",
-            Part::Candidates => "sampler candidates",
-            Part::Tokenizer => "tokenizer index",
-        }
+// `T` is a chunk's tokens.
+parts! {
+    (s)
+    {
+        Cache cache: [u8; s.layers.cache], "caches of all layers";
+        CacheStarts cache_starts: [usize; s.config.layers], "places of the layers' caches";
+        ChunkCache chunk_cache: [u8; s.layers.chunk_cache], "cache of a prefill chunk";
+        History history: [u32; s.recomputed()], "token history";
+        Residual residual: [f32; s.rows(s.config.d_model)], "residual stream";
+        Normed normed: [f32; s.rows(s.config.d_model)], "normed activations";
+        Queries queries: [f32; s.rows(s.config.query_columns())], "queries";
+        SinkQueries sink_queries: [f32; s.sink_rows(s.config.query_columns())], "queries at sink positions";
+        WideQueries wide_queries: [f32; s.rows(s.layers.wide)], "queries as wide as inputs";
+        Keys keys: [f32; s.rows(s.config.kv_columns())], "new keys";
+        Values values: [f32; s.rows(s.config.kv_columns())], "new values";
+        Channels channels: [f32; s.rows(s.layers.rank)], "new rank-correction channels";
+        Attended attended: [f32; s.rows(s.config.query_columns())], "attention output";
+        Gate gate: [f32; s.rows(s.config.ff)], "feed-forward gate";
+        Up up: [f32; s.rows(s.gated_ff())], "feed-forward up";
+        Activations activations: [Q8Activation; s.activations()], "int8 activations";
+        Scores scores: [f32; s.by_worker(s.layers.scores, size_of::<f32>())], "attention scores";
+        KernelScratch kernel_scratch: [u8; s.by_worker(s.kernel_scratch(), 1)], "kernel scratch";
+        Frequencies frequencies: [u64; s.by_kind(s.pairs())], "rotary frequencies";
+        Angles angles: [[f32; 2]; s.by_kind(s.rows(s.pairs()))], "rotary angles";
+        SinkAngles sink_angles: [[f32; 2]; s.by_kind(s.sink_rows(s.pairs()))], "rotary angles at sink positions";
+        LaneAngles lane_angles: [LaneAngles; s.derived_pairs()], "rotary angles within a tile";
+        TileAngles tile_angles: [[f32; 2]; s.tile_angles()], "rotary angles of tiles";
+        Logits logits: [f32; s.options.logits_rows.saturating_mul(s.config.vocab)], "logits";
+        Candidates candidates: [u32; s.candidates()], "sampler candidates";
     }
+    apart: Tokenizer [u8; s.options.tokenizer_bytes], "tokenizer index";
 }

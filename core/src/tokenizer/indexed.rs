@@ -17,7 +17,7 @@ use crate::const_fn::tri;
 /// use brooklet_core::gguf::Gguf;
 /// use brooklet_core::tokenizer::{IndexedVocab, Tables, Vocab};
 ///
-/// static FILE: &[u8] = include_bytes!("../../../boards/cortex-m/model/random.gguf");
+/// static FILE: &[u8] = include_bytes!("../../tests/data/random.gguf");
 /// const VOCAB: Vocab<'static> = match Gguf::parse(FILE) {
 ///     Ok(file) => match Vocab::from_gguf(&file) {
 ///         Ok(vocab) => vocab,

@@ -1,13 +1,14 @@
 //! The tiny models of every family and the logits that `transformers` gave for them, for tests of several crates. Made by
-//! `runtime-std/bench/oracle/family_goldens.py`, which describes the files.
+//! `runtime-std/oracles/family_goldens.py`, which describes the files.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brooklet_core::cache::{ElementType, Policy};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Options, Policy};
+use brooklet_core::plan::Options;
 use brooklet_core::stream::Stream;
 
 #[path = "streamed.rs"]
@@ -15,9 +16,14 @@ mod streamed;
 
 pub use streamed::with_stream;
 
-/// Where the files are.
+/// The folder of the files: this one is a part of core's tests and of the host program's.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/golden/families")
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let core = match env!("CARGO_PKG_NAME") {
+        "brooklet-core" => here.to_owned(),
+        _ => here.join("../core"),
+    };
+    core.join("tests/golden/families")
 }
 
 /// `families.txt`: the tokens, and what is kept of their logits.
@@ -133,7 +139,7 @@ pub fn feed(stream: &mut Stream<'_>, ids: &[u32], out: &mut Vec<Vec<f32>>) {
 pub fn exact(policy: Policy, chunk: usize) -> Options {
     Options {
         policy,
-        cache_type: CacheType::F32,
+        cache_type: ElementType::F32,
         chunk,
         logits_rows: chunk,
         f32_activations: true,

@@ -11,10 +11,10 @@ pub type Hostile = (String, Vec<u8>);
 /// A way to make a file wrong; its name says in which.
 type Way = (String, Box<dyn Fn(&mut Edit)>);
 
-/// Every model of the core's tests and the one that tests of firmware use, by path; broken files are among them.
+/// Every model of the core's tests, by path; broken files are among them.
 pub fn models() -> Vec<(String, Vec<u8>)> {
-    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core");
-    let mut paths = vec![core.join("../boards/cortex-m/model/other.gguf")];
+    let core = core_folder();
+    let mut paths = Vec::new();
     for folder in ["tests/data", "tests/golden/families"] {
         let entries = fs::read_dir(core.join(folder)).unwrap();
         paths.extend(entries.map(|entry| entry.unwrap().path()));
@@ -23,6 +23,15 @@ pub fn models() -> Vec<(String, Vec<u8>)> {
     paths.sort();
     let read = |path: &PathBuf| (path.display().to_string(), fs::read(path).unwrap());
     paths.iter().map(read).collect()
+}
+
+/// The folder of core: this file is a part of its tests and of the host program's.
+fn core_folder() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match env!("CARGO_PKG_NAME") {
+        "brooklet-core" => here.to_owned(),
+        _ => here.join("../core"),
+    }
 }
 
 /// Collects ways whose closures differ in type.

@@ -3,7 +3,7 @@
 /// Good files, which an input can change instead of being a file itself: with and without a tokenizer.
 const GOOD: [&[u8]; 3] = [
     include_bytes!("../data/random-gqa-q4_0.gguf"),
-    include_bytes!("../../../boards/cortex-m/model/other.gguf"),
+    include_bytes!("../data/other.gguf"),
     include_bytes!("../data/random-gqa-q8_0.gguf"),
 ];
 

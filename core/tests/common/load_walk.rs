@@ -2,10 +2,11 @@
 //! of the replay of its corpus and of the hostile set.
 
 use brooklet_core::arena::ALIGN;
+use brooklet_core::cache::{ElementType, Policy};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer, Model};
-use brooklet_core::plan::{CacheType, Options, Plan, Policy};
+use brooklet_core::plan::{Options, Plan};
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::threads::SingleThread;
 use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, Vocab};
@@ -94,7 +95,7 @@ fn options(config: &Config, choice: usize) -> Options {
         Policy::Window { window },
         Policy::Recompute { window },
     ];
-    let types = [CacheType::F32, CacheType::F16, CacheType::Q8_0];
+    let types = [ElementType::F32, ElementType::F16, ElementType::Q8_0];
     Options {
         policy: policies[choice % policies.len()],
         cache_type: types[choice / policies.len() % types.len()],

@@ -6,6 +6,7 @@ Usage: pip install gguf==0.19.0 numpy && python3 make_gguf.py
 The name and version of the writer stand in each file under `golden.writer`. The expected values stand in ../gguf.rs.
 """
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,15 +15,11 @@ import numpy as np
 from gguf import GGMLQuantizationType as Quant, GGUFReader, GGUFValueType as Type, GGUFWriter, gguf_writer
 from gguf.quants import quantize
 
+sys.path.append(str(Path(__file__).resolve().parents[3] / "core/tools"))
+from gguf_file import finish  # noqa: E402
+
 DATA = Path(__file__).parent.parent / "data"
 WRITER = f"gguf {version('gguf')} (Python), numpy {version('numpy')}"
-
-
-def finish(writer: GGUFWriter):
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def read_back(path: Path, metadata: int, tensors: int, alignment: int):

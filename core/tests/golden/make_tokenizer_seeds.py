@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gguf import GGUFWriter, TokenType
 
-CORPUS = Path(__file__).parent.parent.parent / "fuzz/corpus/tokenizer"
+CORPUS = Path(__file__).parent.parent / "corpus/tokenizer"
 TEXT = "Hello  the the\n\n 123 it's — naïve\r\n<|x|>日本語\t".encode() + b"\xe2\x82 \xff"
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds llama-peer (../llama-cpp) for 64-bit Arm, to count its instructions beside ours with per_token.py.
+# Builds llama-peer (../../oracles/llama-cpp) for 64-bit Arm, to count its instructions beside ours with per_token.py.
 #
 #   bench/guest/build_peer.sh OUT [ARCH]     ARCH is what GCC's -march takes (default armv8.2-a+dotprod+fp16, a Pi 5;
 #                                            armv8-a is a Pi 3 or 4); the program's path is printed at the end
@@ -18,5 +18,5 @@ for tool in gcc g++; do
 done
 export CC_aarch64_unknown_linux_gnu=$out/gcc CXX_aarch64_unknown_linux_gnu=$out/g++ BROOKLET_CACHE=$out
 export BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu="--target=aarch64-linux-gnu -I/usr/aarch64-linux-gnu/include"
-"$here/../../../boards/cross.sh" aarch64-unknown-linux-gnu -- build --release --locked --manifest-path "$here/../llama-cpp/Cargo.toml"
+"$here/../../../boards/cross.sh" aarch64-unknown-linux-gnu -- build --release --locked --manifest-path "$here/../../oracles/llama-cpp/Cargo.toml"
 ls "$out"/cross/*/aarch64-unknown-linux-gnu/release/llama-peer

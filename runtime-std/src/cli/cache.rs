@@ -1,79 +1,64 @@
 //! Options of every command that computes: how tokens are kept, and with how many threads.
 
+use std::error::Error;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
-
-use brooklet_core::plan::CacheType;
+use brooklet_core::cache::{ElementType, LayoutChoice, PolicyKind};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::failure::Failure;
 use crate::models::manifest::Manifest;
-use crate::planning::{CacheLayout, DEFAULT_CACHE, DEFAULT_SINKS, PolicyKind, Settings};
+use crate::planning::{DEFAULT_CACHE, DEFAULT_SINKS, Settings};
 use crate::size::Size;
 use crate::system::pool::{MAX_WORKERS, Pool};
 
-/// How tokens are kept.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum PolicyName {
-    /// The first S and the last W: endless, the default
-    Sink,
-    /// The last W only: collapses when the first tokens leave; a baseline
-    Window,
-    /// All, until the cache is full
-    Dense,
-    /// The last W, computed afresh for every token: slow; a baseline
-    Recompute,
-}
+/// Names of the policies, and their help.
+pub const POLICIES: Names = &[
+    ("sink", "The first S and the last W: endless, the default"),
+    (
+        "window",
+        "The last W only: collapses when the first tokens leave; a baseline",
+    ),
+    ("dense", "All, until the cache is full"),
+    (
+        "recompute",
+        "The last W, computed afresh for every token: slow; a baseline",
+    ),
+];
 
-/// Element type of the cache.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum CacheTypeName {
-    /// Half precision, the default
-    F16,
-    /// 8-bit integers, half as large
-    #[value(name = "q8_0")]
-    Q8_0,
-    /// Single precision
-    F32,
-}
+/// Names of the element types, and their help.
+pub const ELEMENT_TYPES: Names = &[
+    ("f16", "Half precision, the default"),
+    ("q8_0", "8-bit integers, half as large"),
+    ("f32", "Single precision"),
+];
 
-impl CacheTypeName {
-    /// The element type.
-    pub fn cache_type(self) -> CacheType {
-        match self {
-            CacheTypeName::F16 => CacheType::F16,
-            CacheTypeName::Q8_0 => CacheType::Q8_0,
-            CacheTypeName::F32 => CacheType::F32,
-        }
-    }
-}
+/// Names of the cache layouts, and their help.
+const LAYOUTS: Names = &[
+    (
+        "auto",
+        "What the file is made for: keys and values, unless `brooklet slim` wrote it",
+    ),
+    ("kv", "Keys and values"),
+    ("k", "Keys alone"),
+    ("k+r", "Keys and rank-correction channels"),
+    ("x", "The layer's input, for models that do not rotate keys"),
+];
 
-/// What is kept of a token.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LayoutName {
-    /// What the file is made for: keys and values, unless `brooklet slim` wrote it
-    Auto,
-    /// Keys and values
-    Kv,
-    /// Keys alone
-    K,
-    /// Keys and further channels
-    #[value(name = "k+r")]
-    KR,
-    /// The layer's input, for models that do not rotate keys
-    X,
-}
+/// Names of an option's values, with the help of each.
+pub type Names = &'static [(&'static str, &'static str)];
 
-impl LayoutName {
-    fn layout(self) -> CacheLayout {
-        match self {
-            LayoutName::Auto => CacheLayout::Auto,
-            LayoutName::Kv => CacheLayout::Kv,
-            LayoutName::K => CacheLayout::K,
-            LayoutName::KR => CacheLayout::KR,
-            LayoutName::X => CacheLayout::X,
-        }
-    }
+/// Returns a parser of one of `names`.
+pub fn one_of<T>(names: Names) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Error + Send + Sync + 'static> + Clone + Send + Sync + 'static,
+{
+    let values = names
+        .iter()
+        .map(|(name, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<T>())
 }
 
 /// Threads to start for what `--threads` says.
@@ -109,17 +94,17 @@ pub struct ComputeArguments {
     #[arg(long, value_name = "W")]
     pub window: Option<usize>,
     /// Element type of the cache
-    #[arg(long, value_name = "TYPE", value_enum, default_value = "f16")]
-    pub cache_type: CacheTypeName,
+    #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
+    pub cache_type: ElementType,
     /// What is kept of a token
     #[arg(
         long,
         value_name = "LAYOUT",
-        value_enum,
+        value_parser = one_of::<LayoutChoice>(LAYOUTS),
         default_value = "auto",
         hide_possible_values = false
     )]
-    pub cache: LayoutName,
+    pub cache: LayoutChoice,
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     pub threads: Option<usize>,
@@ -135,8 +120,8 @@ pub struct ComputeArguments {
 #[derive(Args)]
 pub struct CacheArguments {
     /// How tokens are kept
-    #[arg(long, value_enum, default_value = "sink", hide_possible_values = false)]
-    pub policy: PolicyName,
+    #[arg(long, value_parser = one_of::<PolicyKind>(POLICIES), default_value = "sink", hide_possible_values = false)]
+    pub policy: PolicyKind,
     /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to need another number
     #[arg(long, value_name = "S")]
     pub sinks: Option<usize>,
@@ -148,12 +133,7 @@ impl CacheArguments {
     /// The settings, for a model that may have a manifest with its own defaults.
     pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         Ok(Settings {
-            policy: match self.policy {
-                PolicyName::Sink => PolicyKind::Sink,
-                PolicyName::Window => PolicyKind::Window,
-                PolicyName::Dense => PolicyKind::Dense,
-                PolicyName::Recompute => PolicyKind::Recompute,
-            },
+            policy: self.policy,
             sinks: self.sinks.or_else(|| manifest?.sinks).unwrap_or(DEFAULT_SINKS),
             ..self.compute.settings(manifest)?
         })
@@ -174,8 +154,8 @@ impl ComputeArguments {
         Ok(Settings {
             window: self.window,
             default_cache: manifest.map_or(DEFAULT_CACHE, |manifest| manifest.window),
-            cache_type: self.cache_type.cache_type(),
-            layout: self.cache.layout(),
+            cache_type: self.cache_type,
+            layout: self.cache,
             f32_activations: self.f32_activations,
             skip_under_one_in: self.skip_weights.and_then(NonZeroU32::new),
             ..Settings::default()

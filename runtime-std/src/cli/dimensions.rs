@@ -7,7 +7,9 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use brooklet_core::layouts::{Attention, EncoderDecoder, ExactLayout};
+use brooklet_core::attention::Shape;
+use brooklet_core::cache::Layout;
+use brooklet_core::nn::rope::Pairs;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
@@ -114,19 +116,20 @@ impl Dimensions {
         Ok(())
     }
 
-    fn attention(&self) -> Attention {
-        Attention {
+    fn shape(&self) -> Shape {
+        Shape {
             d_model: self.d_model,
             heads: self.heads,
             kv_heads: self.kv_heads.unwrap_or(self.heads),
             head_dim: self.head_dim,
-            rotated: self.rotated,
+            rope_dim: if self.rotated { self.head_dim } else { 0 },
+            rope_pairs: Pairs::Neighbours,
         }
     }
 
     fn row(&self) -> Row {
-        let attention = self.attention();
-        let (layout, why) = attention.pick();
+        let shape = self.shape();
+        let (layout, why) = shape.pick();
         let figures = match self.frames {
             None => self.decoder(),
             Some(frames) => self.encoder_decoder(frames),
@@ -143,9 +146,9 @@ impl Dimensions {
     }
 
     fn decoder(&self) -> Vec<(&'static str, f64)> {
-        let attention = self.attention();
-        let of = |layout| (attention.elements(layout) * self.layers * self.context) as f64;
-        let (kv, smallest) = (of(ExactLayout::Kv), of(attention.pick().0));
+        let shape = self.shape();
+        let of = |layout| (shape.elements(layout) * self.layers * self.context) as f64;
+        let (kv, smallest) = (of(Layout::Kv), of(shape.pick().0));
         vec![
             ("context memory", kv),
             ("smallest", smallest),
@@ -155,18 +158,13 @@ impl Dimensions {
 
     /// Table 7 of the paper. Option 1 halves both caches; option 2 keeps the encoder's output, once, and half of the decoder's own.
     fn encoder_decoder(&self, frames: usize) -> Vec<(&'static str, f64)> {
-        let model = EncoderDecoder {
-            attention: self.attention(),
-            layers: self.layers,
-            frames,
-            context: self.context,
-        };
-        let (cross, own, encoded) = (
-            model.cross_kv() as f64,
-            model.self_kv() as f64,
-            model.encoded() as f64,
-        );
-        let (baseline, option_1, option_2) = (cross + own, (cross + own) / 2.0, model.self_smallest() as f64);
+        let shape = self.shape();
+        let of = |layout, tokens: usize| (tokens * shape.elements(layout) * self.layers) as f64;
+        let (cross, own) = (of(Layout::Kv, frames), of(Layout::Kv, self.context));
+        // The encoder's output itself, once for all layers: layout e.
+        let encoded = (frames * shape.d_model) as f64;
+        let (baseline, option_1) = (cross + own, (cross + own) / 2.0);
+        let option_2 = of(shape.pick().0, self.context);
         let mut figures = vec![
             ("context memory", baseline),
             ("E", encoded),

@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use brooklet_core::plan::PlanError;
 use brooklet_core::stream::StreamError;
 
+use crate::Error;
 use crate::chat::{ChatError, TemplateError};
 use crate::convert::quantize::QuantizeError;
 use crate::convert::slim::SlimError;
@@ -12,7 +14,6 @@ use crate::models::hub::HubNameError;
 use crate::models::pull::PullError;
 use crate::models::store::StoreError;
 use crate::system::pool::IsaError;
-use crate::{Error, LayoutError};
 
 /// Why a command has failed.
 #[derive(Debug, thiserror::Error)]
@@ -98,10 +99,10 @@ impl Failure {
 /// The end of the sentence: what to do about it with this command.
 fn hint(error: &Error) -> &'static str {
     match error {
-        Error::Layout(LayoutError::NotMade { .. }) => {
-            ": `brooklet slim` makes a copy that is, where the model's attention allows it"
-        }
-        Error::Layout(LayoutError::Inputs) => ": try --layout or --cache k+r",
+        Error::Plan {
+            error: PlanError::NotMadeFor { .. },
+            ..
+        } => ": `brooklet slim` makes a copy that is, where the model's attention allows it",
         _ => "",
     }
 }
@@ -118,12 +119,6 @@ impl From<Error> for Failure {
 
 impl From<StreamError> for Failure {
     fn from(error: StreamError) -> Self {
-        Failure::Model(error.into())
-    }
-}
-
-impl From<LayoutError> for Failure {
-    fn from(error: LayoutError) -> Self {
         Failure::Model(error.into())
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use brooklet_core::layouts::ExactLayout;
-use brooklet_core::model::{Config, Family, Layouts, MAX_SLIM_LAYERS};
-use brooklet_core::plan::{Layout, Plan};
+use brooklet_core::cache::Layout;
+use brooklet_core::cache::LayoutChoice;
+use brooklet_core::model::{Config, Family, MAX_SLIM_LAYERS};
+use brooklet_core::plan::Plan;
 use clap::Args;
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use super::json::write_json;
 use super::model::ModelArguments;
 use crate::convert::slim;
 use crate::model::Model;
-use crate::planning::{CacheLayout, Needs, Settings};
+use crate::planning::{Needs, Settings};
 use crate::size::Size;
 
 /// Budgets of the table, in MiB.
@@ -106,7 +107,7 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let plan = model.plan_with_index(&settings)?;
     let options = plan.options();
     let budgets = budgets(&settings, &model);
-    let (smallest, why) = model.config().attention().pick();
+    let (smallest, why) = model.config().shape().pick();
     let report = Report {
         layouts: layouts(&settings, &model, &plan, &budgets),
         smallest_layout: smallest.name(),
@@ -159,7 +160,7 @@ fn bytes_per_token(config: &Config, plan: &Plan, of_layer: impl Fn(usize) -> Lay
 fn local_layers(config: &Config, plan: &Plan) -> Option<LocalRow> {
     let is_full = |layer: &usize| slots(config, plan, *layer) < plan.capacity();
     let layers = (0..config.layers).filter(is_full).count();
-    let window = config.local.filter(|_| layers > 0)?.window;
+    let window = config.kinds.smallest_window().filter(|_| layers > 0)?;
     let token = slim::bytes_per_token(config, plan.options().cache_type, Layout::Kv);
     Some(LocalRow {
         layers,
@@ -192,51 +193,42 @@ fn budgets(settings: &Settings, model: &Model) -> Vec<BudgetRow> {
 /// What each layout would keep, compute and buy.
 fn layouts(settings: &Settings, model: &Model, plan: &Plan, budgets: &[BudgetRow]) -> Vec<LayoutRow> {
     let config = model.config();
-    let attention = config.attention();
+    let shape = config.shape();
     let is_slim = config.layouts.any_slim();
     let cache_type = plan.options().cache_type;
-    let row = |layout: ExactLayout| {
-        // Caches of inputs are counted, but not implemented.
-        if !attention.allows(layout) || layout == ExactLayout::X {
-            return None;
-        }
+    let row = |layout: Layout| {
         // The model as it would be in a file that is made for the layout.
         let mut config = *config;
-        let note = match layout {
-            ExactLayout::Kv => {
-                let dropped = std::mem::take(&mut config.values_dropped);
-                config.layouts = Layouts::KV;
-                if dropped {
-                    "not of this file, which lacks W_V"
-                } else {
-                    ""
-                }
+        let (choice, note) = match layout {
+            Layout::Kv if config.values_dropped => {
+                config.values_dropped = false;
+                (LayoutChoice::Kv, "not of this file, which lacks W_V")
             }
-            ExactLayout::KR if is_slim => "as this file has it",
-            _ if config.family != Family::Llama => return None,
-            _ if attention.elements(layout) >= attention.elements(ExactLayout::Kv) => return None,
-            _ => {
-                let rank = attention.least_rank() as u16;
+            Layout::Kv => (LayoutChoice::Kv, ""),
+            Layout::KR { .. } if is_slim => (LayoutChoice::Auto, "as this file has it"),
+            _ if shape.elements(layout) >= shape.elements(Layout::Kv) => return None,
+            Layout::KR { .. } if config.family != Family::Llama => return None,
+            Layout::KR { rank } => {
                 for layer in 0..config.layers.min(MAX_SLIM_LAYERS) {
-                    config.layouts = config.layouts.with(layer, Layout::Slim { rank });
+                    config.layouts = config.layouts.with_rank(layer, rank);
                 }
-                "at the least: `brooklet slim` makes such a copy"
+                let note = "at the least: `brooklet slim` makes such a copy";
+                (LayoutChoice::Auto, note)
             }
+            Layout::X if config.values_dropped || !config.may_keep_inputs() => return None,
+            Layout::X => (LayoutChoice::X, ""),
         };
         let of_file = Settings {
-            layout: CacheLayout::Auto,
+            layout: choice,
             ..settings.clone()
         };
-        let of_layer = |layer: usize| config.layouts.of(layer);
-        let products = |layer: usize| match of_layer(layer) {
-            Layout::Kv => attention.products(ExactLayout::Kv, slots(&config, plan, layer)),
-            Layout::Slim { rank } => attention.products_with_rank(rank as usize, slots(&config, plan, layer)),
-        };
+        let of_layer = |layer: usize| choice.of_layer(config.layouts.of(layer));
+        let products = |layer: usize| shape.products(of_layer(layer), slots(&config, plan, layer));
         Some(LayoutRow {
             layout: layout.name(),
             bytes_per_token: bytes_per_token(&config, plan, of_layer),
             products_per_token: (0..config.layers).map(products).sum(),
-            error: (is_slim && layout == ExactLayout::KR)
+            error: (is_slim && matches!(layout, Layout::KR { .. }))
                 .then(|| slim::measured_error(model.gguf(), cache_type))
                 .flatten(),
             windows: budgets
@@ -255,7 +247,7 @@ fn layouts(settings: &Settings, model: &Model, plan: &Plan, budgets: &[BudgetRow
             note,
         })
     };
-    ExactLayout::ALL.into_iter().filter_map(row).collect()
+    shape.layouts().into_iter().filter_map(row).collect()
 }
 
 impl Report {

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use brooklet_core::cache::Policy;
 use brooklet_core::model::Config;
-use brooklet_core::plan::{Plan, Policy};
+use brooklet_core::plan::Plan;
 use brooklet_core::stream::Stream;
 use brooklet_core::tokenizer::EncodeOptions;
 use clap::Args;
@@ -21,9 +22,10 @@ use super::progress::Counter;
 use super::tokenize::bos;
 use crate::engine::{Engine, Resources};
 use crate::model::Model;
-use crate::planning::{PolicyKind, Settings};
+use crate::planning::Settings;
 use crate::score::negative_log_likelihood;
 use crate::size::Size;
+use brooklet_core::cache::PolicyKind;
 
 /// Tokens whose logits are computed at once.
 const ROWS: usize = 16;

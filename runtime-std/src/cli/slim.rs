@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use brooklet_core::cache::{ElementType, Layout, LayoutChoice};
 use brooklet_core::model::Config;
-use brooklet_core::plan::Layout;
+use brooklet_core::plan::PlanError;
 use brooklet_core::quant::Format;
 use brooklet_core::tokenizer::EncodeOptions;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::cache::{CacheTypeName, workers};
+use super::cache::{ELEMENT_TYPES, Names, one_of, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
@@ -20,34 +21,42 @@ use super::{input, model};
 use crate::convert::new_file::NewFile;
 use crate::convert::slim::file::{SlimLayer, Storage};
 use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
-use crate::convert::slim::{Calibration, Request, Wanted, analyse, bytes_per_token, check, own_text};
+use crate::convert::slim::{Calibration, Request, analyse, bytes_per_token, check, own_text};
 use crate::model::Model;
-use crate::planning::{DEFAULT_SINKS, no_inputs};
+use crate::planning::DEFAULT_SINKS;
 use crate::size::Size;
 use crate::system::mmap::Access;
 
-/// Which layouts a layer may get.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LayoutName {
-    /// The smallest that holds the bound; keys and values where none does
-    Auto,
-    /// Keys alone, whatever the error
-    K,
-    /// Keys and the fewest further channels that hold the bound; refused where none does
-    #[value(name = "k+r")]
-    KR,
-    /// The layer's input, for models that do not rotate keys; refused, since no whole model runs with it yet
-    X,
-}
+/// Names of the layouts that a layer may get, and their help.
+const LAYOUTS: Names = &[
+    (
+        "auto",
+        "The smallest that holds the bound; keys and values where none does",
+    ),
+    ("k", "Keys alone, whatever the error"),
+    (
+        "k+r",
+        "Keys and the fewest rank-correction channels that hold the bound; refused where none does",
+    ),
+    (
+        "x",
+        "The layer's input, for models that do not rotate keys; refused, since it needs no copy",
+    ),
+];
 
-impl LayoutName {
-    fn wanted(self, config: &Config) -> Result<Wanted, Failure> {
-        Ok(match self {
-            LayoutName::Auto => Wanted::Auto,
-            LayoutName::K => Wanted::K,
-            LayoutName::KR => Wanted::KR,
-            LayoutName::X => return Err(no_inputs(config).into()),
-        })
+/// Refuses the layout x, for which no file is made.
+fn check_layout(config: &Config, layout: LayoutChoice) -> Result<(), Failure> {
+    match layout {
+        LayoutChoice::X if config.may_keep_inputs() => Err(Failure::Usage(
+            "a cache of layer inputs needs no copy of the model: run it with --cache x".into(),
+        )),
+        LayoutChoice::X => Err(Failure::Input(
+            PlanError::Inputs {
+                rotated: config.shape().is_rotated(),
+            }
+            .to_string(),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -81,11 +90,11 @@ pub struct Arguments {
     #[arg(long, value_name = "E", default_value_t = 1e-2)]
     bound: f64,
     /// Which layouts a layer may get
-    #[arg(long, value_enum, default_value = "auto", hide_possible_values = false)]
-    layout: LayoutName,
+    #[arg(long, value_parser = one_of::<LayoutChoice>(LAYOUTS), default_value = "auto", hide_possible_values = false)]
+    layout: LayoutChoice,
     /// Element type of the cache that the layers are made for
-    #[arg(long, value_name = "TYPE", value_enum, default_value = "q8_0")]
-    cache_type: CacheTypeName,
+    #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "q8_0")]
+    cache_type: ElementType,
     /// Store what makes values in F32; else in F16 where its numbers are not too large for that
     #[arg(long)]
     f32: bool,
@@ -162,10 +171,8 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let (model, manifest) = open.check(workers)?;
     let config = model.config();
     check(config)?;
-    let request = arguments.request(
-        arguments.layout.wanted(config)?,
-        manifest.and_then(|manifest| manifest.sinks),
-    );
+    check_layout(config, arguments.layout)?;
+    let request = arguments.request(arguments.layout, manifest.and_then(|manifest| manifest.sinks));
     let interrupt = Interrupt::catch()?;
     let mut new = super::quantize::create(&arguments.output, arguments.force)?;
     let text = match &arguments.calib {
@@ -184,14 +191,14 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
             return Err(Failure::Input("interrupted, nothing was written".into()));
         }
         let mut analysis = analyse(&model, &mut calibration, index, &request)?;
-        if request.wanted == Wanted::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
+        if request.wanted == LayoutChoice::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
             return Err(Failure::Input(format!(
                 "layer {index}: W_K is singular, or as good as that (its condition is {:.1e}): values do not follow from keys alone; \
                  --layout auto adds channels or keeps values",
                 analysis.condition
             )));
         }
-        if analysis.chosen.is_none() && request.wanted == Wanted::KR {
+        if analysis.chosen.is_none() && request.wanted == LayoutChoice::KR {
             return Err(arguments.none_holds(index, &analysis));
         }
         reports.push(report_of(config, index, &analysis, &request, storage.format));
@@ -250,11 +257,11 @@ fn write(
 }
 
 impl Arguments {
-    fn request(&self, wanted: Wanted, sinks: Option<usize>) -> Request {
+    fn request(&self, wanted: LayoutChoice, sinks: Option<usize>) -> Request {
         let without = |part| self.without.contains(&part);
         Request {
             bound: self.bound,
-            cache_type: self.cache_type.cache_type(),
+            cache_type: self.cache_type,
             wanted,
             sinks: sinks.unwrap_or(DEFAULT_SINKS),
             parts: Parts {
@@ -270,7 +277,7 @@ impl Arguments {
     }
 
     fn none_holds(&self, index: usize, analysis: &Analysis) -> Failure {
-        let of_type = type_index(self.cache_type.cache_type());
+        let of_type = type_index(self.cache_type);
         let best = analysis
             .tried
             .iter()
@@ -299,9 +306,8 @@ fn report_of(
         smallest_singular_values: values[values.len().saturating_sub(4)..].to_vec(),
         largest_singular_value: values.first().copied().unwrap_or(0.0),
         layout: match layout {
-            Layout::Kv => "kv",
-            Layout::Slim { rank: 0 } => "k",
-            Layout::Slim { .. } => "k+r",
+            Layout::KR { rank: 0 } => "k",
+            layout => layout.name(),
         },
         rank: layout.rank(),
         map_format: attempt.map(|attempt| attempt.layer.map_format(format).name()),

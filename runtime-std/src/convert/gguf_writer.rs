@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_program_that_made_the_model() {
-        let original = include_bytes!("../../../boards/cortex-m/model/random.gguf");
+        let original = include_bytes!("../../../core/tests/data/random.gguf");
         assert!(copy(&Gguf::parse(original).unwrap()) == original);
     }
 

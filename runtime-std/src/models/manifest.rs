@@ -84,7 +84,7 @@ pub enum Source {
     },
     /// Nowhere: it is a part of the program.
     Embedded {
-        /// Name in `models/tiny`.
+        /// Name in `models/stories`.
         file: String,
     },
 }

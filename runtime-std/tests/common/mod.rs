@@ -7,7 +7,7 @@ use brooklet::models::store::Store;
 
 /// A random model of 64 KB with a SentencePiece vocabulary of the bytes and a few words; trained for 256 positions.
 pub fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards/cortex-m/model/random.gguf")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random.gguf")
 }
 
 /// A pulled model. Without it the test is skipped, with a line that names it, unless `BROOKLET_REQUIRE_MODELS=1` makes that a failure.

@@ -3,7 +3,7 @@
 quantized.sha256.
 
 Usage: pip install gguf==0.19.0 numpy
-       cd runtime-std/bench/llama-cpp && CFLAGS=-ffp-contract=off CXXFLAGS=-ffp-contract=off cargo build --release
+       cd runtime-std/oracles/llama-cpp && CFLAGS=-ffp-contract=off CXXFLAGS=-ffp-contract=off cargo build --release
        python3 make_quantize.py target/release/llama-peer
 
 `llama-peer quantize` is llama.cpp's own quantiser (llama-cpp-sys-2 0.1.161). Where numpy computes the same thing, the Python package
@@ -17,8 +17,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize, quantize
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "core/tools"))
+import gguf_file  # noqa: E402
 
 # Formats that are held to llama.cpp's bytes, and files that consist of them where no row is a multiple of 256.
 FORMATS = ["F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
@@ -41,7 +44,7 @@ MODELS = [
     "core/tests/data/random-gqa-q4_1.gguf",
     "core/tests/data/random-gqa-q5_0.gguf",
     "core/tests/data/random-gqa-q8_0.gguf",
-    "boards/cortex-m/model/random.gguf",
+    "core/tests/data/random.gguf",
     "runtime-std/tests/golden/rules.gguf",
 ]
 
@@ -83,23 +86,20 @@ def block_rows() -> np.ndarray:
 
 def write_model(path: Path, tensors: dict[str, np.ndarray], experts: int = 0):
     """A file that llama.cpp's quantiser takes for a llama: it reads no more than this of the metadata."""
-    writer = GGUFWriter(str(path), "llama")
-    writer.add_file_type(0)
-    writer.add_block_count(11)
-    writer.add_context_length(64)
-    writer.add_embedding_length(64)
-    writer.add_feed_forward_length(32)
-    writer.add_head_count(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    if experts:
-        writer.add_expert_count(experts)
-        writer.add_expert_used_count(2)
-    for name, data in tensors.items():
-        writer.add_tensor(name, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    facts = [
+        ("file_type", 0),
+        ("block_count", 11),
+        ("context_length", 64),
+        ("embedding_length", 64),
+        ("feed_forward_length", 32),
+        ("head_count", 2),
+        ("layer_norm_rms_eps", 1e-5),
+    ]
+    gguf_file.write(path, "llama", facts + expert_facts(experts), tensors.items())
+
+
+def expert_facts(experts: int) -> list:
+    return [("expert_count", experts), ("expert_used_count", 2)] if experts else []
 
 
 def write_rules(path: Path):
@@ -237,27 +237,21 @@ SHAPES = [
 
 def write_shape(path: Path, shape: tuple):
     name, layers, heads, key_heads, experts, cols, untied = shape
-    writer = GGUFWriter(str(path), name)
-    writer.add_file_type(0)
-    writer.add_block_count(layers)
-    writer.add_context_length(64)
-    writer.add_embedding_length(cols)
-    writer.add_feed_forward_length(256)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(key_heads)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_layer_norm_eps(1e-5)
-    writer.add_sliding_window(64)
-    writer.add_parallel_residual(True)
-    if experts:
-        writer.add_expert_count(experts)
-        writer.add_expert_used_count(2)
-    for tensor in shape_tensors(shape):
-        writer.add_tensor(tensor, np.zeros((2, cols), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    facts = [
+        ("file_type", 0),
+        ("block_count", layers),
+        ("context_length", 64),
+        ("embedding_length", cols),
+        ("feed_forward_length", 256),
+        ("head_count", heads),
+        ("head_count_kv", key_heads),
+        ("layer_norm_rms_eps", 1e-5),
+        ("layer_norm_eps", 1e-5),
+        ("sliding_window", 64),
+        ("parallel_residual", True),
+    ]
+    tensors = [(tensor, np.zeros((2, cols), dtype=np.float32)) for tensor in shape_tensors(shape)]
+    gguf_file.write(path, name, facts + expert_facts(experts), tensors)
 
 
 def shape_tensors(shape: tuple) -> list[str]:
@@ -301,4 +295,5 @@ def main():
             (HERE / name).write_text("\n".join(lines(program, Path(folder))) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

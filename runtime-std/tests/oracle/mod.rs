@@ -2,8 +2,8 @@
 
 mod noise;
 
+use brooklet::core::cache::Policy;
 use brooklet::core::model::{Config, Layer, Model};
-use brooklet::core::plan::Policy;
 use brooklet::core::quant::{F32, Format};
 
 pub use noise::{Noise, kept};

@@ -5,13 +5,13 @@
 
 use super::qwen2;
 use crate::const_fn::tri;
-use crate::model::design::{Design, FeedForward, Norms};
+use crate::model::design::{Design, FeedForwardKind, Norms};
 use crate::model::facts::Facts;
 use crate::model::{Config, ModelError};
 
 pub(super) const DESIGN: Design = Design {
     norms: Norms::Around,
-    feed_forward: FeedForward::GeGlu,
+    feed_forward: FeedForwardKind::GeGlu,
     scaled_embedding: true,
     ..qwen2::DESIGN
 };
@@ -21,7 +21,7 @@ pub(super) const DESIGN: Design = Design {
 const LAYERS_OF_27B: usize = 46;
 
 pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
-    config.local = tri!(facts.local_layers(2, config.rope_theta));
+    config.kinds = tri!(facts.local_layers(config.kinds, 2, None));
     config.score_cap = tri!(facts.soft_cap("attn_logit_softcapping", 50.0));
     config.logit_cap = tri!(facts.soft_cap("final_logit_softcapping", 30.0));
     if config.layers == LAYERS_OF_27B {

@@ -21,7 +21,7 @@ const LOCAL_THETA: f32 = 10_000.0;
 const LAYERS_OF_27B: usize = 62;
 
 pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
-    config.local = tri!(facts.local_layers(6, LOCAL_THETA));
+    config.kinds = tri!(facts.local_layers(config.kinds, 6, Some(LOCAL_THETA)));
     config.logit_cap = tri!(facts.soft_cap("final_logit_softcapping", 0.0));
     if config.layers == LAYERS_OF_27B {
         config.query_scale_of = config.d_model / config.heads;

@@ -5,11 +5,11 @@
 //! a model. What it can do without end is a window that is computed afresh.
 
 use super::llama;
-use crate::model::design::{Design, FeedForward, NormKind, Positions};
+use crate::model::design::{Design, FeedForwardKind, NormKind, Positions};
 
 pub(super) const DESIGN: Design = Design {
     norm: NormKind::Layer,
-    feed_forward: FeedForward::GeluTanh,
+    feed_forward: FeedForwardKind::GeluTanh,
     positions: Positions::Learned,
     fused_qkv: true,
     ..llama::DESIGN

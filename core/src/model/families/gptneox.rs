@@ -3,18 +3,18 @@
 
 use super::qwen2;
 use crate::const_fn::tri;
-use crate::model::design::{Design, FeedForward, NormKind};
+use crate::model::design::{Design, FeedForwardKind, NormKind};
 use crate::model::facts::Facts;
 use crate::model::{Config, ModelError};
 
 pub(super) const DESIGN: Design = Design {
     norm: NormKind::Layer,
-    feed_forward: FeedForward::Gelu,
+    feed_forward: FeedForwardKind::Gelu,
     fused_qkv: true,
     ..qwen2::DESIGN
 };
 
 pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
-    config.parallel_residual = tri!(facts.flag("use_parallel_residual", true));
+    config.design.parallel_residual = tri!(facts.flag("use_parallel_residual", true));
     Ok(config)
 }

@@ -3,14 +3,15 @@
 //! Norms by the root mean square before each sublayer, rotary positions on interleaved pairs (as the files store the projections),
 //! multi-head, grouped-query or multi-query attention with or without biases, SwiGLU, an output matrix of its own or the embedding.
 
-use crate::model::design::{Design, FeedForward, NormKind, Norms, Positions, QueryKeyNorm};
+use crate::model::design::{Design, FeedForwardKind, NormKind, Norms, Positions, QueryKeyNorm};
 use crate::nn::rope::Pairs;
 
 pub(super) const DESIGN: Design = Design {
     norm: NormKind::Rms,
     norms: Norms::Before,
     query_key_norm: QueryKeyNorm::None,
-    feed_forward: FeedForward::SwiGlu,
+    feed_forward: FeedForwardKind::SwiGlu,
+    parallel_residual: false,
     positions: Positions::Rotary(Pairs::Neighbours),
     scaled_embedding: false,
     fused_qkv: false,

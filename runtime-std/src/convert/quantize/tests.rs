@@ -5,7 +5,7 @@ use brooklet_core::threads::SingleThread;
 use super::*;
 use crate::system::pool::Pool;
 
-const MODEL: &[u8] = include_bytes!("../../../../boards/cortex-m/model/random.gguf");
+const MODEL: &[u8] = include_bytes!("../../../../core/tests/data/random.gguf");
 
 fn target(name: &str) -> Target {
     name.parse().unwrap()

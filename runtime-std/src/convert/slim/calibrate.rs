@@ -7,7 +7,8 @@ use faer::Mat;
 use super::SlimError;
 use crate::engine::{Engine, Resources};
 use crate::model::Model;
-use crate::planning::{PolicyKind, Settings};
+use crate::planning::Settings;
+use brooklet_core::cache::PolicyKind;
 
 /// Longest piece of a text that is run at once.
 const PIECE: usize = 512;

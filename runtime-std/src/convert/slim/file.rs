@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use brooklet_core::gguf::{Gguf, Value};
-use brooklet_core::model::{Config, Layer};
+use brooklet_core::model::{Config, Layer, Linear};
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
@@ -189,23 +189,26 @@ impl<'w> Changes<'w> {
     ) -> Changes<'w> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let mut changes = Changes::default();
+        let layer = &layer.attention;
+        let value_bias = layer.value.and_then(|value| value.bias);
         // Scores of one query only move together by what is added to all keys.
-        let without_key_bias = config.rope_dim == 0 && layer.key_bias.is_some();
+        let without_key_bias = config.rope_dim == 0 && layer.key.bias.is_some();
         if storage.drop_values {
             changes.without.push(name("attn_v.weight"));
         }
         if without_key_bias {
             changes.without.push(name("attn_k.bias"));
         }
-        if is_fused && (storage.drop_values || without_key_bias || layer.value_bias.is_some()) {
+        if is_fused && (storage.drop_values || without_key_bias || value_bias.is_some()) {
             let value = layer.value.as_ref().filter(|_| !storage.drop_values);
-            let weights = [("q", Some(&layer.query)), ("k", Some(&layer.key)), ("v", value)];
-            for (part, weight) in weights {
-                let copied = |weight| Tensor::copied(name(&format!("attn_{part}.weight")), weight);
-                changes.instead.extend(weight.map(copied));
+            let layers = [("q", Some(&layer.query)), ("k", Some(&layer.key)), ("v", value)];
+            for (part, linear) in layers {
+                let name = name(&format!("attn_{part}.weight"));
+                let copied = |linear: &Linear<'w>| Tensor::copied(name, &linear.weight);
+                changes.instead.extend(linear.map(copied));
             }
-            let of_keys = layer.key_bias.filter(|_| !without_key_bias);
-            for (part, bias) in [("q", layer.query_bias), ("k", of_keys)] {
+            let of_keys = layer.key.bias.filter(|_| !without_key_bias);
+            for (part, bias) in [("q", layer.query.bias), ("k", of_keys)] {
                 let row = |bias: &[F32]| Tensor::row(name(&format!("attn_{part}.bias")), &floats(bias));
                 changes.instead.extend(bias.map(row));
             }
@@ -213,17 +216,17 @@ impl<'w> Changes<'w> {
                 .without
                 .extend([name("attn_qkv.weight"), name("attn_qkv.bias")]);
         }
-        let Some(of_values) = layer.value_bias else {
+        let Some(of_values) = value_bias else {
             return changes;
         };
         let of_values = floats(of_values);
-        let mut bias = match layer.attention_output_bias {
+        let mut bias = match layer.output.bias {
             Some(bias) => floats(bias),
             None => vec![0.0; config.d_model],
         };
         let (width, group) = (config.head_dim, config.group());
         for (row, bias) in bias.iter_mut().enumerate() {
-            for (column, weight) in numbers(&layer.attention_output, row).iter().enumerate() {
+            for (column, weight) in numbers(&layer.output.weight, row).iter().enumerate() {
                 let (head, column) = (column / width, column % width);
                 *bias += weight * of_values[head / group * width + column];
             }

@@ -1,9 +1,9 @@
 //! One layer: what its keys can make, and how well.
 
 use brooklet_core::cache::round;
+use brooklet_core::cache::{ElementType, Layout};
 use brooklet_core::model::Model;
 use brooklet_core::nn::rope::{self, Pairs};
-use brooklet_core::plan::{CacheType, Layout};
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
 use faer::Mat;
@@ -47,7 +47,7 @@ pub enum SinkValues {
 pub type Errors = [f64; 3];
 
 /// The element types that errors are measured in.
-pub const TYPES: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Q8_0];
+pub const TYPES: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Q8_0];
 
 /// A layer's weights and what enters it.
 pub struct Sample {
@@ -108,10 +108,10 @@ impl Rotation {
     /// A model's, for sequences of `tokens` tokens.
     fn of_model(model: &Model<'_>, tokens: usize) -> Rotation {
         let mut frequencies = vec![0; model.config.rope_dim / 2];
-        model.rope_frequencies(tokens, &mut frequencies);
+        model.rope_frequencies(model.config.kinds.of(0), tokens, &mut frequencies);
         Rotation {
             frequencies,
-            pairs: model.config.rope_pairs,
+            pairs: model.config.rope_pairs(),
             magnitude: model.config.rope_magnitude,
         }
     }
@@ -141,11 +141,11 @@ impl Rotation {
 }
 
 /// Where a type's error is among [`Errors`].
-pub const fn type_index(cache_type: CacheType) -> usize {
+pub const fn type_index(cache_type: ElementType) -> usize {
     match cache_type {
-        CacheType::F32 => 0,
-        CacheType::F16 => 1,
-        CacheType::Q8_0 => 2,
+        ElementType::F32 => 0,
+        ElementType::F16 => 1,
+        ElementType::Q8_0 => 2,
     }
 }
 
@@ -176,7 +176,7 @@ pub struct Attempt {
 impl Attempt {
     /// What it keeps of a token.
     pub fn layout(&self) -> Layout {
-        Layout::Slim {
+        Layout::KR {
             rank: self.layer.rank() as u16,
         }
     }
@@ -207,8 +207,8 @@ impl Sample {
     /// # Panics
     /// If the model has no such layer.
     pub fn new(model: &Model<'_>, index: usize, sequences: Vec<Mat<f64>>, sinks: usize) -> Option<Sample> {
-        let (config, layer) = (&model.config, &model.layers[index]);
-        let value = layer.value.as_ref()?;
+        let (config, layer) = (&model.config, &model.layers[index].attention);
+        let value = layer.value?;
         let tokens = sequences.iter().map(Mat::nrows).max().unwrap_or(0);
         let mut calibration = Vec::new();
         let mut test = Vec::new();
@@ -224,16 +224,16 @@ impl Sample {
             test.clone_from(&calibration);
         }
         Some(Sample {
-            w_k: transposed(&layer.key),
-            w_v: transposed(value),
-            w_q: transposed(&layer.query),
-            w_o: transposed(&layer.attention_output),
+            w_k: transposed(&layer.key.weight),
+            w_v: transposed(&value.weight),
+            w_q: transposed(&layer.query.weight),
+            w_o: transposed(&layer.output.weight),
             calibration,
             test,
-            biases: (layer.query_bias.is_some() || layer.key_bias.is_some()).then(|| {
+            biases: (layer.query.bias.is_some() || layer.key.bias.is_some()).then(|| {
                 (
-                    row(layer.query_bias, config.query_columns()),
-                    row(layer.key_bias, config.kv_columns()),
+                    row(layer.query.bias, config.query_columns()),
+                    row(layer.key.bias, config.kv_columns()),
                 )
             }),
             heads: Heads {
@@ -258,7 +258,7 @@ impl Sample {
         parts: Parts,
         ranks: &[usize],
         bound: f64,
-        tuned_for: CacheType,
+        tuned_for: ElementType,
     ) -> Result<Analysis, NoConvergence> {
         let values = singular_values(self.w_k.as_ref())?;
         let (largest, smallest) = (values.first().copied(), values.last().copied());
@@ -296,7 +296,7 @@ impl Sample {
     }
 
     /// The layer's problem, and the mean of its keys without their bias.
-    fn problem(&self, parts: Parts, tuned_for: CacheType) -> (Problem, Option<Vec<f64>>) {
+    fn problem(&self, parts: Parts, tuned_for: ElementType) -> (Problem, Option<Vec<f64>>) {
         let (d, e) = self.w_k.shape();
         let tokens: usize = self.calibration.iter().map(Mat::nrows).sum();
         let mean = parts.centring.then(|| {
@@ -415,7 +415,7 @@ impl Sample {
     }
 
     /// The output's error with keys and values rounded; weights are those of the rounded keys, whose bias is rounded with them.
-    fn kv_error(&self, truths: &[Truth], cache_type: CacheType) -> f64 {
+    fn kv_error(&self, truths: &[Truth], cache_type: ElementType) -> f64 {
         let mut error = Relative::default();
         let no_bias: Option<Vec<f64>> = self
             .biases
@@ -453,12 +453,12 @@ impl Sample {
         truths: &[Truth],
         layer: &SlimLayer,
         parts: Parts,
-        cache_type: CacheType,
+        cache_type: ElementType,
     ) -> (f64, f64) {
         let (mut of_values, mut of_output) = (Relative::default(), Relative::default());
         let format = match cache_type {
-            CacheType::F32 => Format::F32,
-            CacheType::F16 | CacheType::Q8_0 => Format::F16,
+            ElementType::F32 => Format::F32,
+            ElementType::F16 | ElementType::Q8_0 => Format::F16,
         };
         let (map, maker) = (stored(&layer.map, format), stored(&layer.channels, format));
         let offset = layer
@@ -519,7 +519,7 @@ struct Truth {
 }
 
 /// Rows less the mean, rounded as a cache rounds them, and the mean again.
-fn rounded(rows: &Mat<f64>, mean: Option<&[f64]>, cache_type: CacheType) -> Mat<f64> {
+fn rounded(rows: &Mat<f64>, mean: Option<&[f64]>, cache_type: ElementType) -> Mat<f64> {
     let mut out = Mat::zeros(rows.nrows(), rows.ncols());
     let mut row = vec![0.0f32; rows.ncols()];
     for t in 0..rows.nrows() {

@@ -11,9 +11,9 @@ pub mod file;
 pub mod layer;
 pub mod solve;
 
+use brooklet_core::cache::{CacheShape, ElementType, Layout, LayoutChoice};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_core::plan::{CacheType, Layout};
 
 pub use calibrate::{Calibration, own_text};
 pub use error::SlimError;
@@ -30,36 +30,20 @@ pub struct Request {
     /// Most relative error of a layer's attention output.
     pub bound: f64,
     /// The cache's element type that the layers are made for.
-    pub cache_type: CacheType,
-    /// Which ranks may be chosen.
-    pub wanted: Wanted,
+    pub cache_type: ElementType,
+    /// Layouts that may be chosen: with [`LayoutChoice::K`] rank 0, whatever the error; with
+    /// [`LayoutChoice::KR`] the fewest rank-correction channels that hold the bound, or an error; else
+    /// the smallest layout that holds it.
+    pub wanted: LayoutChoice,
     /// Sinks, the first tokens of a stream, whose values are kept as they are.
     pub sinks: usize,
     /// Parts of the construction.
     pub parts: Parts,
 }
 
-/// Which layouts may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The smallest that holds the bound.
-    Auto,
-    /// No further channels, whatever the error.
-    K,
-    /// The fewest further channels that hold the bound; an error if none do.
-    KR,
-}
-
 /// Bytes that a layer keeps of a token, without what the first sinks keep.
-pub fn bytes_per_token(config: &Config, cache_type: CacheType, layout: Layout) -> usize {
-    let of_row = |cache_type: CacheType, columns: usize| {
-        columns * cache_type.element_bytes() + 2 * cache_type.row_scales(columns)
-    };
-    let keys = of_row(cache_type, config.kv_columns());
-    match layout {
-        Layout::Kv => 2 * keys,
-        Layout::Slim { rank } => keys + of_row(cache_type.of_channels(), rank as usize),
-    }
+pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout) -> usize {
+    CacheShape::token_bytes(layout, cache_type, config.shape().columns())
 }
 
 /// Analyses layer `index` of a model.
@@ -77,14 +61,14 @@ pub fn analyse(
         .ok_or(SlimError::ValuesDropped)?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
-        let layout = Layout::Slim { rank: *rank as u16 };
+        let layout = Layout::KR { rank: *rank as u16 };
         *rank <= config.kv_columns() && bytes_per_token(config, request.cache_type, layout) < kv
     };
     let ranks: Vec<usize> = match request.wanted {
-        Wanted::K => vec![0],
-        Wanted::Auto | Wanted::KR => RANKS.into_iter().filter(smaller).collect(),
+        LayoutChoice::K => vec![0],
+        _ => RANKS.into_iter().filter(smaller).collect(),
     };
-    let bound = if request.wanted == Wanted::K {
+    let bound = if request.wanted == LayoutChoice::K {
         f64::INFINITY
     } else {
         request.bound
@@ -118,7 +102,7 @@ pub fn check(config: &Config) -> Result<(), SlimError> {
 }
 
 /// The largest relative error of a layer's attention output that was measured when a slim file was made, for a cache of that type.
-pub fn measured_error(file: &Gguf<'_>, cache_type: CacheType) -> Option<f64> {
+pub fn measured_error(file: &Gguf<'_>, cache_type: ElementType) -> Option<f64> {
     let report: serde_json::Value = serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
     let layers = report["layers"].as_array()?;
     layers

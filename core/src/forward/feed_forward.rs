@@ -1,0 +1,64 @@
+//! The feed-forward layer, and the projection of attention's output before it.
+
+use super::{At, optional, quantized};
+use crate::kernels::vector::Activation;
+use crate::model::{Attention, FeedForward, FeedForwardKind};
+use crate::plan::Buffers;
+use crate::tensor::Matrix;
+use crate::workers::Quantized;
+
+impl FeedForward<'_> {
+    /// The matrices that take the normed input.
+    pub(super) fn takers(&self) -> [&Matrix<'_>; 2] {
+        [self.gate.as_ref().unwrap_or(&self.up.weight), &self.up.weight]
+    }
+}
+
+impl At<'_> {
+    /// Projects what the heads attended to: `normed = output·attended + bias`, for the tokens that
+    /// need an output.
+    pub(super) fn attention_output(&self, attention: &Attention<'_>, b: &mut Buffers<'_>) {
+        let (pass, compute, columns) = (self.pass, self.pass.compute, self.config().query_columns());
+        let output = &attention.output;
+        let normed = &mut b.normed[pass.rows(self.wanted, self.config().d_model)];
+        let attended = &mut b.attended[pass.rows(self.wanted, columns)];
+        let taker = Quantized::wanted_by(&[&output.weight], b.activations);
+        compute.quantize(attended, columns, taker);
+        let input = quantized(attended, b.activations, columns);
+        compute.linear(input, [(&output.weight, &mut *normed)], b.kernel_scratch);
+        compute.add_bias(normed, optional(output.bias));
+    }
+
+    /// `normed = down·f(gate·normed, up·normed) + bias`, for the tokens that need an output.
+    pub(super) fn feed_forward(&self, layer: &FeedForward<'_>, b: &mut Buffers<'_>) {
+        let (pass, compute, config) = (self.pass, self.pass.compute, self.config());
+        let normed = &mut b.normed[pass.rows(self.wanted, config.d_model)];
+        let hidden = &mut b.gate[pass.rows(self.wanted, config.ff)];
+        let input = quantized(normed, b.activations, config.d_model);
+        let up = match &layer.gate {
+            Some(gate) => {
+                let up = &mut b.up[pass.rows(self.wanted, config.ff)];
+                let layers = [(gate, &mut *hidden), (&layer.up.weight, &mut *up)];
+                compute.linear(input, layers, b.kernel_scratch);
+                &*up
+            }
+            None => {
+                let layers = [(&layer.up.weight, &mut *hidden)];
+                compute.linear(input, layers, b.kernel_scratch);
+                compute.add_bias(hidden, optional(layer.up.bias));
+                &[]
+            }
+        };
+        let activation = match config.design.feed_forward {
+            FeedForwardKind::SwiGlu => Activation::Silu,
+            FeedForwardKind::GeGlu | FeedForwardKind::GeluTanh => Activation::GeluTanh,
+            FeedForwardKind::Gelu => Activation::Gelu,
+        };
+        let down = &layer.down;
+        let taker = Quantized::wanted_by(&[&down.weight], b.activations);
+        compute.activate(activation, hidden, up, config.ff, taker);
+        let input = quantized(hidden, b.activations, config.ff);
+        compute.linear(input, [(&down.weight, &mut *normed)], b.kernel_scratch);
+        compute.add_bias(normed, optional(down.bias));
+    }
+}

@@ -1,0 +1,242 @@
+//! The forward pass of every family, as its [`Design`](crate::model::Design) says. For a model whose
+//! sublayers are normed before and run one after the other:
+//!
+//! ```text
+//! x = embedding(tokens)
+//! for each layer:
+//!     x += attention(norm(x))
+//!     x += feed_forward(norm(x))
+//! logits = output(norm(x))
+//! ```
+//!
+//! One fusion: a sublayer's output waits in `normed`, and the norm that comes next adds it to `x`
+//! ([`Pending`]), on all workers, while the row is at hand.
+
+mod attention;
+mod feed_forward;
+
+use core::ops::Range;
+
+use crate::attention::geometry::Geometry;
+use crate::cache::{CacheMemory, Reach, Reaches};
+use crate::kernels::vector::Scaling;
+use crate::model::{Config, Layer, Model, Norm, NormKind};
+use crate::nn::math;
+use crate::plan::{Buffers, Plan};
+use crate::quant::{BLOCK, F32, Q8Activation};
+use crate::tensor::Matrix;
+use crate::workers::{Activations, Compute, NormRows, Pending, Quantized};
+
+/// Callback for what enters a layer's attention: called with the layer, and its tokens' normed rows.
+pub type Visit<'v> = dyn FnMut(usize, &[f32]) + Send + 'v;
+
+/// Input of a pass: one row of the residual stream for each token.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'i> {
+    /// Token ids: their embeddings.
+    Tokens(&'i [u32]),
+    /// Rows of `d_model` values, as embeddings are (scaled, if the model scales them).
+    Rows(&'i [f32]),
+}
+
+impl<'i> Input<'i> {
+    /// Number of tokens, in a model whose rows are `width` wide.
+    pub(crate) const fn tokens(self, width: usize) -> usize {
+        match self {
+            Input::Tokens(tokens) => tokens.len(),
+            Input::Rows(rows) => rows.len() / width,
+        }
+    }
+
+    /// Tokens `range` of the input.
+    pub(crate) fn part(self, range: Range<usize>, width: usize) -> Input<'i> {
+        match self {
+            Input::Tokens(tokens) => Input::Tokens(&tokens[range]),
+            Input::Rows(rows) => Input::Rows(&rows[range.start * width..range.end * width]),
+        }
+    }
+}
+
+/// Observers of a pass.
+#[derive(Default)]
+pub(crate) struct Watch<'a> {
+    /// `layers x heads x slots`, or empty: sums of attention weights.
+    pub(crate) probe: &'a mut [f32],
+    /// Observer of the layers' inputs.
+    pub(crate) inputs: Option<&'a mut Visit<'a>>,
+}
+
+/// A model at work on the tokens of a pass.
+pub(crate) struct Pass<'p> {
+    pub(crate) compute: &'p Compute<'p>,
+    pub(crate) model: &'p Model<'p>,
+    pub(crate) plan: &'p Plan,
+    /// Rings and angles of the kinds of layers.
+    pub(crate) reaches: &'p Reaches<'p>,
+    /// For keys that are rotated as they are read.
+    pub(crate) geometry: Option<&'p Geometry<'p>>,
+    /// Tokens of the pass.
+    pub(crate) tokens: usize,
+    /// Tokens before this one have no output.
+    pub(crate) wanted: usize,
+}
+
+/// One layer of a pass.
+struct At<'p> {
+    pass: &'p Pass<'p>,
+    index: usize,
+    reach: &'p Reach<'p>,
+    /// Tokens before this one need no output of the layer: it only caches them.
+    wanted: usize,
+}
+
+impl Pass<'_> {
+    /// Runs `input` through all layers. Afterwards rows `wanted..` of the normed residual stream are
+    /// in `b.normed`, quantised in `b.activations` from the start (row 0 of it is token `wanted`),
+    /// ready for the output matrix. The rings are not advanced.
+    pub(crate) fn run(
+        &self,
+        input: Input<'_>,
+        caches: &mut CacheMemory<'_>,
+        b: &mut Buffers<'_>,
+        watch: &mut Watch<'_>,
+    ) {
+        let (model, config) = (self.model, &self.model.config);
+        self.embed(input, b);
+        let mut pending = Pending::Nothing;
+        let last = model.layers.len() - 1;
+        for (index, layer) in model.layers.iter().enumerate() {
+            let at = At {
+                pass: self,
+                index,
+                reach: self.reaches.of(config.kinds.index(index)),
+                // Of the last layer only the wanted tokens' outputs are needed.
+                wanted: if index == last { self.wanted } else { 0 },
+            };
+            at.layer(layer, pending, caches, b, watch);
+            pending = Pending::Before(scaling(config, layer.feed_forward.post_norm.as_ref()));
+        }
+        let output_norm = Some(&model.output_norm);
+        self.norm(self.wanted, pending, output_norm, &[&model.output], b);
+    }
+
+    /// Writes the input's rows to the residual stream.
+    fn embed(&self, input: Input<'_>, b: &mut Buffers<'_>) {
+        let (model, config) = (self.model, &self.model.config);
+        let d = config.d_model;
+        match input {
+            Input::Rows(input) => b.residual[..input.len()].copy_from_slice(input),
+            Input::Tokens(tokens) => {
+                let scale = if config.design.scaled_embedding {
+                    math::sqrt(d as f32)
+                } else {
+                    1.0
+                };
+                let rows = b.residual.chunks_exact_mut(d);
+                for (token, row) in tokens.iter().zip(rows) {
+                    model.embedding.dequantize_row(*token as usize, row);
+                    if scale != 1.0 {
+                        row.iter_mut().for_each(|x| *x *= scale);
+                    }
+                }
+            }
+        }
+        if let Some(positions) = &model.positions {
+            let first = self.reaches.of(0).ring.position() as usize;
+            let rows = b.residual.chunks_exact_mut(d).take(self.tokens);
+            for (index, row) in rows.enumerate() {
+                // Attention's norm will overwrite this row before anything reads it.
+                let learned = &mut b.normed[..d];
+                positions.dequantize_row(first + index, learned);
+                row.iter_mut().zip(learned).for_each(|(x, p)| *x += *p);
+            }
+        }
+    }
+
+    /// Adds what is pending to the residual stream and norms it, for the tokens from `first` on:
+    /// `x += pending`, `normed = norm(x)`, quantised if any of `takers` wants it.
+    fn norm(
+        &self,
+        first: usize,
+        pending: Pending<'_>,
+        norm: Option<&Norm<'_>>,
+        takers: &[&Matrix<'_>],
+        b: &mut Buffers<'_>,
+    ) {
+        let config = &self.model.config;
+        let rows = self.rows(first, config.d_model);
+        self.compute.norm(
+            NormRows {
+                x: &mut b.residual[rows.clone()],
+                normed: &mut b.normed[rows],
+                width: config.d_model,
+            },
+            pending,
+            scaling(config, norm),
+            Quantized::wanted_by(takers, b.activations),
+        );
+    }
+
+    /// Range of the values of the tokens from `first` on, in rows of `width`.
+    fn rows(&self, first: usize, width: usize) -> Range<usize> {
+        first * width..self.tokens * width
+    }
+}
+
+impl At<'_> {
+    fn config(&self) -> &Config {
+        &self.pass.model.config
+    }
+
+    /// One layer: `x += attention(norm(x))`, `x += feed_forward(norm(x))`.
+    fn layer(
+        &self,
+        layer: &Layer<'_>,
+        pending: Pending<'_>,
+        caches: &mut CacheMemory<'_>,
+        b: &mut Buffers<'_>,
+        watch: &mut Watch<'_>,
+    ) {
+        let (pass, attention, feed_forward) = (self.pass, &layer.attention, &layer.feed_forward);
+        pass.norm(0, pending, attention.norm.as_ref(), &attention.takers(), b);
+        if let Some(visit) = &mut watch.inputs {
+            visit(self.index, &b.normed[pass.rows(0, self.config().d_model)]);
+        }
+        self.attention(attention, caches, b, watch.probe);
+        if self.wanted < pass.tokens {
+            self.attention_output(attention, b);
+            let pending = if self.config().design.parallel_residual {
+                Pending::After
+            } else {
+                Pending::Before(scaling(self.config(), attention.post_norm.as_ref()))
+            };
+            let norm = feed_forward.norm.as_ref();
+            pass.norm(self.wanted, pending, norm, &feed_forward.takers(), b);
+            self.feed_forward(feed_forward, b);
+        }
+    }
+}
+
+/// Factors and terms of a norm.
+fn scaling<'w>(config: &Config, norm: Option<&Norm<'w>>) -> Option<Scaling<'w>> {
+    norm.map(|norm| Scaling {
+        centred: config.design.norm == NormKind::Layer,
+        weight: norm.weight,
+        bias: optional(norm.bias),
+        eps: config.norm_eps,
+    })
+}
+
+/// A row that may be absent: then it is empty.
+fn optional(row: Option<&[F32]>) -> &[F32] {
+    row.unwrap_or_default()
+}
+
+/// The f32 rows, with as much of the int8 buffer as belongs to them.
+pub(crate) fn quantized<'a>(values: &'a [f32], buffer: &'a [Q8Activation], width: usize) -> Activations<'a> {
+    let blocks = values.len() / width * (width / BLOCK);
+    Activations {
+        values,
+        quantized: &buffer[..blocks.min(buffer.len())],
+    }
+}

@@ -1,0 +1,315 @@
+//! The blocks of a layer: attention, and the feed-forward layer; weights borrowed from the file and
+//! checked once.
+
+use super::names::{KEY, QKV, QUERY, SLIM_CHANNELS, SLIM_MAP, SLIM_MEAN, SLIM_OFFSET, VALUE};
+use super::tensors::Tensors;
+use super::{Config, ModelError, QueryKeyNorm};
+use crate::cache::Layout;
+use crate::const_fn::tri;
+use crate::gguf::Gguf;
+use crate::quant::{F32, Format};
+use crate::tensor::Matrix;
+
+/// A norm's weight and, if it has one, bias; one row of F32 each.
+#[derive(Clone, Copy)]
+pub struct Norm<'w> {
+    /// Factor of a normed row.
+    pub weight: &'w [F32],
+    /// Term that is added to it then.
+    pub bias: Option<&'w [F32]>,
+}
+
+/// A linear layer: `y = weight·x + bias`.
+#[derive(Clone, Copy)]
+pub struct Linear<'w> {
+    /// `outputs x inputs`.
+    pub weight: Matrix<'w>,
+    /// `1 x outputs`, if the file has it.
+    pub bias: Option<&'w [F32]>,
+}
+
+impl<'w> Linear<'w> {
+    const fn read(
+        of: &Tensors<'_, 'w>,
+        [weight, bias]: [&'static str; 2],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Linear<'w>, ModelError> {
+        Ok(Linear {
+            weight: tri!(of.matrix(weight, outputs, inputs)),
+            bias: tri!(of.bias(bias, outputs)),
+        })
+    }
+
+    /// `outputs` rows from row `start` on: one of several layers that a file stores as one.
+    const fn row_range(&self, start: usize, outputs: usize) -> Linear<'w> {
+        Linear {
+            weight: self.weight.row_range(start, outputs),
+            bias: match self.bias {
+                Some(bias) => {
+                    let (_, rest) = bias.split_at(start);
+                    let (bias, _) = rest.split_at(outputs);
+                    Some(bias)
+                }
+                None => None,
+            },
+        }
+    }
+}
+
+/// Matrices from which a layer's values are computed: slim attention with a rank correction. Written
+/// by `brooklet slim`.
+#[derive(Clone, Copy)]
+pub struct SlimWeights<'w> {
+    /// `kv_heads·head_dim x (kv_heads·head_dim + rank)`, F16 or F32: values are keys and rank-correction
+    /// channels times its transpose.
+    pub map: Matrix<'w>,
+    /// `rank x d_model`: the projection to the rank-correction channels; `None` if there are
+    /// none.
+    pub channels: Option<Matrix<'w>>,
+    /// `1 x kv_heads·head_dim`: mean that is subtracted from keys before they are rounded,
+    /// their bias included.
+    pub mean: Option<&'w [F32]>,
+    /// `1 x kv_heads·head_dim`: value of the mean without the bias, which values have no part
+    /// of.
+    pub offset: Option<&'w [F32]>,
+}
+
+impl<'w> SlimWeights<'w> {
+    /// Number of rank-correction channels.
+    pub const fn rank(&self) -> usize {
+        match &self.channels {
+            Some(channels) => channels.rows(),
+            None => 0,
+        }
+    }
+
+    const fn read(
+        of: &Tensors<'_, 'w>,
+        config: &Config,
+        layer: usize,
+    ) -> Result<Option<SlimWeights<'w>>, ModelError> {
+        let kv = config.kv_columns();
+        let Layout::KR { rank } = config.layouts.of(layer) else {
+            return Ok(None);
+        };
+        if !config.may_be_slim() {
+            return Err(ModelError::UnsupportedFeature(
+                "the layout k+r in a family with key norms, score caps or local windows, which it cannot be used with",
+            ));
+        }
+        let rank = rank as usize;
+        if rank > kv {
+            return Err(ModelError::OutOfRange {
+                key: "number of rows in attn_slim_channels",
+                value: rank as u64,
+            });
+        }
+        let map = tri!(of.matrix(SLIM_MAP, kv, kv + rank));
+        match map.format() {
+            Format::F16 | Format::F32 => {}
+            _ => {
+                return Err(ModelError::UnsupportedFeature(
+                    "a slim map in another format than F16 or F32",
+                ));
+            }
+        }
+        let channels = match rank {
+            0 => None,
+            _ => Some(tri!(of.matrix(SLIM_CHANNELS, rank, config.d_model))),
+        };
+        let (mean, offset) = match of.find(SLIM_MEAN) {
+            Err(_) => (None, None),
+            Ok(_) => (
+                Some(tri!(of.row(SLIM_MEAN, kv))),
+                Some(tri!(of.row(SLIM_OFFSET, kv))),
+            ),
+        };
+        Ok(Some(SlimWeights {
+            map,
+            channels,
+            mean,
+            offset,
+        }))
+    }
+}
+
+/// A layer: attention, then a feed-forward layer.
+#[derive(Clone, Copy)]
+pub struct Layer<'w> {
+    /// Self-attention.
+    pub attention: Attention<'w>,
+    /// The feed-forward layer.
+    pub feed_forward: FeedForward<'w>,
+}
+
+impl<'w> Layer<'w> {
+    /// Reads the weights of layer `layer`.
+    ///
+    /// # Errors
+    /// The first tensor that is missing or does not fit.
+    pub const fn read(file: &Gguf<'w>, config: &Config, layer: usize) -> Result<Layer<'w>, ModelError> {
+        let of = Tensors::of_layer(file, layer);
+        Ok(Layer {
+            attention: tri!(Attention::read(&of, file, config, layer)),
+            feed_forward: tri!(FeedForward::read(&of, config)),
+        })
+    }
+}
+
+/// The attention of a layer.
+#[derive(Clone, Copy)]
+pub struct Attention<'w> {
+    /// Norm of the input, over `d_model`.
+    pub norm: Option<Norm<'w>>,
+    /// `heads·head_dim x d_model`; the bias is added before queries are normed or rotated.
+    pub query: Linear<'w>,
+    /// `kv_heads·head_dim x d_model`; likewise.
+    pub key: Linear<'w>,
+    /// `kv_heads·head_dim x d_model`; a slim layer may lack it.
+    pub value: Option<Linear<'w>>,
+    /// Weight of the norm of queries before they are rotated: as wide as what is normed together, a
+    /// head or all of them.
+    pub query_norm: Option<&'w [F32]>,
+    /// The same for keys.
+    pub key_norm: Option<&'w [F32]>,
+    /// Matrices from which values are computed, if the file has them.
+    pub slim: Option<SlimWeights<'w>>,
+    /// `d_model x heads·head_dim`.
+    pub output: Linear<'w>,
+    /// Norm of the output, over `d_model`.
+    pub post_norm: Option<Norm<'w>>,
+}
+
+impl<'w> Attention<'w> {
+    const fn read(
+        of: &Tensors<'_, 'w>,
+        file: &Gguf<'w>,
+        config: &Config,
+        layer: usize,
+    ) -> Result<Attention<'w>, ModelError> {
+        let (d, design) = (config.d_model, &config.design);
+        let (queries, kv) = (config.query_columns(), config.kv_columns());
+        let slim = tri!(SlimWeights::read(of, config, layer));
+        let (query, key, value) = if design.fuses_qkv(file, layer) {
+            let fused = tri!(Linear::read(of, [QKV, "attn_qkv.bias"], queries + 2 * kv, d));
+            (
+                fused.row_range(0, queries),
+                fused.row_range(queries, kv),
+                Some(fused.row_range(queries + kv, kv)),
+            )
+        } else {
+            (
+                tri!(Linear::read(of, [QUERY, "attn_q.bias"], queries, d)),
+                tri!(Linear::read(of, [KEY, "attn_k.bias"], kv, d)),
+                if slim.is_some() && of.find(VALUE).is_err() {
+                    None
+                } else {
+                    Some(tri!(Linear::read(of, [VALUE, "attn_v.bias"], kv, d)))
+                },
+            )
+        };
+        // Also where there is no value projection: its bias has no meaning then.
+        let value_bias = match value {
+            Some(value) => value.bias,
+            None => tri!(of.bias("attn_v.bias", kv)),
+        };
+        if slim.is_some() && value_bias.is_some() {
+            return Err(ModelError::UnsupportedFeature(
+                "a value bias beside a slim map, which takes it for part of the output's bias",
+            ));
+        }
+        let (query_norm, key_norm) = match design.query_key_norm {
+            QueryKeyNorm::None => (None, None),
+            QueryKeyNorm::EachHead => (
+                Some(tri!(of.row("attn_q_norm.weight", config.head_dim))),
+                Some(tri!(of.row("attn_k_norm.weight", config.head_dim))),
+            ),
+            QueryKeyNorm::AllHeads => (
+                Some(tri!(of.row("attn_q_norm.weight", queries))),
+                Some(tri!(of.row("attn_k_norm.weight", kv))),
+            ),
+        };
+        let (before, after) = (design.norms.before(), design.norms.after());
+        let post_norm = ["post_attention_norm.weight", "post_attention_norm.bias"];
+        Ok(Attention {
+            norm: tri!(of.norm(before, design.norm, ["attn_norm.weight", "attn_norm.bias"], d)),
+            query,
+            key,
+            value,
+            query_norm,
+            key_norm,
+            slim,
+            output: tri!(Linear::read(
+                of,
+                ["attn_output.weight", "attn_output.bias"],
+                d,
+                queries
+            )),
+            post_norm: tri!(of.norm(after, design.norm, post_norm, d)),
+        })
+    }
+}
+
+/// The feed-forward layer of a layer.
+#[derive(Clone, Copy)]
+pub struct FeedForward<'w> {
+    /// Norm of the input, over `d_model`.
+    pub norm: Option<Norm<'w>>,
+    /// `ff x d_model`, if the design has a gate.
+    pub gate: Option<Matrix<'w>>,
+    /// `ff x d_model`.
+    pub up: Linear<'w>,
+    /// `d_model x ff`.
+    pub down: Linear<'w>,
+    /// Norm of the output, over `d_model`.
+    pub post_norm: Option<Norm<'w>>,
+}
+
+impl<'w> FeedForward<'w> {
+    const fn read(of: &Tensors<'_, 'w>, config: &Config) -> Result<FeedForward<'w>, ModelError> {
+        let (d, ff, design) = (config.d_model, config.ff, &config.design);
+        let (gate, up) = if !design.feed_forward.gated() {
+            (
+                None,
+                tri!(Linear::read(of, ["ffn_up.weight", "ffn_up.bias"], ff, d)),
+            )
+        } else {
+            // A biased layer computes something else than these families do: better refused than
+            // wrong.
+            if of.find("ffn_gate.bias").is_ok()
+                || of.find("ffn_up.bias").is_ok()
+                || of.find("ffn_down.bias").is_ok()
+            {
+                return Err(ModelError::UnsupportedFeature(
+                    "biases in its feed-forward layers",
+                ));
+            }
+            let (gate, up) = if design.fused_gate && of.find("ffn_gate.weight").is_err() {
+                let both = tri!(of.matrix("ffn_up.weight", 2 * ff, d));
+                (both.row_range(0, ff), both.row_range(ff, ff))
+            } else {
+                (
+                    tri!(of.matrix("ffn_gate.weight", ff, d)),
+                    tri!(of.matrix("ffn_up.weight", ff, d)),
+                )
+            };
+            (
+                Some(gate),
+                Linear {
+                    weight: up,
+                    bias: None,
+                },
+            )
+        };
+        let (before, after) = (design.norms.before(), design.norms.after());
+        let post_norm = ["post_ffw_norm.weight", "post_ffw_norm.bias"];
+        Ok(FeedForward {
+            norm: tri!(of.norm(before, design.norm, ["ffn_norm.weight", "ffn_norm.bias"], d)),
+            gate,
+            up,
+            down: tri!(Linear::read(of, ["ffn_down.weight", "ffn_down.bias"], d, ff)),
+            post_norm: tri!(of.norm(after, design.norm, post_norm, d)),
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! Sizes that the buffers of an arena follow from.
+
+use super::Options;
+use crate::arena::padded;
+use crate::attention::derived::{self, Heads, ScratchSlots};
+use crate::attention::geometry;
+use crate::cache::{CacheShape, Layout, Policy};
+use crate::const_fn::{max, min};
+use crate::kernels;
+use crate::kernels::attend::{MAX_ROWS, scratch_floats};
+use crate::model::Config;
+use crate::quant::BLOCK;
+
+/// A model, checked options, and sizes that depend on the layers' layouts.
+pub(super) struct Sizes<'p> {
+    pub(super) config: &'p Config,
+    pub(super) options: &'p Options,
+    pub(super) layers: LayerSizes,
+}
+
+/// Sizes that depend on the layers' layouts.
+pub(super) struct LayerSizes {
+    /// Bytes of all layers' caches.
+    pub(super) cache: usize,
+    /// Bytes of the largest layer's chunk.
+    pub(super) chunk_cache: usize,
+    /// Floats of a worker's attention scratch.
+    pub(super) scores: usize,
+    /// Most rank-correction channels of a layer.
+    pub(super) rank: usize,
+    /// Columns of the widest map from cached rows to values; 0 if all layers are in layout kv.
+    mapped: usize,
+    /// Columns of all queries that are as wide as inputs; 0 if no layer keeps inputs.
+    pub(super) wide: usize,
+}
+
+/// Query rows that one attention job works on at a time.
+const fn attention_rows(config: &Config, chunk: usize) -> usize {
+    min(MAX_ROWS, config.group().saturating_mul(chunk))
+}
+
+impl LayerSizes {
+    pub(super) const fn new(config: &Config, options: &Options) -> LayerSizes {
+        let (chunk, capacity) = (options.chunk, options.capacity());
+        let shadow = if chunk > 1 { chunk } else { 0 };
+        let exact_sinks = options.policy.sinks();
+        let mut of = LayerSizes {
+            cache: 0,
+            chunk_cache: 0,
+            scores: scratch_floats(attention_rows(config, chunk), capacity, shadow),
+            rank: 0,
+            mapped: 0,
+            wide: 0,
+        };
+        let mut layer = 0;
+        while layer < config.layers {
+            let shape = options.cache_shape(config, layer);
+            let of_chunk = CacheShape {
+                slots: shadow,
+                exact_sinks: 0,
+                ..shape
+            };
+            of.cache = of.cache.saturating_add(shape.bytes());
+            of.chunk_cache = max(of.chunk_cache, of_chunk.bytes());
+            let attention = config.shape_of(config.kinds.of(layer));
+            let heads = match shape.layout {
+                Layout::Kv => None,
+                Layout::KR { .. } => Some(Heads::over_keys(&attention)),
+                Layout::X => {
+                    of.wide = attention.heads.saturating_mul(attention.d_model);
+                    Some(Heads::over_inputs(&attention))
+                }
+            };
+            if let Some(heads) = heads {
+                let rank = shape.layout.rank();
+                let slots = ScratchSlots {
+                    capacity,
+                    chunk,
+                    exact_sinks,
+                };
+                of.scores = max(of.scores, derived::scratch_floats(&heads, rank, slots));
+                of.rank = max(of.rank, rank);
+                of.mapped = max(of.mapped, heads.cached().saturating_add(of.rank));
+            }
+            layer += 1;
+        }
+        of
+    }
+}
+
+impl Sizes<'_> {
+    /// Rows of `columns` for a whole chunk.
+    pub(super) const fn rows(&self, columns: usize) -> usize {
+        self.options.chunk.saturating_mul(columns)
+    }
+
+    /// The same at sink positions. Prompts may be pinned as sinks where none were planned.
+    pub(super) const fn sink_rows(&self, columns: usize) -> usize {
+        match self.options.policy {
+            Policy::Sink { .. } => self.rows(columns),
+            _ => 0,
+        }
+    }
+
+    /// Tokens that are computed again, for the policy that does.
+    pub(super) const fn recomputed(&self) -> usize {
+        match self.options.policy {
+            Policy::Recompute { window } => window,
+            _ => 0,
+        }
+    }
+
+    /// Columns of the feed-forward layer, if it has a gate beside them.
+    pub(super) const fn gated_ff(&self) -> usize {
+        if self.config.design.feed_forward.gated() {
+            self.config.ff
+        } else {
+            0
+        }
+    }
+
+    /// Widest input of a linear layer.
+    const fn widest(&self) -> usize {
+        let config = self.config;
+        max(max(config.d_model, config.query_columns()), config.ff)
+    }
+
+    /// Blocks of int8 activations.
+    pub(super) const fn activations(&self) -> usize {
+        if self.options.f32_activations {
+            0
+        } else {
+            self.rows(self.widest() / BLOCK)
+        }
+    }
+
+    /// Bytes of a worker's kernel scratch.
+    pub(super) const fn kernel_scratch(&self) -> usize {
+        let tokens = if self.options.f32_activations {
+            1
+        } else {
+            self.options.chunk
+        };
+        kernels::scratch_bytes(max(self.widest(), self.layers.mapped), tokens)
+    }
+
+    /// Elements of `each` bytes for all workers, so that each worker's start on a boundary.
+    pub(super) const fn by_worker(&self, count: usize, each: usize) -> usize {
+        (padded(count, each) / each).saturating_mul(self.options.workers)
+    }
+
+    /// Elements for layers of every kind.
+    pub(super) const fn by_kind(&self, count: usize) -> usize {
+        count.saturating_mul(self.config.kinds.list().len())
+    }
+
+    /// Rotated pairs of a head.
+    pub(super) const fn pairs(&self) -> usize {
+        self.config.rope_dim / 2
+    }
+
+    /// Rotated pairs of a head, if keys are rotated as they are read.
+    pub(super) const fn derived_pairs(&self) -> usize {
+        if self.layers.mapped > 0 { self.pairs() } else { 0 }
+    }
+
+    /// Angles of all tiles of a pass.
+    pub(super) const fn tile_angles(&self) -> usize {
+        let tiles = geometry::base_tiles(self.options.capacity(), self.options.chunk);
+        self.derived_pairs().saturating_mul(tiles)
+    }
+
+    /// Tokens that the sampler sorts.
+    pub(super) const fn candidates(&self) -> usize {
+        if self.options.sampling {
+            self.config.vocab
+        } else {
+            0
+        }
+    }
+}

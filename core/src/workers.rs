@@ -1,0 +1,261 @@
+//! Work divided among workers: linear layers, and steps that take each token by itself.
+//!
+//! A job is a range of output rows or one token; each output is computed by one job in one order, so that the number of workers
+//! changes no bit.
+
+use crate::arena::{MAX_PARTS, Shared};
+use crate::features::FAMILIES;
+use crate::kernels::vector::{Activation, Scaling};
+use crate::kernels::{self, Input, Isa, Q8Activation, vector};
+use crate::quant::{BLOCK, F32};
+use crate::tensor::Matrix;
+use crate::threads::Threads;
+
+/// What computes: an instruction set and workers.
+#[derive(Clone, Copy)]
+pub(crate) struct Compute<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) threads: &'a dyn Threads,
+    pub(crate) f32_activations: bool,
+}
+
+/// Activations of some tokens, in f32 and (unless switched off) also in int8.
+#[derive(Clone, Copy)]
+pub(crate) struct Activations<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) quantized: &'a [Q8Activation],
+}
+
+/// A sublayer's output that waits to be added to the residual stream, in the place of the next norm's
+/// output: when that norm adds it.
+#[derive(Clone, Copy)]
+pub(crate) enum Pending<'w> {
+    /// There is none.
+    Nothing,
+    /// Before it norms: `x += f`, then `norm(x)`; `f` is normed first if there is a norm for it.
+    Before(Option<Scaling<'w>>),
+    /// After it norms `x`, which does not see it: parallel sublayers.
+    After,
+}
+
+/// Rows of the residual stream, and their place when normed.
+pub(crate) struct NormRows<'a> {
+    /// `tokens x width`: the residual stream.
+    pub(crate) x: &'a mut [f32],
+    /// `tokens x width`: what is pending, and then the normed rows.
+    pub(crate) normed: &'a mut [f32],
+    /// Width of a row.
+    pub(crate) width: usize,
+}
+
+/// Where int8 activations go.
+pub(crate) struct Quantized<'a> {
+    pub(crate) buffer: &'a mut [Q8Activation],
+    /// Whether any weight that takes them is quantised.
+    pub(crate) wanted: bool,
+}
+
+impl<'a> Quantized<'a> {
+    /// `buffer`, if any of `weights` wants it.
+    pub(crate) fn wanted_by(weights: &[&Matrix<'_>], buffer: &'a mut [Q8Activation]) -> Self {
+        Quantized {
+            wanted: weights.iter().any(|w| w.format().is_quantized()),
+            buffer,
+        }
+    }
+}
+
+impl Compute<'_> {
+    /// Tokens of one job of [`Compute::by_tokens`]: about eight jobs a worker. One for each token would have the workers wait for one
+    /// another's claims.
+    pub(crate) fn tokens_of_a_job(&self, tokens: usize) -> usize {
+        tokens.div_ceil((self.threads.workers() * 8).min(MAX_PARTS))
+    }
+
+    /// Calls `job(part)` for every range of [`Compute::tokens_of_a_job`] tokens, on all workers if there are several tokens.
+    pub(crate) fn by_tokens(&self, tokens: usize, job: impl Fn(usize) + Sync) {
+        if tokens == 1 {
+            job(0);
+        } else {
+            let parts = tokens.div_ceil(self.tokens_of_a_job(tokens));
+            self.threads.run(parts, &|_, part| job(part));
+        }
+    }
+
+    /// Rows of `width` values, one for each token, by the jobs of [`Compute::by_tokens`].
+    fn share<'m, T>(&self, rows: &'m mut [T], width: usize) -> Shared<'m, T> {
+        let each = self.tokens_of_a_job(rows.len() / width);
+        Shared::new(rows, rows.len(), each * width)
+    }
+
+    /// Norms each token's row and quantises it into `quantized`, after or before what is pending is
+    /// added to the residual stream. Without a norm the rows are copied.
+    pub(crate) fn norm(
+        &self,
+        rows: NormRows<'_>,
+        pending: Pending<'_>,
+        norm: Option<Scaling<'_>>,
+        quantized: Quantized<'_>,
+    ) {
+        let NormRows { x, normed, width } = rows;
+        let tokens = x.len() / width;
+        if tokens == 0 {
+            return;
+        }
+        let (x, normed) = (self.share(x, width), self.share(normed, width));
+        let quantized = self.share_quantized(quantized, tokens, width);
+        self.by_tokens(tokens, |part| {
+            let (mut x, mut normed) = (x.take(part), normed.take(part));
+            for (x, normed) in x.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)) {
+                self.norm_row(x, normed, pending, norm);
+            }
+            if let Some(quantized) = &quantized {
+                kernels::quantize(self.isa, &normed, &mut quantized.take(part));
+            }
+        });
+    }
+
+    fn norm_row(&self, x: &mut [f32], normed: &mut [f32], pending: Pending<'_>, norm: Option<Scaling<'_>>) {
+        match (pending, norm) {
+            (Pending::After, Some(norm)) if FAMILIES => {
+                return vector::norm_then_add(self.isa, x, norm, normed);
+            }
+            (Pending::Before(post), _) => {
+                if let Some(post) = post.filter(|_| FAMILIES) {
+                    vector::norm_in_place(self.isa, normed, post);
+                }
+                vector::add(self.isa, x, normed);
+            }
+            (Pending::Nothing | Pending::After, _) => {}
+        }
+        match norm {
+            Some(norm) => vector::norm(self.isa, x, norm, normed),
+            None => normed.copy_from_slice(x),
+        }
+    }
+
+    /// Norms `rows` in place by their root mean square, as many values together as there are weights.
+    pub(crate) fn norm_rows(&self, rows: &mut [f32], weight: &[F32], eps: f32) {
+        let width = weight.len();
+        let norm = Scaling {
+            centred: false,
+            weight,
+            bias: &[],
+            eps,
+        };
+        let count = rows.len() / width;
+        let rows = self.share(rows, width);
+        self.by_tokens(count, |part| {
+            for row in rows.take(part).chunks_exact_mut(width) {
+                vector::norm_in_place(self.isa, row, norm);
+            }
+        });
+    }
+
+    /// Adds `bias` to each token's row, which is as wide; nothing if it is empty.
+    pub(crate) fn add_bias(&self, rows: &mut [f32], bias: &[F32]) {
+        let width = bias.len();
+        if width == 0 || rows.is_empty() {
+            return;
+        }
+        let tokens = rows.len() / width;
+        let rows = self.share(rows, width);
+        self.by_tokens(tokens, |part| {
+            for row in rows.take(part).chunks_exact_mut(width) {
+                for (x, bias) in row.iter_mut().zip(bias) {
+                    *x += bias.to_f32();
+                }
+            }
+        });
+    }
+
+    /// `hidden = f(hidden)`, times `up` if that is not empty, for each token's row of `width` values, quantised into `quantized`.
+    pub(crate) fn activate(
+        &self,
+        f: Activation,
+        hidden: &mut [f32],
+        up: &[f32],
+        width: usize,
+        quantized: Quantized<'_>,
+    ) {
+        let tokens = hidden.len() / width;
+        let each = self.tokens_of_a_job(tokens) * width;
+        let hidden = self.share(hidden, width);
+        let quantized = self.share_quantized(quantized, tokens, width);
+        self.by_tokens(tokens, |part| {
+            let mut hidden = hidden.take(part);
+            let up = up.chunks(each).nth(part).unwrap_or_default();
+            vector::activate(self.isa, f, &mut hidden, up);
+            if let Some(quantized) = &quantized {
+                kernels::quantize(self.isa, &hidden, &mut quantized.take(part));
+            }
+        });
+    }
+
+    /// Quantises each token's row of `width` values.
+    pub(crate) fn quantize(&self, x: &mut [f32], width: usize, quantized: Quantized<'_>) {
+        let tokens = x.len() / width;
+        let x = self.share(x, width);
+        if let Some(quantized) = self.share_quantized(quantized, tokens, width) {
+            self.by_tokens(tokens, |part| {
+                kernels::quantize(self.isa, &x.take(part), &mut quantized.take(part));
+            });
+        }
+    }
+
+    /// As [`Compute::share`], if int8 activations are wanted at all.
+    fn share_quantized<'q>(
+        &self,
+        quantized: Quantized<'q>,
+        tokens: usize,
+        width: usize,
+    ) -> Option<Shared<'q, Q8Activation>> {
+        let blocks = width / BLOCK;
+        (!self.f32_activations && quantized.wanted)
+            .then(|| self.share(&mut quantized.buffer[..tokens * blocks], blocks))
+    }
+
+    /// Several linear layers of the same input at once: `out[t] = w · x[t]` for each `(w, out)`.
+    pub(crate) fn linear<const N: usize>(
+        &self,
+        x: Activations<'_>,
+        layers: [(&Matrix<'_>, &mut [f32]); N],
+        scratch: &mut [u8],
+    ) {
+        let workers = self.threads.workers();
+        let scratch_len = scratch.len();
+        let scratch = Shared::new(scratch, scratch_len, scratch_len / workers);
+        let parts = layers.map(|(w, out)| {
+            let chunk = rows_of_a_job(w.rows(), workers);
+            (w, chunk, Shared::new(out, w.rows(), chunk))
+        });
+        let jobs = parts.iter().map(|(_, _, out)| out.parts()).sum();
+        self.threads.run(jobs, &|worker, mut job| {
+            for (w, chunk, out) in &parts {
+                if job >= out.parts() {
+                    job -= out.parts();
+                    continue;
+                }
+                let mut columns = out.take(job);
+                let start = job * chunk;
+                let input = if self.f32_activations || !w.format().is_quantized() {
+                    Input::F32(x.values)
+                } else {
+                    Input::Q8(x.quantized)
+                };
+                let rows = start..start + columns.width();
+                kernels::matmul(self.isa, w, rows, input, &mut columns, &mut scratch.take(worker));
+                return;
+            }
+        });
+    }
+}
+
+/// Rows of one job: about four jobs a worker, so that an uneven start evens out; whole panels of 32 rows, which is what kernels
+/// unpack at once.
+fn rows_of_a_job(rows: usize, workers: usize) -> usize {
+    if workers == 1 {
+        return rows;
+    }
+    rows.div_ceil((workers * 4).min(MAX_PARTS)).next_multiple_of(32)
+}

@@ -1,0 +1,29 @@
+"""Writes GGUF files, through the Python package `gguf` 0.19.0 (`pip install gguf==0.19.0 numpy`): for every script that makes one.
+
+A script beside or below this folder's own finds it by `sys.path.append(str(Path(__file__).resolve().parents[N] / "core/tools"))`.
+"""
+
+from gguf import GGUFWriter
+
+
+def finish(writer):
+    """Writes what was added to `writer`, and closes the file."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write(path, architecture, facts, tensors):
+    """Writes one file.
+
+    `facts` are pairs of a name and a value in the file's order; a name is that of the writer's method without `add_` (`block_count`).
+    `tensors` are pairs of a name and an array of plain numbers, or of a name and a pair of quantised bytes and their type.
+    """
+    writer = GGUFWriter(str(path), architecture)
+    for name, value in facts:
+        getattr(writer, f"add_{name}")(value)
+    for name, data in tensors:
+        data, kind = data if isinstance(data, tuple) else (data, None)
+        writer.add_tensor(name, data, raw_dtype=kind)
+    finish(writer)
