@@ -60,12 +60,20 @@ pub struct Sampler {
 
 impl Sampler {
     /// A sampler at the start of its random sequence.
+    #[inline]
     pub fn new(options: SamplerOptions) -> Sampler {
         Sampler {
             options,
             random: Random(options.seed),
             recent: heapless::HistoryBuf::new(),
         }
+    }
+
+    /// Begins anew with other options: no token is recent, and the random sequence is at its start.
+    pub fn restart(&mut self, options: SamplerOptions) {
+        self.options = options;
+        self.random = Random(options.seed);
+        self.recent.clear();
     }
 
     /// Tells the sampler of a token that was fed (a prompt's, say), for the repetition penalty.

@@ -559,11 +559,7 @@ impl<'a> Stream<'a> {
 }
 
 /// The rings and angles of the kinds of layers, in the plan's buffers.
-fn reaches<'a>(
-    model: &Model<'_>,
-    plan: &Plan,
-    buffers: &mut Buffers<'a>,
-) -> Reaches<'a> {
+fn reaches<'a>(model: &Model<'_>, plan: &Plan, buffers: &mut Buffers<'a>) -> Reaches<'a> {
     let config = &model.config;
     let kinds = config.kinds.list();
     let pairs = config.rope_dim / 2;

@@ -51,11 +51,7 @@ fn every_hostile_file_of_every_model_is_refused_or_works() {
 
 /// The smallest models without and with a tokenizer, and where their headers end.
 fn small() -> [(Vec<u8>, usize); 2] {
-    [
-        "tests/data/random-gqa-q4_0.gguf",
-        "tests/data/other.gguf",
-    ]
-    .map(|path| {
+    ["tests/data/random-gqa-q4_0.gguf", "tests/data/other.gguf"].map(|path| {
         let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         let (same, header) = gguf_edit::Edit::new(&bytes).bytes();
         assert!(same == bytes);

@@ -81,10 +81,10 @@ fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
     let mut noise = Noise(seed | 1);
     let layers: Vec<_> = (0..config.layers)
         .map(|index| {
-            let layer = Layer::read(&gguf, &config, index).unwrap();
+            let layer = Layer::read(&gguf, &config, index).unwrap().attention;
             let problem = Problem {
-                w_k: matrix(&layer.key),
-                w_v: matrix(&layer.value.unwrap()),
+                w_k: matrix(&layer.key.weight),
+                w_v: matrix(&layer.value.unwrap().weight),
                 root: Mat::identity(config.d_model, config.d_model),
                 noise: vec![0.0; config.kv_columns()],
             };
@@ -96,7 +96,7 @@ fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
                     .collect()
             });
             // Keys that are not rotated lose their bias.
-            let bias = layer.key_bias.filter(|_| config.rope_dim > 0);
+            let bias = layer.key.bias.filter(|_| config.rope_dim > 0);
             let bias: Option<Vec<f64>> =
                 bias.map(|bias| bias.iter().map(|x| f64::from(x.to_f32())).collect());
             let solution = Solver::new(&problem).unwrap().with_rank(rank);

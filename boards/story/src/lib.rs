@@ -13,14 +13,15 @@ mod line;
 use core::convert::Infallible;
 use core::fmt;
 
+use brooklet_core::cache::{ElementType, LayoutChoice};
+use brooklet_core::generate::{AtEnd, Request, Session, Step};
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::Model;
-use brooklet_core::cache::{ElementType, LayoutChoice};
 use brooklet_core::plan::{Options, Plan};
-use brooklet_core::sampler::{Sampler, SamplerOptions};
+use brooklet_core::sampler::SamplerOptions;
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::threads::SingleThread;
-use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, TokenizerError, Utf8Stream, Vocab};
+use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, TokenizerError, Vocab};
 use heapless::Vec;
 
 pub use line::{LINE, Line, Typed};
@@ -62,12 +63,12 @@ impl Setup {
         options
     }
 
-    fn sampler(&self) -> Sampler {
-        Sampler::new(SamplerOptions {
+    fn sampling(&self) -> SamplerOptions {
+        SamplerOptions {
             temperature: self.temperature,
             seed: self.seed,
             ..SamplerOptions::default()
-        })
+        }
     }
 }
 
@@ -151,10 +152,7 @@ impl From<StreamError> for StoryError {
 /// A story that is being told.
 pub struct Story<'a> {
     setup: Setup,
-    tokenizer: Tokenizer<'a>,
-    stream: Stream<'a>,
-    sampler: Sampler,
-    utf8: Utf8Stream,
+    session: Session<'a>,
     line: Line,
 }
 
@@ -172,12 +170,10 @@ impl<'a> Story<'a> {
         isa: Isa,
     ) -> Result<Self, StoryError> {
         let (engine, window) = plan.split(arena).ok_or(StoryError::Arena)?;
+        let tokenizer = Tokenizer::over(vocab, window)?;
         Ok(Story {
             setup,
-            tokenizer: Tokenizer::over(vocab, window)?,
-            stream: Stream::new(model, plan, engine, isa, &SingleThread)?,
-            sampler: setup.sampler(),
-            utf8: Utf8Stream::new(),
+            session: Session::new(Stream::new(model, plan, engine, isa, &SingleThread)?, tokenizer),
             line: Line::new(),
         })
     }
@@ -190,24 +186,28 @@ impl<'a> Story<'a> {
         let mut ids: Vec<u32, PROMPT> = Vec::new();
         let mut fits = true;
         let options = EncodeOptions::default();
-        self.tokenizer
+        self.session
+            .tokenizer()
             .encode(prompt, options, &mut |id| fits &= ids.push(id).is_ok());
         if !fits || ids.is_empty() {
             return Err(StoryError::Prompt);
         }
-        self.stream.reset();
-        self.sampler = self.setup.sampler();
-        self.utf8 = Utf8Stream::new();
+        self.session.reset();
+        // For ever: one story follows another.
+        let request = Request {
+            at_end: AtEnd::GoOn,
+            ..Request::default()
+        };
+        self.session.begin(self.setup.sampling(), request);
         board.event(Event::Prompt { tokens: ids.len() });
         prompt.utf8_chunks().for_each(|chunk| board.say(chunk.valid()));
-        for ids in ids.chunks(self.setup.chunk.max(1)) {
+        let mut left = &ids[..];
+        while !left.is_empty() {
             let start = board.ticks();
-            self.stream.feed(ids)?;
+            let tokens = self.session.prefill(left)?;
             let ticks = board.ticks().wrapping_sub(start);
-            board.event(Event::Prefilled {
-                tokens: ids.len(),
-                ticks,
-            });
+            board.event(Event::Prefilled { tokens, ticks });
+            left = &left[tokens..];
         }
         Ok(())
     }
@@ -218,14 +218,11 @@ impl<'a> Story<'a> {
     /// If the engine refuses.
     pub fn step(&mut self, board: &mut impl Board) -> Result<(), StoryError> {
         let start = board.ticks();
-        let (logits, candidates) = self.stream.logits_and_candidates();
-        let id = self.sampler.sample(logits, candidates);
-        self.sampler.accept(id);
-        let piece = self.tokenizer.piece(id, false);
-        self.utf8.push(piece, &mut |text| board.say(text));
-        self.stream.feed(&[id])?;
+        let step = self.session.next(&mut |text| board.say(text))?;
         let ticks = board.ticks().wrapping_sub(start);
-        board.event(Event::Said { id, ticks });
+        if let Step::Token(id) = step {
+            board.event(Event::Said { id, ticks });
+        }
         self.listen(board)
     }
 

@@ -21,3 +21,6 @@ mod step;
 
 pub use shape::Shape;
 pub(crate) use step::{Attend, Caches, Step, Values};
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! A generation with all that it works with.
 
 use super::{AtEnd, Generation, Parts, Step};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SamplerOptions};
 use crate::stream::{Stream, StreamError};
 use crate::tokenizer::Tokenizer;
 
@@ -24,18 +24,18 @@ pub struct Request<'r> {
 /// # const fn options(vocab: &Vocab<'_>) -> Options {
 /// #     Options { tokenizer_bytes: vocab.window_bytes(64), ..Options::sink(4, 60) }
 /// # }
-/// # brooklet_core::embed_model!(static TINY = "../../../boards/cortex-m/model/random.gguf", options, budget: 256 << 10);
+/// # brooklet_core::embed_model!(static TINY = "../../tests/data/random.gguf", options, budget: 256 << 10);
 /// # let arena = TINY.arena.claim().expect("nobody else asks");
 /// # let (engine, window) = TINY.plan.split(arena).expect("it has the planned size");
 /// # let stream = Stream::new(TINY.model, &TINY.plan, engine, Isa::of_target(), &SingleThread)?;
 /// use brooklet_core::generate::{Request, Session, Step};
-/// use brooklet_core::sampler::{Sampler, SamplerOptions};
+/// use brooklet_core::sampler::SamplerOptions;
 /// use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, Vocab};
 ///
 /// let tokenizer = Tokenizer::over(TINY.vocab, window)?;
 /// let mut session = Session::new(stream, tokenizer);
 /// let request = Request { limit: Some(20), stops: &["\n\n", "The end"], ..Request::default() };
-/// session.begin(Sampler::new(SamplerOptions::default()), request);
+/// session.begin(SamplerOptions::default(), request);
 /// let mut prompt = Vec::new();
 /// session.tokenizer().encode(b"The sea was", EncodeOptions::default(), &mut |token| prompt.push(token));
 /// let mut left = &prompt[..];
@@ -59,21 +59,23 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
+    // Inline, so that a board's stack need not hold a stream that is then moved.
     /// A session without a request: greedy, until the model ends the text. [`Session::begin`] says otherwise.
+    #[inline(always)]
     pub fn new(stream: Stream<'a>, tokenizer: Tokenizer<'a>) -> Self {
         let Request { limit, at_end, stops } = Request::default();
         Session {
             stream,
             tokenizer,
-            sampler: Sampler::new(Default::default()),
+            sampler: Sampler::new(SamplerOptions::default()),
             generation: Generation::new(limit, at_end),
             stops,
         }
     }
 
     /// Begins a text after all that came before; [`Session::reset`] forgets that first.
-    pub fn begin(&mut self, sampler: Sampler, request: Request<'a>) {
-        self.sampler = sampler;
+    pub fn begin(&mut self, sampling: SamplerOptions, request: Request<'a>) {
+        self.sampler.restart(sampling);
         self.generation = self.generation.followed_by(request.limit, request.at_end);
         self.stops = request.stops;
     }

@@ -1,6 +1,7 @@
 //! Generations of a feed that counts, and stop texts against a naive search.
 
 use std::string::String;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec::Vec;
 use std::{format, vec};
 
@@ -9,11 +10,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::arena::ALIGN;
 use crate::gguf::Gguf;
+use crate::kernels::Isa;
+use crate::model::{Config, Layer, Model};
+use crate::plan::{Options, Plan};
 use crate::sampler::{Sampler, SamplerOptions};
-use crate::stream::StreamError;
-use crate::tokenizer::{Tokenizer, Vocab};
+use crate::stream::{Stream, StreamError};
+use crate::threads::Threads;
+use crate::tokenizer::{EncodeOptions, Tokenizer, Vocab};
 
-const FILE: &[u8] = include_bytes!("../../../boards/cortex-m/model/random.gguf");
+const FILE: &[u8] = include_bytes!("../../tests/data/random.gguf");
 
 /// Works with the tokenizer of a small model.
 fn with_tokenizer<R>(work: impl FnOnce(&mut Tokenizer<'_>) -> R) -> R {
@@ -251,6 +256,120 @@ fn text_ends_before_a_stop_text() {
             assert_eq!(text, whole[..whole.find(stop).unwrap()]);
             assert_eq!(finish, Finish::Stop);
         }
+    });
+}
+
+/// The calling thread, which counts what is asked of it: products of matrices and attention.
+#[derive(Default)]
+struct Calls(AtomicUsize);
+
+impl Threads for Calls {
+    fn workers(&self) -> usize {
+        1
+    }
+
+    fn run(&self, jobs: usize, job: &(dyn Fn(usize, usize) + Sync)) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        (0..jobs).for_each(|index| job(0, index));
+    }
+}
+
+/// Works with a session of a small model.
+fn with_session<R>(chunk: usize, work: impl FnOnce(&mut Session<'_>, &Calls) -> R) -> R {
+    let file = Gguf::parse(FILE).unwrap();
+    let config = Config::from_gguf(&file).unwrap();
+    let layers: Vec<Layer<'_>> = (0..config.layers)
+        .map(|layer| Layer::read(&file, &config, layer).unwrap())
+        .collect();
+    let model = Model::new(&file, &layers).unwrap();
+    let vocab = Vocab::from_gguf(&file).unwrap();
+    let options = Options {
+        chunk,
+        tokenizer_bytes: vocab.index_bytes(64),
+        ..Options::sink(4, 28)
+    };
+    let plan = Plan::new(&config, &options).unwrap();
+    let mut memory = vec![0; plan.bytes() + ALIGN];
+    let start = memory.as_ptr().align_offset(ALIGN);
+    let (engine, index) = plan.split(&mut memory[start..][..plan.bytes()]).unwrap();
+    let calls = Calls::default();
+    let stream = Stream::new(model, &plan, engine, Isa::Scalar, &calls).unwrap();
+    let tokenizer = Tokenizer::new(&vocab, index).unwrap();
+    work(&mut Session::new(stream, tokenizer), &calls)
+}
+
+fn encoded(session: &mut Session<'_>, text: &str) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    let mut push = |token| tokens.push(token);
+    session
+        .tokenizer()
+        .encode(text.as_bytes(), EncodeOptions::default(), &mut push);
+    tokens
+}
+
+/// Begins with a prompt; returns the calls that each chunk of it took.
+fn begun(session: &mut Session<'_>, calls: &Calls, prompt: &[u32], request: Request<'static>) -> Vec<usize> {
+    session.begin(SamplerOptions::default(), request);
+    let (mut left, mut took) = (prompt, Vec::new());
+    while !left.is_empty() {
+        let before = calls.0.load(Ordering::Relaxed);
+        let fed = session.prefill(left).unwrap();
+        took.push(calls.0.load(Ordering::Relaxed) - before);
+        left = &left[fed..];
+    }
+    took
+}
+
+/// All the text that follows.
+fn rest(session: &mut Session<'_>) -> String {
+    let mut text = String::new();
+    while let Step::Token(_) = session.next(&mut |piece| text.push_str(piece)).unwrap() {}
+    text
+}
+
+#[test]
+fn the_output_matrix_is_multiplied_once_a_prompt() {
+    let request = Request {
+        limit: Some(40),
+        at_end: AtEnd::GoOn,
+        stops: &[],
+    };
+    let [one, four] = [1, 4].map(|chunk| {
+        with_session(chunk, |session, calls| {
+            let prompt = encoded(session, "The sea was 7 °C.");
+            let took = begun(session, calls, &prompt, request);
+            let (last, others) = took.split_last().unwrap();
+            assert_eq!(others.len(), prompt.len().div_ceil(chunk) - 1);
+            // Nothing of the last layer is wanted of the others but keys and values, and no logits.
+            assert!(others.iter().all(|calls| calls < last), "{took:?}");
+            rest(session)
+        })
+    });
+    assert!(one.len() > 30 && one == four, "{one:?} {four:?}");
+}
+
+#[test]
+fn a_session_goes_on_after_a_text_and_forgets_when_it_is_told_to() {
+    let request = Request {
+        limit: Some(7),
+        at_end: AtEnd::Avoid,
+        ..Request::default()
+    };
+    with_session(4, |session, calls| {
+        let prompt = encoded(session, "The sea");
+        begun(session, calls, &prompt, request);
+        let first = rest(session);
+        assert_eq!(session.generation().finish(), Some(Finish::Length));
+        // The last token comes before the second prompt.
+        let seen = session.stream().position();
+        assert_eq!(seen, prompt.len() as u64 + 6);
+        begun(session, calls, &prompt, request);
+        assert_eq!(session.stream().position(), seen + 1 + prompt.len() as u64);
+        rest(session);
+        session.reset();
+        begun(session, calls, &prompt, request);
+        assert_eq!(session.stream().position(), prompt.len() as u64);
+        assert_eq!(rest(session), first);
     });
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use brooklet_core::stream::{Stream, StreamError};
 
-use crate::generate::Feed;
+use crate::generate::{Feed, Next};
 
 /// Who wrote a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,17 +156,17 @@ impl Feed for Memory<'_, '_> {
         self.stream.chunk()
     }
 
-    fn feed(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
-        self.take_in(tokens)?;
-        self.stream.feed(tokens).map(|_| ())
-    }
-
     fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
         self.take_in(tokens)?;
         self.stream.absorb(tokens)
     }
 
-    fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]) {
-        self.stream.logits_and_candidates()
+    fn feed(&mut self, tokens: &[u32]) -> Result<Next<'_>, StreamError> {
+        self.take_in(tokens)?;
+        Feed::feed(self.stream, tokens)
+    }
+
+    fn last(&mut self) -> Next<'_> {
+        self.stream.last()
     }
 }

@@ -14,7 +14,7 @@ use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
 
 use crate::engine::Engine;
-use crate::generate::{Feed, Report, Request, generate_with};
+use crate::generate::{Feed, Next, Report, Request, generate_with};
 use crate::text::TextSink;
 pub use error::ChatError;
 use memory::Memory;
@@ -252,17 +252,17 @@ impl Feed for Talk<'_, '_, '_> {
         self.memory.chunk()
     }
 
-    fn feed(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
-        let tokens = self.enter(tokens)?;
-        self.memory.feed(tokens)
-    }
-
     fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
         let tokens = self.enter(tokens)?;
         self.memory.absorb(tokens)
     }
 
-    fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]) {
-        self.memory.logits_and_candidates()
+    fn feed(&mut self, tokens: &[u32]) -> Result<Next<'_>, StreamError> {
+        let tokens = self.enter(tokens)?;
+        self.memory.feed(tokens)
+    }
+
+    fn last(&mut self) -> Next<'_> {
+        self.memory.last()
     }
 }

@@ -165,7 +165,7 @@ impl TextSink for Page<'_> {
 /// What is said at the end.
 #[derive(Serialize)]
 struct Statistics {
-    finish: Finish,
+    finish: &'static str,
     prompt_tokens: usize,
     prompt_tps: f64,
     tokens: u64,
@@ -185,7 +185,7 @@ impl Statistics {
         let rate = |tokens: f64, seconds: f64| if seconds > 0.0 { tokens / seconds } else { 0.0 };
         let options = plan.options();
         Statistics {
-            finish: report.finish,
+            finish: report.finish.name(),
             prompt_tokens: report.prompt_tokens,
             prompt_tps: rate(report.prompt_tokens as f64, report.prompt_time.as_secs_f64()),
             tokens: report.tokens,

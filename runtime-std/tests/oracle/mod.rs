@@ -1,5 +1,6 @@
 //! Random models of the llama family, written as GGUF in memory, and a naive forward pass to hold the engine to.
 
+#[path = "../../../core/tests/common/noise.rs"]
 mod noise;
 
 use brooklet::core::cache::Policy;
@@ -193,25 +194,27 @@ impl Oracle {
         let layer = |l: &Layer<'_>| {
             [
                 vec![numbers(
-                    l.attention_norm.expect("llama norms before attention").weight,
+                    l.attention.norm.expect("llama norms before attention").weight,
                 )],
-                rows(&l.query),
-                rows(&l.key),
-                rows(&l.value.expect("the oracle computes values")),
-                rows(&l.attention_output),
+                rows(&l.attention.query.weight),
+                rows(&l.attention.key.weight),
+                rows(&l.attention.value.expect("the oracle computes values").weight),
+                rows(&l.attention.output.weight),
                 vec![numbers(
-                    l.ff_norm
+                    l.feed_forward
+                        .norm
                         .expect("llama norms before the feed-forward layer")
                         .weight,
                 )],
-                rows(&l.gate.expect("llama's feed-forward layer is gated")),
-                rows(&l.up),
-                rows(&l.down),
+                rows(&l.feed_forward.gate.expect("llama's feed-forward layer is gated")),
+                rows(&l.feed_forward.up.weight),
+                rows(&l.feed_forward.down.weight),
             ]
         };
         let biases = |l: &Layer<'_>| {
-            [l.query_bias, l.key_bias, l.value_bias, l.attention_output_bias]
-                .map(|bias| bias.map_or_else(Vec::new, numbers))
+            let a = &l.attention;
+            let value = a.value.and_then(|value| value.bias);
+            [a.query.bias, a.key.bias, value, a.output.bias].map(|bias| bias.map_or_else(Vec::new, numbers))
         };
         Oracle {
             config: model.config,
@@ -236,9 +239,10 @@ impl Oracle {
     }
 
     fn rotate(&self, head: &mut [f64], position: usize) {
+        let base = self.config.kinds.of(0).rotation.unwrap_or(1.0);
         for (i, pair) in head[..self.config.rope_dim].chunks_exact_mut(2).enumerate() {
             let exponent = -(2.0 * i as f64) / self.config.rope_dim as f64;
-            let angle = position as f64 * f64::from(self.config.rope_theta).powf(exponent) / self.factors[i];
+            let angle = position as f64 * f64::from(base).powf(exponent) / self.factors[i];
             let (a, b) = (pair[0], pair[1]);
             pair[0] = a * angle.cos() - b * angle.sin();
             pair[1] = a * angle.sin() + b * angle.cos();

@@ -104,11 +104,12 @@ fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &
         board.stack_bytes,
         board.max_stack
     );
+    // A token is fed by the step after the one that said it.
     let per_parameter = |said: &Said| said.instructions as f64 / expected.parameters as f64;
     say!(
         "  {} parameters; instructions for each: {:.2} at position 32, {:.2} at the last of {TOKENS} tokens",
         expected.parameters,
-        per_parameter(&said[32 - expected.prompt.len()]),
+        per_parameter(&said[33 - expected.prompt.len()]),
         per_parameter(&said[TOKENS - 1])
     );
     Ok(())

@@ -89,7 +89,7 @@ fn line(
         .find_map(|entry| entry.text.split_once(" kernels").map(|(name, _)| name.to_owned()))
         .ok_or("the log does not name the kernels")?;
     let (at_32, full) = (
-        said[32 - expected.prompt.len()].instructions,
+        said[33 - expected.prompt.len()].instructions,
         said[tokens - 1].instructions,
     );
     let parameters = expected.parameters as f64;

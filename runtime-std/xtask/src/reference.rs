@@ -6,10 +6,10 @@ use std::path::Path;
 
 use brooklet_board_data::{Cache, Layout};
 use brooklet_core::arena::ALIGN;
+use brooklet_core::cache::{ElementType, LayoutChoice};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer, Model};
-use brooklet_core::cache::{ElementType, LayoutChoice};
 use brooklet_core::plan::{Options, Plan};
 use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, Vocab};
 use brooklet_story::{Board, Event, Setup, Story};

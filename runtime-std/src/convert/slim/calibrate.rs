@@ -1,5 +1,6 @@
 //! What enters a model's layers while it reads a text.
 
+use brooklet_core::generate::{AtEnd, Generation, Step};
 use brooklet_core::model::Positions;
 use brooklet_core::sampler::{Sampler, SamplerOptions};
 use faer::Mat;
@@ -112,16 +113,19 @@ pub fn own_text(model: &Model, count: usize) -> Result<Vec<u32>, SlimError> {
     });
     let stream = engine.stream();
     let start = tokens.clone();
-    stream.feed(&start)?;
+    let limit = (!goes_on).then(|| piece.saturating_sub(start.len()).max(1) as u64);
     while tokens.len() < count {
-        if !goes_on && stream.live() == piece {
-            stream.reset();
-            stream.feed(&start)?;
+        stream.reset();
+        let mut generation = Generation::new(limit, AtEnd::GoOn);
+        let mut fed = 0;
+        while fed < start.len() {
+            fed += generation.prefill(stream, &mut sampler, &start[fed..])?;
         }
-        let (logits, candidates) = stream.logits_and_candidates();
-        let token = sampler.sample(logits, candidates);
-        stream.feed(&[token])?;
-        tokens.push(token);
+        while tokens.len() < count
+            && let Step::Token(token) = generation.next_token(stream, &mut sampler, &[])?
+        {
+            tokens.push(token);
+        }
     }
     Ok(tokens)
 }

@@ -1,5 +1,9 @@
 //! Random numbers, and which tokens are kept: for whole models and for one layer.
 
+extern crate std;
+
+use std::vec::Vec;
+
 /// A small reproducible generator (xorshift64*).
 pub struct Noise(pub u64);
 
