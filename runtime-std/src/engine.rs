@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use brooklet_core::cache::Ring;
 use brooklet_core::plan::Plan;
 use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
@@ -82,6 +83,27 @@ impl<'a> Engine<'a> {
     /// Tokens fed so far.
     pub fn position(&self) -> u64 {
         self.stream.position()
+    }
+
+    /// Which tokens are kept, and where.
+    pub fn ring(&self) -> &Ring {
+        self.stream.ring()
+    }
+
+    /// The text of tokens, with the names of control tokens if `special` is set. Bytes that are no text become U+FFFD.
+    ///
+    /// # Errors
+    /// As [`Model::vocab`].
+    pub fn decode(&self, tokens: &[u32], special: bool) -> Result<String, Error> {
+        let tokenizer = self
+            .tokenizer
+            .as_ref()
+            .map_err(|error| self.model.index_error(*error))?;
+        let bytes: Vec<u8> = tokens
+            .iter()
+            .flat_map(|id| tokenizer.piece(*id, special))
+            .collect();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The stream: tokens in, logits out.

@@ -13,7 +13,7 @@
 //! }
 //!
 //! fn main() -> Result<(), Error> {
-//!     # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-q8_0.gguf");
+//!     # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf");
 //!     let model = Model::open(path)?;
 //!     let settings = Settings::new().budget(4 << 20);
 //!     let talk = || Ok(Talk { session: model.session(&settings)?, cancel: Cancel::new() });
@@ -79,6 +79,7 @@ pub mod system;
 pub mod text;
 
 pub use error::Error;
+pub use generate::Cancel;
 pub use model::{Model, ModelOptions};
 pub use planning::Settings;
-pub use session::{Cancel, Session, Text};
+pub use session::{Session, Text};

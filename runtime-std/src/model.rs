@@ -97,7 +97,7 @@ impl ModelOptions {
 /// ```
 /// use brooklet::Model;
 ///
-/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-q8_0.gguf");
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf");
 /// let model = Model::open(path)?;
 /// assert_eq!(model.config().family.name(), "llama");
 /// # Ok::<(), brooklet::Error>(())

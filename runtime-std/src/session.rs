@@ -1,8 +1,6 @@
 //! A conversation with a model: its own arena, planned before it starts, and the text that it is writing.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use brooklet_core::cache::Ring;
 use brooklet_core::generate::{AtEnd, Finish, Generation, Parts, Step};
 use brooklet_core::plan::Plan;
 use brooklet_core::sampler::{Sampler, SamplerOptions};
@@ -11,29 +9,9 @@ use self_cell::{MutBorrow, self_cell};
 
 use crate::Error;
 use crate::engine::{Engine, Resources};
+use crate::generate::Cancel;
 use crate::model::Model;
 use crate::planning::Settings;
-
-/// Ends a text from anywhere, another thread for example: clones are handles of one wish, which is not taken back.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// A wish that nobody has made yet.
-    pub fn new() -> Cancel {
-        Cancel::default()
-    }
-
-    /// Ends the text after the token, or the chunk of its prompt, that is being computed.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// True once [`Cancel::cancel`] was called.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 self_cell! {
     struct Running {
@@ -110,7 +88,7 @@ impl Session {
     ///
     /// ```
     /// # use brooklet::{Model, Settings};
-    /// # let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-q8_0.gguf"))?;
+    /// # let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf"))?;
     /// let mut session = model.session(&Settings::new().window(64))?;
     /// let best = session.with(|engine| -> Result<_, brooklet::Error> {
     ///     let tokens = engine.encode(b"The sea")?;
@@ -127,6 +105,20 @@ impl Session {
     /// Tokens fed so far.
     pub fn position(&self) -> u64 {
         self.running.with_dependent(|_, engine| engine.position())
+    }
+
+    /// Which tokens are kept, and where.
+    pub fn ring(&self) -> &Ring {
+        self.running.with_dependent(|_, engine| engine.ring())
+    }
+
+    /// The text of tokens, with the names of control tokens if `special` is set.
+    ///
+    /// # Errors
+    /// As [`Model::vocab`].
+    pub fn decode(&self, tokens: &[u32], special: bool) -> Result<String, Error> {
+        self.running
+            .with_dependent(|_, engine| engine.decode(tokens, special))
     }
 
     /// Forgets all text.
@@ -183,7 +175,7 @@ impl Session {
 ///
 /// ```
 /// # use brooklet::{Model, Settings};
-/// # let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny/tiny-q8_0.gguf"))?;
+/// # let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf"))?;
 /// let mut session = model.session(&Settings::new().window(64))?;
 /// for piece in session.text("The sea was").limit(20).temperature(0.8).seed(7).stop("\n\n") {
 ///     print!("{}", piece?);

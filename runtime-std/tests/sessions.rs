@@ -12,7 +12,7 @@ use brooklet::{Cancel, Error, Model, ModelOptions, Session, Settings};
 static TURN: Mutex<()> = Mutex::new(());
 
 fn tiny() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "models/tiny/tiny-q8_0.gguf"]
+    [env!("CARGO_MANIFEST_DIR"), "models/stories/tiny-q8_0.gguf"]
         .iter()
         .collect()
 }

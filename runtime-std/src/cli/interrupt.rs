@@ -7,6 +7,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::failure::Failure;
+use crate::generate::Cancel;
 
 /// Exit code after the second signal: the shells' for an interrupted program.
 const KILLED: i32 = 130;
@@ -33,6 +34,11 @@ impl Interrupt {
     /// Forgets the signal that came, so that the next is a first one again.
     pub fn clear(&self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// What a text ends by when a signal comes.
+    pub fn cancel(&self) -> Cancel {
+        Cancel::from(Arc::clone(&self.0))
     }
 
     /// Whether a signal has come.

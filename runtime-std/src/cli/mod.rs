@@ -92,6 +92,9 @@ enum Command {
     Man(man::Arguments),
 }
 
+/// The end of a program whose model's file was cut short.
+const SHRUNK: &str = "brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
@@ -103,7 +106,7 @@ pub fn main() -> ExitCode {
         }
     };
     start_logging(cli.verbose);
-    if let Err(error) = crate::system::mmap::exit_where_files_shrink() {
+    if let Err(error) = crate::system::mmap::exit_where_files_shrink(SHRUNK) {
         tracing::info!(%error, "a model's file that is cut short while it is mapped will end the program by a signal");
     }
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());

@@ -19,8 +19,7 @@ use super::json::write_json_text;
 use super::model::OptionalModelArguments;
 use super::sampling::SamplingArguments;
 use crate::embedded::OPENING;
-use crate::engine::{Engine, Resources};
-use crate::generate::{Finish, Report, Request, generate};
+use crate::generate::{Finish, Report, Request, Writing};
 use crate::planning::Settings;
 use crate::system::memory::MemoryUse;
 use crate::text::TextSink;
@@ -82,8 +81,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         ..arguments.cache.settings(manifest.as_ref())?
     };
     let plan = model.plan_with_index(&settings)?;
-    let mut resources = Resources::as_planned(&model, &plan)?;
-    let mut engine = Engine::new(&model, &mut resources)?;
+    let mut session = model.session_as_planned(&plan)?;
     let nothing = arguments.prompt.is_none() && arguments.file.is_none() && io::stdin().is_terminal();
     let mut text = if own && nothing {
         Vec::new()
@@ -93,28 +91,36 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     if own && text.is_empty() {
         text = OPENING.into();
     }
-    let prompt = engine.encode(&text)?;
+    let prompt = session.with(|engine| engine.encode(&text))?;
     if prompt.is_empty() {
         return Err(Failure::Input(
             "the prompt is empty, and this model has no token to start with".into(),
         ));
     }
+    let interrupt = Interrupt::catch()?;
     let request = Request {
         limit,
         past_end: own || arguments.ignore_eos || arguments.tokens == Some(-1),
         stops: arguments.stop.clone(),
+        cancel: interrupt.cancel(),
     };
-    let interrupt = Interrupt::catch()?;
     let mut page = Page {
         out,
         json: arguments.json,
     };
     page.begin().map_err(Failure::Output)?;
     let mut sampler = Sampler::new(options);
-    let report = generate(&mut engine, &prompt, &request, &mut sampler, &mut page, &|| {
-        interrupt.is_set()
+    let report = session.with(|engine| {
+        let (feed, tokenizer) = engine.parts()?;
+        let writing = Writing {
+            feed,
+            tokenizer,
+            sampler: &mut sampler,
+            request: &request,
+        };
+        writing.run(&prompt, &mut page)
     })?;
-    let end = Statistics::new(&report, &plan, engine.stream().position(), options.seed);
+    let end = Statistics::new(&report, &plan, session.position(), options.seed);
     page.end(&end).map_err(Failure::Output)?;
     if arguments.stats || report.finish == Finish::Interrupted {
         // Standard error may be closed; the text was what mattered.

@@ -5,7 +5,7 @@
 //! Who reads a mapped page that lies behind the file's new end (or that its disk cannot bring) gets no error but SIGBUS. Nothing that a
 //! program can do beforehand prevents it: checking the size leaves time for it to change, leases and locks bind only those who ask, a
 //! private mapping is cut short like a shared one, and pages brought in early may be dropped. So there are three answers: who replaces a
-//! model renames a new file over it, as this program does; [`Access::Read`] (`--no-mmap`) has no file under it once it is open; and a
+//! model renames a new file over it, as this program does; [`Access::Read`] has no file under it once it is open; and a
 //! program may ask, once, for [`exit_where_files_shrink`], which the `brooklet` command does. A library that installed a signal
 //! handler on its own would be a poor guest: without that call the signal does to the program what it always does.
 #![allow(
@@ -121,14 +121,14 @@ impl Deref for ModelFile {
     }
 }
 
-/// From now on this process ends with a sentence on standard error and the status 1, instead of by SIGBUS, where a mapped [`ModelFile`]
+/// From now on this process ends with `sentence` on standard error and the status 1, instead of by SIGBUS, where a mapped [`ModelFile`]
 /// has been cut short or cannot be read any more. Any other SIGBUS is passed on to whoever handled it before. For programs, not for
 /// libraries; calls after the first do nothing. On systems without that signal this does nothing.
 ///
 /// # Errors
 /// If the system refuses the handler.
-pub fn exit_where_files_shrink() -> io::Result<()> {
-    shrinking::install()
+pub fn exit_where_files_shrink(sentence: &'static str) -> io::Result<()> {
+    shrinking::install(sentence)
 }
 
 /// The handler of SIGBUS, and the mappings that it answers for.
@@ -142,14 +142,12 @@ mod shrinking {
     /// Mappings that can be watched at a time. A signal handler cannot take a lock, so that the table cannot grow.
     const MOST: usize = 16;
 
-    const SENTENCE: &[u8] = b"brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
-
     /// First addresses and lengths; a length of 0 is no mapping.
     static MAPPINGS: [(AtomicUsize, AtomicUsize); MOST] =
         [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
 
-    /// What was done about the signal before.
-    static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+    /// What was done about the signal before, and what is said now.
+    static BEFORE: OnceLock<(libc::sigaction, &'static str)> = OnceLock::new();
 
     /// A mapping's entry in the table, if there was room.
     pub(super) struct Watched(Option<usize>);
@@ -187,7 +185,7 @@ mod shrinking {
         })
     }
 
-    pub(super) fn install() -> io::Result<()> {
+    pub(super) fn install(sentence: &'static str) -> io::Result<()> {
         if BEFORE.get().is_some() {
             return Ok(());
         }
@@ -200,7 +198,7 @@ mod shrinking {
             }
             before
         };
-        if BEFORE.set(before).is_err() {
+        if BEFORE.set((before, sentence)).is_err() {
             return Ok(());
         }
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
@@ -227,13 +225,14 @@ mod shrinking {
         // are async-signal-safe (POSIX.1-2017, section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was set before
         // the handler was installed, so that reading it is an atomic load.
         unsafe {
+            let Some((before, sentence)) = BEFORE.get() else {
+                return;
+            };
             if is_watched((*info).si_addr().addr()) {
-                let _ = libc::write(libc::STDERR_FILENO, SENTENCE.as_ptr().cast(), SENTENCE.len());
+                let _ = libc::write(libc::STDERR_FILENO, sentence.as_ptr().cast(), sentence.len());
                 libc::_exit(1);
             }
-            if let Some(before) = BEFORE.get() {
-                libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
-            }
+            libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
         }
     }
 
@@ -276,7 +275,7 @@ mod shrinking {
         }
     }
 
-    pub(super) fn install() -> std::io::Result<()> {
+    pub(super) fn install(_: &'static str) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -22,7 +22,6 @@ use super::model::AccessArguments;
 use super::output::Output;
 use super::sampling::SamplingArguments;
 use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
-use crate::engine::{Engine, Resources};
 use crate::generate::{Finish, Request};
 use crate::model::Model;
 use crate::models::manifest::Manifest;
@@ -110,25 +109,26 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let dump = arguments.ctx_dump.as_deref().map(Output::create).transpose()?;
     let plan = model.plan_with_index(&settings)?;
-    let mut resources = Resources::as_planned(&model, &plan)?;
-    let mut engine = Engine::new(&model, &mut resources)?;
-    let chat = Chat::new(&mut engine, template, arguments.system.clone())?;
-    let mut session = Session {
+    let session = model.session_as_planned(&plan)?;
+    let chat = Chat::new(session, template, arguments.system.clone())?;
+    let interrupt = Interrupt::catch()?;
+    let mut conversation = Conversation {
         chat,
         plan,
         sampler: Sampler::new(options),
         request: Request {
             limit,
+            cancel: interrupt.cancel(),
             ..Request::default()
         },
-        interrupt: Interrupt::catch()?,
+        interrupt,
         lines: Lines::new()?,
         pace: Pace::new(),
         transcript: Transcript::default(),
         dump,
     };
-    session.greet();
-    session.talk(out)
+    conversation.greet();
+    conversation.talk(out)
 }
 
 /// The file's own template, or the one that its manifest names.
@@ -154,8 +154,8 @@ fn template(model: &Model, manifest: Option<&Manifest>) -> Result<Template, Fail
 }
 
 /// A conversation with all that belongs to it.
-struct Session<'c, 'a> {
-    chat: Chat<'c, 'a>,
+struct Conversation {
+    chat: Chat,
     plan: Plan,
     sampler: Sampler,
     request: Request,
@@ -166,7 +166,7 @@ struct Session<'c, 'a> {
     dump: Option<Output>,
 }
 
-impl Session<'_, '_> {
+impl Conversation {
     /// What a person should know before the first word.
     fn greet(&self) {
         if self.lines.is_terminal() {
@@ -215,12 +215,9 @@ impl Session<'_, '_> {
             pace: &mut self.pace,
             text: String::new(),
         };
-        let interrupt = &self.interrupt;
         let report = self
             .chat
-            .say(words, &self.request, &mut self.sampler, &mut page, &|| {
-                interrupt.is_set()
-            })?;
+            .say(words, &self.request, &mut self.sampler, &mut page)?;
         let answer = std::mem::take(&mut page.text);
         writeln!(out)
             .and_then(|()| out.flush())
@@ -268,15 +265,16 @@ impl Session<'_, '_> {
     }
 
     fn statistics(&self) {
-        let stream = self.chat.stream();
+        let session = self.chat.session();
+        let ring = session.ring();
         let live = self.chat.live();
-        let (capacity, pinned) = (stream.ring().capacity(), stream.ring().sinks().min(stream.live()));
+        let (capacity, pinned) = (ring.capacity(), ring.sinks().min(ring.live()));
         let mut text = format!(
             "tokens seen  {}\nexchanges    {}\nmessages     {} in the window\nwindow       {} of {capacity}, {pinned} pinned\n",
-            stream.position(),
+            session.position(),
             self.chat.turn(),
             live.len(),
-            stream.live(),
+            ring.live(),
         );
         if let Some((first, last)) = self.pace.medians() {
             text += &format!(
@@ -335,13 +333,13 @@ struct DumpLine {
 }
 
 /// Adds the window to the dump.
-fn write_window(dump: &mut Output, chat: &Chat<'_, '_>) -> Result<(), Failure> {
-    let stream = chat.stream();
+fn write_window(dump: &mut Output, chat: &Chat) -> Result<(), Failure> {
+    let ring = chat.session().ring();
     let line = DumpLine {
         turn: chat.turn(),
-        position: stream.position(),
-        capacity: stream.ring().capacity(),
-        live: stream.live(),
+        position: chat.session().position(),
+        capacity: ring.capacity(),
+        live: ring.live(),
         pinned: chat.pinned(),
         messages: chat.live(),
     };
