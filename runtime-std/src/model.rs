@@ -15,7 +15,7 @@ use self_cell::{MutBorrow, self_cell};
 use crate::Error;
 use crate::planning::{Needs, Settings};
 use crate::system::mmap::{Access, ArenaMemory, ModelFile};
-use crate::system::pool::Pool;
+use crate::system::pool::{MAX_WORKERS, Pool};
 
 /// Longest word, or run of blanks, that the tokenizer sees whole, in bytes.
 const LONGEST_WORD: usize = 4096;
@@ -55,9 +55,12 @@ impl ModelOptions {
         ModelOptions { access, ..self }
     }
 
-    /// Workers that compute, the calling thread included: at least 1. All sessions share them.
+    /// Workers that compute, the calling thread included: from 1 to [`MAX_WORKERS`]. All sessions share them.
     pub fn workers(self, workers: usize) -> ModelOptions {
-        ModelOptions { workers, ..self }
+        ModelOptions {
+            workers: workers.clamp(1, MAX_WORKERS),
+            ..self
+        }
     }
 
     /// Opens the file at `path` and checks everything that is needed to run it.

@@ -118,20 +118,22 @@ fn a_further_session_takes_its_arena_and_nothing_else() {
     whole(&mut first, "The sea was", 1);
     let (before, threads) = (held(), threads());
     let mut second = model.session(&settings).unwrap();
-    // Longer than the window, so that every page of it is written to.
-    let text = second.text("The sea was").limit(600).endless();
-    assert!(text.map(|piece| piece.unwrap().len()).sum::<usize>() > 600);
+    // Whole chunks, and more than the window, so that nearly every page is written to.
+    let prompt = "The sea was wide. ".repeat(200);
+    let text = second.text(&prompt).limit(300).temperature(0.9).endless();
+    assert!(text.map(|piece| piece.unwrap().len()).sum::<usize>() > 300);
+    drop(prompt);
     let grown = held().saturating_sub(before) as usize * 1024;
     let arena = second.plan().bytes();
     assert!(
-        grown <= arena + (128 << 10),
+        grown <= arena + (64 << 10),
         "{grown} bytes for an arena of {arena}"
     );
-    assert!(grown >= arena / 3, "{grown} bytes for an arena of {arena}");
+    assert!(grown >= arena / 2, "{grown} bytes for an arena of {arena}");
     assert_eq!(self::threads(), threads);
     drop(second);
     let left = held().saturating_sub(before);
-    assert!(left <= 128, "{left} KiB are left");
+    assert!(left <= 64, "{left} KiB are left");
 }
 
 /// Threads of this process.
