@@ -9,8 +9,8 @@ use crate::attention::geometry::{self, Geometry};
 use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring};
 use crate::features::FAMILIES;
 use crate::forward::{self, Input, Pass, Visit, Watch};
-use crate::kernels::attend::raw::LaneAngles;
-use crate::kernels::{Isa, vector};
+use crate::kernels::attend::LaneAngles;
+use crate::kernels::{Isa, SoftCap};
 use crate::model::Model;
 use crate::plan::{Buffers, Plan};
 use crate::quant::BLOCK;
@@ -549,7 +549,7 @@ impl<'a> Stream<'a> {
             let cap = self.model.config.logit_cap;
             for (i, logits) in logits.chunks_exact_mut(vocab).enumerate() {
                 if FAMILIES && cap > 0.0 {
-                    vector::soft_cap(self.compute.isa, logits, cap);
+                    self.compute.isa.run(SoftCap { x: logits, cap });
                 }
                 visit(at + i, logits);
             }

@@ -141,22 +141,7 @@ impl<'w> Matrix<'w> {
         assert!(row < self.rows && out.len() == self.cols);
         // Also tells the compiler which of the arms are of no use.
         assert!(self.format.is_built(), "this build has no such format");
-        match self.format {
-            Format::F32 => self.dequantize_as::<quant::F32>(row, out),
-            Format::F16 => self.dequantize_as::<quant::F16>(row, out),
-            Format::BF16 => self.dequantize_as::<quant::Bf16>(row, out),
-            Format::Q4_0 => self.dequantize_as::<quant::BlockQ4_0>(row, out),
-            Format::Q4_1 => self.dequantize_as::<quant::BlockQ4_1>(row, out),
-            Format::Q5_0 => self.dequantize_as::<quant::BlockQ5_0>(row, out),
-            Format::Q5_1 => self.dequantize_as::<quant::BlockQ5_1>(row, out),
-            Format::Q8_0 => self.dequantize_as::<quant::BlockQ8_0>(row, out),
-            Format::Q2_K => self.dequantize_as::<quant::BlockQ2K>(row, out),
-            Format::Q3_K => self.dequantize_as::<quant::BlockQ3K>(row, out),
-            Format::Q4_K => self.dequantize_as::<quant::BlockQ4K>(row, out),
-            Format::Q5_K => self.dequantize_as::<quant::BlockQ5K>(row, out),
-            Format::Q6_K => self.dequantize_as::<quant::BlockQ6K>(row, out),
-            Format::IQ4_NL => self.dequantize_as::<quant::BlockIq4Nl>(row, out),
-        }
+        quant::with_block!(self.format; any B => self.dequantize_as::<B>(row, out))
     }
 
     fn dequantize_as<B: Block>(&self, row: usize, out: &mut [f32]) {

@@ -5,8 +5,10 @@
 
 use crate::arena::{MAX_PARTS, Shared};
 use crate::features::FAMILIES;
-use crate::kernels::vector::{Activation, Scaling};
-use crate::kernels::{self, Input, Isa, Q8Activation, vector};
+use crate::kernels::{
+    self, Activate, Activation, Add, Input, Isa, Norm, NormInPlace, NormThenAdd, Product, Q8Activation,
+    Scaling,
+};
 use crate::quant::{BLOCK, F32};
 use crate::tensor::Matrix;
 use crate::threads::Threads;
@@ -118,18 +120,29 @@ impl Compute<'_> {
     fn norm_row(&self, x: &mut [f32], normed: &mut [f32], pending: Pending<'_>, norm: Option<Scaling<'_>>) {
         match (pending, norm) {
             (Pending::After, Some(norm)) if FAMILIES => {
-                return vector::norm_then_add(self.isa, x, norm, normed);
+                return self.isa.run(NormThenAdd {
+                    x,
+                    scaling: norm,
+                    y: normed,
+                });
             }
             (Pending::Before(post), _) => {
                 if let Some(post) = post.filter(|_| FAMILIES) {
-                    vector::norm_in_place(self.isa, normed, post);
+                    self.isa.run(NormInPlace {
+                        x: normed,
+                        scaling: post,
+                    });
                 }
-                vector::add(self.isa, x, normed);
+                self.isa.run(Add { x, y: normed });
             }
             (Pending::Nothing | Pending::After, _) => {}
         }
         match norm {
-            Some(norm) => vector::norm(self.isa, x, norm, normed),
+            Some(scaling) => self.isa.run(Norm {
+                x,
+                scaling,
+                out: normed,
+            }),
             None => normed.copy_from_slice(x),
         }
     }
@@ -137,7 +150,7 @@ impl Compute<'_> {
     /// Norms `rows` in place by their root mean square, as many values together as there are weights.
     pub(crate) fn norm_rows(&self, rows: &mut [f32], weight: &[F32], eps: f32) {
         let width = weight.len();
-        let norm = Scaling {
+        let scaling = Scaling {
             centred: false,
             weight,
             bias: &[],
@@ -147,7 +160,7 @@ impl Compute<'_> {
         let rows = self.share(rows, width);
         self.by_tokens(count, |part| {
             for row in rows.take(part).chunks_exact_mut(width) {
-                vector::norm_in_place(self.isa, row, norm);
+                self.isa.run(NormInPlace { x: row, scaling });
             }
         });
     }
@@ -185,7 +198,11 @@ impl Compute<'_> {
         self.by_tokens(tokens, |part| {
             let mut hidden = hidden.take(part);
             let up = up.chunks(each).nth(part).unwrap_or_default();
-            vector::activate(self.isa, f, &mut hidden, up);
+            self.isa.run(Activate {
+                function: f,
+                x: &mut hidden,
+                up,
+            });
             if let Some(quantized) = &quantized {
                 kernels::quantize(self.isa, &hidden, &mut quantized.take(part));
             }
@@ -244,7 +261,14 @@ impl Compute<'_> {
                     Input::Q8(x.quantized)
                 };
                 let rows = start..start + columns.width();
-                kernels::matmul(self.isa, w, rows, input, &mut columns, &mut scratch.take(worker));
+                let product = Product {
+                    weights: w,
+                    rows,
+                    activations: input,
+                    out: &mut columns,
+                    scratch: &mut scratch.take(worker),
+                };
+                kernels::matmul(self.isa, product);
                 return;
             }
         });

@@ -5,7 +5,7 @@
 
 use brooklet_core::arena::{Aligned, Columns};
 use brooklet_core::kernels::{
-    Input, Isa, Q8Activation, matmul, quantize, quantize_activations, scratch_bytes,
+    Input, Isa, Product, Q8Activation, matmul, quantize, quantize_activations, scratch_bytes,
 };
 use brooklet_core::quant::Format;
 use brooklet_core::tensor::Matrix;
@@ -89,11 +89,13 @@ fn run(isa: Isa, w: &Matrix<'_>, x: &[Q8Activation], out: &mut [f32]) {
     let mut scratch = Aligned([0; scratch_bytes(MAX_COLS, 2)]);
     matmul(
         isa,
-        w,
-        0..w.rows(),
-        Input::Q8(x),
-        &mut Columns::all(out, w.rows()),
-        &mut scratch.0,
+        Product {
+            weights: w,
+            rows: 0..w.rows(),
+            activations: Input::Q8(x),
+            out: &mut Columns::all(out, w.rows()),
+            scratch: &mut scratch.0,
+        },
     );
 }
 

@@ -3,7 +3,7 @@
 
 use crate::cache::Ring;
 use crate::kernels::attend::TILE;
-use crate::kernels::attend::raw::{LaneAngles, Run};
+use crate::kernels::attend::{LaneAngles, Run};
 use crate::nn::rope::{self, Pairs};
 
 /// Most runs of a pass: sinks, the window's newer and older slots, and the chunk.

@@ -7,8 +7,8 @@
 
 use super::step::{Attend, Caches, JobPart, MAX_RANGES, Queries, Split, Step, run_jobs};
 use crate::arena::Columns;
+use crate::kernels;
 use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
-use crate::kernels::vector;
 
 /// Attends for the last of `tokens` tokens, from `step.wanted` on.
 pub(super) fn run(attend: &Attend<'_>, caches: &Caches<'_>, step: &mut Step<'_>, tokens: usize) {
@@ -84,7 +84,12 @@ fn run_job(
     while out.done < rows {
         let block: heapless::Vec<Row<'_>, MAX_ROWS> =
             (out.done..rows.min(out.done + MAX_ROWS)).map(row).collect();
-        vector::attend(attend.compute.isa, &job, &block, &mut scratch, &mut out);
+        attend.compute.isa.run(kernels::attend::Attend {
+            job: &job,
+            rows: &block,
+            scratch: &mut scratch,
+            out: &mut out,
+        });
         out.done += block.len();
     }
 }

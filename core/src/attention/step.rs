@@ -8,7 +8,7 @@ use super::geometry::Geometry;
 use super::{Shape, kv};
 use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
-use crate::kernels::{Isa, vector};
+use crate::kernels::{Isa, Rotate};
 use crate::nn::rope::Pairs;
 use crate::quant::F32;
 use crate::tensor::Matrix;
@@ -242,7 +242,7 @@ impl<'a> Prepare<'a> {
         let at = |angles: &'a [[f32; 2]]| &angles[token.index * self.pairs..][..self.pairs];
         match self.rows {
             RowStep::Rotate => {
-                vector::rotate(self.isa, token.row, self.head_dim, at(self.angles), self.order);
+                self.rotate(token.row, at(self.angles));
             }
             RowStep::Centre(mean) => {
                 for (x, mean) in token.row.iter_mut().zip(mean) {
@@ -261,9 +261,19 @@ impl<'a> Prepare<'a> {
         if !token.sink_query.is_empty() {
             token.sink_query.copy_from_slice(token.query);
             let angles = at(self.sink_angles);
-            vector::rotate(self.isa, token.sink_query, self.head_dim, angles, self.order);
+            self.rotate(token.sink_query, angles);
         }
-        vector::rotate(self.isa, token.query, self.head_dim, at(self.angles), self.order);
+        self.rotate(token.query, at(self.angles));
+    }
+
+    /// Rotates heads by a token's angles.
+    fn rotate(&self, heads: &mut [f32], angles: &[[f32; 2]]) {
+        self.isa.run(Rotate {
+            heads,
+            head_dim: self.head_dim,
+            table: angles,
+            pairs: self.order,
+        });
     }
 }
 

@@ -5,7 +5,8 @@ use core::ops::Range;
 use super::layout::PlaneShape;
 use crate::arena::Carver;
 use crate::kernels::attend::{ElementType, Planes, Rows, Store, TILE, TileStore, Tiles};
-use crate::kernels::{Isa, vector};
+use crate::kernels::{Isa, Narrow};
+use crate::nn::math::round_small;
 use crate::quant::BLOCK;
 
 /// In what order a plane's elements lie.
@@ -169,7 +170,10 @@ impl<'a> Plane<'a> {
                 let mut rounded = [0u16; 64];
                 for (i, part) in row.chunks(rounded.len()).enumerate() {
                     let rounded = &mut rounded[..part.len()];
-                    vector::narrow(isa, part, rounded);
+                    isa.run(Narrow {
+                        x: part,
+                        out: rounded,
+                    });
                     rounded.iter_mut().for_each(|bits| *bits = finite_f16(*bits));
                     tile.scatter(plane, columns, i * 64, rounded);
                 }
@@ -308,8 +312,7 @@ fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
     let inverse = if widened > 0.0 { 1.0 / widened } else { 0.0 };
     let mut q = [0; BLOCK];
     for (q, v) in q.iter_mut().zip(x) {
-        // 1.5 · 2^23 leaves no fraction bits: rounds to the nearest, ties to even.
-        let rounded = (v * inverse + 12_582_912.0) - 12_582_912.0;
+        let rounded = round_small(v * inverse);
         *q = rounded.clamp(-127.0, 127.0) as i8;
     }
     (scale.to_bits(), q)
@@ -392,7 +395,7 @@ mod tests {
         ];
         row[..odd.len()].copy_from_slice(&odd);
         row[64..64 + odd.len()].copy_from_slice(&odd);
-        for isa in crate::kernels::arch::detect::isas() {
+        for isa in crate::kernels::isas() {
             for element in [ElementType::F32, ElementType::F16, ElementType::Q8_0] {
                 let mut memory = Aligned([0u8; 1 << 12]);
                 let mut carver = Carver::new(&mut memory.0[..]).unwrap();

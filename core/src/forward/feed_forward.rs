@@ -1,7 +1,7 @@
 //! The feed-forward layer, and the projection of attention's output before it.
 
 use super::{At, optional, quantized};
-use crate::kernels::vector::Activation;
+use crate::kernels::Activation;
 use crate::model::{Attention, FeedForward, FeedForwardKind};
 use crate::plan::Buffers;
 use crate::tensor::Matrix;

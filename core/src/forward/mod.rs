@@ -19,7 +19,7 @@ use core::ops::Range;
 
 use crate::attention::geometry::Geometry;
 use crate::cache::{CacheMemory, Reach, Reaches};
-use crate::kernels::vector::Scaling;
+use crate::kernels::Scaling;
 use crate::model::{Config, Layer, Model, Norm, NormKind};
 use crate::nn::math;
 use crate::plan::{Buffers, Plan};

@@ -1,59 +1,75 @@
-//! From (instruction set, format) to a kernel.
+//! From an instruction set to a kernel: the one place that chooses.
 
-use core::ops::Range;
+use super::generic::Op;
+use super::isa::{Isa, Scalar, on_isa};
+use super::product::{Input, Product, ProductF32, ProductQ8};
+use super::{Q8Activation, scalar};
+use crate::quant::BLOCK;
 
-use super::{Isa, Q8Activation, arch, scalar};
-use crate::arena::{Columns, Pod};
-use crate::quant::{self, BLOCK, Format};
-use crate::tensor::Matrix;
+/// What an instruction set computes with its own instructions. What it leaves out is plain Rust, which gives the same bits.
+pub(super) trait InstructionSet: Copy {
+    /// Evaluates a vector algorithm with the instruction set's lanes, compiled with its features.
+    fn run<O: Op>(self, op: O) -> O::Output;
 
-/// Activations of one or more tokens, token after token.
-#[derive(Clone, Copy)]
-pub enum Input<'a> {
-    /// `tokens x cols` floats.
-    F32(&'a [f32]),
-    /// `tokens x cols/32` blocks of int8.
-    Q8(&'a [Q8Activation]),
-}
+    /// Computes a product with int8 activations, or gives it back if there is no kernel for the format of its weights.
+    fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+        Some(product)
+    }
 
-/// Bytes of scratch that [`matmul`] needs for a matrix of `cols` columns: a panel of 32 rows, unpacked with their scales and
-/// minima, for prefill on any instruction set; a row of f32 for one token.
-pub const fn scratch_bytes(cols: usize, tokens: usize) -> usize {
-    let row = cols * size_of::<f32>();
-    if tokens == 1 {
-        row.next_multiple_of(64)
-    } else {
-        row.next_multiple_of(64) + cols.div_ceil(BLOCK) * 32 * (BLOCK + 2 * size_of::<f32>())
+    /// Computes a product with f32 activations, or gives it back if there is no kernel for it.
+    fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+        Some(product)
+    }
+
+    /// As [`scalar::quantize_activations`], the same bits.
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
+        scalar::quantize_activations(x, out);
     }
 }
 
-/// `out[t][r - rows.start] = Σ_c w[r][c] · x[t][c]` for every row `r` in `rows` and every token `t`.
-///
-/// `scratch` holds at least [`scratch_bytes`] and is aligned to [`crate::arena::ALIGN`].
+impl InstructionSet for Scalar {
+    #[cfg(not(all(target_arch = "arm", feature = "dsp", not(test))))]
+    fn run<O: Op>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
+
+    // One instance of each algorithm, for the sake of flash: the bits are the same.
+    #[cfg(all(target_arch = "arm", feature = "dsp", not(test)))]
+    fn run<O: Op>(self, op: O) -> O::Output {
+        super::isa::Dsp::of_target().run(op)
+    }
+}
+
+impl Isa {
+    /// Evaluates a vector algorithm.
+    pub fn run<O: Op>(self, op: O) -> O::Output {
+        on_isa!(self, isa => isa.run(op))
+    }
+}
+
+/// Computes a [`Product`].
 ///
 /// # Panics
-/// If `rows` or the shapes of `x` and `out` do not fit `w`, if int8 activations meet float weights, or if the scratch is too
-/// small.
-pub fn matmul(
-    isa: Isa,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: Input<'_>,
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) {
+/// If `rows` or the shapes of activations and `out` do not fit the weights, if int8 activations meet float weights, or if the scratch
+/// is too small.
+pub fn matmul(isa: Isa, product: Product<'_, '_>) {
+    let (w, rows, out) = (product.weights, &product.rows, &*product.out);
     assert!(rows.start <= rows.end && rows.end <= w.rows() && out.width() == rows.len());
     if w.cols() == 0 {
-        return (0..out.rows()).for_each(|token| out.row_mut(token).fill(0.0));
+        return (0..out.rows()).for_each(|token| product.out.row_mut(token).fill(0.0));
     }
-    match x {
+    match product.activations {
         Input::F32(x) => {
             assert!(x.len() == out.rows() * w.cols());
-            matmul_f32(isa, w, rows, x, out, scratch);
+            if let Some(product) = on_isa!(isa, isa => isa.product_f32(product.with(x))) {
+                scalar::product_f32(product);
+            }
         }
         Input::Q8(x) => {
             assert!(x.len() == out.rows() * (w.cols() / BLOCK));
-            matmul_q8(isa, w, rows, x, out, scratch);
+            if let Some(product) = on_isa!(isa, isa => isa.product_q8(product.with(x))) {
+                scalar::product_q8(product);
+            }
         }
     }
 }
@@ -64,60 +80,5 @@ pub fn matmul(
 /// If `out` does not have a block for every 32 values of `x`.
 pub fn quantize(isa: Isa, x: &[f32], out: &mut [Q8Activation]) {
     assert!(x.len() == out.len() * BLOCK);
-    if !arch::quantize(isa, x, out) {
-        scalar::quantize_activations(x, out);
-    }
-}
-
-fn matmul_q8(
-    isa: Isa,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) {
-    if arch::matmul_q8(isa, w, rows.clone(), x, out, scratch) {
-        return;
-    }
-    assert!(w.format().is_built(), "this build has no such format");
-    match w.format() {
-        Format::Q4_0 => scalar::matmul_q8::<quant::BlockQ4_0>(w, rows, x, out),
-        Format::Q4_1 => scalar::matmul_q8::<quant::BlockQ4_1>(w, rows, x, out),
-        Format::Q5_0 => scalar::matmul_q8::<quant::BlockQ5_0>(w, rows, x, out),
-        Format::Q5_1 => scalar::matmul_q8::<quant::BlockQ5_1>(w, rows, x, out),
-        Format::Q8_0 => scalar::matmul_q8::<quant::BlockQ8_0>(w, rows, x, out),
-        Format::IQ4_NL => scalar::matmul_q8::<quant::BlockIq4Nl>(w, rows, x, out),
-        Format::Q2_K => scalar::matmul_super::<quant::BlockQ2K>(w, rows, x, out),
-        Format::Q3_K => scalar::matmul_super::<quant::BlockQ3K>(w, rows, x, out),
-        Format::Q4_K => scalar::matmul_super::<quant::BlockQ4K>(w, rows, x, out),
-        Format::Q5_K => scalar::matmul_super::<quant::BlockQ5K>(w, rows, x, out),
-        Format::Q6_K => scalar::matmul_super::<quant::BlockQ6K>(w, rows, x, out),
-        Format::F32 | Format::F16 | Format::BF16 => panic!("float weights take f32 activations"),
-    }
-}
-
-fn matmul_f32(
-    isa: Isa,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[f32],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) {
-    if arch::matmul_f32(isa, w, rows.clone(), x, out, scratch) {
-        return;
-    }
-    scalar::matmul_f32(w, rows, x, out, view::<f32>(scratch, w.cols()));
-}
-
-/// The first `len` values of `T` of an aligned scratch.
-pub(super) fn view<T: Pod>(scratch: &mut [u8], len: usize) -> &mut [T] {
-    let Some(mut carver) = crate::arena::Carver::new(scratch) else {
-        panic!("scratch is not aligned")
-    };
-    let Some(part) = carver.take(len) else {
-        panic!("scratch is too small")
-    };
-    part
+    on_isa!(isa, isa => isa.quantize(x, out));
 }

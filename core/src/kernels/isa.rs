@@ -1,13 +1,170 @@
-//! Which instruction set the kernels use.
+//! Which instruction set the kernels use: the one table of them.
+//!
+//! An instruction set is a zero-size token that can only be made where the processor has its features. To add one: its features
+//! and its token, a variant of [`Isa`] with its name, its place in [`Isa::of_target`], [`detected_isas`](crate::detected_isas) and
+//! `on_isa`, all here; and a folder in `arch`, with an implementation of `InstructionSet`.
+#![allow(
+    unsafe_code,
+    reason = "constructors of tokens whose caller vouches for the processor"
+)]
 
-use core::fmt;
+/// The features of each instruction set: the one place that lists them, and what is made of a list.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __isa_features {
+    (Avx2 $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["avx2" "fma" "f16c"]) };
+    (Avx512 $($use:tt)*) => {
+        $crate::__isa_features!(@ $($use)* [
+            "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vbmi" "avx512vnni"
+        ])
+    };
+    (Neon $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["neon"]) };
+    (NeonDotprod $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["neon" "dotprod"]) };
 
-#[cfg(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    all(target_arch = "arm", feature = "dsp")
-))]
-use super::arch;
+    (@ names [$($feature:tt)+]) => { &[$($feature),+] };
+    (@ of_target [$($feature:tt)+]) => { cfg!(all($(target_feature = $feature),+)) };
+    (@ detected_x86 [$($feature:tt)+]) => { true $(&& ::std::arch::is_x86_feature_detected!($feature))+ };
+    (@ detected_aarch64 [$($feature:tt)+]) => {
+        true $(&& ::std::arch::is_aarch64_feature_detected!($feature))+
+    };
+    (@ compiled { $function:item } [$($feature:tt)+]) => {
+        #[target_feature($(enable = $feature),+)]
+        $function
+    };
+}
+
+/// The instruction sets of the processor that runs the program as a `Vec` of [`Isa`](crate::kernels::Isa), the reference first, the
+/// best last. A macro, since only a crate with `std` can ask the processor.
+#[macro_export]
+macro_rules! detected_isas {
+    () => {{
+        #[allow(unused_imports, reason = "not every processor has all of them")]
+        use $crate::kernels::{self, Isa};
+        #[allow(unused_mut, reason = "other processors have the reference only")]
+        let mut isas = ::std::vec![Isa::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if $crate::__isa_features!(Avx2 detected_x86) {
+                // SAFETY: the processor has just said that it has every feature, and detection includes the system's support.
+                isas.push(Isa::Avx2(unsafe { kernels::Avx2::new_unchecked() }));
+            }
+            if $crate::__isa_features!(Avx512 detected_x86) {
+                // SAFETY: as above.
+                isas.push(Isa::Avx512(unsafe { kernels::Avx512::new_unchecked() }));
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if $crate::__isa_features!(Neon detected_aarch64) {
+                // SAFETY: as above.
+                isas.push(Isa::Neon(unsafe { kernels::Neon::new_unchecked() }));
+            }
+            if $crate::__isa_features!(NeonDotprod detected_aarch64) {
+                // SAFETY: as above.
+                isas.push(Isa::NeonDotprod(unsafe { kernels::NeonDotprod::new_unchecked() }));
+            }
+        }
+        isas
+    }};
+}
+
+/// Defines a proof token: a zero-size value whose existence says that the processor has the features.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(());
+
+        impl $name {
+            /// Names of the processor features that the token stands for.
+            pub const FEATURES: &[&str] = $crate::__isa_features!($name names);
+
+            /// The token, where the compilation target is known to have the features.
+            pub const fn of_target() -> Option<Self> {
+                if $crate::__isa_features!($name of_target) { Some($name(())) } else { None }
+            }
+
+            /// The token, without a check.
+            ///
+            /// # Safety
+            /// The processor that runs this program must have all of [`Self::FEATURES`], and the operating system must save their
+            /// registers.
+            pub const unsafe fn new_unchecked() -> Self {
+                $name(())
+            }
+        }
+    };
+}
+
+/// Plain Rust, which every processor runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scalar;
+
+#[cfg(target_arch = "x86_64")]
+token!(
+    /// AVX2 with FMA and F16C (Haswell, Zen, and later).
+    Avx2
+);
+
+#[cfg(target_arch = "x86_64")]
+token!(
+    /// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4, and later).
+    Avx512
+);
+
+#[cfg(target_arch = "aarch64")]
+token!(
+    /// Advanced SIMD (every AArch64 application processor).
+    Neon
+);
+
+#[cfg(target_arch = "aarch64")]
+token!(
+    /// Advanced SIMD with `sdot` and `udot` (Cortex-A55, A75, A76 and later).
+    NeonDotprod
+);
+
+#[cfg(target_arch = "aarch64")]
+impl NeonDotprod {
+    /// The token of what a processor with dot products has as well.
+    pub const fn neon(self) -> Neon {
+        Neon(())
+    }
+}
+
+/// The DSP extension (Cortex-M4, M7, M33 and later; every Armv7-A): `smlad`, `sxtb16`.
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dsp(());
+
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+impl Dsp {
+    /// The token. This type exists where the feature `dsp` says that the target has the instructions, and the assembler accepts
+    /// them for such a target only.
+    pub const fn of_target() -> Self {
+        Dsp(())
+    }
+}
+
+/// The vector extension of Armv8.1-M for integers and floats (Cortex-M55, M85).
+#[cfg(all(target_arch = "arm", feature = "helium"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Helium(());
+
+#[cfg(all(target_arch = "arm", feature = "helium"))]
+impl Helium {
+    /// The token. This type exists where the feature `helium` says that the target has the instructions, and the assembler accepts
+    /// them for such a target only.
+    pub const fn of_target() -> Self {
+        Helium(())
+    }
+
+    /// The token of what a processor with Helium has as well.
+    pub const fn dsp(self) -> Dsp {
+        Dsp(())
+    }
+}
 
 /// An instruction set that this program can use. A variant other than `Scalar` holds a token that can only be made where the
 /// processor has the instructions, so that having an `Isa` is the proof that its kernels may run.
@@ -18,64 +175,76 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
-    Avx2(arch::Avx2),
+    Avx2(Avx2),
     /// x86-64 with AVX-512 F, BW, VL, DQ, VBMI and VNNI.
     #[cfg(target_arch = "x86_64")]
-    Avx512(arch::Avx512),
+    Avx512(Avx512),
     /// AArch64 with Advanced SIMD.
     #[cfg(target_arch = "aarch64")]
-    Neon(arch::Neon),
+    Neon(Neon),
     /// AArch64 with Advanced SIMD and the dot product instructions.
     #[cfg(target_arch = "aarch64")]
-    NeonDotprod(arch::NeonDotprod),
-    /// A 32-bit Arm core with the DSP extension, as the feature `dsp` says.
+    NeonDotprod(NeonDotprod),
+    /// A 32-bit Arm core that has the DSP extension, as the feature `dsp` says.
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
-    Dsp(arch::Dsp),
-    /// A 32-bit Arm core with Helium, as the feature `helium` says. Its vectors of f32 take subnormal numbers for zero whatever the
+    Dsp(Dsp),
+    /// A 32-bit Arm core that has Helium, as the feature `helium` says. Its vectors of f32 flush subnormal numbers to zero in every
     /// floating-point mode, also those that the compiler makes of plain Rust for such a core: outside the matrix products a
     /// number under 1.2e-38 can differ from another instruction set's.
     #[cfg(all(target_arch = "arm", feature = "helium"))]
-    Helium(arch::Helium),
+    Helium(Helium),
 }
 
-/// The name is of no instruction set that this processor and build have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct UnknownIsa;
-
-impl fmt::Display for UnknownIsa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this processor or build has no instruction set of that name")
-    }
+/// Evaluates `$body` with `$token` bound to the token of `$isa`, whichever it is.
+macro_rules! on_isa {
+    ($isa:expr, $token:ident => $body:expr) => {
+        match $isa {
+            Isa::Scalar => {
+                let $token = $crate::kernels::isa::Scalar;
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2($token) => $body,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512($token) => $body,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon($token) => $body,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod($token) => $body,
+            #[cfg(all(target_arch = "arm", feature = "dsp"))]
+            Isa::Dsp($token) => $body,
+            #[cfg(all(target_arch = "arm", feature = "helium"))]
+            Isa::Helium($token) => $body,
+        }
+    };
 }
-
-impl core::error::Error for UnknownIsa {}
+pub(super) use on_isa;
 
 impl Isa {
     /// The best that the *compilation target* is known to have: what a board uses. A host detects at run time instead.
     pub const fn of_target() -> Isa {
         #[cfg(target_arch = "aarch64")]
         {
-            if let Some(token) = arch::NeonDotprod::of_target() {
+            if let Some(token) = NeonDotprod::of_target() {
                 return Isa::NeonDotprod(token);
             }
-            if let Some(token) = arch::Neon::of_target() {
+            if let Some(token) = Neon::of_target() {
                 return Isa::Neon(token);
             }
         }
         #[cfg(target_arch = "x86_64")]
         {
-            if let Some(token) = arch::Avx512::of_target() {
+            if let Some(token) = Avx512::of_target() {
                 return Isa::Avx512(token);
             }
-            if let Some(token) = arch::Avx2::of_target() {
+            if let Some(token) = Avx2::of_target() {
                 return Isa::Avx2(token);
             }
         }
         #[cfg(all(target_arch = "arm", feature = "helium"))]
-        return Isa::Helium(arch::Helium::of_target());
+        return Isa::Helium(Helium::of_target());
         #[cfg(all(target_arch = "arm", feature = "dsp", not(feature = "helium")))]
-        return Isa::Dsp(arch::Dsp::of_target());
+        return Isa::Dsp(Dsp::of_target());
         #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
         Isa::Scalar
     }
@@ -98,4 +267,13 @@ impl Isa {
             Isa::Helium(_) => "helium",
         }
     }
+}
+
+/// The instruction sets of the machine that runs the tests, the reference first.
+#[cfg(test)]
+pub(crate) fn isas() -> std::vec::Vec<Isa> {
+    let isas = crate::detected_isas!();
+    #[cfg(all(target_arch = "arm", feature = "dsp"))]
+    let isas = [isas, std::vec![Isa::Dsp(Dsp::of_target())]].concat();
+    isas
 }

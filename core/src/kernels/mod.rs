@@ -1,5 +1,15 @@
 //! Products of weight matrices and activations, on every instruction set.
 //!
+//! # Folders
+//!
+//! - `isa.rs`: the instruction sets, each with its features and its proof token; `dispatch.rs`: the choice of a kernel.
+//! - `generic/`: norms, activations, softmax and attention ([`attend`]), written once over a vector of sixteen.
+//! - `scalar/`: the readable reference, of lanes and of products.
+//! - `arch/`: lanes and products of each instruction set; the only unsafe code, whose head says what it relies on.
+//!
+//! To add an instruction set: its rows in `isa.rs`, and a folder in `arch`. To add a format: its file in [`crate::quant`] and its row
+//! in the table there; the compiler then asks for its kernels.
+//!
 //! # Contract
 //!
 //! A kernel is a plain function over borrowed blocks and caller-owned scratch: no allocation, no state, no threads. It computes
@@ -17,7 +27,7 @@
 //! every operation rounded to f32 as written: one product, then one sum, never fused. Since the block sum is exact and the order
 //! of the rest is fixed, **every instruction set gives the same bits** for every format, for one token (decode) and for many
 //! (prefill), whatever the range of rows. A SIMD kernel puts rows in lanes to keep that order; what does not fill a vector goes
-//! through [`scalar`].
+//! through the reference.
 //!
 //! The 8 parts of a super-block are such blocks of 32, their two halves `h` of 16 with integer factors ([`Part`]):
 //!
@@ -38,18 +48,28 @@
 //!
 //! Against the same product in f64 over the same (de)quantised operands, relative to `Σ|w|·|x|` of the row: see [`budget`].
 
-pub mod arch;
-pub mod attend;
+mod arch;
 mod dispatch;
+mod generic;
 mod isa;
-mod lanes;
-mod ops;
-pub mod scalar;
+mod product;
+mod scalar;
 
-pub(crate) use arch::vector;
-pub use arch::vector::{Activation, Scaling, activate, norm, rotate, softmax};
-pub use dispatch::{Input, matmul, quantize, scratch_bytes};
-pub use isa::{Isa, UnknownIsa};
+pub use dispatch::{matmul, quantize};
+pub(crate) use generic::{Activate, Activation, Add, LeaveOut, Narrow, NormInPlace, NormThenAdd, SoftCap};
+pub use generic::{Norm, Op, Rotate, Scaling, Softmax, attend};
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+pub use isa::Dsp;
+#[cfg(all(target_arch = "arm", feature = "helium"))]
+pub use isa::Helium;
+pub use isa::Isa;
+#[cfg(test)]
+pub(crate) use isa::isas;
+#[cfg(target_arch = "x86_64")]
+pub use isa::{Avx2, Avx512};
+#[cfg(target_arch = "aarch64")]
+pub use isa::{Neon, NeonDotprod};
+pub use product::{Input, Product, scratch_bytes};
 pub use scalar::{dot, quantize_activations};
 
 /// Named error budgets, relative to `Σ|w|·|x|` of an output; the suite holds every kernel to them.

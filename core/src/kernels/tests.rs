@@ -2,7 +2,7 @@
 
 use std::{vec, vec::Vec};
 
-use super::arch::detect::isas;
+use super::dispatch::InstructionSet;
 use super::*;
 use crate::arena::{Aligned, Columns};
 use crate::quant::Format;
@@ -69,11 +69,13 @@ fn run(isa: Isa, w: &Matrix<'_>, x: Input<'_>, tokens: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; tokens * w.rows()];
     matmul(
         isa,
-        w,
-        0..w.rows(),
-        x,
-        &mut Columns::all(&mut out, w.rows()),
-        &mut scratch.0,
+        Product {
+            weights: w,
+            rows: 0..w.rows(),
+            activations: x,
+            out: &mut Columns::all(&mut out, w.rows()),
+            scratch: &mut scratch.0,
+        },
     );
     out
 }
@@ -139,8 +141,14 @@ fn the_document_lists_the_kernels() {
             let bytes = vec![0; format.block_bytes()];
             let w = Matrix::new(*format, 1, cols, &bytes).unwrap();
             let (mut out, mut scratch) = ([0.0], Aligned([0u8; 1 << 12]));
-            let (x, out) = (quantized(&vec![0.0; cols]), &mut Columns::all(&mut out, 1));
-            arch::matmul_q8(isa, &w, 0..1, &x, out, &mut scratch.0)
+            let product = Product {
+                weights: &w,
+                rows: 0..1,
+                activations: &quantized(&vec![0.0; cols])[..],
+                out: &mut Columns::all(&mut out, 1),
+                scratch: &mut scratch.0,
+            };
+            super::isa::on_isa!(isa, isa => isa.product_q8(product)).is_none()
         };
         let all = Format::ALL.into_iter().filter(|format| format.is_quantized());
         let formats = all.filter(has_kernel);
@@ -204,14 +212,14 @@ fn agrees(w: &Matrix<'_>, x: Input<'_>, tokens: usize) {
             let shared = crate::arena::Shared::new(&mut out, width + 3, width);
             if !rows.is_empty() {
                 let used = scratch_bytes(w.cols(), tokens);
-                matmul(
-                    isa,
-                    w,
-                    rows.clone(),
-                    x,
-                    &mut shared.take(0),
-                    &mut scratch.0[..used],
-                );
+                let product = Product {
+                    weights: w,
+                    rows: rows.clone(),
+                    activations: x,
+                    out: &mut shared.take(0),
+                    scratch: &mut scratch.0[..used],
+                };
+                matmul(isa, product);
             }
             (isa, bits(&out))
         });
@@ -341,12 +349,41 @@ fn a_matrix_without_columns_gives_zeros() {
         let mut out = vec![7.0; 2 * 40];
         matmul(
             isa,
-            &w,
-            0..40,
-            Input::Q8(&[]),
-            &mut Columns::all(&mut out, 40),
-            &mut [],
+            Product {
+                weights: &w,
+                rows: 0..40,
+                activations: Input::Q8(&[]),
+                out: &mut Columns::all(&mut out, 40),
+                scratch: &mut [],
+            },
         );
         assert!(out.iter().all(|v| *v == 0.0));
+    }
+}
+
+/// The features that functions of an instruction set's folder are compiled with.
+#[cfg(target_arch = "x86_64")]
+fn features_of_sources(folder: &str) -> std::collections::BTreeSet<std::string::String> {
+    let folder = std::format!("{}/src/kernels/arch/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let mut features = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for list in source.split("target_feature(enable = \"").skip(1) {
+            let (list, _) = list.split_once('"').unwrap();
+            features.extend(list.split(',').map(std::string::String::from));
+        }
+    }
+    features
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn functions_are_compiled_with_features_of_their_instruction_set() {
+    for (folder, stands_for) in [("x86/avx2", Avx2::FEATURES), ("x86/avx512", Avx512::FEATURES)] {
+        let used = features_of_sources(folder);
+        assert!(!used.is_empty());
+        for feature in used {
+            assert!(stands_for.contains(&feature.as_str()), "{folder}: {feature}");
+        }
     }
 }

@@ -20,6 +20,16 @@ pub mod budget {
     pub const EXP_MICROMATH: f32 = 2.0e-2;
 }
 
+/// 1.5 · 2^23. A sum of it and a number within ±2^22 has no bits for a fraction: it is that number rounded to the nearest integer,
+/// ties to even, and the integer stands in its low bits.
+pub(crate) const ROUNDING: f32 = 12_582_912.0;
+
+/// Nearest integer, ties to even, of a number within ±2^22.
+#[inline(always)]
+pub(crate) fn round_small(x: f32) -> f32 {
+    (x + ROUNDING) - ROUNDING
+}
+
 #[cfg(feature = "libm")]
 use with_libm as library;
 #[cfg(all(feature = "micromath", not(feature = "libm")))]

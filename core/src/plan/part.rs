@@ -2,7 +2,7 @@
 
 use super::sizes::Sizes;
 use crate::arena::{Carver, padded};
-use crate::kernels::attend::raw::LaneAngles;
+use crate::kernels::attend::LaneAngles;
 use crate::quant::Q8Activation;
 
 /// Makes of one row a buffer: [`Part`], its words, its number of elements, its place in

@@ -40,164 +40,149 @@ pub const BLOCK: usize = 32;
 /// Elements in a super-block.
 pub const SUPER_BLOCK: usize = 256;
 
-/// A storage format of tensor elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[allow(
-    non_camel_case_types,
-    reason = "the names that everybody uses for these formats"
-)]
-#[non_exhaustive]
-pub enum Format {
+/// Defines [`Format`] and `with_block` from the one table of formats. A row is: the name and ggml's number of it, the type of its
+/// blocks, their kind (`float` of 1 element, `simple` of [`BLOCK`], `super_block` of [`SUPER_BLOCK`]) and bytes, and the feature
+/// that it is a part of (or `always`).
+macro_rules! formats {
+    ($d:tt $($(#[$doc:meta])* $name:ident = $number:literal, $block:ident, $kind:ident, $bytes:literal, $built:tt;)+) => {
+        /// A storage format of tensor elements.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[allow(
+            non_camel_case_types,
+            reason = "the names that everybody uses for these formats"
+        )]
+        #[non_exhaustive]
+        pub enum Format {
+            $($(#[$doc])* $name),+
+        }
+
+        impl Format {
+            /// Every format, in the order of ggml's numbers.
+            pub const ALL: [Format; [$($number),+].len()] = [$(Format::$name),+];
+
+            /// The format with this number in ggml's `enum ggml_type`, if this crate computes with it.
+            pub const fn from_ggml_type(number: u32) -> Option<Format> {
+                match number {
+                    $($number => Some(Format::$name),)+
+                    _ => None,
+                }
+            }
+
+            /// The format's number in ggml's `enum ggml_type`, which GGUF files hold.
+            pub const fn ggml_type(self) -> u32 {
+                match self {
+                    $(Format::$name => $number),+
+                }
+            }
+
+            /// The usual name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Format::$name => stringify!($name)),+
+                }
+            }
+
+            /// Elements in a block: 1 for floats, [`SUPER_BLOCK`] or [`BLOCK`] for others.
+            pub const fn block_len(self) -> usize {
+                match self {
+                    $(Format::$name => formats!(@ elements $kind)),+
+                }
+            }
+
+            /// Bytes of a block.
+            pub const fn block_bytes(self) -> usize {
+                match self {
+                    $(Format::$name => $bytes),+
+                }
+            }
+
+            /// True if this build has it: super-blocks and IQ4_NL are the feature `super-blocks`, which firmware leaves out to save
+            /// flash.
+            pub const fn is_built(self) -> bool {
+                match self {
+                    $(Format::$name => formats!(@ built $built)),+
+                }
+            }
+        }
+
+        /// Matches a format and evaluates an expression with the type of its blocks: `with_block!(format; any B => ...)` with one
+        /// for all, or `float F => ...; quantized Q => ...`, or `float F => ...; simple S => ...; super_block P => ...`.
+        macro_rules! with_block {
+            ($d format:expr; $d($d arms:tt)+) => {
+                match $d format {
+                    $($crate::quant::Format::$name => $crate::quant::of_kind!($kind $block; $d($d arms)+)),+
+                }
+            };
+        }
+        pub(crate) use with_block;
+    };
+    (@ elements float) => { 1 };
+    (@ elements simple) => { BLOCK };
+    (@ elements super_block) => { SUPER_BLOCK };
+    (@ built always) => { true };
+    (@ built $feature:literal) => { cfg!(feature = $feature) };
+}
+
+/// The arm of `with_block` for a kind of block.
+macro_rules! of_kind {
+    ($kind:ident $block:ident; any $B:ident => $any:expr) => {{
+        type $B = $crate::quant::$block;
+        $any
+    }};
+    (float $block:ident; float $B:ident => $float:expr; $($others:tt)+) => {{
+        type $B = $crate::quant::$block;
+        $float
+    }};
+    ($kind:ident $block:ident; float $F:ident => $float:expr; quantized $B:ident => $quantized:expr) => {{
+        type $B = $crate::quant::$block;
+        $quantized
+    }};
+    (simple $block:ident; float $F:ident => $float:expr; simple $B:ident => $simple:expr; $($others:tt)+) => {{
+        type $B = $crate::quant::$block;
+        $simple
+    }};
+    (super_block $block:ident; float $F:ident => $float:expr; simple $S:ident => $simple:expr; super_block $B:ident => $super:expr) => {{
+        type $B = $crate::quant::$block;
+        $super
+    }};
+}
+
+pub(crate) use of_kind;
+
+formats! {$
     /// IEEE 754 binary32.
-    F32,
+    F32 = 0, F32, float, 4, always;
     /// IEEE 754 binary16.
-    F16,
-    /// The upper half of a binary32.
-    BF16,
+    F16 = 1, F16, float, 2, always;
     /// 4 bits, scale; 18 bytes for 32 elements.
-    Q4_0,
+    Q4_0 = 2, BlockQ4_0, simple, 18, always;
     /// 4 bits, scale and minimum; 20 bytes for 32 elements.
-    Q4_1,
+    Q4_1 = 3, BlockQ4_1, simple, 20, always;
     /// 5 bits, scale; 22 bytes for 32 elements.
-    Q5_0,
+    Q5_0 = 6, BlockQ5_0, simple, 22, always;
     /// 5 bits, scale and minimum; 24 bytes for 32 elements.
-    Q5_1,
+    Q5_1 = 7, BlockQ5_1, simple, 24, always;
     /// 8 bits, scale; 34 bytes for 32 elements.
-    Q8_0,
+    Q8_0 = 8, BlockQ8_0, simple, 34, always;
     /// 2 bits, scales and minima of 16 elements; 84 bytes for 256.
-    Q2_K,
+    Q2_K = 10, BlockQ2K, super_block, 84, "super-blocks";
     /// 3 bits, scales of 16 elements; 110 bytes for 256.
-    Q3_K,
+    Q3_K = 11, BlockQ3K, super_block, 110, "super-blocks";
     /// 4 bits, scales and minima of 32 elements; 144 bytes for 256.
-    Q4_K,
+    Q4_K = 12, BlockQ4K, super_block, 144, "super-blocks";
     /// 5 bits, scales and minima of 32 elements; 176 bytes for 256.
-    Q5_K,
+    Q5_K = 13, BlockQ5K, super_block, 176, "super-blocks";
     /// 6 bits, scales of 16 elements; 210 bytes for 256.
-    Q6_K,
+    Q6_K = 14, BlockQ6K, super_block, 210, "super-blocks";
     /// 4 bits that stand for 16 unevenly spaced integers, scale; 18 bytes for 32 elements.
-    IQ4_NL,
+    IQ4_NL = 20, BlockIq4Nl, simple, 18, "super-blocks";
+    /// The upper half of a binary32.
+    BF16 = 30, Bf16, float, 2, always;
 }
 
 impl Format {
-    /// Every format, in the order of ggml's numbers.
-    pub const ALL: [Format; 14] = [
-        Format::F32,
-        Format::F16,
-        Format::Q4_0,
-        Format::Q4_1,
-        Format::Q5_0,
-        Format::Q5_1,
-        Format::Q8_0,
-        Format::Q2_K,
-        Format::Q3_K,
-        Format::Q4_K,
-        Format::Q5_K,
-        Format::Q6_K,
-        Format::IQ4_NL,
-        Format::BF16,
-    ];
-
-    /// The format with this number in ggml's `enum ggml_type`, if this crate computes with it.
-    pub const fn from_ggml_type(number: u32) -> Option<Format> {
-        Some(match number {
-            0 => Format::F32,
-            1 => Format::F16,
-            2 => Format::Q4_0,
-            3 => Format::Q4_1,
-            6 => Format::Q5_0,
-            7 => Format::Q5_1,
-            8 => Format::Q8_0,
-            10 => Format::Q2_K,
-            11 => Format::Q3_K,
-            12 => Format::Q4_K,
-            13 => Format::Q5_K,
-            14 => Format::Q6_K,
-            20 => Format::IQ4_NL,
-            30 => Format::BF16,
-            _ => return None,
-        })
-    }
-
-    /// The format's number in ggml's `enum ggml_type`, which GGUF files hold.
-    pub const fn ggml_type(self) -> u32 {
-        match self {
-            Format::F32 => 0,
-            Format::F16 => 1,
-            Format::Q4_0 => 2,
-            Format::Q4_1 => 3,
-            Format::Q5_0 => 6,
-            Format::Q5_1 => 7,
-            Format::Q8_0 => 8,
-            Format::Q2_K => 10,
-            Format::Q3_K => 11,
-            Format::Q4_K => 12,
-            Format::Q5_K => 13,
-            Format::Q6_K => 14,
-            Format::IQ4_NL => 20,
-            Format::BF16 => 30,
-        }
-    }
-
-    /// The usual name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Format::F32 => "F32",
-            Format::F16 => "F16",
-            Format::BF16 => "BF16",
-            Format::Q4_0 => "Q4_0",
-            Format::Q4_1 => "Q4_1",
-            Format::Q5_0 => "Q5_0",
-            Format::Q5_1 => "Q5_1",
-            Format::Q8_0 => "Q8_0",
-            Format::Q2_K => "Q2_K",
-            Format::Q3_K => "Q3_K",
-            Format::Q4_K => "Q4_K",
-            Format::Q5_K => "Q5_K",
-            Format::Q6_K => "Q6_K",
-            Format::IQ4_NL => "IQ4_NL",
-        }
-    }
-
-    /// Elements in a block: 1 for floats, [`SUPER_BLOCK`] or [`BLOCK`] for others.
-    pub const fn block_len(self) -> usize {
-        match self {
-            Format::F32 | Format::F16 | Format::BF16 => 1,
-            Format::Q2_K | Format::Q3_K | Format::Q4_K | Format::Q5_K | Format::Q6_K => SUPER_BLOCK,
-            Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Q8_0 | Format::IQ4_NL => {
-                BLOCK
-            }
-        }
-    }
-
-    /// Bytes of a block.
-    pub const fn block_bytes(self) -> usize {
-        match self {
-            Format::F32 => 4,
-            Format::F16 | Format::BF16 => 2,
-            Format::Q4_0 | Format::IQ4_NL => 18,
-            Format::Q4_1 => 20,
-            Format::Q5_0 => 22,
-            Format::Q5_1 => 24,
-            Format::Q8_0 => 34,
-            Format::Q2_K => 84,
-            Format::Q3_K => 110,
-            Format::Q4_K => 144,
-            Format::Q5_K => 176,
-            Format::Q6_K => 210,
-        }
-    }
-
-    /// Whether this build has it: super-blocks and IQ4_NL are the feature `super-blocks`, which firmware leaves out to save flash.
-    pub const fn is_built(self) -> bool {
-        let is_optional = matches!(
-            self,
-            Format::Q2_K | Format::Q3_K | Format::Q4_K | Format::Q5_K | Format::Q6_K | Format::IQ4_NL
-        );
-        cfg!(feature = "super-blocks") || !is_optional
-    }
-
-    /// Whether elements are integers with a scale per block.
+    /// True if elements are integers with a scale per block.
     pub const fn is_quantized(self) -> bool {
         !matches!(self, Format::F32 | Format::F16 | Format::BF16)
     }

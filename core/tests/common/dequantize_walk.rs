@@ -4,7 +4,7 @@
 //! The first bytes choose: format, blocks in a row, tokens, size of the activations, their seed; the rest is weights.
 
 use brooklet_core::arena::{Aligned, Columns};
-use brooklet_core::kernels::{Input, Isa, Q8Activation, matmul, quantize, scratch_bytes};
+use brooklet_core::kernels::{Input, Isa, Product, Q8Activation, matmul, quantize, scratch_bytes};
 use brooklet_core::quant::{BLOCK, Format};
 use brooklet_core::tensor::Matrix;
 
@@ -77,11 +77,13 @@ fn multiply(w: &Matrix<'_>, x: Input<'_>, tokens: usize, isas: &[Isa], small: bo
         let scratch = &mut scratch.0[..used];
         matmul(
             *isa,
-            w,
-            0..w.rows(),
-            x,
-            &mut Columns::all(&mut out, w.rows()),
-            scratch,
+            Product {
+                weights: w,
+                rows: 0..w.rows(),
+                activations: x,
+                out: &mut Columns::all(&mut out, w.rows()),
+                scratch,
+            },
         );
         assert!(!small || out.iter().all(|value| value.is_finite()));
         let bits = out

@@ -336,43 +336,7 @@ pub struct IsaError {
 
 /// The instruction sets that this machine has, from the plainest to the best.
 pub fn available_isas() -> Vec<Isa> {
-    #[allow(unused_mut, reason = "other targets have the scalar kernels only")]
-    let mut isas = vec![Isa::Scalar];
-    #[cfg(target_arch = "x86_64")]
-    {
-        use brooklet_core::kernels::arch::{Avx2, Avx512};
-        let avx2 = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        if avx2 {
-            // SAFETY: the processor has just said that it has all three, and the detection includes the system's support.
-            isas.push(Isa::Avx2(unsafe { Avx2::new_unchecked() }));
-        }
-        if avx2
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512vnni")
-        {
-            // SAFETY: as above, for every feature that the token stands for.
-            isas.push(Isa::Avx512(unsafe { Avx512::new_unchecked() }));
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        use brooklet_core::kernels::arch::{Neon, NeonDotprod};
-        if std::arch::is_aarch64_feature_detected!("neon") {
-            // SAFETY: just detected.
-            isas.push(Isa::Neon(unsafe { Neon::new_unchecked() }));
-            if std::arch::is_aarch64_feature_detected!("dotprod") {
-                // SAFETY: just detected, both.
-                isas.push(Isa::NeonDotprod(unsafe { NeonDotprod::new_unchecked() }));
-            }
-        }
-    }
-    isas
+    brooklet_core::detected_isas!()
 }
 
 /// The best instruction set of this machine, or the one that `BROOKLET_ISA` names.

@@ -7,10 +7,11 @@ use super::super::step::{Attend, Caches, JobPart, MAX_RANGES, Queries, Split, St
 use super::{Heads, Sizes, ValueMap, values_first};
 use crate::arena::Columns;
 use crate::cache::LayerCache;
-use crate::kernels::attend::raw::RawKeys;
-use crate::kernels::attend::tile_sums::{Map, Summed, TileWeights};
-use crate::kernels::attend::{HIDDEN, MAX_ROWS, TILE, TileStore, Tiles};
-use crate::kernels::{self, Input, vector};
+use crate::kernels::attend::{
+    Expand, HIDDEN, MAX_ROWS, Map, RawKeys, RotatedScores, SlotSums, Summed, TILE, TileStore, TileWeights,
+    Tiles,
+};
+use crate::kernels::{self, Input, LeaveOut, Product, Softmax};
 
 /// A row: one query head of one token.
 #[derive(Clone, Copy)]
@@ -159,15 +160,15 @@ impl Layer<'_> {
                 pairs: self.geometry.pairs,
                 lanes: self.geometry.lanes,
             };
-            vector::raw_scores(
-                self.attend.compute.isa,
-                &keys,
+            self.attend.compute.isa.run(RotatedScores {
+                keys: &keys,
                 slots,
-                &self.geometry.bases[placed.base * pairs..],
+                bases: &self.geometry.bases[placed.base * pairs..],
                 queries,
-                (&mut weights[at..], sizes.stride()),
-                turned,
-            );
+                out: &mut weights[at..],
+                stride: sizes.stride(),
+                scratch: turned,
+            });
         }
     }
 
@@ -190,9 +191,14 @@ impl Layer<'_> {
         for (slots, _) in run.runs(evicted) {
             ring[slots].fill(HIDDEN);
         }
-        let inverse = vector::softmax(self.attend.compute.isa, &mut ring[..row.live]);
+        let isa = self.attend.compute.isa;
+        let scores = &mut ring[..row.live];
+        let inverse = isa.run(Softmax { scores });
         if least > 0.0 {
-            vector::leave_out(self.attend.compute.isa, &mut ring[..row.live], least / inverse);
+            isa.run(LeaveOut {
+                weights: &mut ring[..row.live],
+                least: least / inverse,
+            });
         }
         // The exponential ends at e^-87; what is evicted weighs nothing at all.
         for (slots, _) in run.runs(evicted) {
@@ -308,10 +314,20 @@ impl Job<'_, '_> {
             };
             let seen = token + 1;
             let summed = layer.summed(ring_keys, chunk.map(|(keys, _)| keys), seen);
-            vector::tile_sums(isa, &summed, weights, (sums, sizes.mapped));
+            isa.run(SlotSums {
+                summed: &summed,
+                weights,
+                out: sums,
+                stride: sizes.mapped,
+            });
             if let Some(ring_channels) = ring_channels {
                 let summed = layer.summed(ring_channels, chunk.and_then(|(_, channels)| channels), seen);
-                vector::tile_sums(isa, &summed, weights, (&mut sums[keys..], sizes.mapped));
+                isa.run(SlotSums {
+                    summed: &summed,
+                    weights,
+                    out: &mut sums[keys..],
+                    stride: sizes.mapped,
+                });
             }
             let row = out.row_mut(token - first);
             for (i, head) in self.heads.clone().enumerate() {
@@ -319,11 +335,13 @@ impl Job<'_, '_> {
                 let column = head / group * width;
                 kernels::matmul(
                     isa,
-                    &layer.values.map,
-                    column..column + width,
-                    Input::F32(&sums[i * sizes.mapped..][..sizes.mapped]),
-                    &mut Columns::all(out, width),
-                    self.kernel_scratch,
+                    Product {
+                        weights: &layer.values.map,
+                        rows: column..column + width,
+                        activations: Input::F32(&sums[i * sizes.mapped..][..sizes.mapped]),
+                        out: &mut Columns::all(out, width),
+                        scratch: self.kernel_scratch,
+                    },
                 );
                 let of_sinks = &of_sinks[i * sizes.exact_sinks..][..sizes.exact_sinks];
                 layer.finish(head, weighed[i], of_sinks, out);
@@ -360,9 +378,21 @@ impl Job<'_, '_> {
                 stride: sizes.mapped,
                 at,
             };
-            vector::expand(isa, &of_keys, 0..tiles, map(0), values, false);
+            isa.run(Expand {
+                store: &of_keys,
+                tiles: 0..tiles,
+                map: map(0),
+                out: values,
+                add: false,
+            });
             if let Some(channels) = of_channels {
-                vector::expand(isa, &channels, 0..tiles, map(keys), values, true);
+                isa.run(Expand {
+                    store: &channels,
+                    tiles: 0..tiles,
+                    map: map(keys),
+                    out: values,
+                    add: true,
+                });
             }
         };
         expand(&layer.caches.ring, layer.live().div_ceil(TILE), ring_values);
@@ -403,7 +433,12 @@ impl Job<'_, '_> {
                 };
                 let of_chunk = layer.caches.chunk.is_some().then(|| plane(&*chunk_values));
                 let summed = layer.summed(plane(&*ring_values), of_chunk, start + rows.len());
-                vector::tile_sums(isa, &summed, weights, (sums, width));
+                isa.run(SlotSums {
+                    summed: &summed,
+                    weights,
+                    out: sums,
+                    stride: width,
+                });
                 for (r, weighed) in weighed[..rows.len()].iter().enumerate() {
                     let out = &mut out.row_mut(start + r - first)[i * width..][..width];
                     out.copy_from_slice(&sums[r * width..][..width]);

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use brooklet_core::arena::{Aligned, Columns, Shared};
-use brooklet_core::kernels::{Input, Isa, Q8Activation, arch, matmul, quantize};
+use brooklet_core::kernels::{Input, Isa, Product, Q8Activation, matmul, quantize};
 use brooklet_core::quant::Format;
 use brooklet_core::tensor::Matrix;
 
@@ -100,14 +100,14 @@ fn decode(format: Format, rows: usize, cols: usize, copies: usize, threads: usiz
                         let w = Matrix::new(format, rows, cols, copy).expect("right size");
                         let mut out = shared.take(t);
                         let start = t * rows.div_ceil(threads);
-                        matmul(
-                            *isa,
-                            &w,
-                            start..start + out.width(),
-                            Input::Q8(&x),
-                            &mut out,
-                            &mut scratch.0,
-                        );
+                        let product = Product {
+                            weights: &w,
+                            rows: start..start + out.width(),
+                            activations: Input::Q8(&x),
+                            out: &mut out,
+                            scratch: &mut scratch.0,
+                        };
+                        matmul(*isa, product);
                     }
                 });
             });
@@ -141,7 +141,16 @@ fn prefill(format: Format, rows: usize, cols: usize) {
         let mut out = vec![0.0; rows * tokens];
         for isa in isas() {
             let mut columns = Columns::all(&mut out, rows);
-            let time = best(|| matmul(isa, &w, 0..rows, Input::Q8(&x), &mut columns, &mut scratch.0));
+            let time = best(|| {
+                let product = Product {
+                    weights: &w,
+                    rows: 0..rows,
+                    activations: Input::Q8(&x),
+                    out: &mut columns,
+                    scratch: &mut scratch.0,
+                };
+                matmul(isa, product)
+            });
             print!(
                 "  {} {:6.1}",
                 isa.name(),
@@ -153,38 +162,7 @@ fn prefill(format: Format, rows: usize, cols: usize) {
 }
 
 fn isas() -> Vec<Isa> {
-    let mut isas = vec![Isa::Scalar];
-    #[cfg(target_arch = "x86_64")]
-    {
-        let avx2 = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        let avx512 = avx2
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512vnni");
-        if avx2 {
-            // SAFETY: its features were detected.
-            isas.push(Isa::Avx2(unsafe { arch::Avx2::new_unchecked() }));
-        }
-        if avx512 {
-            // SAFETY: its features were detected.
-            isas.push(Isa::Avx512(unsafe { arch::Avx512::new_unchecked() }));
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: every AArch64 application processor has Advanced SIMD.
-        isas.push(Isa::Neon(unsafe { arch::Neon::new_unchecked() }));
-        if std::arch::is_aarch64_feature_detected!("dotprod") {
-            // SAFETY: its features were detected.
-            isas.push(Isa::NeonDotprod(unsafe { arch::NeonDotprod::new_unchecked() }));
-        }
-    }
-    isas
+    brooklet_core::detected_isas!()
 }
 
 /// Seconds of the fastest of several passes, one at least.

@@ -3,7 +3,7 @@
 //! Each budget says whose error it allows for; where ggml is the coarser side the comment names its approximation.
 
 use brooklet_core::arena::{Aligned, Columns};
-use brooklet_core::kernels::{self, Input, Isa, Scaling, matmul};
+use brooklet_core::kernels::{Input, Isa, Norm, Product, Rotate, Scaling, Softmax, matmul};
 use brooklet_core::nn::rope;
 use brooklet_core::quant::{F32, Format};
 use brooklet_core::tensor::Matrix;
@@ -53,7 +53,14 @@ fn core_product(format: Format, bytes: &[u8], rows: usize, columns: usize, x: &[
     let mut scratch = Box::new(Aligned([0; 1 << 18]));
     let mut out = vec![f32::NAN; x.len() / columns * rows];
     let (isa, mut part) = (Isa::of_target(), Columns::all(&mut out, rows));
-    matmul(isa, &weights, 0..rows, Input::F32(x), &mut part, &mut scratch.0);
+    let product = Product {
+        weights: &weights,
+        rows: 0..rows,
+        activations: Input::F32(x),
+        out: &mut part,
+        scratch: &mut scratch.0,
+    };
+    matmul(isa, product);
     drop(part);
     out
 }
@@ -124,7 +131,11 @@ fn rms_norm_agrees() {
         };
         let mut ours = vec![f32::NAN; columns];
         for (x, theirs) in x.chunks(columns).zip(theirs.chunks(columns)) {
-            kernels::norm(isa, x, norm, &mut ours);
+            isa.run(Norm {
+                x,
+                scaling: norm,
+                out: &mut ours,
+            });
             for (a, b) in ours.iter().zip(theirs) {
                 assert!(
                     (a - b).abs() <= RMS_NORM * b.abs(),
@@ -144,7 +155,7 @@ fn soft_max_agrees() {
         for (x, theirs) in x.chunks(columns).zip(theirs.chunks(columns)) {
             let max = x.iter().copied().fold(f32::MIN, f32::max);
             let mut ours = x.to_vec();
-            let inverse = kernels::softmax(isa, &mut ours);
+            let inverse = isa.run(Softmax { scores: &mut ours });
             for ((a, b), x) in ours.iter().zip(theirs).zip(x) {
                 // The argument's rounding grows with its size; the sum errs like its largest terms. f16 ends at 6e-8.
                 let budget = 2.0 * HALF * (1.0 + max - x) * b + 6e-8;
@@ -177,7 +188,12 @@ fn rope_agrees() {
             rope::frequencies(ggml_oracle::ROPE_BASE, |_| 1.0, &mut frequencies);
             rope::angles(&frequencies, position.into(), &mut table);
             let mut ours = x.clone();
-            kernels::rotate(Isa::Scalar, &mut ours, head_dim, &table, rope::Pairs::Neighbours);
+            Isa::Scalar.run(Rotate {
+                heads: &mut ours,
+                head_dim,
+                table: &table,
+                pairs: rope::Pairs::Neighbours,
+            });
             // ggml multiplies its angle p·s^i up from pair to pair: 2i roundings of 2^-24 each, and i·s^i <= pairs / (e·ln 10000).
             let drift = f32::from(position) * 2.0 * 0.04 * pairs as f32 * 6e-8;
             for ((a, b), x) in ours.chunks(2).zip(theirs.chunks(2)).zip(x.chunks(2)) {

@@ -3,12 +3,12 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::super::{Neon, NeonDotprod};
+use crate::kernels::isa::{Neon, NeonDotprod};
 
 /// How a processor sums products of weights and activations. A value is the proof that the processor has the instructions.
 ///
 /// Weights are what [`super::unpack::Unpack`] makes of a block, with or without its offset; activations are in -127..=127
-/// ([`super::super::super::Q8Activation`]). Sums wrap, which never happens in the sum of one block: at most 32 · 128 · 127.
+/// ([`crate::quant::Q8Activation`]). Sums wrap, which never happens in the sum of one block: at most 32 · 128 · 127.
 pub(super) trait Dot: Copy {
     /// Sums of four rows in the making.
     type Four: Copy;
@@ -201,7 +201,7 @@ impl Dot for SmlalWide {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn half(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe {
         let products = vmull_s8(vget_low_s8(w), vget_low_s8(x));
         vpadalq_s16(sums, vmlal_high_s8(products, w, x))
@@ -214,7 +214,7 @@ unsafe fn half(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn quadruplicate(x: int8x16_t) -> [int8x16_t; 4] {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe {
         let x = vreinterpretq_s32_s8(x);
         [

@@ -1,13 +1,12 @@
 //! f32 activations, and float weights.
 
 use core::arch::aarch64::*;
-use core::ops::Range;
 
 use super::Neon;
 use crate::arena::Columns;
-use crate::kernels::{dispatch, scalar};
-use crate::quant::{Bf16, F16, F32, Format};
-use crate::tensor::Matrix;
+use crate::kernels::product::{ProductF32, view};
+use crate::kernels::scalar;
+use crate::quant::{Bf16, F16, F32, with_block};
 
 /// Partial sums of the contract's order; four registers of four.
 const SUMS: usize = 16;
@@ -27,7 +26,7 @@ trait Float: Copy {
 impl Float for f32 {
     #[inline(always)]
     unsafe fn sixteen(p: *const f32) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row).
         unsafe { [0, 4, 8, 12].map(|i| vld1q_f32(p.add(i))) }
     }
 
@@ -39,7 +38,7 @@ impl Float for f32 {
 impl Float for F32 {
     #[inline(always)]
     unsafe fn sixteen(p: *const F32) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises; a load of bytes takes any alignment.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment.
         unsafe { [0, 4, 8, 12].map(|i| vreinterpretq_f32_u8(vld1q_u8(p.add(i).cast()))) }
     }
 
@@ -51,7 +50,7 @@ impl Float for F32 {
 impl Float for F16 {
     #[inline(always)]
     unsafe fn sixteen(p: *const F16) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises; a load of bytes takes any alignment.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment.
         unsafe {
             let [a, b] = [0, 8].map(|i| vreinterpretq_f16_u8(vld1q_u8(p.add(i).cast())));
             let [low_a, low_b] = [vcvt_f32_f16(vget_low_f16(a)), vcvt_f32_f16(vget_low_f16(b))];
@@ -67,7 +66,7 @@ impl Float for F16 {
 impl Float for Bf16 {
     #[inline(always)]
     unsafe fn sixteen(p: *const Bf16) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises; a load of bytes takes any alignment. Zeros interleaved below are the lower halves.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment. Zeros interleaved below are the lower halves.
         unsafe {
             let zero = vdupq_n_u16(0);
             let [a, b] = [0, 8].map(|i| vreinterpretq_u16_u8(vld1q_u8(p.add(i).cast())));
@@ -86,31 +85,23 @@ impl Float for Bf16 {
     }
 }
 
-/// As [`super::super::matmul_f32`], for every format; quantised rows are dequantised one at a time into the scratch.
-pub(in super::super) fn matmul_f32(
-    isa: Neon,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[f32],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) {
-    match w.format() {
-        Format::F32 => matmul(isa, w.blocks::<F32>(rows), w.cols(), x, out),
-        Format::F16 => matmul(isa, w.blocks::<F16>(rows), w.cols(), x, out),
-        Format::BF16 => matmul(isa, w.blocks::<Bf16>(rows), w.cols(), x, out),
-        _ => {
-            let row = dispatch::view::<f32>(scratch, w.cols());
-            for (i, r) in rows.enumerate() {
+/// Computes a product with f32 activations, for every format; quantised rows are dequantised one at a time into the scratch.
+pub(super) fn product_f32(isa: Neon, product: ProductF32<'_, '_>) {
+    let (w, x, out) = (product.weights, product.activations, product.out);
+    with_block!(w.format();
+        float B => multiply_rows(isa, w.blocks::<B>(product.rows), w.cols(), x, out);
+        quantized _B => {
+            let row = view::<f32>(product.scratch, w.cols());
+            for (i, r) in product.rows.enumerate() {
                 w.dequantize_row(r, row);
                 multiply(isa, row, x, i, out);
             }
         }
-    }
+    );
 }
 
 /// Rows of `cols` elements.
-fn matmul<W: Float>(isa: Neon, w: &[W], cols: usize, x: &[f32], out: &mut Columns<'_, f32>) {
+fn multiply_rows<W: Float>(isa: Neon, w: &[W], cols: usize, x: &[f32], out: &mut Columns<'_, f32>) {
     for i in 0..out.width() {
         multiply(isa, &w[i * cols..][..cols], x, i, out);
     }

@@ -15,27 +15,21 @@
 mod decode;
 mod dot;
 mod float;
+mod lanes;
+mod multipliers;
 mod prefill;
 mod quantize;
 mod super_blocks;
 mod unpack;
 
-use core::ops::Range;
-
-use super::super::Q8Activation;
-use super::{Neon, NeonDotprod};
-use crate::arena::Columns;
-use crate::quant::{
-    BLOCK, Block, BlockIq4Nl, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1,
-    BlockQ5K, BlockQ6K, BlockQ8_0, Format, QuantBlock,
-};
-use crate::tensor::Matrix;
+use crate::kernels::dispatch::InstructionSet;
+use crate::kernels::generic::Op;
+use crate::kernels::isa::{Neon, NeonDotprod};
+use crate::kernels::product::{ProductF32, ProductQ8};
+use crate::quant::{BLOCK, Block, Format, Q8Activation, QuantBlock, with_block};
 
 use dot::{Dot, Sdot, Smlal, SmlalWide};
 use unpack::Unpack;
-
-pub(super) use float::matmul_f32;
-pub(super) use quantize::quantize;
 
 /// Rows in a group.
 const GROUP: usize = 8;
@@ -43,60 +37,64 @@ const GROUP: usize = 8;
 /// From how many tokens on unpacking a panel pays.
 const PANEL_TOKENS: usize = 4;
 
-/// As [`super::matmul_q8`], without the dot product instructions.
-pub(super) fn matmul_q8_neon(
-    isa: Neon,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) -> bool {
-    if matches!(w.format(), Format::Q8_0 | Format::IQ4_NL) {
-        matmul_q8(SmlalWide(isa), w, rows, x, out, scratch)
-    } else {
-        matmul_q8(Smlal(isa), w, rows, x, out, scratch)
+impl InstructionSet for Neon {
+    fn run<O: Op>(self, op: O) -> O::Output {
+        crate::__isa_features!(Neon compiled {
+            fn run<O: Op>(isa: Neon, op: O) -> O::Output {
+                op.eval(isa)
+            }
+        });
+        // SAFETY: contract 1 (the token says that the processor has the features).
+        unsafe { run(self, op) }
+    }
+
+    fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+        if matches!(product.weights.format(), Format::Q8_0 | Format::IQ4_NL) {
+            product_q8(SmlalWide(self), product)
+        } else {
+            product_q8(Smlal(self), product)
+        }
+    }
+
+    fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+        float::product_f32(self, product);
+        None
+    }
+
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
+        quantize::quantize(self, x, out);
     }
 }
 
-/// As [`super::matmul_q8`], with the dot product instructions.
-pub(super) fn matmul_q8_dotprod(
-    isa: NeonDotprod,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) -> bool {
-    matmul_q8(Sdot(isa), w, rows, x, out, scratch)
-}
-
-fn matmul_q8<D: Dot>(
-    dot: D,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) -> bool {
-    match w.format() {
-        Format::Q4_0 => matmul::<D, BlockQ4_0>(dot, w, rows, x, out, scratch),
-        Format::Q4_1 => matmul::<D, BlockQ4_1>(dot, w, rows, x, out, scratch),
-        Format::Q5_0 => matmul::<D, BlockQ5_0>(dot, w, rows, x, out, scratch),
-        Format::Q5_1 => matmul::<D, BlockQ5_1>(dot, w, rows, x, out, scratch),
-        Format::Q8_0 => matmul::<D, BlockQ8_0>(dot, w, rows, x, out, scratch),
-        Format::Q2_K => matmul::<D, BlockQ2K>(dot, w, rows, x, out, scratch),
-        Format::Q3_K => matmul::<D, BlockQ3K>(dot, w, rows, x, out, scratch),
-        Format::Q4_K => matmul::<D, BlockQ4K>(dot, w, rows, x, out, scratch),
-        Format::Q5_K => matmul::<D, BlockQ5K>(dot, w, rows, x, out, scratch),
-        Format::Q6_K => matmul::<D, BlockQ6K>(dot, w, rows, x, out, scratch),
-        Format::IQ4_NL => matmul::<D, BlockIq4Nl>(dot, w, rows, x, out, scratch),
-        Format::F32 | Format::F16 | Format::BF16 => return false,
+impl InstructionSet for NeonDotprod {
+    // Vectors of floats have no use for dot products.
+    fn run<O: Op>(self, op: O) -> O::Output {
+        self.neon().run(op)
     }
-    true
+
+    fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+        product_q8(Sdot(self), product)
+    }
+
+    fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+        self.neon().product_f32(product)
+    }
+
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
+        self.neon().quantize(x, out);
+    }
 }
 
-/// A quantised format, as [`matmul`] sees it.
+/// As [`InstructionSet::product_q8`]: every quantised format.
+fn product_q8<'p, 'c, D: Dot>(dot: D, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+    with_block!(product.weights.format();
+        float _B => return Some(product);
+        quantized B => multiply_groups::<D, B>(dot, product)
+    );
+    None
+}
+
+/// A quantised format, as [`multiply_groups`] sees it.
 trait Weights: Block {
     /// Whether a block has a minimum.
     const HAS_MIN: bool;
@@ -130,20 +128,14 @@ impl<B: Unpack> Weights for B {
 }
 
 /// Group after group of rows.
-fn matmul<D: Dot, B: Weights>(
-    dot: D,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) {
+fn multiply_groups<D: Dot, B: Weights>(dot: D, product: ProductQ8<'_, '_>) {
+    let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
-    let mut panel = (tokens >= PANEL_TOKENS).then(|| prefill::Panel::new(scratch, row_blocks));
+    let mut panel = (tokens >= PANEL_TOKENS).then(|| prefill::Panel::new(product.scratch, row_blocks));
     let mut at = 0;
     let row_len = w.cols() / B::FORMAT.block_len();
-    for blocks in w.blocks::<B>(rows).chunks(GROUP * row_len) {
+    for blocks in w.blocks::<B>(product.rows).chunks(GROUP * row_len) {
         let group = Group { blocks, row_len };
         if let Some(panel) = &mut panel {
             B::fill(dot, group, panel);

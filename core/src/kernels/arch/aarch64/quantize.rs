@@ -3,14 +3,14 @@
 use core::arch::aarch64::*;
 
 use super::Neon;
-use crate::kernels::{Q8Activation, scalar};
-use crate::quant::BLOCK;
+use crate::kernels::scalar;
+use crate::quant::{BLOCK, Q8Activation};
 
 /// As [`scalar::quantize_activations`].
 ///
 /// # Panics
 /// If `out` does not have a block for every 32 values of `x`.
-pub(in super::super) fn quantize(_isa: Neon, x: &[f32], out: &mut [Q8Activation]) {
+pub(super) fn quantize(_isa: Neon, x: &[f32], out: &mut [Q8Activation]) {
     assert!(x.len() == out.len() * BLOCK);
     for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out) {
         // SAFETY: the token proves that the processor has NEON.
@@ -24,7 +24,7 @@ pub(in super::super) fn quantize(_isa: Neon, x: &[f32], out: &mut [Q8Activation]
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn quantize_block(x: &[f32; BLOCK], out: &mut Q8Activation) {
-    // SAFETY: as the caller promises; 8 loads of 4 cover `x`, 2 stores of 16 cover `out.q`.
+    // SAFETY: contract 1 (NEON); 8 loads of 4 cover `x`, 2 stores of 16 cover `out.q`.
     unsafe {
         let x: [float32x4_t; 8] = core::array::from_fn(|i| vld1q_f32(x.as_ptr().add(4 * i)));
         // As `f32::max`, fmaxnm ignores a NaN beside a number.

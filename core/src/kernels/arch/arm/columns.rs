@@ -2,14 +2,14 @@
 
 use core::arch::asm;
 
-use crate::kernels::lanes::ColumnHalves;
+use crate::kernels::generic::ColumnHalves;
 #[cfg(doc)]
-use crate::kernels::lanes::Lanes;
+use crate::kernels::generic::Lanes;
 
 /// [`Lanes::add_halves_i8`], once for all who call it: the sums stay in `s0` to `s15`, eight slots at a time are in `s16` to `s23`,
 /// their scales and then their weights in `s24` to `s31`.
 #[inline(never)]
-pub(in crate::kernels::arch) fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
+pub(super) fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
     let ColumnHalves {
         weights,
         first,

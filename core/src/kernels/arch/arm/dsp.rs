@@ -5,15 +5,11 @@
 //! activations.
 
 use core::arch::asm;
-use core::ops::Range;
 
-use super::super::super::Q8Activation;
-use super::super::super::dispatch::view;
-use super::super::Dsp;
 use super::widen;
-use crate::arena::Columns;
-use crate::quant::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ8_0, Format, QuantBlock};
-use crate::tensor::Matrix;
+use crate::kernels::isa::Dsp;
+use crate::kernels::product::{ProductQ8, view};
+use crate::quant::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ8_0, Format, Q8Activation, QuantBlock};
 
 /// Rows in a group.
 const GROUP: usize = 4;
@@ -25,35 +21,24 @@ const WIDENED: usize = BLOCK / 2 + 1;
 /// A block of activations, see [`WIDENED`].
 type Widened = [u32; WIDENED];
 
-/// As [`super::super::matmul_q8`]: some formats, else `false`.
-pub(in super::super) fn matmul_q8(
-    isa: Dsp,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) -> bool {
-    match w.format() {
-        Format::Q4_0 => matmul::<BlockQ4_0>(isa, w, rows, x, out, scratch),
-        Format::Q4_1 => matmul::<BlockQ4_1>(isa, w, rows, x, out, scratch),
-        Format::Q8_0 => matmul::<BlockQ8_0>(isa, w, rows, x, out, scratch),
-        _ => return false,
+/// As [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8): some formats.
+pub(super) fn product_q8<'p, 'c>(isa: Dsp, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+    match product.weights.format() {
+        Format::Q4_0 => multiply_groups::<BlockQ4_0>(isa, product),
+        Format::Q4_1 => multiply_groups::<BlockQ4_1>(isa, product),
+        Format::Q8_0 => multiply_groups::<BlockQ8_0>(isa, product),
+        _ => return Some(product),
     }
-    true
+    None
 }
 
-fn matmul<B: Products>(
-    isa: Dsp,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) {
+fn multiply_groups<B: Products>(isa: Dsp, product: ProductQ8<'_, '_>) {
+    let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
-    let blocks = w.blocks::<B>(rows);
-    let widened = view::<u32>(scratch, row_blocks * WIDENED).as_chunks_mut().0;
+    let blocks = w.blocks::<B>(product.rows);
+    let widened = view::<u32>(product.scratch, row_blocks * WIDENED)
+        .as_chunks_mut()
+        .0;
     for (token, x) in x.chunks_exact(row_blocks).enumerate() {
         for (widened, x) in widened.iter_mut().zip(x) {
             widen_activations(isa, x, widened);
@@ -79,7 +64,7 @@ fn widen_activations(isa: Dsp, x: &Q8Activation, out: &mut Widened) {
     out[WIDENED - 1] = x.scale.to_bits();
 }
 
-/// `R` rows of `x.len()` blocks each and one token: the formula of [`super::super::super`].
+/// `R` rows of `x.len()` blocks each and one token: the formula of [`crate::kernels`].
 #[inline(always)]
 fn dots<B: Products, const R: usize>(isa: Dsp, w: &[B], x: &[Q8Activation], widened: &[Widened]) -> [f32; R] {
     let len = x.len();

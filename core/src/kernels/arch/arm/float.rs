@@ -1,29 +1,23 @@
 //! One token and f16 weights: straight from the halves to the sixteen partial sums, without a row of f32 between.
 
 use core::arch::asm;
-use core::ops::Range;
 
-use super::super::super::scalar;
 use super::widen;
-use crate::arena::Columns;
+use crate::kernels::product::ProductF32;
+use crate::kernels::scalar;
 use crate::quant::{F16, Format};
-use crate::tensor::Matrix;
 
-/// As [`super::super::matmul_f32`]: one token's product with f16 weights, else `false`.
-pub(in super::super) fn matmul_f32(
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[f32],
-    out: &mut Columns<'_, f32>,
-) -> bool {
-    if w.format() != Format::F16 || out.rows() != 1 {
-        return false;
+/// As [`InstructionSet::product_f32`](crate::kernels::dispatch::InstructionSet::product_f32): one token and f16 weights.
+pub(super) fn product_f32<'p, 'c>(product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+    let w = product.weights;
+    if w.format() != Format::F16 || product.out.rows() != 1 {
+        return Some(product);
     }
-    let weights = w.blocks::<F16>(rows);
-    for (row, out) in weights.chunks_exact(w.cols()).zip(out.row_mut(0)) {
-        *out = dot(row, x);
+    let weights = w.blocks::<F16>(product.rows);
+    for (row, out) in weights.chunks_exact(w.cols()).zip(product.out.row_mut(0)) {
+        *out = dot(row, product.activations);
     }
-    true
+    None
 }
 
 /// As [`scalar::dot`].

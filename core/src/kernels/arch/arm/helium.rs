@@ -5,44 +5,29 @@
 //! small integers), and the contract's products and sums are scalar instructions.
 
 use core::arch::asm;
-use core::ops::Range;
 
-use super::super::super::Q8Activation;
-use super::super::Helium;
 use super::dsp;
-use crate::arena::Columns;
-use crate::quant::{BLOCK, BlockQ4_0, BlockQ8_0, Format, QuantBlock};
-use crate::tensor::Matrix;
+use crate::kernels::isa::Helium;
+use crate::kernels::product::ProductQ8;
+use crate::quant::{BLOCK, BlockQ4_0, BlockQ8_0, Format, Q8Activation, QuantBlock};
 
 /// Rows in a group.
 const GROUP: usize = 4;
 
-/// As [`super::super::matmul_q8`]: some formats, else `false`.
-pub(in super::super) fn matmul_q8(
-    isa: Helium,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) -> bool {
-    match w.format() {
-        Format::Q4_0 => matmul::<BlockQ4_0>(isa, w, rows, x, out),
-        Format::Q8_0 => matmul::<BlockQ8_0>(isa, w, rows, x, out),
-        _ => return dsp::matmul_q8(isa.dsp(), w, rows, x, out, scratch),
+/// As [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8): some formats.
+pub(super) fn product_q8<'p, 'c>(isa: Helium, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+    match product.weights.format() {
+        Format::Q4_0 => multiply_groups::<BlockQ4_0>(isa, product),
+        Format::Q8_0 => multiply_groups::<BlockQ8_0>(isa, product),
+        _ => return dsp::product_q8(isa.dsp(), product),
     }
-    true
+    None
 }
 
-fn matmul<B: Group>(
-    isa: Helium,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-) {
+fn multiply_groups<B: Group>(isa: Helium, product: ProductQ8<'_, '_>) {
+    let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
-    let blocks = w.blocks::<B>(rows);
+    let blocks = w.blocks::<B>(product.rows);
     for (token, x) in x.chunks_exact(row_blocks).enumerate() {
         let groups = blocks.chunks(GROUP * row_blocks);
         for (w, out) in groups.zip(out.row_mut(token).chunks_mut(GROUP)) {
@@ -79,7 +64,7 @@ impl<'a> Rows<'a> {
 
 /// A format with a kernel of its own.
 trait Group: QuantBlock {
-    /// The rows' outputs by the formula of [`super::super::super`].
+    /// The rows' outputs by the formula of [`crate::kernels`].
     fn group(isa: Helium, rows: Rows<'_>, out: &mut [f32; GROUP]);
 }
 

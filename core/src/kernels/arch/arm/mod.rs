@@ -9,23 +9,63 @@ mod dsp;
 mod float;
 #[cfg(feature = "helium")]
 mod helium;
+mod lanes;
 mod pairs;
 mod quantize;
 mod rows;
 
+use crate::kernels::dispatch::InstructionSet;
+use crate::kernels::generic::Op;
+use crate::kernels::isa::Dsp;
+#[cfg(feature = "helium")]
+use crate::kernels::isa::Helium;
+use crate::kernels::product::{ProductF32, ProductQ8};
 use crate::nn::float16;
+use crate::quant::Q8Activation;
 
-pub(super) use columns::add_halves_dsp;
-pub(super) use dsp::matmul_q8;
-pub(super) use float::matmul_f32;
+impl InstructionSet for Dsp {
+    #[cfg(any(test, not(feature = "helium")))]
+    fn run<O: Op>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
+
+    // One instance of each algorithm, for the sake of flash: the bits are the same.
+    #[cfg(all(feature = "helium", not(test)))]
+    fn run<O: Op>(self, op: O) -> O::Output {
+        Helium::of_target().run(op)
+    }
+
+    fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+        dsp::product_q8(self, product)
+    }
+
+    fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+        float::product_f32(product)
+    }
+
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
+        quantize::quantize(x, out);
+    }
+}
+
 #[cfg(feature = "helium")]
-pub(super) use helium::matmul_q8 as matmul_q8_helium;
-pub(super) use pairs::add_pairs_dsp;
-pub(super) use quantize::quantize;
-#[cfg(any(test, not(feature = "helium")))]
-pub(super) use rows::add_rows_dsp;
-#[cfg(feature = "helium")]
-pub(super) use rows::add_rows_helium;
+impl InstructionSet for Helium {
+    fn run<O: Op>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
+
+    fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+        helium::product_q8(self, product)
+    }
+
+    fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+        float::product_f32(product)
+    }
+
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
+        quantize::quantize(x, out);
+    }
+}
 
 /// Widens the little-endian f16 of a block, exactly.
 #[inline(always)]

@@ -3,13 +3,13 @@
 use core::arch::asm;
 
 #[cfg(doc)]
-use crate::kernels::lanes::Lanes;
-use crate::kernels::lanes::SlotPairs;
+use crate::kernels::generic::Lanes;
+use crate::kernels::generic::SlotPairs;
 
 /// [`Lanes::add_pairs_i8`], once for all who call it. The sums stay in `s0` to `s3`, the scales in `s20` to `s27`; columns are in `s4`
 /// to `s11`, cosines and sines in `s12` to `s19`, a pair's factors in `s28` to `s31`. All operations are scalar ones.
 #[inline(never)]
-pub(in crate::kernels::arch) fn add_pairs_dsp(pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
+pub(super) fn add_pairs_dsp(pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
     let count = pairs.factors.len();
     if count == 0 {
         return;

@@ -1,13 +1,11 @@
 //! Quantising activations with as few moves between the register files as such a core allows.
 
-use super::super::super::{Q8Activation, scalar};
-use crate::quant::BLOCK;
-
-/// 1.5 · 2^23: adding it leaves no bits for a fraction, and the integer (from -2^22 on) in the low bits.
-const MAGIC: f32 = 12_582_912.0;
+use crate::kernels::scalar;
+use crate::nn::math::ROUNDING;
+use crate::quant::{BLOCK, Q8Activation};
 
 /// As [`scalar::quantize_activations`].
-pub(in super::super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
+pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out) {
         // Without its sign a float orders as its bits do, NaN past infinity.
         let mut max = 0;
@@ -25,12 +23,12 @@ pub(in super::super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
         for (sum, (x, q)) in sums.iter_mut().zip(halves) {
             for (q, v) in q.iter_mut().zip(x) {
                 // Within ±127.0001, so that the low byte is the integer.
-                let bits = (v * inverse + MAGIC).to_bits();
+                let bits = (v * inverse + ROUNDING).to_bits();
                 *q = bits as i8;
                 *sum = sum.wrapping_add(bits);
             }
         }
-        const OFFSET: u32 = MAGIC.to_bits().wrapping_mul(BLOCK as u32 / 2);
+        const OFFSET: u32 = ROUNDING.to_bits().wrapping_mul(BLOCK as u32 / 2);
         scalar::set_scale(out, max, sums.map(|sum| sum.wrapping_sub(OFFSET) as i16));
     }
 }

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 #[cfg(doc)]
-use crate::kernels::lanes::Lanes;
+use crate::kernels::generic::Lanes;
 
 /// Panics unless there are sixteen elements for each of `count` factors.
 #[inline(always)]
@@ -42,7 +42,7 @@ macro_rules! convert {
 /// [`Lanes::add_rows_i8`], once for all who call it: the sums stay in `s0` to `s15`, eight products at a time are made in `s16` to `s23`.
 #[cfg(any(test, not(feature = "helium")))]
 #[inline(never)]
-pub(in crate::kernels::arch) fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
+pub(super) fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
     check(factors.len(), x, stride);
     if factors.is_empty() {
         return;
@@ -91,12 +91,7 @@ pub(in crate::kernels::arch) fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32
 /// [`Lanes::add_rows_i8`], once for all who call it: the sums stay in `q0` to `q3`.
 #[cfg(feature = "helium")]
 #[inline(never)]
-pub(in crate::kernels::arch) fn add_rows_helium(
-    acc: &mut [f32; 16],
-    factors: &[f32],
-    x: &[i8],
-    stride: usize,
-) {
+pub(super) fn add_rows_helium(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
     check(factors.len(), x, stride);
     if factors.is_empty() {
         return;

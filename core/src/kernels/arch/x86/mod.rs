@@ -21,18 +21,12 @@ use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::mem::offset_of;
 use core::ops::Range;
 
-use super::super::{Q8Activation, scalar};
 use crate::arena::{Carver, Columns};
-use crate::quant::{
-    BLOCK, Bf16, Block, BlockIq4Nl, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1,
-    BlockQ5K, BlockQ6K, BlockQ8_0, F16, F32, Format,
-};
-use crate::tensor::Matrix;
+use crate::kernels::product::{PANEL_ROWS as MAX_PANEL_ROWS, ProductF32, ProductQ8};
+use crate::kernels::scalar;
+use crate::quant::{BLOCK, Bf16, Block, F16, F32, Q8Activation, with_block};
 
 use weights::{Layout, Weights, parts};
-
-/// Most rows in a panel, over the instruction sets.
-const MAX_PANEL_ROWS: usize = 32;
 
 /// Rows of float weights in a group: enough independent sums to hide the latency of an addition.
 const FLOAT_ROWS: usize = 4;
@@ -99,49 +93,23 @@ pub(super) trait Kernels: Copy {
 
     /// Products of `FLOAT_ROWS` rows and `T` tokens, one after the other in `w` and `x`: [`scalar::dot`] of each pair.
     fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]);
-
-    /// As [`scalar::quantize_activations`].
-    fn quantize(self, x: &[f32], out: &mut [Q8Activation]);
 }
 
-/// As [`super::matmul_q8`].
-pub(super) fn matmul_q8<K: Kernels>(
-    isa: K,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) -> bool {
-    match w.format() {
-        Format::Q4_0 => matmul::<K, BlockQ4_0>(isa, w, rows, x, out, scratch),
-        Format::Q4_1 => matmul::<K, BlockQ4_1>(isa, w, rows, x, out, scratch),
-        Format::Q5_0 => matmul::<K, BlockQ5_0>(isa, w, rows, x, out, scratch),
-        Format::Q5_1 => matmul::<K, BlockQ5_1>(isa, w, rows, x, out, scratch),
-        Format::Q8_0 => matmul::<K, BlockQ8_0>(isa, w, rows, x, out, scratch),
-        Format::Q2_K => matmul::<K, BlockQ2K>(isa, w, rows, x, out, scratch),
-        Format::Q3_K => matmul::<K, BlockQ3K>(isa, w, rows, x, out, scratch),
-        Format::Q4_K => matmul::<K, BlockQ4K>(isa, w, rows, x, out, scratch),
-        Format::Q5_K => matmul::<K, BlockQ5K>(isa, w, rows, x, out, scratch),
-        Format::Q6_K => matmul::<K, BlockQ6K>(isa, w, rows, x, out, scratch),
-        Format::IQ4_NL => matmul::<K, BlockIq4Nl>(isa, w, rows, x, out, scratch),
-        Format::F32 | Format::F16 | Format::BF16 => return false,
-    }
-    true
+/// As [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8): every quantised format.
+fn product_q8<'p, 'c, K: Kernels>(isa: K, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+    with_block!(product.weights.format();
+        float _B => return Some(product);
+        quantized B => multiply_groups::<K, B>(isa, product)
+    );
+    None
 }
 
 /// Group after group, then the rows that are left.
-fn matmul<K: Kernels, B: Weights>(
-    isa: K,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[Q8Activation],
-    out: &mut Columns<'_, f32>,
-    scratch: &mut [u8],
-) {
+fn multiply_groups<K: Kernels, B: Weights>(isa: K, product: ProductQ8<'_, '_>) {
+    let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
-    let blocks = w.blocks::<B>(rows);
+    let blocks = w.blocks::<B>(product.rows);
     let row_len = row_blocks / parts::<B>();
     let group_blocks = K::LANES * row_len;
     let (blocks, rest) = blocks.split_at(blocks.len() / group_blocks * group_blocks);
@@ -155,7 +123,7 @@ fn matmul<K: Kernels, B: Weights>(
             at += K::LANES;
         }
     } else {
-        let mut panel = panel::<K>(scratch, row_blocks);
+        let mut panel = panel::<K>(product.scratch, row_blocks);
         for groups in blocks.chunks(K::GROUPS * group_blocks) {
             for (i, group) in groups.chunks_exact(group_blocks).enumerate() {
                 isa.fill(group, &mut panel.group(i, K::GROUPS));
@@ -240,31 +208,18 @@ fn store<K: Kernels, B: Weights, const T: usize>(
     T
 }
 
-/// As [`super::matmul_f32`].
-pub(super) fn matmul_f32<K: Kernels>(
-    isa: K,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[f32],
-    out: &mut Columns<'_, f32>,
-) -> bool {
-    match w.format() {
-        Format::F32 => floats::<K, F32>(isa, w, rows, x, out),
-        Format::F16 => floats::<K, F16>(isa, w, rows, x, out),
-        Format::BF16 => floats::<K, Bf16>(isa, w, rows, x, out),
-        _ => return false,
-    }
-    true
+/// As [`InstructionSet::product_f32`](crate::kernels::dispatch::InstructionSet::product_f32): every float format.
+fn product_f32<'p, 'c, K: Kernels>(isa: K, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+    with_block!(product.weights.format();
+        float B => multiply_floats::<K, B>(isa, product);
+        quantized _B => return Some(product)
+    );
+    None
 }
 
 /// Four rows at a time, then the rows that are left.
-fn floats<K: Kernels, W: Float>(
-    isa: K,
-    w: &Matrix<'_>,
-    rows: Range<usize>,
-    x: &[f32],
-    out: &mut Columns<'_, f32>,
-) {
+fn multiply_floats<K: Kernels, W: Float>(isa: K, product: ProductF32<'_, '_>) {
+    let (w, rows, x, out) = (product.weights, product.rows, product.activations, product.out);
     let (cols, tokens) = (w.cols(), out.rows());
     let first_left = rows.len() / FLOAT_ROWS * FLOAT_ROWS;
     for at in (0..first_left).step_by(FLOAT_ROWS) {

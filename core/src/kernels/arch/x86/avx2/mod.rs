@@ -5,6 +5,7 @@
 //! `|w| · (x with w's sign)`, at most 128 · 127 · 2 = 32512, alone.
 
 mod float;
+mod lanes;
 mod prefill;
 mod quantize;
 mod super_blocks;
@@ -13,13 +14,42 @@ mod unpack;
 use core::arch::x86_64::*;
 
 use self::unpack::widen_halves;
-use super::super::Avx2;
-use super::{FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Q8Activation, Weights, parts};
+use super::{FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts};
+use crate::kernels::dispatch::InstructionSet;
+use crate::kernels::generic::Op;
+use crate::kernels::isa::Avx2;
+use crate::kernels::product::{ProductF32, ProductQ8};
+use crate::quant::Q8Activation;
 
 /// Rows of a group: 32-bit lanes of a register.
 const ROWS: usize = 8;
 /// Blocks of a chunk: 128-bit lanes of a register.
 const CHUNK: usize = 2;
+
+impl InstructionSet for Avx2 {
+    fn run<O: Op>(self, op: O) -> O::Output {
+        crate::__isa_features!(Avx2 compiled {
+            fn run<O: Op>(isa: Avx2, op: O) -> O::Output {
+                op.eval(isa)
+            }
+        });
+        // SAFETY: contract 1 (the token says that the processor has the features).
+        unsafe { run(self, op) }
+    }
+
+    fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+        super::product_q8(self, product)
+    }
+
+    fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+        super::product_f32(self, product)
+    }
+
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
+        // SAFETY: contract 1 (the token says that the processor has the features).
+        unsafe { quantize::quantize(x, out) }
+    }
+}
 
 impl Kernels for Avx2 {
     const LANES: usize = ROWS;
@@ -28,13 +58,13 @@ impl Kernels for Avx2 {
 
     #[inline]
     fn decode<B: Weights>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
-        // SAFETY: the token says that the processor has the features.
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { decode(blocks, x, out) }
     }
 
     #[inline]
     fn fill<B: Weights>(self, blocks: &[B], panel: &mut Panel<'_>) {
-        // SAFETY: the token says that the processor has the features.
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { prefill::fill(blocks, panel) }
     }
 
@@ -44,23 +74,16 @@ impl Kernels for Avx2 {
         panel: &Panel<'_>,
         x: &[Q8Activation],
     ) -> [[f32; MAX_PANEL_ROWS]; T] {
-        // SAFETY: the token says that the processor has the features.
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { prefill::tile::<B, T>(panel, x) }
     }
 
     #[inline]
     fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
-        // SAFETY: the token says that the processor has the features.
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { float::dots(w, x, out) }
     }
-
-    #[inline]
-    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
-        // SAFETY: the token says that the processor has the features.
-        unsafe { quantize::quantize(x, out) }
-    }
 }
-
 /// How a format's chunks get into registers.
 pub(in super::super) trait Chunk: Sized {
     /// Where a row's chunk is.

@@ -2,9 +2,9 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{MAX_PANEL_ROWS, Panel, Q8Activation, Weights, parts, sums_of};
+use super::super::{MAX_PANEL_ROWS, Panel, Weights, parts, sums_of};
 use super::{CHUNK, Chunk, Header, ROWS, bias, header, pairs, prefetch, transpose_lanes};
-use crate::quant::BLOCK;
+use crate::quant::{BLOCK, Q8Activation};
 
 /// Transposes the 4 x 4 matrix of 32-bit values in each 128-bit lane.
 #[inline]

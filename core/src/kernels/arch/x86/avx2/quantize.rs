@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{Q8Activation, scalar};
-use crate::quant::BLOCK;
+use crate::kernels::scalar;
+use crate::quant::{BLOCK, Q8Activation};
 
 /// As [`super::super::Kernels::quantize`].
 #[target_feature(enable = "avx2")]

@@ -2,9 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::super::Q8Activation;
 use super::sum_lanes;
-use crate::quant::BLOCK;
+use crate::quant::{BLOCK, Q8Activation};
 
 /// The two halves of what folding the upper 256 bits onto the lower ones with `$op` gives.
 macro_rules! fold_lanes {

@@ -2,9 +2,9 @@
 
 use core::ops::Range;
 
-use super::super::lanes::{Lanes, SlotPairs};
-use super::TILE;
-use super::raw::RawKeys;
+use super::super::{Lanes, SlotPairs};
+use super::raw_keys::RawKeys;
+use super::tiles::TILE;
 use crate::quant::BLOCK;
 
 /// Pairs whose factors are laid out at a time.

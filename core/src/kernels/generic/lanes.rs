@@ -1,4 +1,4 @@
-//! A vector of sixteen f32, the same on every instruction set: the algorithms of [`super::ops`] are written once over it.
+//! A vector of sixteen f32, the same on every instruction set: the algorithms of [`super`] are written once over it.
 //!
 //! Sixteen because that is one AVX-512 register, two of AVX2 and four of NEON; whatever has order (sums over lanes) is defined for
 //! sixteen and so gives the same bits everywhere. Products and sums are never fused.
@@ -7,44 +7,44 @@ use crate::nn::float16;
 
 /// Pairs of 8-bit columns of four slots of a tile, and what rotates and multiplies them.
 #[derive(Clone, Copy)]
-pub(crate) struct SlotPairs<'a> {
+pub struct SlotPairs<'a> {
     /// The first and the second column of the first pair, from the first slot on.
-    pub(crate) columns: [&'a [i8]; 2],
+    pub columns: [&'a [i8]; 2],
     /// Elements from a pair's columns to the next one's.
-    pub(crate) step: usize,
+    pub step: usize,
     /// The slots' scales of the first and of the second columns, f16 as bits.
-    pub(crate) scales: [&'a [u16; 4]; 2],
+    pub scales: [&'a [u16; 4]; 2],
     /// From the first slot on: 32 cosines and 32 sines of the first pair, then of the next one.
-    pub(crate) angles: &'a [f32],
+    pub angles: &'a [f32],
     /// Of each pair: what is added to both columns, and what both are multiplied with once they are rotated.
-    pub(crate) factors: &'a [[f32; 4]],
+    pub factors: &'a [[f32; 4]],
 }
 
 impl SlotPairs<'_> {
     /// Floats from a pair's cosines to its sines.
-    pub(crate) const SINES: usize = 32;
+    pub const SINES: usize = 32;
     /// Floats from a pair's cosines to the next one's.
-    pub(crate) const ANGLES: usize = 2 * Self::SINES;
+    pub const ANGLES: usize = 2 * Self::SINES;
 }
 
 /// Half tiles of one 8-bit column, weighted.
 #[derive(Clone, Copy)]
-pub(crate) struct ColumnHalves<'a> {
+pub struct ColumnHalves<'a> {
     /// Weights of sixteen slots each.
-    pub(crate) weights: &'a [[f32; 16]],
+    pub weights: &'a [[f32; 16]],
     /// Half tile that the weights begin with; two halves of sixteen slots are a tile.
-    pub(crate) first: usize,
+    pub first: usize,
     /// From the column of the first tile on.
-    pub(crate) elements: &'a [i8],
+    pub elements: &'a [i8],
     /// From the column's scales of the first tile on, f16 as bits.
-    pub(crate) scales: &'a [u16],
+    pub scales: &'a [u16],
     /// Elements and scales of a tile.
-    pub(crate) steps: (usize, usize),
+    pub steps: (usize, usize),
 }
 
-/// Operations on vectors of sixteen f32. The implementor is a zero-size token, so that having one proves that its instructions
+/// Operations on vectors of sixteen f32. The implementor is a token of an instruction set, so that having one proves that its instructions
 /// may run.
-pub(crate) trait Lanes: Copy {
+pub trait Lanes: Copy {
     /// Sixteen f32.
     type V: Copy;
     /// Whether there are registers enough to work on several query rows at a time.
@@ -154,85 +154,4 @@ pub(crate) trait Lanes: Copy {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for integers `n` from -126 to 127, given as f32.
     fn exp2_int(self, n: Self::V) -> Self::V;
-}
-
-/// Plain Rust.
-#[derive(Clone, Copy)]
-pub(crate) struct ScalarLanes;
-
-#[inline(always)]
-fn zip(a: [f32; 16], b: [f32; 16], f: impl Fn(f32, f32) -> f32) -> [f32; 16] {
-    core::array::from_fn(|i| f(a[i], b[i]))
-}
-
-impl Lanes for ScalarLanes {
-    type V = [f32; 16];
-    const MANY_ROWS: bool = false;
-    const SUMS: usize = 8;
-    const PAIRS_BY_SLOTS: bool = true;
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> [f32; 16] {
-        [x; 16]
-    }
-
-    #[inline(always)]
-    fn load(self, x: &[f32; 16]) -> [f32; 16] {
-        *x
-    }
-
-    #[inline(always)]
-    fn load_f16(self, x: &[u16; 16]) -> [f32; 16] {
-        x.map(float16::widen)
-    }
-
-    #[inline(always)]
-    fn load_i8(self, x: &[i8; 16]) -> [f32; 16] {
-        x.map(f32::from)
-    }
-
-    #[inline(always)]
-    fn store_f16(self, v: [f32; 16], out: &mut [u16; 16]) {
-        *out = v.map(|x| half::f16::from_f32(x).to_bits());
-    }
-
-    #[inline(always)]
-    fn store(self, v: [f32; 16], out: &mut [f32; 16]) {
-        *out = v;
-    }
-
-    #[inline(always)]
-    fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        zip(a, b, |a, b| a + b)
-    }
-
-    #[inline(always)]
-    fn sub(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        zip(a, b, |a, b| a - b)
-    }
-
-    #[inline(always)]
-    fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        zip(a, b, |a, b| a * b)
-    }
-
-    #[inline(always)]
-    fn div(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        zip(a, b, |a, b| a / b)
-    }
-
-    #[inline(always)]
-    fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        zip(a, b, |a, b| if a > b { a } else { b })
-    }
-
-    #[inline(always)]
-    fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        zip(a, b, |a, b| if a < b { a } else { b })
-    }
-
-    #[inline(always)]
-    fn exp2_int(self, n: [f32; 16]) -> [f32; 16] {
-        n.map(|n| f32::from_bits(((n as i32 + 127) << 23) as u32))
-    }
 }

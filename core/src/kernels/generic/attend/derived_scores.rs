@@ -6,120 +6,92 @@
 
 use core::ops::Range;
 
-use super::super::lanes::Lanes;
-use super::{Element, ElementType, TILE, TileStore, Tiles, not_built, pairs, tile_of};
+use super::super::{Lanes, Op};
+use super::raw_keys::RawKeys;
+use super::tiles::{Element, TILE, TileStore, Tiles, View, load, load_scale, not_built, view};
+use super::{ElementType, derived_pairs};
 use crate::nn::rope::Pairs;
-use crate::quant::{BLOCK, F32};
-
-/// Cosines and sines of one pair's angle at every place in a tile.
-pub type LaneAngles = [[f32; TILE]; 2];
-
-/// The keys of one head.
-#[derive(Clone, Copy)]
-pub struct RawKeys<'a> {
-    /// Keys of all heads, without their mean.
-    pub store: TileStore<'a>,
-    /// First column of the head, and how many it has.
-    pub head: (usize, usize),
-    /// What is added to each of the head's columns before it is rotated; empty for nothing.
-    pub mean: &'a [F32],
-    /// Which columns of the head are pairs.
-    pub pairs: Pairs,
-    /// One entry per pair.
-    pub lanes: &'a [LaneAngles],
-}
-
-/// Slots that hold tokens of consecutive positions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The slots.
-    pub slots: Range<usize>,
-    /// Position of the token in the first of them.
-    pub position: u64,
-}
-
-impl Run {
-    /// Tiles that the slots are in.
-    pub fn tiles(&self) -> Range<usize> {
-        self.slots.start / TILE..self.slots.end.div_ceil(TILE)
-    }
-
-    /// Position that a token in the first slot of tile `tile` would have; it may wrap below 0.
-    pub fn tile_position(&self, tile: usize) -> u64 {
-        self.position
-            .wrapping_sub(self.slots.start as u64)
-            .wrapping_add((tile * TILE) as u64)
-    }
-}
+use crate::quant::BLOCK;
 
 /// Scores of queries of one head (scaled and rotated at their positions) against the keys in `slots`, to
-/// `out[row · stride + slot]`. `bases` are the angles of the tiles' positions: `[cos, sin]` per pair, for each tile of `slots`.
-///
-/// `scratch` holds the head's columns once for each query.
-#[inline(always)]
-pub(crate) fn raw_scores<L: Lanes>(
-    l: L,
-    keys: &RawKeys<'_>,
-    slots: Range<usize>,
-    bases: &[[f32; 2]],
-    queries: &[&[f32]],
-    (out, stride): (&mut [f32], usize),
-    scratch: &mut [f32],
-) {
-    match keys.store {
-        TileStore::F32(tiles) if ElementType::F32.is_built() => {
-            by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch)
+/// `out[row · stride + slot]`.
+pub(crate) struct RotatedScores<'a> {
+    pub(crate) keys: &'a RawKeys<'a>,
+    pub(crate) slots: Range<usize>,
+    /// The angles of the tiles' positions: `[cos, sin]` per pair, for each tile of `slots`.
+    pub(crate) bases: &'a [[f32; 2]],
+    pub(crate) queries: &'a [&'a [f32]],
+    pub(crate) out: &'a mut [f32],
+    pub(crate) stride: usize,
+    /// The head's columns, once for each query.
+    pub(crate) scratch: &'a mut [f32],
+}
+
+impl Op for RotatedScores<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<L: Lanes>(self, l: L) {
+        match self.keys.store {
+            TileStore::F32(tiles) if ElementType::F32.is_built() => self.by_rows(l, &tiles),
+            TileStore::F16(tiles) if ElementType::F16.is_built() => self.by_rows(l, &tiles),
+            TileStore::Q8(tiles) => self.by_rows(l, &tiles),
+            _ => not_built(),
         }
-        TileStore::F16(tiles) if ElementType::F16.is_built() => {
-            by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch)
-        }
-        TileStore::Q8(tiles) => by_rows(l, keys, &tiles, slots, bases, queries, (out, stride), scratch),
-        _ => not_built(),
     }
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "one caller, which unpacks an enum")]
-fn by_rows<L: Lanes, E: Element>(
-    l: L,
-    keys: &RawKeys<'_>,
-    tiles: &Tiles<'_, E>,
-    slots: Range<usize>,
-    bases: &[[f32; 2]],
-    queries: &[&[f32]],
-    (out, stride): (&mut [f32], usize),
-    scratch: &mut [f32],
-) {
-    let columns = keys.head.1;
-    let pairs = keys.lanes.len();
-    for tile in slots.start / TILE..slots.end.div_ceil(TILE) {
-        let base = &bases[(tile - slots.start / TILE) * pairs..][..pairs];
-        for (query, turned) in queries.iter().zip(scratch.chunks_exact_mut(columns)) {
-            turn_back(keys.pairs, base, &query[..columns], turned);
-        }
-        let start = tile * TILE;
-        let width = TILE.min(tiles.capacity - start);
-        let (elements, scales) = tile_of(tiles, start, width);
-        let view = View {
-            elements,
-            scales,
-            width,
-        };
-        let range = slots.start.max(start) - start..slots.end.min(start + width) - start;
-        let mut row = 0;
-        while row < queries.len() {
-            let left = &scratch[row * columns..queries.len() * columns];
-            let out = &mut out[row * stride..];
-            let place = (start, range.clone(), stride);
-            row += if L::MANY_ROWS && left.len() >= 8 * columns {
-                tile_rows::<L, E, 8>(l, keys, view, left, out, place)
-            } else if L::MANY_ROWS && left.len() >= 4 * columns {
-                tile_rows::<L, E, 4>(l, keys, view, left, out, place)
-            } else {
-                tile_rows::<L, E, 1>(l, keys, view, left, out, place)
-            };
+impl RotatedScores<'_> {
+    #[inline(always)]
+    fn by_rows<L: Lanes, E: Element>(self, l: L, tiles: &Tiles<'_, E>) {
+        let RotatedScores {
+            keys,
+            slots,
+            bases,
+            queries,
+            out,
+            stride,
+            scratch,
+        } = self;
+        let columns = keys.head.1;
+        let pairs = keys.lanes.len();
+        for tile in slots.start / TILE..slots.end.div_ceil(TILE) {
+            let base = &bases[(tile - slots.start / TILE) * pairs..][..pairs];
+            for (query, turned) in queries.iter().zip(scratch.chunks_exact_mut(columns)) {
+                turn_back(keys.pairs, base, &query[..columns], turned);
+            }
+            let start = tile * TILE;
+            let view = view(tiles, tile);
+            let range = slots.start.max(start) - start..slots.end.min(start + view.width) - start;
+            let mut row = 0;
+            while row < queries.len() {
+                let left = &scratch[row * columns..queries.len() * columns];
+                let out = &mut out[row * stride..];
+                let place = Place {
+                    start,
+                    range: range.clone(),
+                    stride,
+                };
+                row += if L::MANY_ROWS && left.len() >= 8 * columns {
+                    tile_rows::<L, E, 8>(l, keys, view, left, out, place)
+                } else if L::MANY_ROWS && left.len() >= 4 * columns {
+                    tile_rows::<L, E, 4>(l, keys, view, left, out, place)
+                } else {
+                    tile_rows::<L, E, 1>(l, keys, view, left, out, place)
+                };
+            }
         }
     }
+}
+
+/// Where the scores of a tile go.
+struct Place {
+    /// First slot of the tile.
+    start: usize,
+    /// The wanted slots of the tile.
+    range: Range<usize>,
+    /// Scores from a row's to the next one's.
+    stride: usize,
 }
 
 /// Rotates a query back by the angles `base`.
@@ -134,21 +106,6 @@ fn turn_back(pairs: Pairs, base: &[[f32; 2]], query: &[f32], out: &mut [f32]) {
     }
 }
 
-/// One tile.
-pub(super) struct View<'a, E> {
-    pub(super) elements: &'a [E],
-    pub(super) scales: &'a [u16],
-    pub(super) width: usize,
-}
-
-impl<E> Clone for View<'_, E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<E> Copy for View<'_, E> {}
-
 /// The scores of `R` rows against one tile; returns `R`.
 #[inline(always)]
 fn tile_rows<L: Lanes, E: Element, const R: usize>(
@@ -157,8 +114,9 @@ fn tile_rows<L: Lanes, E: Element, const R: usize>(
     tile: View<'_, E>,
     queries: &[f32],
     out: &mut [f32],
-    (start, range, stride): (usize, Range<usize>, usize),
+    place: Place,
 ) -> usize {
+    let Place { start, range, stride } = place;
     let columns = keys.head.1;
     let queries: [&[f32]; R] = core::array::from_fn(|r| &queries[r * columns..][..columns]);
     let mut sums = [[0.0; TILE]; R];
@@ -169,7 +127,7 @@ fn tile_rows<L: Lanes, E: Element, const R: usize>(
         && let Some(elements) = E::bytes(tile.elements)
     {
         for (query, sums) in queries.iter().zip(&mut sums) {
-            pairs::slot_sums(l, keys, (elements, tile.scales), query, range.clone(), sums);
+            derived_pairs::slot_sums(l, keys, (elements, tile.scales), query, range.clone(), sums);
         }
     } else if tile.width == TILE {
         half_sums::<L, E, R, true>(l, keys, tile, &queries, &mut sums);
@@ -181,46 +139,6 @@ fn tile_rows<L: Lanes, E: Element, const R: usize>(
             .copy_from_slice(&sums[range.clone()]);
     }
     R
-}
-
-/// Sixteen elements of a column, widened; zeros past a narrow tile's end.
-#[inline(always)]
-pub(super) fn load<L: Lanes, E: Element, const WHOLE: bool>(
-    l: L,
-    tile: View<'_, E>,
-    column: usize,
-    half: usize,
-) -> L::V {
-    if WHOLE {
-        let columns = tile.elements.as_chunks::<16>().0.as_chunks::<2>().0;
-        return E::load(l, &columns[column][half]);
-    }
-    let mut padded = [E::ZERO; 16];
-    let column = &tile.elements[column * tile.width..][..tile.width];
-    for (to, from) in padded.iter_mut().zip(&column[(half * 16).min(tile.width)..]) {
-        *to = *from;
-    }
-    E::load(l, &padded)
-}
-
-/// Sixteen slots' scales of a block of columns.
-#[inline(always)]
-pub(super) fn load_scale<L: Lanes, const WHOLE: bool>(
-    l: L,
-    scales: &[u16],
-    width: usize,
-    block: usize,
-    half: usize,
-) -> L::V {
-    if WHOLE {
-        return l.load_f16(&scales.as_chunks::<16>().0.as_chunks::<2>().0[block][half]);
-    }
-    let mut padded = [0; 16];
-    let block = &scales[block * width..][..width];
-    for (to, from) in padded.iter_mut().zip(&block[(half * 16).min(width)..]) {
-        *to = *from;
-    }
-    l.load_f16(&padded)
 }
 
 /// Lanes are slots: rotates pair after pair, and adds its product with each query; then the columns that are not rotated.
@@ -288,9 +206,13 @@ fn half_sums<L: Lanes, E: Element, const R: usize, const WHOLE: bool>(
 pub(crate) mod tests {
     use std::vec::Vec;
 
-    use super::super::super::lanes::ScalarLanes;
+    use super::super::super::Rotate;
+    use super::super::raw_keys::{LaneAngles, Run};
+    use super::super::tiles::tile_of;
     use super::*;
+    use crate::kernels::isa::Scalar;
     use crate::nn::{float16, rope};
+    use crate::quant::F32;
 
     /// The number in a slot.
     pub(crate) fn element(store: &TileStore<'_>, slot: usize, column: usize) -> f32 {
@@ -379,11 +301,11 @@ pub(crate) mod tests {
                         width: TILE,
                     };
                     let mut expected = [[0.0; TILE]];
-                    half_sums::<_, i8, 1, true>(ScalarLanes, &keys, view, &[&query], &mut expected);
+                    half_sums::<_, i8, 1, true>(Scalar, &keys, view, &[&query], &mut expected);
                     for range in [0..TILE, 5..6, 11..29] {
                         let mut sums = [0.0; TILE];
                         let tile = (tiles.elements, tiles.scales);
-                        pairs::slot_sums(ScalarLanes, &keys, tile, &query, range.clone(), &mut sums);
+                        derived_pairs::slot_sums(Scalar, &keys, tile, &query, range.clone(), &mut sums);
                         assert_eq!(
                             sums[range.clone()]
                                 .iter()
@@ -431,7 +353,13 @@ pub(crate) mod tests {
                     .map(|query| {
                         let (mut query, mut table) = (query.clone(), std::vec![[0.0; 2]; pairs]);
                         rope::angles(&frequencies, position, &mut table);
-                        super::super::super::ops::rotate(&mut query, width, &table, order);
+                        Rotate {
+                            heads: &mut query,
+                            head_dim: width,
+                            table: &table,
+                            pairs: order,
+                        }
+                        .eval(Scalar);
                         query
                     })
                     .collect();
@@ -445,15 +373,16 @@ pub(crate) mod tests {
                     );
                 }
                 let (mut out, mut scratch) = (std::vec![f32::NAN; 5 * 80], std::vec![0.0; 5 * width]);
-                raw_scores(
-                    ScalarLanes,
-                    &keys,
-                    run.slots.clone(),
-                    &bases,
-                    &rows,
-                    (&mut out, 80),
-                    &mut scratch,
-                );
+                let scores = RotatedScores {
+                    keys: &keys,
+                    slots: run.slots.clone(),
+                    bases: &bases,
+                    queries: &rows,
+                    out: &mut out,
+                    stride: 80,
+                    scratch: &mut scratch,
+                };
+                scores.eval(Scalar);
                 for (r, query) in queries.iter().enumerate() {
                     for slot in 0..80 {
                         let got = out[r * 80 + slot];

@@ -1,46 +1,48 @@
-//! Sixteen lanes on 32-bit Arm: plain Rust, but for sums of 8-bit rows, which the compiler would keep in memory, and halves.
+//! Sixteen lanes: plain Rust, but for sums of 8-bit rows, which the compiler would keep in memory, and halves.
 //!
 //! Helium's vectors (also those that the compiler makes of plain Rust for such a processor) take subnormal f32 for zero, whatever
 //! the floating-point mode: results differ from other instruction sets' where a number under 1.2e-38 matters.
 
-use super::super::lanes::{ColumnHalves, Lanes, ScalarLanes, SlotPairs};
+use super::columns::add_halves_dsp;
+use super::pairs::add_pairs_dsp;
 #[cfg(any(test, not(feature = "helium")))]
-use super::arm::add_rows_dsp;
+use super::rows::add_rows_dsp;
 #[cfg(feature = "helium")]
-use super::arm::add_rows_helium;
-use super::arm::{add_halves_dsp, add_pairs_dsp};
+use super::rows::add_rows_helium;
+use crate::kernels::generic::{ColumnHalves, Lanes, SlotPairs};
+#[cfg(any(test, not(feature = "helium")))]
+use crate::kernels::isa::Dsp;
+#[cfg(feature = "helium")]
+use crate::kernels::isa::Helium;
+use crate::kernels::isa::Scalar;
 
-/// Defines a vector of sixteen that is [`ScalarLanes`]' but for [`Lanes::add_rows_i8`], [`Lanes::add_halves_i8`] and
+/// Implements [`Lanes`] as for [`Scalar`] but for [`Lanes::add_rows_i8`], [`Lanes::add_halves_i8`] and
 /// [`Lanes::add_pairs_i8`].
 macro_rules! lanes {
-    ($(#[$doc:meta])* $name:ident, $add_rows:ident, $add_halves:ident, $add_pairs:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub(super) struct $name;
-
+    ($name:ident, $add_rows:ident, $add_halves:ident, $add_pairs:ident) => {
         impl Lanes for $name {
             type V = [f32; 16];
-            const MANY_ROWS: bool = ScalarLanes::MANY_ROWS;
-            const SUMS: usize = ScalarLanes::SUMS;
+            const MANY_ROWS: bool = Scalar::MANY_ROWS;
+            const SUMS: usize = Scalar::SUMS;
 
             #[inline(always)]
             fn splat(self, x: f32) -> [f32; 16] {
-                ScalarLanes.splat(x)
+                Scalar.splat(x)
             }
 
             #[inline(always)]
             fn load(self, x: &[f32; 16]) -> [f32; 16] {
-                ScalarLanes.load(x)
+                Scalar.load(x)
             }
 
             #[inline(always)]
             fn load_f16(self, x: &[u16; 16]) -> [f32; 16] {
-                ScalarLanes.load_f16(x)
+                Scalar.load_f16(x)
             }
 
             #[inline(always)]
             fn load_i8(self, x: &[i8; 16]) -> [f32; 16] {
-                ScalarLanes.load_i8(x)
+                Scalar.load_i8(x)
             }
 
             #[inline(always)]
@@ -64,74 +66,64 @@ macro_rules! lanes {
 
             #[inline(always)]
             fn store_f16(self, v: [f32; 16], out: &mut [u16; 16]) {
-                ScalarLanes.store_f16(v, out);
+                Scalar.store_f16(v, out);
             }
 
             #[inline(always)]
             fn store(self, v: [f32; 16], out: &mut [f32; 16]) {
-                ScalarLanes.store(v, out);
+                Scalar.store(v, out);
             }
 
             #[inline(always)]
             fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-                ScalarLanes.add(a, b)
+                Scalar.add(a, b)
             }
 
             #[inline(always)]
             fn sub(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-                ScalarLanes.sub(a, b)
+                Scalar.sub(a, b)
             }
 
             #[inline(always)]
             fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-                ScalarLanes.mul(a, b)
+                Scalar.mul(a, b)
             }
 
             #[inline(always)]
             fn div(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-                ScalarLanes.div(a, b)
+                Scalar.div(a, b)
             }
 
             #[inline(always)]
             fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-                ScalarLanes.max(a, b)
+                Scalar.max(a, b)
             }
 
             #[inline(always)]
             fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-                ScalarLanes.min(a, b)
+                Scalar.min(a, b)
             }
 
             #[inline(always)]
             fn exp2_int(self, n: [f32; 16]) -> [f32; 16] {
-                ScalarLanes.exp2_int(n)
+                Scalar.exp2_int(n)
             }
         }
     };
 }
 
 #[cfg(any(test, not(feature = "helium")))]
-lanes!(
-    /// For a core with the DSP extension; the type exists where the feature says that it has it.
-    DspLanes,
-    add_rows_dsp,
-    add_halves_dsp,
-    add_pairs_dsp
-);
+lanes!(Dsp, add_rows_dsp, add_halves_dsp, add_pairs_dsp);
 
 #[cfg(feature = "helium")]
-lanes!(
-    /// For a core with Helium, and with it the DSP extension; the type exists where the feature says that it has them.
-    HeliumLanes,
-    add_rows_helium,
-    add_halves_dsp,
-    add_pairs_dsp
-);
+lanes!(Helium, add_rows_helium, add_halves_dsp, add_pairs_dsp);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::tests::Noise;
+
+    const DSP: Dsp = Dsp::of_target();
 
     #[test]
     fn rows_are_added_as_the_reference_does() {
@@ -141,8 +133,8 @@ mod tests {
             for (stride, first) in [(32, 0), (32, 16), (16, 0), (40, 5)] {
                 let factors: std::vec::Vec<f32> = (0..count).map(|_| noise.normal()).collect();
                 let acc: [f32; 16] = core::array::from_fn(|_| noise.normal());
-                let expected = ScalarLanes.add_rows_i8(acc, &factors, &x[first..], stride);
-                assert_eq!(DspLanes.add_rows_i8(acc, &factors, &x[first..], stride), expected);
+                let expected = Scalar.add_rows_i8(acc, &factors, &x[first..], stride);
+                assert_eq!(DSP.add_rows_i8(acc, &factors, &x[first..], stride), expected);
             }
         }
     }
@@ -166,8 +158,8 @@ mod tests {
             };
             let acc: [f32; 16] = core::array::from_fn(|_| noise.normal());
             let (mut expected, mut got) = (acc, acc);
-            ScalarLanes.add_halves_i8(&mut expected, halves);
-            DspLanes.add_halves_i8(&mut got, halves);
+            Scalar.add_halves_i8(&mut expected, halves);
+            DSP.add_halves_i8(&mut got, halves);
             assert_eq!(got, expected);
         }
     }
@@ -182,7 +174,7 @@ mod tests {
             scales: &[0; 47],
             steps: (64, 32),
         };
-        DspLanes.add_halves_i8(&mut [0.0; 16], halves);
+        DSP.add_halves_i8(&mut [0.0; 16], halves);
     }
 
     #[test]
@@ -207,8 +199,8 @@ mod tests {
                 };
                 let sums: [f32; 4] = core::array::from_fn(|_| noise.normal());
                 let (mut expected, mut got) = (sums, sums);
-                ScalarLanes.add_pairs_i8(pairs, &mut expected);
-                DspLanes.add_pairs_i8(pairs, &mut got);
+                Scalar.add_pairs_i8(pairs, &mut expected);
+                DSP.add_pairs_i8(pairs, &mut got);
                 assert_eq!(got, expected);
             }
         }
@@ -224,12 +216,12 @@ mod tests {
             angles: &[0.0; 192],
             factors: &[[0.0; 4]; 3],
         };
-        DspLanes.add_pairs_i8(pairs, &mut [0.0; 4]);
+        DSP.add_pairs_i8(pairs, &mut [0.0; 4]);
     }
 
     #[test]
     #[should_panic]
     fn rows_past_the_end_are_refused() {
-        let _ = DspLanes.add_rows_i8([0.0; 16], &[1.0; 3], &[1; 47], 16);
+        let _ = DSP.add_rows_i8([0.0; 16], &[1.0; 3], &[1; 47], 16);
     }
 }

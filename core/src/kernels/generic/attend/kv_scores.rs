@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use super::super::lanes::Lanes;
-use super::{Element, TILE, Tiles, tile_of};
+use super::super::Lanes;
+use super::tiles::{Element, TILE, Tiles, tile_of};
 use crate::nn::float16;
 use crate::quant::BLOCK;
 

@@ -7,62 +7,70 @@
 
 use core::ops::Range;
 
-use super::super::lanes::{ColumnHalves, Lanes};
-use super::super::ops;
-use super::raw::{View, load, load_scale};
-use super::{Element, ElementType, TILE, TileStore, Tiles, not_built, tile_of};
+use super::super::{ColumnHalves, Lanes, Op, fold};
+use super::ElementType;
+use super::tiles::{Element, TILE, TileStore, Tiles, View, load, load_scale, not_built, view};
 use crate::quant::BLOCK;
 
 /// What is summed: columns of a ring's first tiles, and of a chunk's.
 #[derive(Clone, Copy)]
-pub struct Summed<'a> {
+pub(crate) struct Summed<'a> {
     /// The ring.
-    pub ring: TileStore<'a>,
+    pub(crate) ring: TileStore<'a>,
     /// Tiles of the ring, from the first on.
-    pub ring_tiles: usize,
+    pub(crate) ring_tiles: usize,
     /// The chunk, in elements of the same type, and its tiles.
-    pub chunk: Option<(TileStore<'a>, usize)>,
+    pub(crate) chunk: Option<(TileStore<'a>, usize)>,
 }
 
 /// Weights of some rows: whole tiles of the ring's slots, zero where there is none, and after them the chunk's.
 #[derive(Clone, Copy)]
-pub struct TileWeights<'a> {
+pub(crate) struct TileWeights<'a> {
     /// Row after row.
-    pub weights: &'a [f32],
+    pub(crate) weights: &'a [f32],
     /// Weights of a row.
-    pub stride: usize,
+    pub(crate) stride: usize,
     /// Where in a row the chunk's begin.
-    pub chunk_at: usize,
+    pub(crate) chunk_at: usize,
     /// Whether half tiles are left out that weigh nothing in any row.
-    pub skips: bool,
+    pub(crate) skips: bool,
 }
 
-/// Weighted sums over all slots of every column: `out[row · out_stride + column]`.
-///
-/// # Panics
-/// If ring and chunk differ in element type, or shapes do not fit.
-#[inline(always)]
-pub(crate) fn tile_sums<L: Lanes>(
-    l: L,
-    summed: &Summed<'_>,
-    weights: TileWeights<'_>,
-    (out, out_stride): (&mut [f32], usize),
-) {
-    macro_rules! run {
-        ($variant:ident, $ring:expr) => {{
-            let chunk = summed.chunk.map(|(store, count)| match store {
-                TileStore::$variant(tiles) => (tiles, count),
-                _ => panic!("ring and chunk have one element type"),
-            });
-            let sources = [Some(($ring, summed.ring_tiles)), chunk];
-            sum_columns(l, &sources, weights, (out, out_stride), $ring.columns)
-        }};
-    }
-    match summed.ring {
-        TileStore::F32(ring) => run!(F32, ring),
-        TileStore::F16(ring) if ElementType::F16.is_built() => run!(F16, ring),
-        TileStore::Q8(ring) => run!(Q8, ring),
-        TileStore::F16(_) => not_built(),
+/// Weighted sums over all slots of every column: `out[row · stride + column]`. Ring and chunk have one element type.
+pub(crate) struct SlotSums<'a> {
+    pub(crate) summed: &'a Summed<'a>,
+    pub(crate) weights: TileWeights<'a>,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) stride: usize,
+}
+
+impl Op for SlotSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<L: Lanes>(self, l: L) {
+        let SlotSums {
+            summed,
+            weights,
+            out,
+            stride,
+        } = self;
+        macro_rules! sum {
+            ($variant:ident, $ring:expr) => {{
+                let chunk = summed.chunk.map(|(store, count)| match store {
+                    TileStore::$variant(tiles) => (tiles, count),
+                    _ => panic!("ring and chunk have one element type"),
+                });
+                let sources = [Some(($ring, summed.ring_tiles)), chunk];
+                sum_columns(l, &sources, weights, (out, stride), $ring.columns)
+            }};
+        }
+        match summed.ring {
+            TileStore::F32(ring) => sum!(F32, ring),
+            TileStore::F16(ring) if ElementType::F16.is_built() => sum!(F16, ring),
+            TileStore::Q8(ring) => sum!(Q8, ring),
+            TileStore::F16(_) => not_built(),
+        }
     }
 }
 
@@ -149,7 +157,7 @@ fn sums_by_column<L: Lanes, E: Element>(
                 );
             }
         }
-        *out = ops::fold(l, acc[0][0]);
+        *out = fold(l, acc[0][0]);
     }
 }
 
@@ -203,7 +211,7 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
     }
     for (r, acc) in acc.iter().enumerate() {
         for (c, acc) in acc.iter().enumerate() {
-            out[r * out_stride + c] = ops::fold(l, *acc);
+            out[r * out_stride + c] = fold(l, *acc);
         }
     }
     C
@@ -272,18 +280,6 @@ fn weighs_nothing(rows: &[&[f32]], at: usize) -> bool {
     true
 }
 
-#[inline(always)]
-fn view<'a, E: Element>(tiles: &Tiles<'a, E>, tile: usize) -> View<'a, E> {
-    let start = tile * TILE;
-    let width = TILE.min(tiles.capacity - start);
-    let (elements, scales) = tile_of(tiles, start, width);
-    View {
-        elements,
-        scales,
-        width,
-    }
-}
-
 /// Sixteen slots of `C` columns in one block of scales.
 #[inline(always)]
 fn column_block<L: Lanes, E: Element, const C: usize, const WHOLE: bool>(
@@ -307,57 +303,60 @@ fn column_block<L: Lanes, E: Element, const C: usize, const WHOLE: bool>(
 
 /// Rows of a matrix whose columns belong to a plane's.
 #[derive(Clone, Copy)]
-pub struct Map<'a> {
+pub(crate) struct Map<'a> {
     /// Row after row.
-    pub rows: &'a [f32],
+    pub(crate) rows: &'a [f32],
     /// Values of a row.
-    pub stride: usize,
+    pub(crate) stride: usize,
     /// Where in a row the plane's columns begin.
-    pub at: usize,
+    pub(crate) at: usize,
 }
 
 /// For every slot of `tiles` the product of its columns with each row of `map`, to `out`, interleaved in whole tiles; added to
 /// what is there if `add`.
-#[inline(always)]
-pub(crate) fn expand<L: Lanes>(
-    l: L,
-    store: &TileStore<'_>,
-    tiles: Range<usize>,
-    map: Map<'_>,
-    out: &mut [f32],
-    add: bool,
-) {
-    match store {
-        TileStore::F32(plane) if ElementType::F32.is_built() => expand_tiles(l, plane, tiles, map, out, add),
-        TileStore::F16(plane) if ElementType::F16.is_built() => expand_tiles(l, plane, tiles, map, out, add),
-        TileStore::Q8(plane) => expand_tiles(l, plane, tiles, map, out, add),
-        _ => not_built(),
+pub(crate) struct Expand<'a> {
+    pub(crate) store: &'a TileStore<'a>,
+    pub(crate) tiles: Range<usize>,
+    pub(crate) map: Map<'a>,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) add: bool,
+}
+
+impl Op for Expand<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<L: Lanes>(self, l: L) {
+        match self.store {
+            TileStore::F32(plane) if ElementType::F32.is_built() => self.expand(l, plane),
+            TileStore::F16(plane) if ElementType::F16.is_built() => self.expand(l, plane),
+            TileStore::Q8(plane) => self.expand(l, plane),
+            _ => not_built(),
+        }
     }
 }
 
-#[inline(always)]
-fn expand_tiles<L: Lanes, E: Element>(
-    l: L,
-    plane: &Tiles<'_, E>,
-    tiles: Range<usize>,
-    map: Map<'_>,
-    out: &mut [f32],
-    add: bool,
-) {
-    let outputs = map.rows.len() / map.stride;
-    for (tile, out) in tiles.zip(out.chunks_exact_mut(outputs * TILE)) {
-        let tile = view(plane, tile);
-        for half in 0..2 {
-            let mut output = 0;
-            while output < outputs {
-                let place = (output, half);
-                output += if outputs - output >= 8 && L::SUMS >= 16 {
-                    expand_block::<L, E, 8>(l, tile, plane.columns, map, place, out, add)
-                } else if outputs - output >= 4 {
-                    expand_block::<L, E, 4>(l, tile, plane.columns, map, place, out, add)
-                } else {
-                    expand_block::<L, E, 1>(l, tile, plane.columns, map, place, out, add)
-                };
+impl Expand<'_> {
+    #[inline(always)]
+    fn expand<L: Lanes, E: Element>(self, l: L, plane: &Tiles<'_, E>) {
+        let Expand {
+            tiles, map, out, add, ..
+        } = self;
+        let outputs = map.rows.len() / map.stride;
+        for (tile, out) in tiles.zip(out.chunks_exact_mut(outputs * TILE)) {
+            let tile = view(plane, tile);
+            for half in 0..2 {
+                let mut output = 0;
+                while output < outputs {
+                    let place = (output, half);
+                    output += if outputs - output >= 8 && L::SUMS >= 16 {
+                        expand_block::<L, E, 8>(l, tile, plane.columns, map, place, out, add)
+                    } else if outputs - output >= 4 {
+                        expand_block::<L, E, 4>(l, tile, plane.columns, map, place, out, add)
+                    } else {
+                        expand_block::<L, E, 1>(l, tile, plane.columns, map, place, out, add)
+                    };
+                }
             }
         }
     }
@@ -417,9 +416,9 @@ fn expand_block<L: Lanes, E: Element, const J: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::lanes::ScalarLanes;
-    use super::super::raw::tests::{element, noise, with_stores};
+    use super::super::derived_scores::tests::{element, noise, with_stores};
     use super::*;
+    use crate::kernels::isa::Scalar;
 
     #[test]
     fn sums_are_over_the_ring_and_the_chunk() {
@@ -449,7 +448,13 @@ mod tests {
                     chunk_at: 96,
                     skips: false,
                 };
-                tile_sums(ScalarLanes, &summed, of, (&mut out, 40));
+                let sums = SlotSums {
+                    summed: &summed,
+                    weights: of,
+                    out: &mut out,
+                    stride: 40,
+                };
+                sums.eval(Scalar);
                 for row in 0..rows {
                     for column in 0..columns {
                         let weight = |at: usize| f64::from(weights[row * stride + at]);
@@ -476,8 +481,16 @@ mod tests {
                 at: 9,
             };
             let mut out = std::vec![1.0; 3 * TILE * outputs];
-            expand(ScalarLanes, &store, 0..3, map, &mut out, false);
-            expand(ScalarLanes, &store, 0..3, map, &mut out, true);
+            for add in [false, true] {
+                Expand {
+                    store: &store,
+                    tiles: 0..3,
+                    map,
+                    out: &mut out,
+                    add,
+                }
+                .eval(Scalar);
+            }
             for slot in 0..capacity {
                 for output in 0..outputs {
                     let product =

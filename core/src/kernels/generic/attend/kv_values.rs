@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use super::super::lanes::Lanes;
-use super::{Element, Planes, SlotRun};
+use super::super::Lanes;
+use super::tiles::{Element, Planes, SlotRun};
 use crate::nn::float16;
 use crate::quant::BLOCK;
 

@@ -1,0 +1,329 @@
+//! Attention over cached keys and values: scores, softmax, weighted sum.
+
+use super::super::{Lanes, LeaveOut, Op, SoftCap, Softmax};
+use super::ElementType;
+use super::kv_scores::scores;
+use super::kv_values::{Sources, Weights, weighted_sum};
+use super::tiles::{Element, Planes, SlotRun, Store, not_built};
+use crate::features::FAMILIES;
+
+/// Most query rows in one [`Job`].
+pub(crate) const MAX_ROWS: usize = 8;
+
+/// What some query rows of one KV head attend to.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    /// The ring: slots `0..live` are in use.
+    pub(crate) ring: Store<'a>,
+    /// Slots of the ring in use.
+    pub(crate) live: usize,
+    /// The first slots of the ring, which are scored by the sink queries.
+    pub(crate) sinks: usize,
+    /// A chunk that is not in the ring yet: its tokens by index, and the slots that they will take.
+    pub(crate) chunk: Option<(Store<'a>, SlotRun)>,
+    /// First key column of the head, and how many it has.
+    pub(crate) key_head: (usize, usize),
+    /// First value column of the head, and how many it has.
+    pub(crate) value_head: (usize, usize),
+    /// Values of a smaller softmax weight are left out; 0 for none.
+    pub(crate) least_weight: f32,
+    /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
+    pub(crate) score_cap: f32,
+}
+
+/// One query row.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a> {
+    /// The query for window keys, scaled and rotated: as many values as the head has key columns.
+    pub(crate) query: &'a [f32],
+    /// The same at its cache position, for the sinks.
+    pub(crate) sink_query: &'a [f32],
+    /// How many tokens of the chunk the row sees: its own index in the chunk plus 1 (0 without a chunk).
+    pub(crate) chunk_tokens: usize,
+    /// Slots that are in use once those tokens are in their places.
+    pub(crate) live: usize,
+    /// Slots among them whose tokens were evicted, and how many.
+    pub(crate) evicted: (SlotRun, usize),
+}
+
+/// Score of what a row must not see. Finite: a row of `-inf` would be NaN.
+pub(crate) const HIDDEN: f32 = -1e30;
+
+/// Where [`Attend`] puts its results.
+pub(crate) trait Output {
+    /// Whether [`Output::weights`] is wanted.
+    fn wants_weights(&self) -> bool;
+    /// The softmax weights of a row by slot, to be multiplied by `inverse`.
+    fn weights(&mut self, row: usize, by_slot: &[f32], inverse: f32);
+    /// Some columns of a row's output, from `column` on.
+    fn values(&mut self, row: usize, column: usize, values: &[f32]);
+}
+
+/// The output of rows from `first` on.
+struct Shifted<'o> {
+    first: usize,
+    out: &'o mut dyn Output,
+}
+
+/// Floats of scratch that [`Attend`] needs for `rows` rows: scores by slot, scores by chunk token.
+pub(crate) const fn scratch_floats(rows: usize, capacity: usize, chunk: usize) -> usize {
+    rows.saturating_mul(capacity.saturating_add(chunk))
+}
+
+/// Attends `rows` (at most [`MAX_ROWS`]) and hands each row's output (`value_head.1` values) to `out` in parts. Ring and chunk have one
+/// element type.
+pub(crate) struct Attend<'a> {
+    pub(crate) job: &'a Job<'a>,
+    pub(crate) rows: &'a [Row<'a>],
+    /// [`scratch_floats`] for the rows.
+    pub(crate) scratch: &'a mut [f32],
+    pub(crate) out: &'a mut dyn Output,
+}
+
+impl Op for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<L: Lanes>(self, l: L) {
+        let job = self.job;
+        macro_rules! attend {
+            ($variant:ident, $ring:expr) => {{
+                let chunk = job.chunk.map(|(store, slots)| match store {
+                    Store::$variant(planes) => (planes, slots),
+                    _ => panic!("ring and chunk have one element type"),
+                });
+                self.by_rows(l, &$ring, &chunk)
+            }};
+        }
+        match job.ring {
+            Store::F32(ring) if ElementType::F32.is_built() => attend!(F32, ring),
+            Store::F16(ring) if ElementType::F16.is_built() => attend!(F16, ring),
+            Store::Q8(ring) => attend!(Q8, ring),
+            _ => not_built(),
+        }
+    }
+}
+
+impl Attend<'_> {
+    /// Instantiates the row count, so that accumulators stay in registers; scalar code takes the rows one by one.
+    #[inline(always)]
+    fn by_rows<L: Lanes, E: Element>(
+        self,
+        l: L,
+        ring: &Planes<'_, E>,
+        chunk: &Option<(Planes<'_, E>, SlotRun)>,
+    ) {
+        let mut at = 0;
+        while at < self.rows.len() {
+            let left = &self.rows[at..];
+            let block = Block {
+                l,
+                job: self.job,
+                ring,
+                chunk,
+            };
+            let scratch = &mut *self.scratch;
+            let out = Shifted {
+                first: at,
+                out: &mut *self.out,
+            };
+            at += match left {
+                [a, b, c, d, e, f, g, h, ..] if L::MANY_ROWS => {
+                    block.attend([*a, *b, *c, *d, *e, *f, *g, *h], scratch, out)
+                }
+                [a, b, c, d, ..] if L::MANY_ROWS => block.attend([*a, *b, *c, *d], scratch, out),
+                [a, ..] => block.attend([*a], scratch, out),
+                [] => break,
+            };
+        }
+    }
+}
+
+/// What a block of query rows attends to, over one element type.
+struct Block<'a, L, E> {
+    l: L,
+    job: &'a Job<'a>,
+    ring: &'a Planes<'a, E>,
+    chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
+}
+
+/// Scores of a block of rows, row after row, which become softmax weights.
+struct Scores<'s> {
+    /// Of each slot of the ring.
+    by_slot: &'s mut [f32],
+    /// Slots of the ring: scores of a row.
+    slots: usize,
+    /// Of each token of the chunk.
+    by_token: &'s mut [f32],
+    /// Tokens of the chunk: scores of a row.
+    tokens: usize,
+}
+
+impl<L: Lanes, E: Element> Block<'_, L, E> {
+    /// Attends `R` rows; returns `R`.
+    #[inline(always)]
+    fn attend<const R: usize>(&self, rows: [Row<'_>; R], scratch: &mut [f32], mut out: Shifted<'_>) -> usize {
+        let tokens = self.chunk.as_ref().map_or(0, |(planes, _)| planes.keys.capacity);
+        let mut scores = Scores::new::<R>(scratch, self.ring.keys.capacity, tokens);
+        let seen = rows.iter().fold(0, |most, row| most.max(row.chunk_tokens));
+
+        self.score(&rows, seen, &mut scores);
+        if let Some((_, slots)) = self.chunk {
+            for (r, row) in rows.iter().enumerate() {
+                scores.move_to_slots(r, slots, row.chunk_tokens);
+            }
+        }
+        let mut inverse = [0.0; R];
+        for (r, row) in rows.iter().enumerate() {
+            let (by_slot, _) = scores.row(r);
+            inverse[r] = self.weigh(row, by_slot);
+            if out.out.wants_weights() {
+                out.out.weights(out.first + r, &by_slot[..row.live], inverse[r]);
+            }
+            if let Some((_, slots)) = self.chunk {
+                scores.move_to_tokens(r, slots, row.chunk_tokens, seen);
+            }
+        }
+        self.sum(&scores, &inverse, seen, &mut out);
+        R
+    }
+
+    /// Scores the rows against the ring, and against the first `seen` tokens of the chunk.
+    #[inline(always)]
+    fn score<const R: usize>(&self, rows: &[Row<'_>; R], seen: usize, out: &mut Scores<'_>) {
+        let (job, ring) = (self.job, self.ring);
+        let (first_column, columns) = job.key_head;
+        let sinks = job.sinks.min(job.live);
+        // The sinks, the window and the chunk in one loop: one instance of the code for all three.
+        let sink_queries = rows.map(|row| &row.sink_query[..columns]);
+        let queries = rows.map(|row| &row.query[..columns]);
+        for pass in 0..3 {
+            let (planes, queries, range, out) = match (pass, self.chunk) {
+                (0, _) => (ring, &sink_queries, 0..sinks, &mut *out.by_slot),
+                (1, _) => (ring, &queries, sinks..job.live, &mut *out.by_slot),
+                (_, Some((planes, _))) => (planes, &queries, 0..seen, &mut *out.by_token),
+                (_, None) => break,
+            };
+            scores(self.l, &planes.keys, first_column, queries, range, out);
+        }
+    }
+
+    /// Turns a row's scores into softmax weights; returns what they are to be multiplied with.
+    #[inline(always)]
+    fn weigh(&self, row: &Row<'_>, by_slot: &mut [f32]) -> f32 {
+        let (l, job, live) = (self.l, self.job, row.live);
+        if FAMILIES && job.score_cap > 0.0 {
+            SoftCap {
+                x: &mut by_slot[..live],
+                cap: job.score_cap,
+            }
+            .eval(l);
+        }
+        let (run, evicted) = row.evicted;
+        for (slots, _) in run.runs(evicted) {
+            by_slot[slots].fill(HIDDEN);
+        }
+        let inverse = Softmax {
+            scores: &mut by_slot[..live],
+        }
+        .eval(l);
+        if job.least_weight > 0.0 {
+            LeaveOut {
+                weights: &mut by_slot[..live],
+                least: job.least_weight / inverse,
+            }
+            .eval(l);
+        }
+        // The exponential ends at e^-87; what is evicted weighs nothing at all.
+        for (slots, _) in run.runs(evicted) {
+            by_slot[slots].fill(0.0);
+        }
+        inverse
+    }
+
+    /// Sums the values with the weights, and hands the sums out.
+    #[inline(always)]
+    fn sum<const R: usize>(
+        &self,
+        weights: &Scores<'_>,
+        inverse: &[f32; R],
+        seen: usize,
+        out: &mut Shifted<'_>,
+    ) {
+        let job = self.job;
+        let weights: [Weights<'_>; R] = core::array::from_fn(|r| Weights {
+            by_slot: &weights.by_slot[r * weights.slots..][..weights.slots],
+            by_token: &weights.by_token[r * weights.tokens..][..weights.tokens],
+        });
+        let sources = Sources {
+            ring: self.ring,
+            live: job.live,
+            chunk: self.chunk,
+            seen,
+            skips: job.least_weight > 0.0,
+        };
+        let (first, columns) = job.value_head;
+        let mut column = 0;
+        while column < columns {
+            let width = weighted_sum(
+                self.l,
+                &sources,
+                first + column,
+                columns - column,
+                &weights,
+                inverse,
+                &mut |r, values| {
+                    out.out.values(out.first + r, column, values);
+                },
+            );
+            column += width;
+        }
+    }
+}
+
+impl<'s> Scores<'s> {
+    /// Room for `R` rows.
+    #[inline(always)]
+    fn new<const R: usize>(scratch: &'s mut [f32], slots: usize, tokens: usize) -> Self {
+        let (by_slot, rest) = scratch.split_at_mut(R * slots);
+        let (by_token, _) = rest.split_at_mut(R * tokens);
+        Scores {
+            by_slot,
+            slots,
+            by_token,
+            tokens,
+        }
+    }
+
+    /// Row `r`, by slot and by token.
+    #[inline(always)]
+    fn row(&mut self, r: usize) -> (&mut [f32], &mut [f32]) {
+        (
+            &mut self.by_slot[r * self.slots..][..self.slots],
+            &mut self.by_token[r * self.tokens..][..self.tokens],
+        )
+    }
+
+    /// Puts the scores of a row's first `tokens` chunk tokens into the slots that these will take.
+    #[inline(always)]
+    fn move_to_slots(&mut self, r: usize, run: &SlotRun, tokens: usize) {
+        let (by_slot, by_token) = self.row(r);
+        let by_token = &by_token[..tokens];
+        for (slots, first) in run.runs(tokens) {
+            let len = slots.len();
+            by_slot[slots].copy_from_slice(&by_token[first..][..len]);
+        }
+    }
+
+    /// Takes the weights of a row's first `tokens` chunk tokens out of these slots; those after them, of `seen` tokens, are 0.
+    #[inline(always)]
+    fn move_to_tokens(&mut self, r: usize, run: &SlotRun, tokens: usize, seen: usize) {
+        let (by_slot, by_token) = self.row(r);
+        let by_token = &mut by_token[..seen];
+        by_token[tokens..].fill(0.0);
+        for (slots, first) in run.runs(tokens) {
+            by_token[first..][..slots.len()].copy_from_slice(&by_slot[slots.clone()]);
+            by_slot[slots].fill(0.0);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Algorithms written once over a vector of sixteen ([`Lanes`]), for every instruction set: each is an [`Op`], a struct of its
+//! operands, which [`Isa::run`](super::Isa::run) evaluates.
+//!
+//! Whatever has an order (sums over lanes) has the same one everywhere, and products and sums are never fused, so that the bits are
+//! the same on every instruction set.
+
+mod activate;
+pub mod attend;
+mod elementwise;
+mod exp;
+mod lanes;
+mod norm;
+mod rotate;
+mod softmax;
+
+pub(crate) use activate::{Activate, Activation};
+pub(crate) use elementwise::{Add, Narrow};
+pub(crate) use lanes::{ColumnHalves, Lanes, SlotPairs};
+pub use norm::{Norm, Scaling};
+pub(crate) use norm::{NormInPlace, NormThenAdd};
+pub use rotate::Rotate;
+pub use softmax::Softmax;
+pub(crate) use softmax::{LeaveOut, SoftCap};
+
+/// A vector algorithm with its operands.
+///
+/// [`Op::eval`] and all that it calls is `#[inline(always)]`, and no closure of it calls a method of the lanes: what is compiled apart
+/// would be compiled without the features of the instruction set.
+pub trait Op {
+    /// What the algorithm returns.
+    type Output;
+
+    /// The algorithm.
+    ///
+    /// # Panics
+    /// If the operands do not fit one another: each algorithm states how they must.
+    fn eval<L: Lanes>(self, l: L) -> Self::Output;
+}
+
+/// Sum of the lanes by the fold of halves of [`crate::kernels::dot`].
+#[inline(always)]
+fn fold<L: Lanes>(l: L, v: L::V) -> f32 {
+    let mut lanes = [0.0; 16];
+    l.store(v, &mut lanes);
+    super::scalar::fold(lanes)
+}
+
+/// Replaces sixteen values of `$x` at a time: `$v` is the vector of those from `$at` on; the last, shorter part is padded with
+/// zeros and cut off again. A macro, since the body of a closure would be compiled without the caller's instruction set.
+macro_rules! map_in_place {
+    ($l:expr, $x:expr, |$v:ident, $at:ident| $body:expr) => {{
+        let (chunks, rest) = $x.as_chunks_mut::<16>();
+        let whole = chunks.len() * 16;
+        for (i, chunk) in chunks.iter_mut().enumerate() {
+            let ($v, $at) = ($l.load(chunk), i * 16);
+            $l.store($body, chunk);
+        }
+        if !rest.is_empty() {
+            let ($v, $at) = ($l.load_part(rest), whole);
+            $l.store_part($body, rest);
+        }
+    }};
+}
+use map_in_place;
+
+/// Sixteen values of `x` from `at` on, zeros past the end.
+#[inline(always)]
+fn load_padded<L: Lanes>(l: L, x: &[f32], at: usize) -> L::V {
+    match x[at..].first_chunk::<16>() {
+        Some(chunk) => l.load(chunk),
+        None => l.load_part(&x[at..]),
+    }
+}
