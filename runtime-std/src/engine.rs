@@ -21,7 +21,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Plans for a session of `model`, and takes from the system what the plan says; the threads are the model's.
+    /// Plans for a session of `model`, and takes from the system what the plan says; the threads
+    /// are the model's.
     ///
     /// # Errors
     /// As [`Model::plan`] and [`Model::pool`]; if the system refuses memory.
@@ -29,7 +30,8 @@ impl Resources {
         Resources::of(model, model.plan(settings)?)
     }
 
-    /// As [`Resources::new`], with the window and the chunk of a plan [with the index](Model::plan_with_index).
+    /// As [`Resources::new`], with the window and the chunk of a plan [with the
+    /// index](Model::plan_with_index).
     ///
     /// # Errors
     /// As [`Resources::new`].
@@ -51,7 +53,8 @@ impl Resources {
     }
 }
 
-/// A model at work; borrows the model, its memory and the threads. [`Session`](crate::Session) holds all of them.
+/// A model at work; borrows the model, its memory and the threads. [`Session`](crate::Session)
+/// holds all of them.
 pub struct Engine<'a> {
     model: &'a Model,
     stream: Stream<'a>,
@@ -69,7 +72,7 @@ impl<'a> Engine<'a> {
         let arena = arena.bytes();
         let (needed, given) = (plan.bytes(), arena.len());
         let (arena, window) = plan.split(arena).ok_or(StreamError::Arena { needed, given })?;
-        // A file without a tokenizer runs on tokens; who asks for text is told why there is none.
+        // A file without a tokenizer runs on tokens; a caller who asks for text gets the reason.
         let tokenizer = model
             .index()
             .and_then(|vocab| Tokenizer::over(vocab, window).map_err(IndexError::Vocab));
@@ -85,12 +88,13 @@ impl<'a> Engine<'a> {
         self.stream.position()
     }
 
-    /// Which tokens are kept, and where.
+    /// The cache's slots: the tokens that are kept.
     pub fn ring(&self) -> &Ring {
         self.stream.ring()
     }
 
-    /// The text of tokens, with the names of control tokens if `special` is set. Bytes that are no text become U+FFFD.
+    /// The text of tokens, with the names of control tokens if `special` is set. Bytes that are no
+    /// text become U+FFFD.
     ///
     /// # Errors
     /// As [`Model::vocab`].
@@ -130,8 +134,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The tokens of a prompt, with the start-of-sequence token where the model asks for one. Control tokens written out in
-    /// the text are not obeyed. An empty prompt is that token alone, where the model has one.
+    /// The tokens of a prompt, with the start-of-sequence token where the model asks for one.
+    /// Control tokens written out in the text are not obeyed. An empty prompt is that token alone,
+    /// where the model has one.
     ///
     /// # Errors
     /// As [`Model::vocab`].

@@ -1,5 +1,5 @@
-//! Text after a prompt, until something ends it: core's [`Generation`] with a clock and an output. Allocates nothing once the first
-//! token is out.
+//! Text after a prompt, until something ends it: core's [`Generation`] with a clock and an output.
+//! Allocates nothing once the first token is out.
 
 use std::io;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub struct Request {
     pub cancel: Cancel,
 }
 
-/// Ends a text from anywhere, another thread for example: clones are handles of one wish, which is not taken back.
+/// Ends a text from anywhere, another thread for example: clones are handles of one wish, which is
+/// not taken back.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -58,7 +59,7 @@ impl From<Arc<AtomicBool>> for Cancel {
     }
 }
 
-/// What a generation was.
+/// The result of a generation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
     /// Tokens of the prompt.
@@ -69,7 +70,7 @@ pub struct Report {
     pub tokens: u64,
     /// Time that they took, sampling and output included.
     pub time: Duration,
-    /// Why it has ended.
+    /// The reason why it has ended.
     pub finish: Finish,
     /// The last token sampled, unless it ended the text: it was not fed, because nothing followed.
     pub pending: Option<u32>,
@@ -77,11 +78,11 @@ pub struct Report {
 
 /// A text that is to be written: into what, by what, and until when.
 pub struct Writing<'w, 'a> {
-    /// What tokens are fed to.
+    /// The receiver of tokens.
     pub feed: &'w mut dyn Feed,
     /// The model's tokenizer.
     pub tokenizer: &'w Tokenizer<'a>,
-    /// What chooses tokens.
+    /// The sampler that chooses tokens.
     pub sampler: &'w mut Sampler,
     /// When to end.
     pub request: &'w Request,
@@ -91,8 +92,8 @@ impl Writing<'_, '_> {
     /// Continues `prompt`, passing the text to `sink` token by token.
     ///
     /// # Errors
-    /// If a token of the prompt is not in the vocabulary, the prompt is empty or does not fit a dense cache, or the sink
-    /// fails ([`Error::Sink`]).
+    /// If a token of the prompt is not in the vocabulary, the prompt is empty or does not fit a
+    /// dense cache, or the sink fails ([`Error::Sink`]).
     pub fn run(self, prompt: &[u32], sink: &mut dyn TextSink) -> Result<Report, Error> {
         let Writing {
             feed,

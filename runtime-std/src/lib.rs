@@ -1,7 +1,9 @@
-//! The runtime of brooklet for machines with an operating system: files, memory, threads, and the `brooklet` command.
+//! The runtime of brooklet for machines with an operating system: files, memory, threads, and the
+//! `brooklet` command.
 //!
-//! The engine itself is [`core`], which knows none of these. This crate brings it bytes and threads, and takes text out. A
-//! [`Model`] is a file, mapped once; each [`Session`] of it has an arena of its own, whose size is planned before it starts:
+//! The engine itself is [`core`], which knows none of these. This crate brings it bytes and
+//! threads, and takes text out. A [`Model`] is a file, mapped once; each [`Session`] of it has an
+//! arena of its own, whose size is planned before it starts:
 //!
 //! ```
 //! use brooklet::{Cancel, Error, Model, Session, Settings};
@@ -34,19 +36,21 @@
 //!
 //! # Features
 //!
-//! Without features the library maps files, has threads, and runs models: two dozen small crates. `chat` adds conversations,
-//! `convert` copies of models, `pull` models by name, `embedded` the program's own, `serde` reports that can be serialized;
-//! `cli`, the default, is the command, with all of them.
+//! Without features the library maps files, has threads, and runs models: two dozen small crates.
+//! `chat` adds conversations, `convert` copies of models, `pull` models by name, `embedded` the
+//! program's own, `serde` reports that can be serialized; `cli`, the default, is the command, with
+//! all of them.
 //!
 //! # Modules, lowest first
 //!
 //! Each imports only what stands before it.
 //!
-//! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped files, memory, threads, the
-//!   instruction set. The only unsafe code.
+//! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped
+//!   files, memory, threads, the instruction set. The only unsafe code.
 //! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`planning`]: defaults, and from a budget to a plan.
-//! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed memory.
+//! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed
+//!   memory.
 //! - [`text`], [`generate`], [`score`]: from an engine to text, and how well a token was predicted.
 //! - [`session`]: an engine with memory of its own, and the text that it writes.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.

@@ -1,5 +1,5 @@
-//! A model file, opened once: its bytes, the facts that were checked, the tokenizer's index and the threads, shared by all
-//! sessions.
+//! A model file, opened once: its bytes, the facts that were checked, the tokenizer's index and the
+//! threads, shared by all sessions.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::system::pool::{MAX_WORKERS, Pool};
 /// Longest word, or run of blanks, that the tokenizer sees whole, in bytes.
 const LONGEST_WORD: usize = 4096;
 
-/// How a model is opened.
+/// Options of opening a model.
 ///
 /// ```no_run
 /// use brooklet::ModelOptions;
@@ -50,12 +50,13 @@ impl ModelOptions {
         }
     }
 
-    /// How the file's bytes are brought in.
+    /// Maps or reads the file.
     pub fn access(self, access: Access) -> ModelOptions {
         ModelOptions { access, ..self }
     }
 
-    /// Workers that compute, the calling thread included: from 1 to [`MAX_WORKERS`]. All sessions share them.
+    /// Workers that compute, the calling thread included: from 1 to [`MAX_WORKERS`]. All sessions
+    /// share them.
     pub fn workers(self, workers: usize) -> ModelOptions {
         ModelOptions {
             workers: workers.clamp(1, MAX_WORKERS),
@@ -79,8 +80,8 @@ impl ModelOptions {
     /// As [`ModelOptions::open`], of a file that is open.
     ///
     /// # Errors
-    /// [`Error::Model`] with the first thing that is wrong. A tokenizer that is missing or unknown is an error only where
-    /// text is asked for.
+    /// [`Error::Model`] with the first thing that is wrong. A tokenizer that is missing or unknown
+    /// is an error only where text is asked for.
     pub fn check(self, file: ModelFile) -> Result<Model, Error> {
         let checked = CheckedFile::try_new(file, |file| Contents::read(file))?;
         Ok(Model(Arc::new(Shared {
@@ -94,8 +95,8 @@ impl ModelOptions {
 
 /// A model, opened.
 ///
-/// It is a handle: clones and sessions share one map of the file, one index of the tokenizer and one set of threads, which
-/// are made when they are first needed.
+/// It is a handle: clones and sessions share one map of the file, one index of the tokenizer and
+/// one set of threads, which are made when they are first needed.
 ///
 /// ```
 /// use brooklet::Model;
@@ -123,7 +124,7 @@ self_cell! {
     }
 }
 
-/// What a file holds; borrows its bytes.
+/// The checked contents of a file; borrows its bytes.
 struct Contents<'f> {
     gguf: Gguf<'f>,
     config: Config,
@@ -166,7 +167,7 @@ struct IndexMemory {
     tables: MutBorrow<ArenaMemory>,
 }
 
-/// Why there is no index.
+/// The reason why there is no index.
 #[derive(Clone, Copy)]
 pub(crate) enum IndexError {
     Vocab(TokenizerError),
@@ -279,7 +280,8 @@ impl Model {
         }
     }
 
-    /// Bytes of the tokenizer's index, which all sessions share; 0 if the file's tokenizer is missing or unknown.
+    /// Bytes of the tokenizer's index, which all sessions share; 0 if the file's tokenizer is
+    /// missing or unknown.
     pub fn index_bytes(&self) -> usize {
         self.contents().vocab.as_ref().map_or(0, table_bytes)
     }
@@ -358,7 +360,7 @@ impl Model {
         settings.plan(&self.needs_with_index())
     }
 
-    /// What a plan with the index depends on, beside its settings.
+    /// The needs of a plan [with the index](Model::plan_with_index).
     pub fn needs_with_index(&self) -> Needs<'_> {
         Needs {
             config: self.config(),

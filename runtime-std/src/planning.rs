@@ -8,17 +8,18 @@ use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
 use crate::Error;
 
-/// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest says otherwise.
+/// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest
+/// says otherwise.
 pub const DEFAULT_CACHE: usize = 2048;
 
-/// Sinks, unless something else is asked for: four are enough for models trained without a dedicated one (StreamingLLM, Xiao et
-/// al., arXiv 2309.17453, table 2).
+/// Sinks, unless something else is asked for: four are enough for models trained without a
+/// dedicated one (StreamingLLM, Xiao et al., arXiv 2309.17453, table 2).
 pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
 const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
 
-/// What a session asks of memory. The default is what suits the model without a budget.
+/// A session's options for its memory. The default is what suits the model without a budget.
 ///
 /// ```
 /// use brooklet::Settings;
@@ -27,16 +28,18 @@ const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
 /// assert_eq!(settings.sinks, 4);
 /// ```
 ///
-/// Other options are: [`ModelOptions`](crate::ModelOptions) of a file and its threads, before there are sessions;
-/// [`Text`](crate::Text)'s, of one text; core's [`Options`], from which a plan is computed, and its
-/// [`SamplerOptions`](brooklet_core::sampler::SamplerOptions) and [`EncodeOptions`](brooklet_core::tokenizer::EncodeOptions).
+/// Other options are: [`ModelOptions`](crate::ModelOptions) of a file and its threads, before there
+/// are sessions; [`Text`](crate::Text)'s, of one text; core's [`Options`], from which a plan is
+/// computed, and its [`SamplerOptions`](brooklet_core::sampler::SamplerOptions) and
+/// [`EncodeOptions`](brooklet_core::tokenizer::EncodeOptions).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// How tokens are kept.
+    /// The policy by which tokens are kept.
     pub policy: PolicyKind,
     /// First tokens that are kept for ever, with [`PolicyKind::Sink`].
     pub sinks: usize,
-    /// Tokens kept beside them; for [`PolicyKind::Dense`] all tokens. Without it the budget decides, or `default_cache`.
+    /// Tokens kept beside them; for [`PolicyKind::Dense`] all tokens. Without it the budget
+    /// decides, or `default_cache`.
     pub window: Option<usize>,
     /// Most bytes of the arena.
     pub budget: Option<usize>,
@@ -44,11 +47,11 @@ pub struct Settings {
     pub default_cache: usize,
     /// Element type of the cache.
     pub cache_type: ElementType,
-    /// What is kept of a token.
+    /// The layout of the cache.
     pub layout: LayoutChoice,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
-    /// Whether tokens are drawn at random, which takes scratch for sorting.
+    /// True if tokens are drawn at random, which takes scratch for sorting.
     pub sampling: bool,
     /// Keep activations in f32 (slow; for tests).
     pub f32_activations: bool,
@@ -74,7 +77,7 @@ impl Default for Settings {
     }
 }
 
-/// What a plan depends on beside [`Settings`].
+/// The inputs of a plan beside [`Settings`].
 #[derive(Clone, Copy, Debug)]
 pub struct Needs<'m> {
     /// The facts of the model.
@@ -161,7 +164,8 @@ impl Settings {
 
     /// The plan of an arena.
     ///
-    /// With a window, exactly that; with a budget, within it, with the largest window if none is given.
+    /// With a window, exactly that; with a budget, within it, with the largest window if none is
+    /// given.
     ///
     /// # Errors
     /// [`Error::Plan`] with what is missing, and what would fit.
@@ -183,7 +187,8 @@ impl Settings {
         })
     }
 
-    /// The largest window within `budget`, with the largest chunk whose buffers leave most of the budget to the cache.
+    /// The largest window within `budget`, with the largest chunk whose buffers leave most of the
+    /// budget to the cache.
     ///
     /// # Errors
     /// If not even one token fits, or the policy cannot be had at any size.
@@ -193,7 +198,8 @@ impl Settings {
             let fixed = plan.part(Part::Cache) + plan.part(Part::Tokenizer);
             plan.bytes() - fixed <= budget / 4
         };
-        // The largest chunk is for those who have memory to spare: it gains 2 %, and the window would lose more.
+        // The largest chunk is for those who have memory to spare: it gains 2 %, and the window
+        // would lose more.
         let lean = CHUNKS
             .into_iter()
             .skip(1)
@@ -201,7 +207,7 @@ impl Settings {
         lean.map_or_else(|| plan(1), Ok)
     }
 
-    /// What would fit instead, as the end of the error's sentence.
+    /// A plan that would fit instead, as the end of the error's sentence.
     fn hint(&self, needs: &Needs<'_>, error: PlanError) -> String {
         match (error, self.budget) {
             (PlanError::OverBudget { .. }, Some(budget)) => match self.largest(needs, budget) {

@@ -1,4 +1,5 @@
-//! A conversation with a model: its own arena, planned before it starts, and the text that it is writing.
+//! A conversation with a model: its own arena, planned before it starts, and the text that it is
+//! writing.
 
 use brooklet_core::cache::Ring;
 use brooklet_core::generate::{AtEnd, Finish, Generation, Parts, Step};
@@ -21,14 +22,14 @@ self_cell! {
     }
 }
 
-/// What the engine borrows.
+/// The model and the memory that the engine borrows.
 struct Held {
     model: Model,
     resources: MutBorrow<Resources>,
 }
 
-/// A stream of text over a [`Model`], in an arena of its own: it can be stored and sent to other threads, and it takes
-/// [`Plan::bytes`] of memory and nothing else, whatever it writes.
+/// A stream of text over a [`Model`], in an arena of its own: it can be stored and sent to other
+/// threads, and it takes [`Plan::bytes`] of memory and nothing else, whatever it writes.
 pub struct Session {
     running: Running,
     plan: Plan,
@@ -38,17 +39,18 @@ pub struct Session {
 }
 
 impl Model {
-    /// Starts a session in memory of its own. The model's threads are shared: sessions that compute at the same time take
-    /// turns.
+    /// Starts a session in memory of its own. The model's threads are shared: sessions that compute
+    /// at the same time take turns.
     ///
     /// # Errors
-    /// As [`Model::plan`]; if the system refuses memory or threads; if `BROOKLET_ISA` names an instruction set that is not
-    /// there.
+    /// As [`Model::plan`]; if the system refuses memory or threads; if `BROOKLET_ISA` names an
+    /// instruction set that is not there.
     pub fn session(&self, settings: &Settings) -> Result<Session, Error> {
         self.start(Resources::new(self, settings)?)
     }
 
-    /// Starts a session with the window and the chunk of a plan [with the index](Model::plan_with_index).
+    /// Starts a session with the window and the chunk of a plan [with the
+    /// index](Model::plan_with_index).
     ///
     /// # Errors
     /// As [`Model::session`].
@@ -107,7 +109,7 @@ impl Session {
         self.running.with_dependent(|_, engine| engine.position())
     }
 
-    /// Which tokens are kept, and where.
+    /// The cache's slots: the tokens that are kept.
     pub fn ring(&self) -> &Ring {
         self.running.with_dependent(|_, engine| engine.ring())
     }
@@ -128,13 +130,13 @@ impl Session {
         self.finish = None;
     }
 
-    /// Why the last text has ended; `None` while it goes on.
+    /// The reason why the last text has ended; `None` while it goes on.
     pub fn finish(&self) -> Option<Finish> {
         self.finish
     }
 
-    /// Goes on with `prompt` after everything that was said so far, and writes what follows. Nothing is computed before the
-    /// text is iterated over.
+    /// Goes on with `prompt` after everything that was said so far, and writes what follows.
+    /// Nothing is computed before the text is iterated over.
     pub fn text(&mut self, prompt: &str) -> Text<'_> {
         Text {
             session: self,
@@ -149,7 +151,8 @@ impl Session {
         }
     }
 
-    /// The tokens of a prompt: at the start of a stream as [`Engine::encode`], else without the token of a start.
+    /// The tokens of a prompt: at the start of a stream as [`Engine::encode`], else without the
+    /// token of a start.
     fn encode(&mut self, prompt: &[u8]) -> Result<Vec<u32>, Error> {
         let is_first = self.position() == 0 && self.generation.pending().is_none();
         self.with(|engine| {
@@ -170,8 +173,8 @@ impl Session {
     }
 }
 
-/// A text that is being written, in pieces of one token or more: an iterator, and the options that it begins with. Without
-/// them the text is greedy, and ends where the model ends it.
+/// A text that is being written, in pieces of one token or more: an iterator, and the options that
+/// it begins with. Without them the text is greedy, and ends where the model ends it.
 ///
 /// ```
 /// # use brooklet::{Model, Settings};
@@ -237,12 +240,13 @@ impl Text<'_> {
         self
     }
 
-    /// Computes the next token, the first time the prompt too, and calls `emit` with the text that is certain now. Returns
-    /// why the text has ended, once it has. Allocates nothing after the first call.
+    /// Computes the next token, the first time the prompt too, and calls `emit` with the text that
+    /// is certain now. Returns why the text has ended, once it has. Allocates nothing after the
+    /// first call.
     ///
     /// # Errors
-    /// If the file has no tokenizer, or the prompt is empty and nothing was said before it; if the prompt does not fit a
-    /// dense cache.
+    /// If the file has no tokenizer, or the prompt is empty and nothing was said before it; if the
+    /// prompt does not fit a dense cache.
     pub fn step(&mut self, emit: &mut dyn FnMut(&str)) -> Result<Option<Finish>, Error> {
         if !self.is_begun && !self.begin()? {
             return Ok(self.session.finish);

@@ -1,4 +1,4 @@
-//! What a chat remembers: a stream whose oldest messages are evicted as a whole.
+//! The memory of a chat: a stream whose oldest messages are evicted as a whole.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use brooklet_core::stream::{Stream, StreamError};
 
 use crate::generate::{Feed, Next};
 
-/// Who wrote a message.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -61,7 +61,8 @@ impl Notes {
         &self.tokens[..ring.sinks().min(ring.live())]
     }
 
-    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens that are.
+    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens
+    /// that are.
     pub(super) fn live<'n>(&'n self, ring: &'n Ring) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + 'n {
         self.spans.iter().map(move |span| {
             let from = span.start.max(ring.window_start());
@@ -80,7 +81,8 @@ pub(super) struct Memory<'s, 'a> {
 }
 
 impl Memory<'_, '_> {
-    /// Forgets everything and starts with `prefix`, which is never evicted, and leaves a slot at least.
+    /// Forgets everything and starts with `prefix`, which is never evicted, and leaves a slot at
+    /// least.
     pub(super) fn begin(&mut self, prefix: &[u32]) -> Result<(), StreamError> {
         self.stream.reset();
         self.notes.spans.clear();
@@ -97,7 +99,8 @@ impl Memory<'_, '_> {
         self.stream.evict(usize::MAX).map(|_| ())
     }
 
-    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are made.
+    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are
+    /// made.
     pub(super) fn open(&mut self, role: Role, turn: u64, expected: usize) -> Result<(), StreamError> {
         self.notes.spans.push_back(Span {
             role,
@@ -108,8 +111,8 @@ impl Memory<'_, '_> {
         self.make_room(expected)
     }
 
-    /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is left. An answer whose question
-    /// went goes with it, unless it is the one being written.
+    /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is
+    /// left. An answer whose question went goes with it, unless it is the one being written.
     fn make_room(&mut self, tokens: usize) -> Result<(), StreamError> {
         let ring = self.stream.ring();
         let tokens = tokens.min(ring.capacity() - ring.sinks());

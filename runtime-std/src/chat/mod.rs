@@ -1,8 +1,9 @@
 //! A conversation for ever, in a fixed number of bytes.
 //!
-//! The system prompt is pinned: its tokens are the attention sinks (StreamingLLM, Xiao et al., arXiv 2309.17453, section 3.2). When the
-//! window is full, whole messages leave, the oldest first, so that what the model sees is always a conversation that begins with a
-//! message; only a message longer than the window itself leaves token by token.
+//! The system prompt is pinned: its tokens are the attention sinks (StreamingLLM, Xiao et al.,
+//! arXiv 2309.17453, section 3.2). When the window is full, whole messages leave, the oldest first,
+//! so that what the model sees is always a conversation that begins with a message; only a message
+//! longer than the window itself leaves token by token.
 
 mod bounded;
 mod error;
@@ -21,18 +22,19 @@ pub use memory::Role;
 use memory::{Memory, Notes};
 pub use template::{CHATML, Framed, Template, TemplateError};
 
-/// Tokens that a system prompt must leave for the conversation: a question and the beginning of an answer.
+/// Tokens that a system prompt must leave for the conversation: a question and the beginning of an
+/// answer.
 const LEAST_WINDOW: usize = 32;
 
 /// A message as far as it is in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LiveMessage {
-    /// Who wrote it.
+    /// Its author.
     pub role: Role,
-    /// Which exchange it belongs to, counted from 1.
+    /// Its exchange, counted from 1.
     pub turn: u64,
-    /// Whether none of its tokens has left.
+    /// True if all of its tokens are still in the window.
     pub whole: bool,
     /// Tokens in the window.
     pub tokens: usize,
@@ -112,7 +114,8 @@ impl Chat {
         self.system.as_deref()
     }
 
-    /// Says `words` to the model and writes its answer to `sink`. Cancelled or ended at a limit, the answer counts as complete.
+    /// Says `words` to the model and writes its answer to `sink`. Cancelled or ended at a limit,
+    /// the answer counts as complete.
     ///
     /// # Errors
     /// If the sink fails.
@@ -149,7 +152,8 @@ impl Chat {
                 request,
             };
             let report = writing.run(&prompt, sink)?;
-            // The frame is completed whatever ended the answer, be it in the middle of the question.
+            // The frame is completed whatever ended the answer, be it in the middle of the
+            // question.
             let mut rest: Vec<u32> = report.pending.into_iter().collect();
             if report.prompt_tokens < question_tokens.len() {
                 let after = Framed::plain(&question.text[question.words.end..]);
@@ -230,7 +234,8 @@ struct Talk<'t, 's, 'a> {
 }
 
 impl Talk<'_, '_, '_> {
-    /// Feeds what of `tokens` belongs to the question, if that is not all, and returns the rest, which belongs to one message.
+    /// Feeds what of `tokens` belongs to the question, if that is not all, and returns the rest,
+    /// which belongs to one message.
     fn enter<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32], StreamError> {
         let left = self.left_of_question;
         if tokens.len() <= left {

@@ -12,7 +12,7 @@ use crate::models::manifest::Manifest;
 use crate::models::store::Store;
 use crate::system::mmap::{Access, ModelFile};
 
-/// How the model's file is brought in.
+/// Arguments that say how the model's file is brought in.
 #[derive(Args)]
 pub struct AccessArguments {
     /// Read the file into memory instead of mapping it
@@ -31,21 +31,22 @@ impl AccessArguments {
     }
 }
 
-/// Which model.
+/// Arguments that name a model.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use
     #[arg(short, long)]
     pub model: String,
     #[command(flatten)]
     access: AccessArguments,
 }
 
-/// Which model, or the one that is a part of the program.
+/// Arguments that may name a model; without one, it is the program's own.
 #[derive(Args)]
 pub struct OptionalModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that
-    /// is a part of this program
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use. Without it, a small model that is a part of this program
     #[arg(short, long)]
     pub model: Option<String>,
     #[command(flatten)]
@@ -117,7 +118,7 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
     Ok(OpenModel { file, manifest })
 }
 
-/// What a pull needs to know of the model of that name: a manifest's, or a file of the hub.
+/// Returns the manifest of the model of that name, or the one made for a file of the hub.
 pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
     match HubFile::parse(model) {
         Some(hub) => Ok(Some(hub?.manifest())),

@@ -57,7 +57,8 @@ struct LayoutRow {
     bytes_per_token: usize,
     /// Multiply-adds of a token's attention with a full cache, all layers.
     products_per_token: u64,
-    /// Largest relative error of a layer's attention output, as `brooklet slim` measured it with this type of cache.
+    /// Largest relative error of a layer's attention output, as `brooklet slim` measured it with
+    /// this type of cache.
     error: Option<f64>,
     /// Windows for the budgets of the table.
     windows: Vec<usize>,
@@ -148,7 +149,8 @@ fn slots(config: &Config, plan: &Plan, layer: usize) -> usize {
     sinks + window
 }
 
-/// What one more token of window takes from the cache: nothing in a local layer that has its own window already.
+/// Bytes of cache that one more token of window takes: nothing in a local layer that has its own
+/// window already.
 fn bytes_per_token(config: &Config, plan: &Plan, of_layer: impl Fn(usize) -> Layout) -> usize {
     (0..config.layers)
         .filter(|layer| slots(config, plan, *layer) == plan.capacity())
@@ -190,7 +192,7 @@ fn budgets(settings: &Settings, model: &Model) -> Vec<BudgetRow> {
     rows
 }
 
-/// What each layout would keep, compute and buy.
+/// The bytes, operations and windows of each layout.
 fn layouts(settings: &Settings, model: &Model, plan: &Plan, budgets: &[BudgetRow]) -> Vec<LayoutRow> {
     let config = model.config();
     let shape = config.shape();

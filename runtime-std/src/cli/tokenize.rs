@@ -58,7 +58,7 @@ pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
     written.map_err(Failure::Output)
 }
 
-/// Whether the token of the start of a sequence comes first.
+/// The use of the start-of-sequence token.
 pub fn bos(never: bool) -> Mark {
     if never { Mark::Never } else { Mark::Model }
 }

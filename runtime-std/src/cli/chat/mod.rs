@@ -53,7 +53,8 @@ answer; twice leaves.
 /// Arguments of `brooklet chat`.
 #[derive(Args)]
 pub struct Arguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use
     #[arg(short, long, default_value = CHAT_MODEL)]
     model: String,
     #[command(flatten)]
@@ -79,7 +80,8 @@ pub struct Arguments {
         default_value_t = 1024
     )]
     tokens: i64,
-    /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the cache
+    /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the
+    /// cache
     #[arg(long, value_name = "FILE")]
     ctx_dump: Option<PathBuf>,
 }
@@ -167,7 +169,7 @@ struct Conversation {
 }
 
 impl Conversation {
-    /// What a person should know before the first word.
+    /// Tells a person what to know before the first word.
     fn greet(&self) {
         if self.lines.is_terminal() {
             note(&format!(
@@ -246,7 +248,7 @@ impl Conversation {
                 note("forgotten\n");
             }
             ("/stats", "") => self.statistics(),
-            ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(none of yours)"))),
+            ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(not set)"))),
             ("/system", text) => match self.chat.set_system(Some(text.to_owned())) {
                 Ok(()) => {
                     self.transcript.clear();

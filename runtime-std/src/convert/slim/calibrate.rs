@@ -1,4 +1,4 @@
-//! What enters a model's layers while it reads a text.
+//! The inputs of a model's layers while it reads a text.
 
 use brooklet_core::generate::{AtEnd, Generation, Step};
 use brooklet_core::model::Positions;
@@ -25,7 +25,8 @@ impl Calibration {
     /// Runs the first `most` of `tokens`, piece by piece, each from the start of a stream.
     ///
     /// # Errors
-    /// If there are fewer tokens than the model has columns, with which nothing can be calibrated; as [`Engine::new`].
+    /// If there are fewer tokens than the model has columns, with which nothing can be calibrated;
+    /// as [`Engine::new`].
     pub fn new(model: &Model, tokens: &[u32], most: usize) -> Result<Calibration, SlimError> {
         let config = model.config();
         let tokens = &tokens[..tokens.len().min(most)];
