@@ -293,7 +293,7 @@ mod tests {
     /// The carver takes exactly the bytes that the plan counts, of every layout.
     #[test]
     fn bytes_are_what_carving_takes() {
-        let mut memory = vec![Aligned([0u8; 1 << 16])];
+        let mut memory = [Aligned([0u8; 1 << 16])];
         for layout in [
             Layout::Kv,
             Layout::KR { rank: 0 },
