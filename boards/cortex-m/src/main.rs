@@ -90,8 +90,8 @@ fn prepare(
         model.config.layers,
         MODEL.plan.bytes()
     );
-    let story = Story::new(SETUP, model, vocab, &MODEL.plan, arena, Isa::of_target());
-    Ok(STORY.init(story.map_err(Trouble::Story)?))
+    let isa = Isa::of_target();
+    Story::place(STORY.uninit(), SETUP, model, vocab, &MODEL.plan, arena, isa).map_err(Trouble::Story)
 }
 
 /// Why nothing is told.
