@@ -19,7 +19,7 @@ use brooklet_core::tokenizer::Vocab;
 use brooklet_cortex_m::data::{OPENING, SETUP};
 use brooklet_cortex_m::interrupt::Peripherals;
 use brooklet_cortex_m::teller::Teller;
-use brooklet_story::{Board, Event, Setup, Story, StoryError};
+use brooklet_firmware::{Board, Event, Setup, Story, StoryError};
 use cortex_m_rt::entry;
 use embedded_alloc::LlffHeap as Heap;
 use static_cell::StaticCell;

@@ -16,7 +16,7 @@ use brooklet_core::tokenizer::{IndexedVocab, Vocab};
 use brooklet_cortex_m::data::{OPENING, SETUP};
 use brooklet_cortex_m::interrupt::Peripherals;
 use brooklet_cortex_m::teller::Teller;
-use brooklet_story::{Story, StoryError};
+use brooklet_firmware::{Story, StoryError};
 use cortex_m_rt::entry;
 use static_cell::StaticCell;
 

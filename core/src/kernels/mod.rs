@@ -1,5 +1,15 @@
 //! Products of weight matrices and activations, on every instruction set.
 //!
+//! # Folders
+//!
+//! - `isa.rs`: the instruction sets, each with its features and its proof token; `dispatch.rs`: the choice of a kernel.
+//! - `generic/`: norms, activations, softmax and attention ([`attend`]), written once over a vector of sixteen.
+//! - `scalar/`: the readable reference, of lanes and of products.
+//! - `arch/`: lanes and products of each instruction set; the only unsafe code, whose head says what it relies on.
+//!
+//! To add an instruction set: its rows in `isa.rs`, and a folder in `arch`. To add a format: its file in [`crate::quant`] and its row
+//! in the table there; the compiler then asks for its kernels.
+//!
 //! # Contract
 //!
 //! A kernel is a plain function over borrowed blocks and caller-owned scratch: no allocation, no state, no threads. It computes
@@ -17,7 +27,7 @@
 //! every operation rounded to f32 as written: one product, then one sum, never fused. Since the block sum is exact and the order
 //! of the rest is fixed, **every instruction set gives the same bits** for every format, for one token (decode) and for many
 //! (prefill), whatever the range of rows. A SIMD kernel puts rows in lanes to keep that order; what does not fill a vector goes
-//! through [`scalar`].
+//! through the reference.
 //!
 //! The 8 parts of a super-block are such blocks of 32, their two halves `h` of 16 with integer factors ([`Part`]):
 //!

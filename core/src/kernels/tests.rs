@@ -360,3 +360,30 @@ fn a_matrix_without_columns_gives_zeros() {
         assert!(out.iter().all(|v| *v == 0.0));
     }
 }
+
+/// The features that functions of an instruction set's folder are compiled with.
+#[cfg(target_arch = "x86_64")]
+fn features_of_sources(folder: &str) -> std::collections::BTreeSet<std::string::String> {
+    let folder = std::format!("{}/src/kernels/arch/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let mut features = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for list in source.split("target_feature(enable = \"").skip(1) {
+            let (list, _) = list.split_once('"').unwrap();
+            features.extend(list.split(',').map(std::string::String::from));
+        }
+    }
+    features
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn functions_are_compiled_with_features_of_their_instruction_set() {
+    for (folder, stands_for) in [("x86/avx2", Avx2::FEATURES), ("x86/avx512", Avx512::FEATURES)] {
+        let used = features_of_sources(folder);
+        assert!(!used.is_empty());
+        for feature in used {
+            assert!(stands_for.contains(&feature.as_str()), "{folder}: {feature}");
+        }
+    }
+}

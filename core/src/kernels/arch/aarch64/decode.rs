@@ -59,7 +59,7 @@ unsafe fn block<D: Dot, B: Unpack>(
     x: &Q8Activation,
     state: &mut State,
 ) {
-    // SAFETY: as the caller promises. The head of `x` is its first 16 bytes: scale, scaled sum, sums, four integers.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). The head of `x` is its first 16 bytes: scale, scaled sum, sums, four integers.
     unsafe {
         let head = vld1q_f32((&raw const *x).cast());
         let xq = [vld1q_s8(x.q.as_ptr()), vld1q_s8(x.q.as_ptr().add(16))];

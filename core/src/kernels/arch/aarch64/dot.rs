@@ -201,7 +201,7 @@ impl Dot for SmlalWide {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn half(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe {
         let products = vmull_s8(vget_low_s8(w), vget_low_s8(x));
         vpadalq_s16(sums, vmlal_high_s8(products, w, x))
@@ -214,7 +214,7 @@ unsafe fn half(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn quadruplicate(x: int8x16_t) -> [int8x16_t; 4] {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe {
         let x = vreinterpretq_s32_s8(x);
         [

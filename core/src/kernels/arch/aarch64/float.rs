@@ -26,7 +26,7 @@ trait Float: Copy {
 impl Float for f32 {
     #[inline(always)]
     unsafe fn sixteen(p: *const f32) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row).
         unsafe { [0, 4, 8, 12].map(|i| vld1q_f32(p.add(i))) }
     }
 
@@ -38,7 +38,7 @@ impl Float for f32 {
 impl Float for F32 {
     #[inline(always)]
     unsafe fn sixteen(p: *const F32) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises; a load of bytes takes any alignment.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment.
         unsafe { [0, 4, 8, 12].map(|i| vreinterpretq_f32_u8(vld1q_u8(p.add(i).cast()))) }
     }
 
@@ -50,7 +50,7 @@ impl Float for F32 {
 impl Float for F16 {
     #[inline(always)]
     unsafe fn sixteen(p: *const F16) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises; a load of bytes takes any alignment.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment.
         unsafe {
             let [a, b] = [0, 8].map(|i| vreinterpretq_f16_u8(vld1q_u8(p.add(i).cast())));
             let [low_a, low_b] = [vcvt_f32_f16(vget_low_f16(a)), vcvt_f32_f16(vget_low_f16(b))];
@@ -66,7 +66,7 @@ impl Float for F16 {
 impl Float for Bf16 {
     #[inline(always)]
     unsafe fn sixteen(p: *const Bf16) -> [float32x4_t; 4] {
-        // SAFETY: as the caller promises; a load of bytes takes any alignment. Zeros interleaved below are the lower halves.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment. Zeros interleaved below are the lower halves.
         unsafe {
             let zero = vdupq_n_u16(0);
             let [a, b] = [0, 8].map(|i| vreinterpretq_u16_u8(vld1q_u8(p.add(i).cast())));

@@ -9,7 +9,7 @@ use crate::kernels::isa::Neon;
 /// Defines a method over the four quarters.
 macro_rules! quarters {
     ($intrinsic:ident, $a:expr, $b:expr) => {
-        // SAFETY: contract 6 (a token exists, so the processor has NEON).
+        // SAFETY: contract 1 (a token exists, so the processor has NEON).
         unsafe {
             [
                 $intrinsic($a[0], $b[0]),
@@ -28,14 +28,14 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
-        // SAFETY: contract 6 (the token's feature).
+        // SAFETY: contract 1 (the token's feature).
         unsafe { [vdupq_n_f32(x); 4] }
     }
 
     #[inline(always)]
     fn load(self, x: &[f32; 16]) -> Self::V {
         let p = x.as_ptr();
-        // SAFETY: contract 6 (the token's feature); 16 f32 are readable.
+        // SAFETY: contract 1 (the token's feature); 16 f32 are readable.
         unsafe {
             [
                 vld1q_f32(p),
@@ -49,7 +49,7 @@ impl Lanes for Neon {
     #[inline(always)]
     fn load_f16(self, x: &[u16; 16]) -> Self::V {
         let p = x.as_ptr();
-        // SAFETY: contract 6 (the token's feature); 16 u16 are readable. The conversions touch registers only.
+        // SAFETY: contract 1 (the token's feature); 16 u16 are readable. The conversions touch registers only.
         unsafe {
             let (low, high) = (vld1q_u16(p), vld1q_u16(p.add(8)));
             let (a, b, c, d): (float32x4_t, float32x4_t, float32x4_t, float32x4_t);
@@ -66,7 +66,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn load_i8(self, x: &[i8; 16]) -> Self::V {
-        // SAFETY: contract 6 (the token's feature); 16 bytes are readable.
+        // SAFETY: contract 1 (the token's feature); 16 bytes are readable.
         unsafe {
             let bytes = vld1q_s8(x.as_ptr());
             let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
@@ -82,7 +82,7 @@ impl Lanes for Neon {
     #[inline(always)]
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]) {
         let p = out.as_mut_ptr();
-        // SAFETY: contract 6 (the token's feature); 16 u16 are writable. The conversions touch registers only, and round as
+        // SAFETY: contract 1 (the token's feature); 16 u16 are writable. The conversions touch registers only, and round as
         // the default floating-point mode does: to the nearest, ties to even.
         unsafe {
             let (low, high): (uint16x8_t, uint16x8_t);
@@ -101,7 +101,7 @@ impl Lanes for Neon {
     #[inline(always)]
     fn store(self, v: Self::V, out: &mut [f32; 16]) {
         let p = out.as_mut_ptr();
-        // SAFETY: contract 6 (the token's feature); 16 f32 are writable.
+        // SAFETY: contract 1 (the token's feature); 16 f32 are writable.
         unsafe {
             vst1q_f32(p, v[0]);
             vst1q_f32(p.add(4), v[1]);
@@ -142,7 +142,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn exp2_int(self, n: Self::V) -> Self::V {
-        // SAFETY: contract 6 (the token's feature).
+        // SAFETY: contract 1 (the token's feature).
         unsafe {
             let mut powers = n;
             for (power, n) in powers.iter_mut().zip(n) {

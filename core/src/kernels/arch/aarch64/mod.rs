@@ -44,7 +44,7 @@ impl InstructionSet for Neon {
                 op.eval(isa)
             }
         });
-        // SAFETY: contract 6 (the token says that the processor has the features).
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { run(self, op) }
     }
 

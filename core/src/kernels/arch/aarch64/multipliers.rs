@@ -23,7 +23,7 @@ impl Multipliers {
     /// The processor has NEON.
     #[inline(always)]
     pub(super) unsafe fn new<B: Weights>([first, second]: [float32x4_t; 2]) -> Self {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 1 (NEON).
         unsafe {
             let zero = vdupq_n_s32(0);
             if !B::HAS_FACTORS {
@@ -57,7 +57,7 @@ impl Multipliers {
     /// The processor has NEON.
     #[inline(always)]
     pub(super) unsafe fn term<B: Weights>(&self, sums: [int32x4_t; 2], head: float32x4_t) -> float32x4_t {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 1 (NEON).
         unsafe {
             let mut isum = sums[0];
             if B::HAS_FACTORS {
@@ -87,6 +87,6 @@ impl Multipliers {
 /// The processor has NEON.
 #[inline(always)]
 pub(super) unsafe fn widen(halves: uint16x4_t) -> float32x4_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe { vcvt_f32_f16(vreinterpret_f16_u16(halves)) }
 }

@@ -119,7 +119,7 @@ unsafe fn fill_block<B: Unpack>(
     integers: &mut [i8; INTEGERS],
     floats: &mut [f32; FLOATS],
 ) {
-    // SAFETY: as the caller promises. Each store of 4 interleaved registers writes 64 bytes: 4 of them fill `integers`, at
+    // SAFETY: contracts 1 and 2 (NEON; a block of each row). Each store of 4 interleaved registers writes 64 bytes: 4 of them fill `integers`, at
     // (0 or 128) + (0 or 64). The stores of 4 floats fill `floats`.
     unsafe {
         let mut heads = Heads::none();
@@ -155,7 +155,7 @@ unsafe fn tile_block<D: Dot, B: Weights, const T: usize>(
     x: [*const Q8Activation; T],
     acc: &mut [[float32x4_t; 2]; T],
 ) {
-    // SAFETY: as the caller promises. `integers` is 16 registers, `floats` 4; the head of a block of activations is its first
+    // SAFETY: contracts 1 and 3 (NEON; a block of activations of each token). `integers` is 16 registers, `floats` 4; the head of a block of activations is its first
     // 16 bytes, its integers are 32 bytes.
     unsafe {
         // Of each half of the columns; of both together for formats without factors.

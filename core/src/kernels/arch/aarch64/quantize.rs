@@ -24,7 +24,7 @@ pub(super) fn quantize(_isa: Neon, x: &[f32], out: &mut [Q8Activation]) {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn quantize_block(x: &[f32; BLOCK], out: &mut Q8Activation) {
-    // SAFETY: as the caller promises; 8 loads of 4 cover `x`, 2 stores of 16 cover `out.q`.
+    // SAFETY: contract 1 (NEON); 8 loads of 4 cover `x`, 2 stores of 16 cover `out.q`.
     unsafe {
         let x: [float32x4_t; 8] = core::array::from_fn(|i| vld1q_f32(x.as_ptr().add(4 * i)));
         // As `f32::max`, fmaxnm ignores a NaN beside a number.

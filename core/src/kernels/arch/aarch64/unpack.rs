@@ -55,7 +55,7 @@ impl Heads {
     /// The processor has NEON.
     #[inline(always)]
     pub(super) unsafe fn none() -> Self {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 1 (NEON).
         unsafe {
             Heads {
                 halves: [vdupq_n_u16(0); 2],
@@ -70,7 +70,7 @@ impl Heads {
     /// The block is readable and the processor has NEON.
     #[inline(always)]
     pub(super) unsafe fn load<B: Unpack, const ROW: usize>(&mut self, p: &mut *const u8) {
-        // SAFETY: as the caller promises; the first 4 or 2 bytes of the block are read.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); the first 4 or 2 bytes of the block are read.
         unsafe {
             let half = if B::HAS_MIN { ROW / 4 } else { 0 };
             let register = &mut self.halves[half];
@@ -101,7 +101,7 @@ impl Heads {
     /// The processor has NEON.
     #[inline(always)]
     pub(super) unsafe fn widen<B: Unpack>(self) -> Widened {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 1 (NEON).
         unsafe {
             let [low, high] = self.halves;
             if B::HAS_MIN {
@@ -119,7 +119,7 @@ impl Heads {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn widen(halves: uint16x8_t) -> [float32x4_t; 2] {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe {
         let halves = vreinterpretq_f16_u16(halves);
         [vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)]
@@ -155,7 +155,7 @@ macro_rules! unpack {
 
             #[inline(always)]
             unsafe fn integers(p: &mut *const u8) -> [int8x16_t; 2] {
-                // SAFETY: as the caller promises.
+                // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
                 unsafe { $integers(p) }
             }
         }
@@ -175,7 +175,7 @@ unpack!(BlockIq4Nl, 0, table);
 /// 16 bytes at `p` are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn four_bits(p: &mut *const u8) -> [int8x16_t; 2] {
-    // SAFETY: as the caller promises.
+    // SAFETY: contracts 1 and 2 (NEON; 16 bytes of a block).
     unsafe {
         let bytes = load!("ldr {v:q}, [{p}], #16", p);
         [
@@ -191,7 +191,7 @@ unsafe fn four_bits(p: &mut *const u8) -> [int8x16_t; 2] {
 /// 16 bytes at `p` are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn table(p: &mut *const u8) -> [int8x16_t; 2] {
-    // SAFETY: as the caller promises; the table is 16 bytes.
+    // SAFETY: contracts 1 and 2 (NEON; 16 bytes of a block); the table is 16 bytes.
     unsafe {
         let values = vld1q_s8(IQ4_NL_VALUES.as_ptr());
         four_bits(p).map(|indices| vqtbl1q_s8(values, vreinterpretq_u8_s8(indices)))
@@ -210,7 +210,7 @@ unsafe fn five_bits(p: &mut *const u8) -> [int8x16_t; 2] {
         [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3],
     ];
     const BIT: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
-    // SAFETY: as the caller promises; the constants are 16 bytes each.
+    // SAFETY: contracts 1 and 2 (NEON; 20 bytes of a block); the constants are 16 bytes each.
     unsafe {
         // A clear fifth bit means 16 less: ones above the low four bits, which the inserting shift keeps.
         let clear = vmvnq_u8(load!("ldr {v:s}, [{p}], #4", p));
@@ -231,7 +231,7 @@ unsafe fn five_bits(p: &mut *const u8) -> [int8x16_t; 2] {
 /// 32 bytes at `p` are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn eight_bits(p: &mut *const u8) -> [int8x16_t; 2] {
-    // SAFETY: as the caller promises.
+    // SAFETY: contracts 1 and 2 (NEON; 32 bytes of a block).
     unsafe {
         let (low, high): (int8x16_t, int8x16_t);
         asm!(

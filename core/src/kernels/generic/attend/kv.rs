@@ -175,10 +175,10 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         }
         let mut inverse = [0.0; R];
         for (r, row) in rows.iter().enumerate() {
-            let by_slot = &mut scores.row(r).0[..row.live];
+            let (by_slot, _) = scores.row(r);
             inverse[r] = self.weigh(row, by_slot);
             if out.out.wants_weights() {
-                out.out.weights(out.first + r, by_slot, inverse[r]);
+                out.out.weights(out.first + r, &by_slot[..row.live], inverse[r]);
             }
             if let Some((_, slots)) = self.chunk {
                 scores.move_to_tokens(r, slots, row.chunk_tokens, seen);
@@ -211,10 +211,10 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
     /// Turns a row's scores into softmax weights; returns what they are to be multiplied with.
     #[inline(always)]
     fn weigh(&self, row: &Row<'_>, by_slot: &mut [f32]) -> f32 {
-        let (l, job) = (self.l, self.job);
+        let (l, job, live) = (self.l, self.job, row.live);
         if FAMILIES && job.score_cap > 0.0 {
             SoftCap {
-                x: by_slot,
+                x: &mut by_slot[..live],
                 cap: job.score_cap,
             }
             .eval(l);
@@ -223,12 +223,14 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         for (slots, _) in run.runs(evicted) {
             by_slot[slots].fill(HIDDEN);
         }
-        let inverse = Softmax { scores: by_slot }.eval(l);
+        let inverse = Softmax {
+            scores: &mut by_slot[..live],
+        }
+        .eval(l);
         if job.least_weight > 0.0 {
-            let least = job.least_weight / inverse;
             LeaveOut {
-                weights: by_slot,
-                least,
+                weights: &mut by_slot[..live],
+                least: job.least_weight / inverse,
             }
             .eval(l);
         }

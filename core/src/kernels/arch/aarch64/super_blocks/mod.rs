@@ -84,7 +84,7 @@ unsafe fn decode_pair<D: Dot, B: Super + Weights, const PAIR: usize>(
     x: &[Q8Activation; PARTS],
     acc: &mut float32x4_t,
 ) {
-    // SAFETY: as the caller promises. The head of a block of activations is its first 16 bytes, its integers are 32 bytes.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). The head of a block of activations is its first 16 bytes, its integers are 32 bytes.
     unsafe {
         let zero = vdupq_n_s32(0);
         let xq = [0, 1].map(|part| {
@@ -161,7 +161,7 @@ unsafe fn fill_pair<B: Super, const PAIR: usize>(
     half: usize,
     integers: &mut [[i8; super::prefill::INTEGERS]; PARTS],
 ) {
-    // SAFETY: as the caller promises. Each store of 4 interleaved registers writes 64 bytes of the 256, at (0 or 128) + (0 or 64).
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). Each store of 4 interleaved registers writes 64 bytes of the 256, at (0 or 128) + (0 or 64).
     unsafe {
         let pairs = rows.map(|row| B::pair::<PAIR>(row));
         for (part, columns) in [(0, 0), (0, 1), (1, 0), (1, 1)] {

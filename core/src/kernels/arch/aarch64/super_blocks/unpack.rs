@@ -38,7 +38,7 @@ pub(super) trait Super: SuperBlock {
     /// The processor has NEON.
     #[inline(always)]
     unsafe fn packed(heads: &Heads, part: usize) -> [float32x4_t; 2] {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 1 (NEON).
         unsafe {
             if Self::HAS_FACTORS {
                 let bytes = shift_right(heads.words[part / 2], part % 2 * 16);
@@ -68,7 +68,7 @@ pub(super) trait Super: SuperBlock {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn shift_right(lanes: uint32x4_t, by: usize) -> uint32x4_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe { vshlq_u32(lanes, vdupq_n_s32(-(by as i32))) }
 }
 
@@ -78,7 +78,7 @@ unsafe fn shift_right(lanes: uint32x4_t, by: usize) -> uint32x4_t {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn shift(bytes: uint8x16_t, by: i32) -> uint8x16_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe { vshlq_u8(bytes, vdupq_n_s8(by as i8)) }
 }
 
@@ -88,7 +88,7 @@ unsafe fn shift(bytes: uint8x16_t, by: i32) -> uint8x16_t {
 /// The processor has NEON.
 #[inline(always)]
 unsafe fn nibbles_of_bytes(bytes: uint32x4_t) -> uint32x4_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 1 (NEON).
     unsafe {
         vorrq_u32(
             vandq_u32(bytes, vdupq_n_u32(0x0F0F)),
@@ -103,7 +103,7 @@ unsafe fn nibbles_of_bytes(bytes: uint32x4_t) -> uint32x4_t {
 /// They are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn words<B>(rows: [*const B; 4], at: usize) -> [uint32x4_t; 4] {
-    // SAFETY: as the caller promises; the loads take any alignment.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); the loads take any alignment.
     unsafe {
         let zero = vdupq_n_u32(0);
         let words = uint32x4x4_t(zero, zero, zero, zero);
@@ -121,7 +121,7 @@ unsafe fn words<B>(rows: [*const B; 4], at: usize) -> [uint32x4_t; 4] {
 /// They are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn halves<B>(rows: [*const B; 4], at: usize) -> uint32x4_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
     unsafe {
         let lanes = rows.map(|row| row.byte_add(at).cast::<u32>().read_unaligned());
         vld1q_u32(lanes.as_ptr())
@@ -134,7 +134,7 @@ unsafe fn halves<B>(rows: [*const B; 4], at: usize) -> uint32x4_t {
 /// They are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn bytes<B>(block: *const B, at: usize) -> uint8x16_t {
-    // SAFETY: as the caller promises.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
     unsafe { vld1q_u8(block.byte_add(at).cast()) }
 }
 
@@ -156,7 +156,7 @@ unsafe fn scales_and_minima<B>(rows: [*const B; 4]) -> Heads {
                 && offset_of!(BlockQ5K, scales) == 4
         );
     }
-    // SAFETY: as the caller promises.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
     unsafe {
         let [halves, first, second, third] = words(rows, 0);
         let (six, four, top) = (
@@ -182,14 +182,14 @@ impl Super for BlockQ4K {
 
     #[inline(always)]
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
-        // SAFETY: as the caller promises.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
         unsafe { scales_and_minima(rows) }
     }
 
     #[inline(always)]
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2] {
         const QS: usize = offset_of!(BlockQ4K, qs);
-        // SAFETY: as the caller promises; a pair has 32 of the 128 bytes.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); a pair has 32 of the 128 bytes.
         unsafe {
             let q = [0, 16].map(|at| bytes(block, QS + BLOCK * PAIR + at));
             [
@@ -205,7 +205,7 @@ impl Super for BlockQ5K {
 
     #[inline(always)]
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
-        // SAFETY: as the caller promises.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
         unsafe { scales_and_minima(rows) }
     }
 
@@ -213,7 +213,7 @@ impl Super for BlockQ5K {
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2] {
         const QS: usize = offset_of!(BlockQ5K, qs);
         const QH: usize = offset_of!(BlockQ5K, qh);
-        // SAFETY: as the caller promises; a pair has 32 of the 128 bytes, and bits of all 32 with fifth bits.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); a pair has 32 of the 128 bytes, and bits of all 32 with fifth bits.
         unsafe {
             let (five, fifth) = (vdupq_n_u8(31), 2 * PAIR as i32);
             let join = |at: usize| {
@@ -234,7 +234,7 @@ impl Super for BlockQ6K {
 
     #[inline(always)]
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
-        // SAFETY: as the caller promises: the last 4 bytes, of which the upper 2 are `d`, and 16 bytes of scales.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): the last 4 bytes, of which the upper 2 are `d`, and 16 bytes of scales.
         unsafe {
             Heads {
                 halves: vshrq_n_u32::<16>(halves(rows, offset_of!(BlockQ6K, d) - 2)),
@@ -247,7 +247,7 @@ impl Super for BlockQ6K {
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2] {
         const QL: usize = offset_of!(BlockQ6K, ql);
         const QH: usize = offset_of!(BlockQ6K, qh);
-        // SAFETY: as the caller promises; two pairs have 64 of the 128 bytes and 32 of the 64.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); two pairs have 64 of the 128 bytes and 32 of the 64.
         unsafe {
             let (six, offset) = (vdupq_n_u8(63), vdupq_n_s8(32));
             let join = |at: usize| {
@@ -280,7 +280,7 @@ impl Super for BlockQ2K {
     #[inline(always)]
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
         const { assert!(offset_of!(BlockQ2K, dmin) == offset_of!(BlockQ2K, d) + 2) };
-        // SAFETY: as the caller promises: 4 bytes of `d` and `dmin`, 16 of scales.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): 4 bytes of `d` and `dmin`, 16 of scales.
         unsafe {
             Heads {
                 halves: halves(rows, offset_of!(BlockQ2K, d)),
@@ -291,7 +291,7 @@ impl Super for BlockQ2K {
 
     #[inline(always)]
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2] {
-        // SAFETY: as the caller promises.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
         unsafe {
             two_bits::<Self, PAIR>(block, offset_of!(BlockQ2K, qs))
                 .map(|part| part.map(|q| vreinterpretq_s8_u8(q)))
@@ -306,7 +306,7 @@ impl Super for BlockQ3K {
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
         const SCALES: usize = offset_of!(BlockQ3K, scales);
         const { assert!(offset_of!(BlockQ3K, d) == SCALES + 12) };
-        // SAFETY: as the caller promises: the last 16 bytes, of which the first 2 are not of the scales.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): the last 16 bytes, of which the first 2 are not of the scales.
         unsafe {
             let [first, second, third, last] = words(rows, SCALES - 2);
             // 14 bytes, moved down by 2.
@@ -333,7 +333,7 @@ impl Super for BlockQ3K {
     #[inline(always)]
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2] {
         const HMASK: usize = offset_of!(BlockQ3K, hmask);
-        // SAFETY: as the caller promises; `hmask` is 32 bytes.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); `hmask` is 32 bytes.
         unsafe {
             let low = two_bits::<Self, PAIR>(block, offset_of!(BlockQ3K, qs));
             let third = [0, 16].map(|at| bytes(block, HMASK + at));
@@ -353,7 +353,7 @@ impl Super for BlockQ3K {
 /// They are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn two_bits<B, const PAIR: usize>(block: *const B, at: usize) -> [[uint8x16_t; 2]; 2] {
-    // SAFETY: as the caller promises; two pairs have 32 bytes.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); two pairs have 32 bytes.
     unsafe {
         let q = [0, 16].map(|half| bytes(block, at + BLOCK * (PAIR / 2) + half));
         let by = 4 * (PAIR as i32 % 2);

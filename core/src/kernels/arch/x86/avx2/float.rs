@@ -15,7 +15,7 @@ const STEP: usize = 16;
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn widen<W: Float>(w: *const W) -> __m256 {
-    // SAFETY: as the caller promises; a format is as long as the elements read for it.
+    // SAFETY: contract 2 (8 elements of a row); a format is as long as the elements read for it.
     unsafe {
         match W::FORMAT {
             Format::F16 => _mm256_cvtph_ps(_mm_loadu_si128(w.cast())),

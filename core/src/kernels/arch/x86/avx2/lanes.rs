@@ -8,7 +8,7 @@ use crate::kernels::generic::Lanes;
 /// Defines a method over both halves.
 macro_rules! halves {
     ($intrinsic:ident, $a:expr, $b:expr) => {
-        // SAFETY: contract 6 (a token exists, so the processor has AVX2, FMA and F16C).
+        // SAFETY: contract 1 (a token exists, so the processor has AVX2, FMA and F16C).
         unsafe { [$intrinsic($a[0], $b[0]), $intrinsic($a[1], $b[1])] }
     };
 }
@@ -20,19 +20,19 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
-        // SAFETY: contract 6 (the token's features).
+        // SAFETY: contract 1 (the token's features).
         unsafe { [_mm256_set1_ps(x); 2] }
     }
 
     #[inline(always)]
     fn load(self, x: &[f32; 16]) -> Self::V {
-        // SAFETY: contract 6 (the token's features); 16 f32 are readable.
+        // SAFETY: contract 1 (the token's features); 16 f32 are readable.
         unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
     }
 
     #[inline(always)]
     fn load_f16(self, x: &[u16; 16]) -> Self::V {
-        // SAFETY: contract 6 (the token's features); 16 u16 are 32 readable bytes.
+        // SAFETY: contract 1 (the token's features); 16 u16 are 32 readable bytes.
         unsafe {
             let bits = _mm256_loadu_si256(x.as_ptr().cast());
             [
@@ -44,7 +44,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn load_i8(self, x: &[i8; 16]) -> Self::V {
-        // SAFETY: contract 6 (the token's features); 16 readable bytes.
+        // SAFETY: contract 1 (the token's features); 16 readable bytes.
         unsafe {
             let bytes = _mm_loadu_si128(x.as_ptr().cast());
             [
@@ -56,7 +56,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]) {
-        // SAFETY: contract 6 (the token's features); 16 u16 are 32 writable bytes.
+        // SAFETY: contract 1 (the token's features); 16 u16 are 32 writable bytes.
         unsafe {
             let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[0]);
             let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[1]);
@@ -66,7 +66,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn store(self, v: Self::V, out: &mut [f32; 16]) {
-        // SAFETY: contract 6 (the token's features); 16 f32 are writable.
+        // SAFETY: contract 1 (the token's features); 16 f32 are writable.
         unsafe {
             _mm256_storeu_ps(out.as_mut_ptr(), v[0]);
             _mm256_storeu_ps(out.as_mut_ptr().add(8), v[1]);
@@ -105,7 +105,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn exp2_int(self, n: Self::V) -> Self::V {
-        // SAFETY: contract 6 (the token's features).
+        // SAFETY: contract 1 (the token's features).
         unsafe {
             let bias = _mm256_set1_epi32(127);
             let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n[0]), bias));

@@ -48,14 +48,14 @@ macro_rules! chunk {
             #[inline]
             #[target_feature(enable = "avx2,f16c")]
             unsafe fn unpack(raw: Quarter<$block>) -> (__m256i, __m256i) {
-                // SAFETY: as the caller promises.
+                // SAFETY: contract 2 (the blocks of the rows).
                 unsafe { $unpack(raw) }
             }
 
             #[inline]
             #[target_feature(enable = "avx2,f16c")]
             unsafe fn headers(rows: [Quarter<$block>; 4]) -> [__m256i; 2] {
-                // SAFETY: as the caller promises.
+                // SAFETY: contract 2 (the blocks of the rows).
                 unsafe { $headers(rows) }
             }
         }
@@ -76,7 +76,7 @@ chunk!(BlockQ6K, unpack_q6, headers_q6);
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn four_bits(at: *const u8, index: usize) -> (__m256i, __m256i) {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (128 bytes of a block).
     let bytes = unsafe { _mm256_loadu_si256(at.add(32 * index).cast()) };
     let nibble = _mm256_set1_epi8(15);
     let first = _mm256_and_si256(bytes, nibble);
@@ -94,7 +94,7 @@ unsafe fn four_bits(at: *const u8, index: usize) -> (__m256i, __m256i) {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn both_lanes(at: *const u8) -> __m256i {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (the blocks of the rows).
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(at.cast()) })
 }
 
@@ -114,7 +114,7 @@ fn lanes(first: i32, second: i32) -> __m256i {
 unsafe fn one_bit(at: *const u8, index: usize, value: i8) -> (__m256i, __m256i) {
     let bit = 0x0101_0101 << (2 * index);
     let (bits, value) = (lanes(bit, bit << 1), _mm256_set1_epi8(value));
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (32 bytes of a block).
     let (low, high) = unsafe { (both_lanes(at), both_lanes(at.add(16))) };
     let low = _mm256_cmpeq_epi8(_mm256_and_si256(low, bits), bits);
     let high = _mm256_cmpeq_epi8(_mm256_and_si256(high, bits), bits);
@@ -130,7 +130,7 @@ unsafe fn one_bit(at: *const u8, index: usize, value: i8) -> (__m256i, __m256i) 
 unsafe fn two_bits(at: *const u8, index: usize) -> (__m256i, __m256i) {
     let shift = 4 * (index as i32 % 2);
     let (shifts, two) = (lanes(shift, shift + 2), _mm256_set1_epi8(3));
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (64 bytes of a block).
     let (low, high) = unsafe {
         let at = at.add(32 * (index / 2));
         (both_lanes(at), both_lanes(at.add(16)))
@@ -231,7 +231,7 @@ unsafe fn unpack_q3(raw: Quarter<BlockQ3K>) -> (__m256i, __m256i) {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn row_words<B>(rows: &[Quarter<B>; 4], at: usize) -> __m256i {
-    // SAFETY: as the caller promises; no alignment is needed.
+    // SAFETY: contract 2 (the blocks of the rows); no alignment is needed.
     let words = unsafe {
         _mm_setr_epi32(
             rows[0].block.byte_add(at).cast::<i32>().read_unaligned(),
@@ -264,7 +264,7 @@ unsafe fn scales_and_minima<B>(rows: [Quarter<B>; 4]) -> [__m256i; 2] {
     }
     let shift = 16 * (rows[0].index as i32 % 2);
     let shifts = lanes(shift, shift + 8);
-    // SAFETY: as the caller promises: the first 16 bytes of each block.
+    // SAFETY: contract 2 (the blocks of the rows): the first 16 bytes of each block.
     let (halves, first, second, third) = unsafe {
         (
             row_words(&rows, 0),

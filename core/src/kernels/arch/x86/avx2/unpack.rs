@@ -25,14 +25,14 @@ impl<B: Layout> Chunk for B {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn unpack(raw: Blocks<B>) -> (__m256i, __m256i) {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 2 (the blocks of the rows).
         unsafe { unpack(raw) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn headers(rows: [Blocks<B>; 4]) -> [__m256i; 2] {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 2 (the blocks of the rows).
         unsafe { headers(rows) }
     }
 }
@@ -73,10 +73,10 @@ unsafe fn word<B: Layout>(block: *const B, at: usize) -> i32 {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn unpack<B: Layout>(blocks: Blocks<B>) -> (__m256i, __m256i) {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (the blocks of the rows).
     let low = unsafe { bytes(blocks, B::QUANTS_AT) };
     if B::BITS == 8 {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 2 (the blocks of the rows).
         return (low, unsafe { bytes(blocks, B::QUANTS_AT + 16) });
     }
     let nibble = _mm256_set1_epi8(15);
@@ -93,7 +93,7 @@ unsafe fn unpack<B: Layout>(blocks: Blocks<B>) -> (__m256i, __m256i) {
     if B::BITS == 4 {
         return (low, high);
     }
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (the blocks of the rows).
     let words = unsafe { [word(blocks[0], B::HIGH_AT), word(blocks[1], B::HIGH_AT)] };
     let bits = _mm256_blend_epi32::<0xF0>(_mm256_set1_epi32(words[0]), _mm256_set1_epi32(words[1]));
     (
@@ -122,7 +122,7 @@ fn fifth(bits: __m256i, byte: i8) -> __m256i {
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn headers<B: Layout>(rows: [Blocks<B>; 4]) -> [__m256i; 2] {
     let [a, b, c, d] = rows;
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (the blocks of the rows).
     let (first, second) = unsafe {
         (
             _mm_setr_epi32(word(a[0], 0), word(b[0], 0), word(c[0], 0), word(d[0], 0)),

@@ -15,7 +15,7 @@ const STEP: usize = 16;
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn widen<W: Float>(w: *const W) -> __m512 {
-    // SAFETY: as the caller promises; a format is as long as the elements read for it.
+    // SAFETY: contract 2 (16 elements of a row); a format is as long as the elements read for it.
     unsafe {
         match W::FORMAT {
             Format::F16 => _mm512_cvtph_ps(_mm256_loadu_si256(w.cast())),

@@ -8,7 +8,7 @@ use crate::kernels::generic::Lanes;
 /// Defines a method over the register.
 macro_rules! whole {
     ($intrinsic:ident($($argument:expr),*)) => {
-        // SAFETY: contract 6 (a token exists, so the processor has AVX-512 F, BW, VL and DQ); pointers come from
+        // SAFETY: contract 1 (a token exists, so the processor has AVX-512 F, BW, VL and DQ); pointers come from
         // references to 16 values of the size that the intrinsic reads or writes, or to as many as its mask has bits.
         unsafe { $intrinsic($($argument),*) }
     };

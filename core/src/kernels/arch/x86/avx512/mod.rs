@@ -30,7 +30,7 @@ impl InstructionSet for Avx512 {
                 op.eval(isa)
             }
         });
-        // SAFETY: contract 6 (the token says that the processor has the features).
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { run(self, op) }
     }
 
@@ -43,7 +43,7 @@ impl InstructionSet for Avx512 {
     }
 
     fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
-        // SAFETY: contract 6 (the token says that the processor has the features).
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { quantize::quantize(x, out) }
     }
 }
@@ -57,13 +57,13 @@ impl Kernels for Avx512 {
 
     #[inline]
     fn decode<B: Weights>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
-        // SAFETY: contract 6 (the token says that the processor has the features).
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { decode(blocks, x, out) }
     }
 
     #[inline]
     fn fill<B: Weights>(self, blocks: &[B], panel: &mut Panel<'_>) {
-        // SAFETY: contract 6 (the token says that the processor has the features).
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { prefill::fill(blocks, panel) }
     }
 
@@ -73,13 +73,13 @@ impl Kernels for Avx512 {
         panel: &Panel<'_>,
         x: &[Q8Activation],
     ) -> [[f32; MAX_PANEL_ROWS]; T] {
-        // SAFETY: contract 6 (the token says that the processor has the features).
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { prefill::tile::<B, T>(panel, x) }
     }
 
     #[inline]
     fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
-        // SAFETY: contract 6 (the token says that the processor has the features).
+        // SAFETY: contract 1 (the token says that the processor has the features).
         unsafe { float::dots(w, x, out) }
     }
 }

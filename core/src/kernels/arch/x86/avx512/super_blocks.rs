@@ -63,7 +63,7 @@ const fn shifts(first: usize, lane_step: usize, to: usize) -> [u8; 64] {
 #[target_feature(enable = "avx512f,avx512vbmi")]
 unsafe fn fields(at: *const u8, shifts: &'static [u8; 64]) -> (__m512i, __m512i) {
     let shifts = constant(shifts);
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (32 bytes of a block).
     let (low, high) = unsafe { (_mm_loadu_si128(at.cast()), _mm_loadu_si128(at.add(16).cast())) };
     (
         _mm512_multishift_epi64_epi8(shifts, _mm512_broadcast_i32x4(low)),
@@ -85,7 +85,7 @@ fn or_masked(a: __m512i, b: __m512i, mask: i8) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn nibbles(at: *const u8) -> (__m512i, __m512i) {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (64 bytes of a block).
     let bytes = unsafe { _mm512_loadu_si512(at.cast()) };
     let nibble = _mm512_set1_epi8(15);
     (
@@ -102,7 +102,7 @@ unsafe fn nibbles(at: *const u8) -> (__m512i, __m512i) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn four_bits(at: *const u8, half: usize) -> (__m512i, __m512i) {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (128 bytes of a block).
     let (low, high) = unsafe { nibbles(at.add(64 * half)) };
     (
         _mm512_mask_shuffle_i64x2::<0b10_10_00_00>(low, 0b1100_1100, high, high),
@@ -117,7 +117,7 @@ unsafe fn four_bits(at: *const u8, half: usize) -> (__m512i, __m512i) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn row_lanes<B>(rows: &[Half<B>; 4], at: usize) -> __m512i {
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (the blocks of the rows).
     unsafe {
         let lane = [
             _mm_loadu_si128(rows[0].block.byte_add(at).cast()),
@@ -138,7 +138,7 @@ unsafe fn row_lanes<B>(rows: &[Half<B>; 4], at: usize) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn row_words<B>(rows: &[Half<B>; 4], at: usize) -> __m512i {
-    // SAFETY: as the caller promises; no alignment is needed.
+    // SAFETY: contract 2 (the blocks of the rows); no alignment is needed.
     unsafe {
         let words = _mm_setr_epi32(
             rows[0].block.byte_add(at).cast::<i32>().read_unaligned(),
@@ -182,7 +182,7 @@ unsafe fn scales_and_minima<B>(rows: &[Half<B>; 4]) -> [__m512i; 2] {
                 && offset_of!(BlockQ5K, scales) == 4
         );
     }
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (the blocks of the rows).
     let rows_lanes = unsafe { row_lanes(rows, 0) };
     // Byte k of each of the three words of packed scales, to the lowest byte of lane 4k + j.
     const BYTE: __mmask64 = 0x1111_1111_1111_1111;
@@ -236,21 +236,21 @@ macro_rules! chunk {
                 block: usize,
                 _: &(),
             ) -> [Half<$block>; 4] {
-                // SAFETY: as the caller promises.
+                // SAFETY: contract 2 (the blocks of the rows).
                 unsafe { four(blocks, row_blocks, first, block) }
             }
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
             unsafe fn unpack(raw: &Half<$block>) -> (__m512i, __m512i) {
-                // SAFETY: as the caller promises.
+                // SAFETY: contract 2 (the blocks of the rows).
                 unsafe { $unpack(raw) }
             }
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
             unsafe fn headers(rows: &[Half<$block>; 4]) -> [__m512i; 2] {
-                // SAFETY: as the caller promises.
+                // SAFETY: contract 2 (the blocks of the rows).
                 unsafe { $headers(rows) }
             }
         }
@@ -322,7 +322,7 @@ unsafe fn unpack_q6(raw: &Half<BlockQ6K>) -> (__m512i, __m512i) {
 #[target_feature(enable = "avx512f,avx512vbmi")]
 unsafe fn two_bits(at: *const u8, half: usize) -> (__m512i, __m512i) {
     const LOW: [u8; 64] = shifts(0, 2, 0);
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (64 bytes of a block).
     let (low, high) = unsafe { fields(at.add(32 * half), const { &LOW }) };
     let two = _mm512_set1_epi8(3);
     (_mm512_and_si512(low, two), _mm512_and_si512(high, two))

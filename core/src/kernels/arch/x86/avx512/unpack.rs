@@ -104,7 +104,7 @@ impl<B: Layout> Chunk for B {
         block: usize,
         masks: &Masks,
     ) -> [Raw; 4] {
-        // SAFETY: as the caller promises.
+        // SAFETY: contract 2 (the blocks of the rows).
         unsafe { load_four::<B, WHOLE>(blocks, row_blocks, first, block, masks) }
     }
 
@@ -157,7 +157,7 @@ impl Masks {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn window<const WHOLE: bool>(at: *const i8, mask: __mmask64) -> __m512i {
-    // SAFETY: as the caller promises; a masked load touches no byte whose mask bit is clear.
+    // SAFETY: contract 2 (the bytes in the mask are of a row); a masked load touches no byte whose mask bit is clear.
     unsafe {
         if WHOLE {
             _mm512_loadu_si512(at.cast())
@@ -211,7 +211,7 @@ unsafe fn load_four<B: Layout, const WHOLE: bool>(
     masks: &Masks,
 ) -> [Raw; 4] {
     let start = blocks.as_ptr().wrapping_add(first * row_blocks + block);
-    // SAFETY: as the caller promises.
+    // SAFETY: contract 2 (the bytes in the mask are of a row).
     unsafe {
         [
             load::<B, WHOLE>(start, masks),
