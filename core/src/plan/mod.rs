@@ -20,6 +20,7 @@ pub use part::Part;
 use crate::arena::MAX_PARTS;
 use crate::cache::{CacheShape, LayoutChoice, Policy};
 use crate::const_fn::{min, tri};
+use crate::features::FAMILIES;
 use crate::model::{Config, Positions};
 use sizes::{LayerSizes, Sizes};
 
@@ -219,6 +220,7 @@ const fn check_numbers(options: &Options) -> Result<(), PlanError> {
 const fn check_layout(config: &Config, options: &Options) -> Result<(), PlanError> {
     match options.layout {
         LayoutChoice::Kv | LayoutChoice::X if config.values_dropped => return Err(PlanError::NoValues),
+        LayoutChoice::X if !FAMILIES => return Err(PlanError::NoInputs),
         LayoutChoice::X if !config.may_keep_inputs() => {
             return Err(PlanError::Inputs {
                 rotated: config.shape().is_rotated(),
