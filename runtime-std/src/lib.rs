@@ -18,8 +18,9 @@
 //!     # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf");
 //!     let model = Model::open(path)?;
 //!     let settings = Settings::new().budget(4 << 20);
-//!     let talk = || Ok(Talk { session: model.session(&settings)?, cancel: Cancel::new() });
-//!     let (mut sea, mut hills): (Talk, Talk) = (talk()?, talk()?);
+//!     let talk = |session| Talk { session, cancel: Cancel::new() };
+//!     let mut sea = talk(model.session(&settings)?);
+//!     let mut hills = talk(model.session(&settings)?);
 //!     let cancel = hills.cancel.clone();
 //!     // For ever, in 4 MiB, until the other one has said what it has to say.
 //!     let endless = thread::spawn(move || {
