@@ -227,6 +227,27 @@ mod tests {
     }
 
     #[test]
+    fn a_sampler_that_begins_anew_is_a_new_one() {
+        let options = SamplerOptions {
+            temperature: 1.0,
+            repeat_penalty: 3.0,
+            seed: 9,
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new(SamplerOptions::default());
+        let draws = |sampler: &mut Sampler| -> Vec<u32> {
+            let logits = [1.0f32, 0.5, 2.0, -1.0];
+            (0..50)
+                .map(|_| sampler.sample(&mut logits.clone(), &mut [0; 4]))
+                .collect()
+        };
+        let first = draws(&mut Sampler::new(options));
+        draws(&mut sampler);
+        sampler.restart(options);
+        assert_eq!(draws(&mut sampler), first);
+    }
+
+    #[test]
     fn filters_keep_what_they_say() {
         let logits = [3.0f32, 2.9, 1.0, 0.9, -5.0];
         let base = SamplerOptions {

@@ -239,11 +239,13 @@ fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
 }
 
 fn config() -> ProptestConfig {
-    // A fixed seed: what passed once passes again.
+    // A fixed seed: what passed once passes again. Fewer cases where the environment asks for fewer.
+    let cases = ProptestConfig::default().cases.min(48);
     ProptestConfig {
+        cases,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(20_240_517),
-        ..ProptestConfig::with_cases(48)
+        ..ProptestConfig::default()
     }
 }
 

@@ -19,7 +19,7 @@ use brooklet_core::tokenizer::Vocab;
 use brooklet_cortex_m::data::{OPENING, SETUP};
 use brooklet_cortex_m::interrupt::Peripherals;
 use brooklet_cortex_m::teller::Teller;
-use brooklet_story::{Board, Event, Setup, Story, StoryError};
+use brooklet_firmware::{Board, Event, Setup, Story, StoryError};
 use cortex_m_rt::entry;
 use embedded_alloc::LlffHeap as Heap;
 use static_cell::StaticCell;
@@ -117,13 +117,14 @@ fn prepare() -> Result<&'static mut Story<'static>, StoryError> {
     let Some(arena) = MODEL.arena.claim() else {
         unreachable!("nobody else asks for it")
     };
-    let story = Story::new(
+    let isa = Isa::of_target();
+    Story::place(
+        STORY.uninit(),
         SMALL,
         MODEL.model,
         MODEL.vocab,
         &MODEL.plan,
         arena,
-        Isa::of_target(),
-    )?;
-    Ok(STORY.init(story))
+        isa,
+    )
 }

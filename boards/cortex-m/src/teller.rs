@@ -1,6 +1,6 @@
 //! The board as the story sees it.
 
-use brooklet_story::{Board, Event};
+use brooklet_firmware::{Board, Event};
 use embedded_io::Write;
 
 use crate::interrupt::{self, Peripherals};
@@ -83,7 +83,7 @@ impl Board for Teller {
             Event::TooLong => {
                 defmt::warn!(
                     "a line longer than {=usize} bytes is thrown away",
-                    brooklet_story::LINE
+                    brooklet_firmware::LINE
                 );
             }
             Event::Prefilled { tokens, ticks } => {

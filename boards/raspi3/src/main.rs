@@ -15,10 +15,10 @@ use brooklet_core::embed_model;
 use brooklet_core::kernels::Isa;
 use brooklet_core::plan::Options;
 use brooklet_core::tokenizer::Vocab;
+use brooklet_firmware::{Setup, Story, StoryError};
 use brooklet_raspi3::board::{self, Board};
 use brooklet_raspi3::setup::{self, OPENING};
 use brooklet_raspi3::teller::Teller;
-use brooklet_story::{Setup, Story, StoryError};
 
 const BUDGET: usize = match usize::from_str_radix(env!("BROOKLET_BUDGET"), 10) {
     Ok(bytes) => bytes,

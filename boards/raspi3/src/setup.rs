@@ -1,7 +1,7 @@
 //! What the firmware plans for and says: the host that checks it includes this file, too.
 
 use brooklet_core::cache::{ElementType, LayoutChoice};
-use brooklet_story::Setup;
+use brooklet_firmware::Setup;
 
 /// What is said at the start, before anybody has typed anything.
 pub const OPENING: &str = "Once upon a time";

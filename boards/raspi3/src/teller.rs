@@ -2,7 +2,7 @@
 
 use core::fmt::{Arguments, Write};
 
-use brooklet_story::Event;
+use brooklet_firmware::Event;
 
 use crate::board::{self, Board, Heard};
 
@@ -40,7 +40,7 @@ impl Teller {
     }
 }
 
-impl brooklet_story::Board for Teller {
+impl brooklet_firmware::Board for Teller {
     fn say(&mut self, text: &str) {
         self.board.write_str(text).expect("the port cannot fail");
     }
@@ -72,7 +72,7 @@ impl brooklet_story::Board for Teller {
             Event::Prompt { tokens } => self.log(format_args!("a prompt of {tokens} tokens")),
             Event::TooLong => self.log(format_args!(
                 "a line longer than {} bytes is thrown away",
-                brooklet_story::LINE
+                brooklet_firmware::LINE
             )),
             Event::Prefilled { tokens, ticks } => {
                 let microseconds = board::microseconds(ticks);

@@ -3,8 +3,5 @@
 
 #[path = "../../tests/common/dequantize_walk.rs"]
 mod dequantize_walk;
-#[path = "../../../runtime-std/src/system/pool.rs"]
-#[expect(unused, reason = "only what it says of the instruction sets is used here")]
-mod pool;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dequantize_walk::walk(bytes, &pool::available_isas()));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dequantize_walk::walk(bytes, &brooklet_core::detected_isas!()));

@@ -5,12 +5,9 @@
 mod load_input;
 #[path = "../../tests/common/load_walk.rs"]
 mod load_walk;
-#[path = "../../../runtime-std/src/system/pool.rs"]
-#[expect(unused, reason = "only what it says of the instruction sets is used here")]
-mod pool;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let isas = pool::available_isas();
+    let isas = brooklet_core::detected_isas!();
     let isas = [isas[0], isas[isas.len() - 1]];
     // Whether it loads does not matter here, only that no promise is broken on the way.
     let _ = load_walk::walk(&load_input::file_of(input), &isas);

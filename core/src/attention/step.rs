@@ -8,6 +8,7 @@ use super::geometry::Geometry;
 use super::{Shape, kv};
 use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
+use crate::features::FAMILIES;
 use crate::kernels::{Isa, Rotate};
 use crate::nn::rope::Pairs;
 use crate::quant::F32;
@@ -103,10 +104,10 @@ impl Attend<'_> {
                 (Values::OfKeys(map), Some(geometry)) => {
                     derived::over_keys(self, geometry, &map, caches, step, tokens);
                 }
-                (Values::OfInputs { keys, map }, Some(geometry)) => {
+                (Values::OfInputs { keys, map }, Some(geometry)) if FAMILIES => {
                     derived::over_inputs(self, geometry, &keys, &map, caches, step, tokens);
                 }
-                (Values::OfKeys(_) | Values::OfInputs { .. }, None) => {
+                (Values::OfKeys(_) | Values::OfInputs { .. }, _) => {
                     unreachable!("a pass has a geometry if any layer computes values")
                 }
             }
@@ -118,8 +119,7 @@ impl Attend<'_> {
         }
     }
 
-    /// Prepares all tokens and writes them: one to the ring, several to the chunk's store, whose
-    /// slots are the tokens.
+    /// Prepares all tokens and writes them: one to the ring, several to the chunk's store.
     fn write(&self, caches: &mut Caches<'_>, step: &mut Step<'_>, tokens: usize) {
         let kv_columns = self.shape.kv_columns();
         for (i, value) in step.sink_values.chunks_exact(kv_columns).enumerate() {
@@ -127,15 +127,28 @@ impl Attend<'_> {
             caches.ring.write_sink_value(slot, value);
         }
         let prepare = Prepare::new(self, step, tokens);
-        let Some(chunk) = &mut caches.chunk else {
-            let token = Token {
-                index: 0,
-                row: step.rows,
-                query: step.queries,
-                sink_query: step.sink_queries,
-            };
-            return prepare.write(token, &mut caches.ring, self.ring.slot(self.ring.position()));
+        if let Some(chunk) = &mut caches.chunk {
+            return self.write_chunk(&prepare, chunk, step, tokens);
+        }
+        let token = Token {
+            index: 0,
+            row: step.rows,
+            query: step.queries,
+            sink_query: step.sink_queries,
         };
+        prepare.write(token, &mut caches.ring, self.ring.slot(self.ring.position()));
+    }
+
+    /// Writes the tokens of a chunk to its store, whose slots are the tokens. Not inlined: the parts
+    /// would lie on a board's stack while a token attends.
+    #[inline(never)]
+    fn write_chunk(
+        &self,
+        prepare: &Prepare<'_>,
+        chunk: &mut LayerCache<'_>,
+        step: &mut Step<'_>,
+        tokens: usize,
+    ) {
         let (width, columns) = (step.rows.len() / tokens, self.shape.query_columns());
         let sink_columns = if step.sink_queries.is_empty() { 0 } else { columns };
         let (mut parts, cut) = chunk.parts(0..tokens);
@@ -166,7 +179,9 @@ impl Attend<'_> {
         });
     }
 
-    /// Copies the chunk's tokens from `first` on to `slots` of the ring.
+    /// Copies the chunk's tokens from `first` on to `slots` of the ring. Not inlined, as
+    /// [`Attend::write_chunk`].
+    #[inline(never)]
     fn commit(&self, ring: &mut LayerCache<'_>, slots: Range<usize>, chunk: &LayerCache<'_>, first: usize) {
         if slots.is_empty() {
             return;

@@ -64,7 +64,7 @@ impl At<'_> {
         let values = match (n.cache.layout, &weights.slim, &weights.value) {
             (Layout::Kv, _, Some(value)) => self.project_kv(&n, weights, value, b),
             (Layout::KR { .. }, Some(slim), _) => self.project_kr(&n, weights, slim, b),
-            (Layout::X, _, Some(value)) => self.project_x(&n, weights, value, b),
+            (Layout::X, _, Some(value)) if FAMILIES => self.project_x(&n, weights, value, b),
             _ => unreachable!("the plan refuses layouts for which a layer lacks a matrix"),
         };
         let (kv, d) = (n.shape.kv_columns(), n.shape.d_model);

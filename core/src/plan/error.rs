@@ -34,6 +34,8 @@ pub enum PlanError {
     },
     /// Keys and values cannot be cached: there are slim layers without what makes values of inputs.
     NoValues,
+    /// Caches of inputs are left out of this build.
+    NoInputs,
     /// Inputs cannot be cached: something comes between a key's projection and a score.
     Inputs {
         /// It is the rotation of the keys (RoPE).
@@ -81,6 +83,9 @@ impl PlanError {
                 .text(" positions are learned and cannot move in a cache: neither sinks nor a window stream it; dense and recompute run it"),
             PlanError::NoValues => Message::new().text(
                 "keys and values cannot be cached: the file lacks attn_v.weight where it has values computed from keys",
+            ),
+            PlanError::NoInputs => Message::new().text(
+                "this build has no cache of layer inputs: brooklet-core's feature families brings it",
             ),
             PlanError::Inputs { rotated: true } => Message::new().text(
                 "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)",

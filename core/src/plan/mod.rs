@@ -20,6 +20,7 @@ pub use part::Part;
 use crate::arena::MAX_PARTS;
 use crate::cache::{CacheShape, LayoutChoice, Policy};
 use crate::const_fn::{min, tri};
+use crate::features::FAMILIES;
 use crate::model::{Config, Positions};
 use sizes::{LayerSizes, Sizes};
 
@@ -153,7 +154,7 @@ impl Plan {
     }
 
     /// Bytes of the engine's part of the arena: all but the tokenizer's.
-    pub const fn engine_bytes(&self) -> usize {
+    pub(crate) const fn engine_bytes(&self) -> usize {
         self.bytes() - self.part(Part::Tokenizer)
     }
 
@@ -188,7 +189,7 @@ impl Plan {
     }
 
     /// Everything that the cache of layer `layer` follows from.
-    pub const fn cache_shape(&self, layer: usize) -> CacheShape {
+    pub(crate) const fn cache_shape(&self, layer: usize) -> CacheShape {
         self.options.cache_shape(&self.config, layer)
     }
 }
@@ -219,6 +220,7 @@ const fn check_numbers(options: &Options) -> Result<(), PlanError> {
 const fn check_layout(config: &Config, options: &Options) -> Result<(), PlanError> {
     match options.layout {
         LayoutChoice::Kv | LayoutChoice::X if config.values_dropped => return Err(PlanError::NoValues),
+        LayoutChoice::X if !FAMILIES => return Err(PlanError::NoInputs),
         LayoutChoice::X if !config.may_keep_inputs() => {
             return Err(PlanError::Inputs {
                 rotated: config.shape().is_rotated(),

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use brooklet_board_data::{Board, Cache};
+use brooklet_board_data::Board;
+use brooklet_core::cache::ElementType;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
-use brooklet_story::LINE;
+use brooklet_firmware::LINE;
 
 use crate::elf::Sizes;
 use crate::emulator::{Limit, Said, Session};
@@ -201,7 +202,7 @@ pub fn check_other_models() -> Result<(), Error> {
         board.model = format!("../../core/tests/data/{model}.gguf");
         board.opening = "The sea was 7 °C.".into();
         (board.sinks, board.window, board.chunk) = (4, 20, 4);
-        (board.cache, board.temperature) = (Cache::F16, 0.0);
+        (board.cache, board.temperature) = (ElementType::F16, 0.0);
         board.features.push("cache-f16".into());
         let (path, setup) = (model_of(&board), setup_of(&board));
         Reference::run_in_f32(&path, setup, &board.opening, WORDS)?.check_ids(

@@ -1,6 +1,7 @@
 //! What budgets of RAM buy: the largest window of each layout and element type.
 
-use brooklet_board_data::{Board, Cache};
+use brooklet_board_data::Board;
+use brooklet_core::cache::ElementType;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
 use brooklet_core::plan::{Part, Plan};
@@ -19,7 +20,7 @@ pub fn print() -> Result<(), Error> {
     say!("|---:|---:|---:|---:|---:|");
     for kib in [48, 64, 96, 128, 192, 256] {
         let mut cells = Vec::new();
-        for cache in [Cache::F16, Cache::Q8_0] {
+        for cache in [ElementType::F16, ElementType::Q8_0] {
             for model in [TINY, TINY_K] {
                 let arena = (kib << 10) - board.stack_bytes as usize - VARIABLES;
                 cells.push(window(&board, model, cache, arena)?);
@@ -47,7 +48,7 @@ fn parts(board: &Board) -> Result<(), Error> {
 }
 
 /// The tokens that an arena of so many bytes keeps.
-fn window(board: &Board, model: &str, cache: Cache, arena: usize) -> Result<String, Error> {
+fn window(board: &Board, model: &str, cache: ElementType, arena: usize) -> Result<String, Error> {
     let mut board = board.clone();
     (board.model, board.cache) = (model.into(), cache);
     let bytes = std::fs::read(model_of(&board))?;

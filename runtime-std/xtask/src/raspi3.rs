@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use brooklet_story::LINE;
+use brooklet_firmware::LINE;
 
 use crate::elf::{self, Sizes};
 use crate::firmware::executable;

@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 
-use brooklet_board_data::{Cache, Layout};
 use brooklet_core::arena::ALIGN;
-use brooklet_core::cache::{ElementType, LayoutChoice};
+use brooklet_core::cache::ElementType;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer, Model};
 use brooklet_core::plan::{Options, Plan};
 use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, Vocab};
-use brooklet_story::{Board, Event, Setup, Story};
+use brooklet_firmware::{Board, Event, Setup, Story};
 
 use crate::Error;
 
@@ -22,15 +21,8 @@ pub fn setup_of(board: &brooklet_board_data::Board) -> Setup {
         sinks: board.sinks,
         window: board.window,
         chunk: board.chunk,
-        cache_type: match board.cache {
-            Cache::F32 => ElementType::F32,
-            Cache::F16 => ElementType::F16,
-            Cache::Q8_0 => ElementType::Q8_0,
-        },
-        layout: match board.layout {
-            Layout::File => LayoutChoice::Auto,
-            Layout::Kv => LayoutChoice::Kv,
-        },
+        cache_type: board.cache,
+        layout: board.layout,
         temperature: board.temperature,
         seed: board.seed,
     }
