@@ -22,6 +22,7 @@
 mod derived_pairs;
 mod derived_scores;
 mod derived_sums;
+mod derived_values;
 mod element;
 mod kv;
 mod kv_scores;
@@ -30,7 +31,8 @@ mod raw_keys;
 mod tiles;
 
 pub(crate) use derived_scores::RotatedScores;
-pub(crate) use derived_sums::{Expand, Map, SlotSums, Summed, TileWeights};
+pub(crate) use derived_sums::{SlotSums, Summed, TileWeights};
+pub(crate) use derived_values::{Expand, Map};
 pub use element::{ElementType, UnknownElementType};
 pub(crate) use kv::{Attend, HIDDEN, Job, MAX_ROWS, Output, Row, scratch_floats};
 pub(crate) use raw_keys::RawKeys;
