@@ -15,11 +15,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use brooklet::ModelOptions;
+use brooklet::Settings;
 use brooklet::core::sampler::{Sampler, SamplerOptions};
-use brooklet::engine::{Engine, Resources, Weights};
-use brooklet::generate::{Finish, Request, generate};
-use brooklet::planning::Settings;
-use brooklet::system::mmap::{Access, ModelFile};
+use brooklet::generate::{Finish, Request, Writing};
+use brooklet::system::pool::Pool;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -52,17 +52,9 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let file = ModelFile::open(&arguments.model, Access::Map)?;
-    let weights = Weights::read(&file)?;
-    let defaults = Settings::default();
-    let settings = Settings {
-        window: Some(1024),
-        workers: arguments.threads.unwrap_or(defaults.workers),
-        sampling: true,
-        ..defaults
-    };
-    let mut resources = Resources::new(&weights, &settings)?;
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let workers = arguments.threads.unwrap_or_else(Pool::default_workers);
+    let model = ModelOptions::new().workers(workers).open(&arguments.model)?;
+    let mut session = model.session(&Settings::new().window(1024))?;
     let request = Request {
         limit: Some(arguments.tokens),
         stops: arguments.stop.clone(),
@@ -76,16 +68,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut texts, done) = resume(&arguments.texts, &prompts)?;
     let mut prefix = None;
     for (line, prompt) in prompts.iter().enumerate().skip(done) {
-        if prefix == Some(&prompt.prefix) {
-            engine.stream().evict(usize::MAX)?;
-        } else {
-            let tokens = engine.encode(prompt.prefix.as_bytes())?;
-            engine.stream().reset();
-            engine.stream().absorb(&tokens)?;
-            engine.stream().pin()?;
-            prefix = Some(&prompt.prefix);
-        }
-        let tokens = engine.encode(prompt.prompt.as_bytes())?;
+        let tokens = session.with(|engine| -> Result<_, brooklet::Error> {
+            if prefix == Some(&prompt.prefix) {
+                engine.stream().evict(usize::MAX)?;
+            } else {
+                let tokens = engine.encode(prompt.prefix.as_bytes())?;
+                engine.stream().reset();
+                engine.stream().absorb(&tokens)?;
+                engine.stream().pin()?;
+            }
+            engine.encode(prompt.prompt.as_bytes())
+        })?;
+        prefix = Some(&prompt.prefix);
         let mut sampler = Sampler::new(SamplerOptions {
             temperature: arguments.temp,
             top_p: arguments.top_p,
@@ -98,7 +92,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             text.push_str(piece);
             Ok(())
         };
-        let report = generate(&mut engine, &tokens, &request, &mut sampler, &mut sink, &|| false)?;
+        let report = session.with(|engine| {
+            let (feed, tokenizer) = engine.parts()?;
+            let writing = Writing {
+                feed,
+                tokenizer,
+                sampler: &mut sampler,
+                request: &request,
+            };
+            writing.run(&tokens, &mut sink)
+        })?;
         let whole = matches!(report.finish, Finish::End | Finish::Stop);
         let object = serde_json::json!({ "line": line, "text": text, "whole": whole });
         writeln!(texts, "{object}")?;

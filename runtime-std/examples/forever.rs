@@ -21,11 +21,12 @@ use std::time::Instant;
 
 use brooklet::core::stream::Stream;
 use brooklet::core::tokenizer::EncodeOptions;
-use brooklet::engine::{Engine, Resources, Weights, tokenize};
-use brooklet::planning::{DEFAULT_SINKS, Settings};
+use brooklet::engine::{Engine, Resources};
+use brooklet::planning::DEFAULT_SINKS;
 use brooklet::score::negative_log_likelihood;
 use brooklet::system::memory::MemoryUse;
-use brooklet::system::mmap::{Access, ModelFile};
+use brooklet::system::pool::Pool;
+use brooklet::{ModelOptions, Settings};
 use clap::Parser;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -79,31 +80,24 @@ fn held() -> u64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let file = ModelFile::open(&arguments.model, Access::Map)?;
-    let weights = Weights::read(&file)?;
-    let defaults = Settings::default();
+    let workers = arguments.threads.unwrap_or_else(Pool::default_workers);
+    let model = ModelOptions::new().workers(workers).open(&arguments.model)?;
     let settings = Settings {
         window: Some(arguments.window),
-        workers: arguments.threads.unwrap_or(defaults.workers),
         sampling: false,
         logits_rows: 16,
-        ..defaults
+        ..Settings::default()
     };
-    let book = tokenize(
-        &weights,
-        &std::fs::read(&arguments.text)?,
-        EncodeOptions::default(),
-    )?;
+    let book = model.tokenize(&std::fs::read(&arguments.text)?, EncodeOptions::default())?;
     let text = Text(book);
     let slices = slices(&arguments)?;
-    let mut resources = Resources::new(&weights, &settings)?;
+    let mut resources = Resources::new(&model, &settings)?;
     println!(
-        "{} tokens of text, arena {} bytes, {} threads",
+        "{} tokens of text, arena {} bytes, {workers} threads",
         text.0.len(),
         resources.plan().bytes(),
-        settings.workers
     );
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     let stream = engine.stream();
     let grown = pass(stream, &text, &slices, &arguments)?;
     let allocated = decode(stream, &text, &arguments)?;

@@ -1,8 +1,8 @@
-//! Where generated text goes.
+//! The receiver of generated text.
 
 use std::io;
 
-/// Where whole characters of text go.
+/// A receiver of text, in whole characters.
 pub trait TextSink {
     /// Takes the next piece.
     ///

@@ -9,8 +9,9 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::failure::Failure;
-use super::model::OpenModel;
+use crate::models::manifest::Manifest;
 use crate::planning::{DEFAULT_CACHE, DEFAULT_SINKS, Settings};
+use crate::size::Size;
 use crate::system::pool::{MAX_WORKERS, Pool};
 
 /// Names of the policies, and their help.
@@ -71,6 +72,21 @@ pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
     )))
 }
 
+/// Most memory.
+#[derive(Args)]
+pub struct RamArguments {
+    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
+    #[arg(long, value_name = "BYTES")]
+    ram: Option<Size>,
+}
+
+impl RamArguments {
+    /// The budget of [`Settings`], of which the tokenizer's index is a part.
+    pub fn budget(&self) -> Option<usize> {
+        self.ram.map(|size| size.0)
+    }
+}
+
 /// Tokens in the cache, and threads that compute.
 #[derive(Args)]
 pub struct ComputeArguments {
@@ -92,7 +108,8 @@ pub struct ComputeArguments {
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     pub threads: Option<usize>,
-    /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is lost, and little gained
+    /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is
+    /// lost, and little gained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub skip_weights: Option<u32>,
     /// Keep activations in f32 instead of int8: slow, for tests
@@ -106,7 +123,8 @@ pub struct CacheArguments {
     /// How tokens are kept
     #[arg(long, value_parser = one_of::<PolicyKind>(POLICIES), default_value = "sink", hide_possible_values = false)]
     pub policy: PolicyKind,
-    /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to need another number
+    /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to
+    /// need another number
     #[arg(long, value_name = "S")]
     pub sinks: Option<usize>,
     #[command(flatten)]
@@ -115,34 +133,32 @@ pub struct CacheArguments {
 
 impl CacheArguments {
     /// The settings, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
+    pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         Ok(Settings {
             policy: self.policy,
-            sinks: self
-                .sinks
-                .or_else(|| model.manifest.as_ref()?.sinks)
-                .unwrap_or(DEFAULT_SINKS),
-            ..self.compute.settings(model)?
+            sinks: self.sinks.or_else(|| manifest?.sinks).unwrap_or(DEFAULT_SINKS),
+            ..self.compute.settings(manifest)?
         })
     }
 }
 
 impl ComputeArguments {
-    /// The settings with the policy `sink`, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
-        let workers = workers(self.threads)?;
+    /// Workers to start.
+    pub fn workers(&self) -> Result<usize, Failure> {
+        workers(self.threads)
+    }
+
+    /// The settings with the policy `sink`, for a model that may have a manifest with its own
+    /// defaults.
+    pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         if self.window == Some(0) {
             return Err(Failure::Usage("--window must be at least 1".into()));
         }
         Ok(Settings {
             window: self.window,
-            default_cache: model
-                .manifest
-                .as_ref()
-                .map_or(DEFAULT_CACHE, |manifest| manifest.window),
+            default_cache: manifest.map_or(DEFAULT_CACHE, |manifest| manifest.window),
             cache_type: self.cache_type,
             layout: self.cache,
-            workers,
             f32_activations: self.f32_activations,
             skip_under_one_in: self.skip_weights.and_then(NonZeroU32::new),
             ..Settings::default()

@@ -60,7 +60,7 @@ struct Report<'a> {
     file: Gguf<'a>,
     licence: Option<String>,
     formats: BTreeMap<String, (usize, usize)>,
-    /// Why this program cannot run it.
+    /// The reason why this program cannot run it.
     problem: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a model's file itself says of its licence.
+//! The licence that a model's file states.
 
 use std::path::Path;
 

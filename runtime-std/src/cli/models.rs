@@ -93,10 +93,10 @@ fn remove(store: &Store, name: &str) -> Result<u64, Failure> {
 struct Row {
     name: String,
     title: Option<String>,
-    /// Whether it is a part of the program.
+    /// True if it is a part of the program.
     embedded: bool,
     pulled: bool,
-    /// Whether this project has run it.
+    /// True if this project has run it.
     tried: bool,
     /// Of the whole file.
     bytes: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a pull shows: bars on a terminal, a line a stage elsewhere.
+//! The display of a pull: bars on a terminal, a line a stage elsewhere.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -11,8 +11,8 @@ use crate::models::pull::Event;
 use crate::models::store::Store;
 use crate::size::Size;
 
-/// Pulls a model with its licence and the progress on standard error. Terms that bind whoever fetches it must be agreed to: `agreed`
-/// beforehand, or now on a terminal.
+/// Pulls a model with its licence and the progress on standard error. Terms that bind whoever
+/// fetches it must be agreed to: `agreed` beforehand, or now on a terminal.
 pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::path::PathBuf, Failure> {
     say(&format!(
         "{}: licence {} ({})",
@@ -49,7 +49,7 @@ fn agree(manifest: &Manifest) -> Result<(), Failure> {
     }
     let _ = write!(io::stderr(), "Do you agree to these terms? [y/N] ");
     let mut answer = String::new();
-    // No answer is none.
+    // An empty answer is a refusal.
     let _ = io::stdin().lock().read_line(&mut answer);
     if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         Ok(())
@@ -87,7 +87,7 @@ impl View {
             Event::Failed(error) => {
                 self.end();
                 tracing::info!(%error, "a source has failed");
-                say("not to be had there: trying the next source");
+                say("not available there: trying the next source");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the system says about this process's memory.
+//! The system's numbers about this process's memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,7 @@ pub struct MemoryUse {
     pub anonymous_kib: u64,
     /// Pages of mapped files, which the system can drop and read again.
     pub file_kib: u64,
-    /// What was moved to swap.
+    /// Memory that was moved to swap.
     pub swap_kib: u64,
     /// Most that was resident at any time.
     pub peak_kib: u64,

@@ -69,7 +69,7 @@ fn statistics_go_to_standard_error() {
         "tokens/s",
         "position",
         "anonymous",
-        "cache: keys and values",
+        "caches of all layers",
         "arena",
     ] {
         assert!(errors.contains(word), "{word} in {errors}");

@@ -1,4 +1,4 @@
-//! What a person types: lines with editing and history on a terminal, plain lines from a pipe.
+//! A person's input: lines with editing and history on a terminal, plain lines from a pipe.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -14,7 +14,7 @@ const HISTORY: usize = 1000;
 /// Longest message from a pipe, in bytes.
 const LONGEST: usize = 16 << 20;
 
-/// What was typed.
+/// One input.
 pub enum Input {
     /// A message or a command; may have several lines.
     Text(String),
@@ -24,7 +24,7 @@ pub enum Input {
     End,
 }
 
-/// Where lines come from.
+/// The source of lines.
 pub enum Lines {
     Terminal {
         editor: Box<Editor<(), MemHistory>>,
@@ -54,7 +54,7 @@ impl Lines {
         })
     }
 
-    /// Whether a person sits there.
+    /// True if a person sits there.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Lines::Terminal { .. })
     }

@@ -1,11 +1,11 @@
-//! Why a model cannot get a slim cache.
+//! Errors of slim conversions.
 
 use brooklet_core::stream::StreamError;
 
 use super::solve::NoConvergence;
 use crate::Error;
 
-/// Why a model cannot be analysed or converted.
+/// The reason why a model cannot be analysed or converted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlimError {
@@ -50,7 +50,7 @@ pub enum SlimError {
     Layer {
         /// The layer.
         layer: usize,
-        /// Why not.
+        /// The reason.
         error: NoConvergence,
     },
 }

@@ -1,11 +1,11 @@
-//! Why a model could not be pulled: one sentence each, with what to do where something can be done.
+//! Errors of pulls: one sentence each, with a remedy where there is one.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::size::Size;
 
-/// Why a model could not be pulled.
+/// The reason why a model could not be pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// A program that does the download is missing.
@@ -13,7 +13,7 @@ pub enum PullError {
     NoProgram {
         /// The program.
         program: &'static str,
-        /// What it is needed for.
+        /// Its purpose.
         why: &'static str,
     },
     /// The package index or the hub does not answer.
@@ -21,7 +21,7 @@ pub enum PullError {
         "{place} cannot be reached: check the network connection, then run the same command again to go on"
     )]
     Unreachable {
-        /// What was to be reached.
+        /// The place that does not answer.
         place: String,
     },
     /// The program that downloads has failed for another reason.
@@ -29,7 +29,7 @@ pub enum PullError {
     Download {
         /// The program.
         program: &'static str,
-        /// What it was to fetch.
+        /// The file that it should fetch.
         what: String,
         /// Its own last word.
         reason: String,
@@ -39,7 +39,7 @@ pub enum PullError {
     Package {
         /// The package or its member.
         what: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// The connection broke, and trying again brought nothing more.
@@ -47,7 +47,7 @@ pub enum PullError {
         "the connection ended before the whole of {what} had arrived: run the same command again to go on"
     )]
     Interrupted {
-        /// What was being fetched.
+        /// The file that was being fetched.
         what: String,
     },
     /// The connection broke, and the server only sends whole files.
@@ -55,7 +55,7 @@ pub enum PullError {
         "the connection ended before the whole of {what} had arrived, and the server cannot go on from there: try again"
     )]
     NoRanges {
-        /// What was being fetched.
+        /// The file that was being fetched.
         what: String,
     },
     /// The hub has no such file.
@@ -89,15 +89,15 @@ pub enum PullError {
     Wrong {
         /// `sha256` or `size`.
         what: &'static str,
-        /// What the manifest or the hub says.
+        /// The value in the manifest or of the hub.
         expected: String,
-        /// What arrived.
+        /// The value of the file that arrived.
         found: String,
     },
     /// The file system refuses something else.
     #[error("cannot {action} {}: {error}", .path.display())]
     Io {
-        /// What was to be done.
+        /// The action that failed.
         action: &'static str,
         /// With what.
         path: PathBuf,

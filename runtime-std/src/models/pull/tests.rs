@@ -140,12 +140,13 @@ struct Hub {
     ranges: Arc<Mutex<Vec<usize>>>,
 }
 
-/// What a hub says and does.
+/// A simulated hub.
 #[derive(Clone)]
 struct Manners {
     body: &'static [u8],
     stated_digest: String,
-    /// Most bytes that each connection brings before it breaks; the last value is for all later ones.
+    /// Most bytes that each connection brings before it breaks; the last value is for all later
+    /// ones.
     cuts: Vec<usize>,
     /// Answers no request for a range.
     whole_only: bool,
