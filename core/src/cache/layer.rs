@@ -9,7 +9,7 @@ use crate::kernels::attend::{Store, TileStore};
 
 /// One layer's cache: the plane that queries are multiplied with (keys or inputs), the plane beside
 /// it (values or rank-correction channels), and the values of the first sinks.
-pub struct LayerCache<'a> {
+pub(crate) struct LayerCache<'a> {
     first: Plane<'a>,
     beside: Option<Plane<'a>>,
     sink_values: &'a mut [f32],
@@ -42,7 +42,7 @@ impl<'a> LayerCache<'a> {
     }
 
     /// Number of slots.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.first.capacity()
     }
 
@@ -50,7 +50,7 @@ impl<'a> LayerCache<'a> {
     ///
     /// # Panics
     /// If the cache has another layout.
-    pub fn keys_and_values(&self) -> Store<'_> {
+    pub(crate) fn keys_and_values(&self) -> Store<'_> {
         match &self.beside {
             Some(values) => Plane::store(&self.first, values),
             None => unreachable!("layout kv has two planes"),
@@ -61,12 +61,12 @@ impl<'a> LayerCache<'a> {
     ///
     /// # Panics
     /// In debug builds, if the cache is in layout kv.
-    pub fn tiles(&self) -> (TileStore<'_>, Option<TileStore<'_>>) {
+    pub(crate) fn tiles(&self) -> (TileStore<'_>, Option<TileStore<'_>>) {
         (self.first.tiles(), self.beside.as_ref().map(Plane::tiles))
     }
 
     /// Values of the first sinks, row after row.
-    pub fn sink_values(&self) -> &[f32] {
+    pub(crate) fn sink_values(&self) -> &[f32] {
         self.sink_values
     }
 
@@ -74,7 +74,7 @@ impl<'a> LayerCache<'a> {
     ///
     /// # Panics
     /// If it is not one of the first sinks, or the row is not as wide as the cache.
-    pub fn write_sink_value(&mut self, slot: usize, value: &[f32]) {
+    pub(crate) fn write_sink_value(&mut self, slot: usize, value: &[f32]) {
         let kept = &mut self.sink_values[slot * value.len()..][..value.len()];
         for (kept, x) in kept.iter_mut().zip(value) {
             *kept = finite(*x);
@@ -85,7 +85,7 @@ impl<'a> LayerCache<'a> {
     ///
     /// # Panics
     /// If there is no such slot, or the rows are not as wide as their planes.
-    pub fn write(&mut self, isa: Isa, slot: usize, first: &[f32], beside: &[f32]) {
+    pub(crate) fn write(&mut self, isa: Isa, slot: usize, first: &[f32], beside: &[f32]) {
         self.first.write(isa, slot, first);
         if let Some(plane) = &mut self.beside {
             plane.write(isa, slot, beside);
@@ -97,7 +97,7 @@ impl<'a> LayerCache<'a> {
     ///
     /// # Panics
     /// If there is no such slot, or types or columns differ.
-    pub fn copy(&mut self, to: usize, other: &LayerCache<'_>, from: usize) {
+    pub(crate) fn copy(&mut self, to: usize, other: &LayerCache<'_>, from: usize) {
         self.first.copy(to, &other.first, from);
         if let (Some(plane), Some(other)) = (&mut self.beside, &other.beside) {
             plane.copy(to, other, from);

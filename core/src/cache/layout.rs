@@ -38,7 +38,7 @@ impl Layout {
     }
 
     /// Returns true if values are computed from what is kept, not kept themselves.
-    pub const fn derives_values(self) -> bool {
+    pub(crate) const fn derives_values(self) -> bool {
         !matches!(self, Layout::Kv)
     }
 
@@ -223,7 +223,7 @@ impl CacheShape {
     }
 
     /// Bytes that [`CacheShape::carve`] takes; saturates.
-    pub const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         let (first, beside) = self.planes();
         let planes = match beside {
             Some(beside) => first.bytes().saturating_add(beside.bytes()),
@@ -249,7 +249,7 @@ impl CacheShape {
     }
 
     /// Takes the cache off the front of `carver`; `None` if its buffer is too short.
-    pub fn carve<'a>(&self, carver: &mut Carver<'a>) -> Option<LayerCache<'a>> {
+    pub(crate) fn carve<'a>(&self, carver: &mut Carver<'a>) -> Option<LayerCache<'a>> {
         let (first, beside) = self.planes();
         Some(LayerCache::new(
             Plane::carve(carver, first)?,
@@ -262,7 +262,7 @@ impl CacheShape {
     }
 
     /// First element type of the layout that this build does not have.
-    pub const fn not_built(&self) -> Option<ElementType> {
+    pub(crate) const fn not_built(&self) -> Option<ElementType> {
         let (first, beside) = self.planes();
         if !first.element.is_built() {
             return Some(first.element);
@@ -277,7 +277,6 @@ impl CacheShape {
 #[cfg(test)]
 mod tests {
     use std::string::ToString;
-    use std::vec;
 
     use super::*;
     use crate::arena::Aligned;

@@ -25,7 +25,7 @@ mod ring;
 
 use core::ops::Range;
 
-pub use layer::LayerCache;
+pub(crate) use layer::LayerCache;
 pub use layout::{CacheShape, Columns, Layout, LayoutChoice};
 pub(crate) use memory::{CacheMemory, ChunkShape};
 pub use planes::round;

@@ -13,7 +13,7 @@ pub struct Ring {
 
 impl Ring {
     /// An empty ring of `sinks + window` slots.
-    pub const fn new(sinks: usize, window: usize) -> Ring {
+    pub(crate) const fn new(sinks: usize, window: usize) -> Ring {
         Ring {
             sinks,
             capacity: sinks + window,
@@ -52,7 +52,7 @@ impl Ring {
     }
 
     /// Slots that hold a token, kept or evicted, once `more` further tokens are in.
-    pub const fn used_after(&self, more: usize) -> usize {
+    pub(crate) const fn used_after(&self, more: usize) -> usize {
         let seen = self.position.saturating_add(more as u64);
         if seen < self.capacity as u64 {
             seen as usize
@@ -85,7 +85,7 @@ impl Ring {
 
     /// Where in the sequence of kept tokens (sinks, then window) the token at `position` stands when it is the newest: what the
     /// first paper calls positions within the cache.
-    pub const fn cache_position(&self, position: u64) -> u64 {
+    pub(crate) const fn cache_position(&self, position: u64) -> u64 {
         if position < self.sinks as u64 {
             return position;
         }
@@ -95,12 +95,12 @@ impl Ring {
     }
 
     /// The slots that the next tokens will take.
-    pub const fn chunk_slots(&self) -> SlotRun {
+    pub(crate) const fn chunk_slots(&self) -> SlotRun {
         self.run(self.position)
     }
 
     /// Slots of evicted tokens that none has overwritten when the token at `position` is the newest: where they begin, and how many.
-    pub const fn evicted_slots(&self, position: u64) -> (SlotRun, usize) {
+    pub(crate) const fn evicted_slots(&self, position: u64) -> (SlotRun, usize) {
         let oldest = self.oldest_with_room(position);
         (self.run(oldest), self.start.saturating_sub(oldest) as usize)
     }
@@ -114,7 +114,7 @@ impl Ring {
     }
 
     /// Counts `tokens` tokens as written.
-    pub const fn advance(&mut self, tokens: usize) {
+    pub(crate) const fn advance(&mut self, tokens: usize) {
         self.position += tokens as u64;
         if self.position > 0 {
             let oldest = self.oldest_with_room(self.position - 1);
@@ -125,7 +125,7 @@ impl Ring {
     }
 
     /// Evicts the `tokens` oldest tokens of the window, or as many as there are; returns how many. Their slots are taken in turn.
-    pub const fn evict(&mut self, tokens: usize) -> usize {
+    pub(crate) const fn evict(&mut self, tokens: usize) -> usize {
         let window = self.position.saturating_sub(self.start);
         let evicted = if (tokens as u64) < window {
             tokens as u64
@@ -140,7 +140,7 @@ impl Ring {
     ///
     /// # Panics
     /// If they have not been fed, a token was evicted, or no slot would be left for a window.
-    pub const fn pin(&mut self, tokens: usize) {
+    pub(crate) const fn pin(&mut self, tokens: usize) {
         assert!(tokens as u64 <= self.position && tokens < self.capacity);
         assert!(self.start == self.sinks as u64 && self.position <= self.capacity as u64);
         if tokens > self.sinks {

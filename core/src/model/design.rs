@@ -143,7 +143,7 @@ impl LayerKinds {
     }
 
     /// Index of the first kind whose layers see all tokens; 0 if there is none.
-    pub const fn first_full(&self) -> usize {
+    pub(crate) const fn first_full(&self) -> usize {
         match (self.kinds[0].window, self.list()[self.list().len() - 1].window) {
             (Some(_), None) => 1,
             _ => 0,

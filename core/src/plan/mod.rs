@@ -153,7 +153,7 @@ impl Plan {
     }
 
     /// Bytes of the engine's part of the arena: all but the tokenizer's.
-    pub const fn engine_bytes(&self) -> usize {
+    pub(crate) const fn engine_bytes(&self) -> usize {
         self.bytes() - self.part(Part::Tokenizer)
     }
 
@@ -188,7 +188,7 @@ impl Plan {
     }
 
     /// Everything that the cache of layer `layer` follows from.
-    pub const fn cache_shape(&self, layer: usize) -> CacheShape {
+    pub(crate) const fn cache_shape(&self, layer: usize) -> CacheShape {
         self.options.cache_shape(&self.config, layer)
     }
 }

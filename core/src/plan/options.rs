@@ -63,7 +63,7 @@ impl Options {
     }
 
     /// Everything that the cache of layer `layer` follows from.
-    pub const fn cache_shape(&self, config: &Config, layer: usize) -> CacheShape {
+    pub(crate) const fn cache_shape(&self, config: &Config, layer: usize) -> CacheShape {
         let kind = config.kinds.of(layer);
         let (sinks, window) = self.policy.slots(kind.window);
         CacheShape {
@@ -84,7 +84,7 @@ impl Options {
     }
 
     /// Returns true if any layer computes values from what it keeps.
-    pub const fn derives_values(&self, config: &Config) -> bool {
+    pub(crate) const fn derives_values(&self, config: &Config) -> bool {
         let mut layer = 0;
         while layer < config.layers {
             if self.layout_of(config, layer).derives_values() {
