@@ -4,12 +4,15 @@
 //! `dmin` are f16 and all else are small integers ([`Grid`]). Wanted are those that make the sum of
 //! squared differences small; the best ones are out of reach, so:
 //!
-//! 1. each part alone gets a real scale and minimum: rounding to integers from several starts, the scale and minimum that fit
-//! those integers best (the normal equations of a line), and again from there; 2. `d` and `dmin`
-//! are what makes the largest of them the largest integer; 3. each part takes the best of the
-//! integer scales and minima near its real ones, its elements rounded anew for each; 4. `d` and
-//! `dmin` are fitted to all integers at once, and 3. repeated, as long as the error falls; 5. the
-//! f16 next to `d` and `dmin` are tried.
+//! 1. each part alone gets a real scale and minimum: rounding to integers from several starts, the
+//!    scale and minimum that fit those integers best (the normal equations of a line), and again
+//!    from there;
+//! 2. `d` and `dmin` are what makes the largest of them the largest integer;
+//! 3. each part takes the best of the integer scales and minima near its real ones, its elements
+//!    rounded anew for each;
+//! 4. `d` and `dmin` are fitted to all integers at once, and 3. repeated, as long as the error
+//!    falls;
+//! 5. the f16 next to `d` and `dmin` are tried.
 //!
 //! Every error is measured with the numbers as they are stored. Sums run in [`LANES`] lanes in a
 //! fixed order, so the bytes are the same on every machine.
