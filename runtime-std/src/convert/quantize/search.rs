@@ -10,7 +10,8 @@
 //! 2. `d` and `dmin` are what makes the largest of them the largest integer;
 //! 3. each part takes the best of the integer scales and minima near its real ones, its elements
 //!    rounded anew for each;
-//! 4. `d` and `dmin` are fitted to all integers at once, and 3. repeated, as long as the error falls;
+//! 4. `d` and `dmin` are fitted to all integers at once, and 3. repeated, as long as the error
+//!    falls;
 //! 5. the f16 next to `d` and `dmin` are tried.
 //!
 //! Every error is measured with the numbers as they are stored. Sums run in [`LANES`] lanes in a
