@@ -1,4 +1,5 @@
-//! Models that are a part of the program: it has something to say without a network, a store, or a file.
+//! Models that are a part of the program: it has something to say without a network, a store, or a
+//! file.
 
 /// The model of `brooklet run` where none is named.
 pub const DEFAULT_MODEL: &str = "small";

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of bytes. Reads `64MiB`, `1.5GB`, `512k` and `67108864`; binary units are `KiB`, `MiB`, `GiB` or, short, `K`, `M`, `G`;
-/// decimal ones `kB`, `MB`, `GB`. Case does not matter.
+/// A number of bytes. Reads `64MiB`, `1.5GB`, `512k` and `67108864`; binary units are `KiB`, `MiB`,
+/// `GiB` or, short, `K`, `M`, `G`; decimal ones `kB`, `MB`, `GB`. Case does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub usize);
 
@@ -44,7 +44,8 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// The largest binary unit of which there is at least one, with one decimal place below a hundred of it.
+    /// The largest binary unit of which there is at least one, with one decimal place below a
+    /// hundred of it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = ["KiB", "MiB", "GiB", "TiB"];
         if self.0 < 1024 {

@@ -1,13 +1,16 @@
 //! Runs a template in bounded steps, memory and depth.
 //!
-//! The engine bounds steps, but a step can double a string, so that forty of them fill any memory; it can put a list into a list until
-//! dropping it overflows the stack, and a namespace into itself. So its program is changed before it runs: whatever an instruction makes is
-//! measured by one that is put behind it, and must be small ([`MOST_VALUE`]), flat ([`MOST_DEPTH`]) and free of namespaces; filters and
-//! methods are called only where the product of their arguments' sizes, which bounds what they can make, is small ([`MOST_PRODUCT`]);
-//! and all that was made or written counts towards [`MOST_WORK`]. A value is thus small by construction, and no other instruction can
-//! take long over it.
+//! The engine bounds steps, but a step can double a string, so that forty of them fill any memory;
+//! it can put a list into a list until dropping it overflows the stack, and a namespace into
+//! itself. So its program is changed before it runs: whatever an instruction makes is measured by
+//! one that is put behind it, and must be small ([`MOST_VALUE`]), flat ([`MOST_DEPTH`]) and free of
+//! namespaces; filters and methods are called only where the product of their arguments' sizes,
+//! which bounds what they can make, is small ([`MOST_PRODUCT`]); and all that was made or written
+//! counts towards [`MOST_WORK`]. A value is thus small by construction, and no other instruction
+//! can take long over it.
 //!
-//! This needs the engine's program, which it shows without a promise to keep its form: the version in `Cargo.toml` is exact.
+//! This needs the engine's program, which it shows without a promise to keep its form: the version
+//! in `Cargo.toml` is exact.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +33,8 @@ const MOST_DEPTH: usize = 12;
 const MOST_PRODUCT: usize = 4 << 20;
 /// Bytes of a template.
 const MOST_SOURCE: usize = 128 << 10;
-/// Words and signs between one pair of brackets, `{{` and `}}` or `{%` and `%}`: the engine goes as deep as an expression is long.
+/// Words and signs between one pair of brackets, `{{` and `}}` or `{%` and `%}`: the engine goes as
+/// deep as an expression is long.
 const MOST_TOKENS: usize = 600;
 /// Alternatives in a template, each of which the engine takes to lie within the one before.
 const MOST_ELIFS: usize = 200;
@@ -301,7 +305,8 @@ fn is_namespace(value: &Value) -> bool {
     value.kind() == ValueKind::Map && value.get_attr(MARK).is_ok_and(|mark| !mark.is_undefined())
 }
 
-/// Bytes and elements of a value, looking `depth` deep; none if it is deeper, has more than [`MOST_VALUE`], or has a namespace within.
+/// Bytes and elements of a value, looking `depth` deep; none if it is deeper, has more than
+/// [`MOST_VALUE`], or has a namespace within.
 fn size_of(value: &Value, depth: usize) -> Option<usize> {
     match value.kind() {
         ValueKind::String | ValueKind::Bytes => value.len(),

@@ -61,7 +61,8 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.tokens.len()
     }
 
-    /// Forgets everything and starts with `prefix`, which is never evicted, and leaves a slot at least.
+    /// Forgets everything and starts with `prefix`, which is never evicted, and leaves a slot at
+    /// least.
     pub(super) fn begin(&mut self, prefix: &[u32]) -> Result<(), StreamError> {
         self.stream.reset();
         self.spans.clear();
@@ -78,7 +79,8 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.stream.evict(usize::MAX).map(|_| ())
     }
 
-    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are made.
+    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are
+    /// made.
     pub(super) fn open(&mut self, role: Role, turn: u64, expected: usize) -> Result<(), StreamError> {
         self.spans.push_back(Span {
             role,
@@ -89,8 +91,8 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.make_room(expected)
     }
 
-    /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is left. An answer whose question
-    /// went goes with it, unless it is the one being written.
+    /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is
+    /// left. An answer whose question went goes with it, unless it is the one being written.
     fn make_room(&mut self, tokens: usize) -> Result<(), StreamError> {
         let ring = self.stream.ring();
         let tokens = tokens.min(ring.capacity() - ring.sinks());
@@ -138,7 +140,8 @@ impl<'s, 'a> Memory<'s, 'a> {
         &self.tokens[..self.stream.ring().sinks().min(self.stream.live())]
     }
 
-    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens that are.
+    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens
+    /// that are.
     pub(super) fn live(&self) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + '_ {
         let ring = self.stream.ring();
         self.spans.iter().map(move |span| {

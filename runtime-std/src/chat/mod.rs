@@ -1,8 +1,9 @@
 //! A conversation for ever, in a fixed number of bytes.
 //!
-//! The system prompt is pinned: its tokens are the attention sinks (StreamingLLM, Xiao et al., arXiv 2309.17453, section 3.2). When the
-//! window is full, whole messages leave, the oldest first, so that what the model sees is always a conversation that begins with a
-//! message; only a message longer than the window itself leaves token by token.
+//! The system prompt is pinned: its tokens are the attention sinks (StreamingLLM, Xiao et al.,
+//! arXiv 2309.17453, section 3.2). When the window is full, whole messages leave, the oldest first,
+//! so that what the model sees is always a conversation that begins with a message; only a message
+//! longer than the window itself leaves token by token.
 
 mod bounded;
 mod error;
@@ -21,7 +22,8 @@ use memory::Memory;
 pub use memory::Role;
 pub use template::{CHATML, Framed, Template, TemplateError};
 
-/// Tokens that a system prompt must leave for the conversation: a question and the beginning of an answer.
+/// Tokens that a system prompt must leave for the conversation: a question and the beginning of an
+/// answer.
 const LEAST_WINDOW: usize = 32;
 
 /// A message as far as it is in the window.
@@ -109,7 +111,8 @@ impl<'c, 'a> Chat<'c, 'a> {
         self.system.as_deref()
     }
 
-    /// Says `words` to the model and writes its answer to `sink`. Interrupted or ended at a limit, the answer counts as complete.
+    /// Says `words` to the model and writes its answer to `sink`. Interrupted or ended at a limit,
+    /// the answer counts as complete.
     ///
     /// # Errors
     /// If the sink fails.
@@ -227,7 +230,8 @@ struct Talk<'t, 's, 'a> {
 }
 
 impl Talk<'_, '_, '_> {
-    /// Feeds what of `tokens` belongs to the question, if that is not all, and returns the rest, which belongs to one message.
+    /// Feeds what of `tokens` belongs to the question, if that is not all, and returns the rest,
+    /// which belongs to one message.
     fn enter<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32], StreamError> {
         let left = self.left_of_question;
         if tokens.len() <= left {

@@ -1,10 +1,13 @@
-//! A model's own chat template (Jinja, as Hugging Face's tokenizers have it), asked for one message at a time.
+//! A model's own chat template (Jinja, as Hugging Face's tokenizers have it), asked for one message
+//! at a time.
 //!
-//! A template turns a whole conversation into one text. A chat that lasts for ever has no whole conversation: what has left the window
-//! is gone. So the template is rendered over a few stand-in messages, and what a real message adds is cut out of that: the text that
-//! frames it, with the words in their place. The work for a message does not depend on how many came before it.
+//! A template turns a whole conversation into one text. A chat that lasts for ever has no whole
+//! conversation: what has left the window is gone. So the template is rendered over a few stand-in
+//! messages, and what a real message adds is cut out of that: the text that frames it, with the
+//! words in their place. The work for a message does not depend on how many came before it.
 //!
-//! The template is untrusted: its steps, its memory and its output are bounded (`bounded.rs`), and it sees nothing but the messages.
+//! The template is untrusted: its steps, its memory and its output are bounded (`bounded.rs`), and
+//! it sees nothing but the messages.
 
 use std::ops::Range;
 
@@ -13,7 +16,8 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::bounded;
 
-/// Stand-ins: characters that no template writes of itself, and no blank at either end to be trimmed.
+/// Stand-ins: characters that no template writes of itself, and no blank at either end to be
+/// trimmed.
 const SYSTEM: &str = "\u{F0001}\u{F0010}";
 const FIRST: &str = "\u{F0001}\u{F0011}";
 const ANSWER: &str = "\u{F0001}\u{F0012}";
@@ -36,7 +40,8 @@ pub enum TemplateError {
     NotByMessage,
 }
 
-/// Text for the tokenizer, and which of its bytes are somebody's words, in which control tokens are not obeyed.
+/// Text for the tokenizer, and which of its bytes are somebody's words, in which control tokens are
+/// not obeyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
     /// The text.
@@ -62,7 +67,8 @@ pub struct Template {
     bos: String,
     eos: String,
     knows_system: bool,
-    /// What ends every text that asks for no answer, messages or not (Phi-3 puts the end of the text there).
+    /// What ends every text that asks for no answer, messages or not (Phi-3 puts the end of the
+    /// text there).
     tail: String,
     /// The template's `enable_thinking`, if somebody has said.
     thinking: Option<bool>,
@@ -101,7 +107,8 @@ impl Template {
         Ok(template)
     }
 
-    /// Tells templates that know `enable_thinking` (Qwen 3's) whether the model is to think aloud before it answers; others take no notice.
+    /// Tells templates that know `enable_thinking` (Qwen 3's) whether the model is to think aloud
+    /// before it answers; others take no notice.
     ///
     /// # Errors
     /// [`TemplateError`] if the template fails then.
@@ -133,7 +140,8 @@ impl Template {
         Ok(())
     }
 
-    /// What stands before all messages: the system prompt in its frame, or what the template says without one. May be empty.
+    /// What stands before all messages: the system prompt in its frame, or what the template says
+    /// without one. May be empty.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -199,7 +207,8 @@ impl Template {
         Ok(end.to_owned())
     }
 
-    /// The question [`WORDS`] after an exchange. What stands before the answer may change by it: Qwen 3 leaves out what was thought.
+    /// The question [`WORDS`] after an exchange. What stands before the answer may change by it:
+    /// Qwen 3 leaves out what was thought.
     fn later_question(&self, system: Option<&str>) -> Result<String, TemplateError> {
         let whole = self.render(system, &[FIRST, ANSWER, WORDS], false)?;
         let after = whole.rsplit_once(ANSWER).ok_or(TemplateError::NotByMessage)?.1;
@@ -207,8 +216,8 @@ impl Template {
         Ok(rest.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
-    /// Renders a system prompt and messages of person and model in turn. Where the template has no place for a system prompt, it
-    /// opens the first message.
+    /// Renders a system prompt and messages of person and model in turn. Where the template has no
+    /// place for a system prompt, it opens the first message.
     fn render(&self, system: Option<&str>, messages: &[&str], answer: bool) -> Result<String, TemplateError> {
         let opened;
         let mut all = Vec::new();

@@ -1,7 +1,7 @@
 //! `brooklet bench`: how fast, from an empty cache.
 //!
-//! Prefill feeds P tokens and computes the last one's logits; decode feeds N tokens one by one and computes every one's. Which tokens
-//! they are does not matter to the work.
+//! Prefill feeds P tokens and computes the last one's logits; decode feeds N tokens one by one and
+//! computes every one's. Which tokens they are does not matter to the work.
 
 use std::io::{self, BufRead, Write};
 use std::time::Instant;
@@ -37,8 +37,8 @@ pub struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Print READY, then answer each line of standard input (`p N`, `n N`: seconds of one run; `d N`: of N tokens
-    /// decoded after those of the last line; `m`: peak and anonymous kB)
+    /// Print READY, then answer each line of standard input (`p N`, `n N`: seconds of one run;
+    /// `d N`: of N tokens decoded after those of the last line; `m`: peak and anonymous kB)
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -157,7 +157,8 @@ impl Bench<'_, '_> {
         self.decode_further(count)
     }
 
-    /// Seconds of decoding `count` tokens after those that the cache has: with a cache that an earlier run filled, each evicts one.
+    /// Seconds of decoding `count` tokens after those that the cache has: with a cache that an
+    /// earlier run filled, each evicts one.
     fn decode_further(&mut self, count: usize) -> Result<f64, Failure> {
         self.choose(count);
         let start = Instant::now();

@@ -92,7 +92,8 @@ pub struct ComputeArguments {
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     pub threads: Option<usize>,
-    /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is lost, and little gained
+    /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is
+    /// lost, and little gained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub skip_weights: Option<u32>,
     /// Keep activations in f32 instead of int8: slow, for tests
@@ -106,7 +107,8 @@ pub struct CacheArguments {
     /// How tokens are kept
     #[arg(long, value_parser = one_of::<PolicyKind>(POLICIES), default_value = "sink", hide_possible_values = false)]
     pub policy: PolicyKind,
-    /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to need another number
+    /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to
+    /// need another number
     #[arg(long, value_name = "S")]
     pub sinks: Option<usize>,
     #[command(flatten)]
@@ -128,7 +130,8 @@ impl CacheArguments {
 }
 
 impl ComputeArguments {
-    /// The settings with the policy `sink`, for a model that may have a manifest with its own defaults.
+    /// The settings with the policy `sink`, for a model that may have a manifest with its own
+    /// defaults.
     pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
         let workers = workers(self.threads)?;
         if self.window == Some(0) {

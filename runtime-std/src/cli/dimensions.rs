@@ -1,7 +1,9 @@
-//! `brooklet plan -m MODELS.json`: the exact layouts of models that are given by their dimensions alone.
+//! `brooklet plan -m MODELS.json`: the exact layouts of models that are given by their dimensions
+//! alone.
 //!
-//! The numbers are those of Tables 1 and 7 of the slim attention paper (Graef and Wasielewski, arXiv 2503.05840): elements, not bytes, of one
-//! sequence. Beside its savings for encoder-decoder models, which count the encoder's output as free, stand those that count it.
+//! The numbers are those of Tables 1 and 7 of the slim attention paper (Graef and Wasielewski,
+//! arXiv 2503.05840): elements, not bytes, of one sequence. Beside its savings for encoder-decoder
+//! models, which count the encoder's output as free, stand those that count it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -156,7 +158,8 @@ impl Dimensions {
         ]
     }
 
-    /// Table 7 of the paper. Option 1 halves both caches; option 2 keeps the encoder's output, once, and half of the decoder's own.
+    /// Table 7 of the paper. Option 1 halves both caches; option 2 keeps the encoder's output,
+    /// once, and half of the decoder's own.
     fn encoder_decoder(&self, frames: usize) -> Vec<(&'static str, f64)> {
         let shape = self.shape();
         let of = |layout, tokens: usize| (tokens * shape.elements(layout) * self.layers) as f64;
@@ -179,7 +182,8 @@ impl Dimensions {
         ];
         if let (Some(ff), Some(vocab)) = (self.ff, self.vocab) {
             let (d, layers) = (self.d_model as f64, self.layers as f64);
-            // What a decoder's pass reads: two attentions less the cross-attention's keys and values, the feed-forward layer, the output.
+            // What a decoder's pass reads: two attentions less the cross-attention's keys and
+            // values, the feed-forward layer, the output.
             let weights = vocab as f64 * d + layers * (6.0 * d * d + 2.0 * d * ff as f64);
             let options = [
                 (baseline, weights),

@@ -81,7 +81,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code of the command: 2 for a wrong command line, 0 where the reader of the output has just gone, else 1.
+    /// The exit code of the command: 2 for a wrong command line, 0 where the reader of the output
+    /// has just gone, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
@@ -90,7 +91,8 @@ impl Failure {
         }
     }
 
-    /// True if the reader of standard output has gone, which is no failure: it has read what it wanted.
+    /// True if the reader of standard output has gone, which is no failure: it has read what it
+    /// wanted.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

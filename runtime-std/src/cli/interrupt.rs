@@ -19,7 +19,8 @@ impl Interrupt {
     pub fn catch() -> Result<Interrupt, Failure> {
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first looks at what the second has set when the signal comes again.
+            // In this order: the first looks at what the second has set when the signal comes
+            // again.
             flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&noted))
                 .and_then(|_| flag::register(signal, Arc::clone(&noted)))
                 .map_err(|error| Failure::System {

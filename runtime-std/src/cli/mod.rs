@@ -1,8 +1,9 @@
 //! The `brooklet` command: one file a subcommand.
 //!
-//! Results go to standard output and nothing else does; errors, logs, statistics and progress go to standard error. Exit codes:
-//! 0 done (also where the reader of the output went away, or Ctrl-C ended an endless run), 1 failed (also where a mapped model's file was cut
-//! short meanwhile), 2 wrong command line.
+//! Results go to standard output and nothing else does; errors, logs, statistics and progress go to
+//! standard error. Exit codes: 0 done (also where the reader of the output went away, or Ctrl-C
+//! ended an endless run), 1 failed (also where a mapped model's file was cut short meanwhile), 2
+//! wrong command line.
 
 mod bench;
 mod cache;
@@ -70,15 +71,17 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Write a copy of a model with its weights in another format
     ///
-    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where that one writes Q6_K: for the output
-    /// matrix of models whose rows are a multiple of 256, in files of 4 or 5 bits. A file that is quantised already is converted too,
-    /// with a warning: its errors add up.
+    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where
+    /// that one writes Q6_K: for the output matrix of models whose rows are a multiple of 256, in
+    /// files of 4 or 5 bits. A file that is quantised already is converted too, with a warning: its
+    /// errors add up.
     Quantize(quantize::Arguments),
     /// Write a copy of a model that caches keys alone, and computes values from them
     ///
-    /// For models whose attention has as many key heads as query heads: their cache becomes half as large (slim attention). Keys in f16 or
-    /// q8_0 are not exact, and what that does to values depends on the model; it is measured on a text, layer by layer, and each layer gets
-    /// as many further channels as hold the bound, or stays as it is.
+    /// For models whose attention has as many key heads as query heads: their cache becomes half as
+    /// large (slim attention). Keys in f16 or q8_0 are not exact, and what that does to values
+    /// depends on the model; it is measured on a text, layer by layer, and each layer gets as many
+    /// further channels as hold the bound, or stays as it is.
     Slim(slim::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
@@ -97,7 +100,8 @@ pub fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and succeed; a closed pipe there is no reason to complain.
+            // Help and version go to standard output and succeed; a closed pipe there is no reason
+            // to complain.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
@@ -110,8 +114,8 @@ pub fn main() -> ExitCode {
     finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Failure::Output)))
 }
 
-/// Runs a command line (its first word is the program's name), writing the results to `out`: for tests and for programs that embed
-/// the command.
+/// Runs a command line (its first word is the program's name), writing the results to `out`: for
+/// tests and for programs that embed the command.
 ///
 /// # Errors
 /// The command's; [`Failure::Usage`] for a wrong command line or one that asks for help.
@@ -128,7 +132,8 @@ fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Re
     Cli::from_arg_matches_mut(&mut command_line().try_get_matches_from(arguments)?)
 }
 
-/// The command line. clap wraps all of its help but the usage, which is broken here to fit [`NARROW`] columns.
+/// The command line. clap wraps all of its help but the usage, which is broken here to fit
+/// [`NARROW`] columns.
 fn command_line() -> clap::Command {
     let mut command = Cli::command();
     // Gives the subcommands the program's name, which is a part of their usage.

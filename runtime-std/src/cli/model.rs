@@ -14,7 +14,8 @@ use crate::system::mmap::{Access, ModelFile};
 /// Which model.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use
     #[arg(short, long)]
     pub model: String,
     /// Read the file into memory instead of mapping it
@@ -25,8 +26,8 @@ pub struct ModelArguments {
 /// Which model, or the one that is a part of the program.
 #[derive(Args)]
 pub struct OptionalModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that
-    /// is a part of this program
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use. Without it, a small model that is a part of this program
     #[arg(short, long)]
     pub model: Option<String>,
     /// Read the file into memory instead of mapping it

@@ -58,7 +58,8 @@ struct LayoutRow {
     bytes_per_token: usize,
     /// Multiply-adds of a token's attention with a full cache, all layers.
     products_per_token: u64,
-    /// Largest relative error of a layer's attention output, as `brooklet slim` measured it with this type of cache.
+    /// Largest relative error of a layer's attention output, as `brooklet slim` measured it with
+    /// this type of cache.
     error: Option<f64>,
     /// Windows for the budgets of the table.
     windows: Vec<usize>,
@@ -149,7 +150,8 @@ fn slots(config: &Config, plan: &Plan, layer: usize) -> usize {
     sinks + window
 }
 
-/// What one more token of window takes from the cache: nothing in a local layer that has its own window already.
+/// What one more token of window takes from the cache: nothing in a local layer that has its own
+/// window already.
 fn bytes_per_token(config: &Config, plan: &Plan, of_layer: impl Fn(usize) -> Layout) -> usize {
     (0..config.layers)
         .filter(|layer| slots(config, plan, *layer) == plan.capacity())

@@ -34,8 +34,8 @@ const PIECE: usize = 256;
 
 /// Arguments of `brooklet ppl`.
 ///
-/// N predictions, of the tokens A+1 to A+N, are scored; the cache is empty before token A. Token 0 is the start-of-sequence token
-/// where the model asks for one.
+/// N predictions, of the tokens A+1 to A+N, are scored; the cache is empty before token A. Token 0
+/// is the start-of-sequence token where the model asks for one.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -69,10 +69,12 @@ pub struct Arguments {
     /// Write every score: a line with the position and the nats for each
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
-    /// Report the mean attention on the first S tokens, by layer and head (with the policies sink and dense)
+    /// Report the mean attention on the first S tokens, by layer and head (with the policies sink
+    /// and dense)
     #[arg(long)]
     sink_mass: bool,
-    /// Write the mean attention by layer, head and cache slot: lines of layer, head, slot and weight
+    /// Write the mean attention by layer, head and cache slot: lines of layer, head, slot and
+    /// weight
     #[arg(long, value_name = "FILE")]
     attention: Option<PathBuf>,
     /// Print one JSON object
@@ -278,7 +280,8 @@ fn sequence(arguments: &Arguments, weights: &Weights<'_>) -> Result<Vec<u32>, Fa
     Ok(tokenize(weights, &text, options)?)
 }
 
-/// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at most `most`.
+/// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at
+/// most `most`.
 fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<&'t [u32], Failure> {
     let rest = tokens.get(arguments.start..).unwrap_or(&[]);
     let there = rest.len().saturating_sub(1);

@@ -33,8 +33,9 @@ pub struct Arguments {
     output: PathBuf,
     /// Format of the weight matrices: F16, Q8_0, Q6_K, Q4_K_M, Q2_K and others
     ///
-    /// From the largest file to the smallest: F16, Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1, Q4_K_M, Q4_K_S, IQ4_NL, Q4_0, Q3_K_L,
-    /// Q3_K_M, Q3_K_S, Q2_K. Those that end in S, M or L are mixes, as is Q2_K: some tensors get more bits.
+    /// From the largest file to the smallest: F16, Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1,
+    /// Q4_K_M, Q4_K_S, IQ4_NL, Q4_0, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K. Those that end in S, M or L are
+    /// mixes, as is Q2_K: some tensors get more bits.
     #[arg(value_name = "FORMAT")]
     target: Target,
     /// Replace OUT if it exists

@@ -1,7 +1,7 @@
 //! `brooklet run`: continues raw text.
 //!
-//! From the first token to the last nothing is allocated here, statistics included: numbers are formatted straight into unbuffered
-//! standard error and into the output's own buffer.
+//! From the first token to the last nothing is allocated here, statistics included: numbers are
+//! formatted straight into unbuffered standard error and into the output's own buffer.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -31,12 +31,14 @@ use crate::text::TextSink;
 pub struct Arguments {
     #[command(flatten)]
     model: OptionalModelArguments,
-    /// The text to continue; standard input if neither it nor a file is given. Without a model either, it may be left out
+    /// The text to continue; standard input if neither it nor a file is given. Without a model
+    /// either, it may be left out
     prompt: Option<String>,
     /// A file with the text to continue; - for standard input
     #[arg(short, long, conflicts_with = "prompt")]
     file: Option<PathBuf>,
-    /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until they end the text
+    /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until
+    /// they end the text
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     tokens: Option<i64>,
     /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
@@ -125,7 +127,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The generated text on its way to the output: bare, or the first member of a JSON object that is written as it grows.
+/// The generated text on its way to the output: bare, or the first member of a JSON object that is
+/// written as it grows.
 struct Page<'o> {
     out: &'o mut dyn Write,
     json: bool,

@@ -65,7 +65,8 @@ fn check_layout(config: &Config, layout: LayoutChoice) -> Result<(), Failure> {
 pub enum PartName {
     /// Cache keys without their mean
     Centring,
-    /// Keep the first sinks' values as they are (for the errors that are measured; the engine always does)
+    /// Keep the first sinks' values as they are (for the errors that are measured; the engine
+    /// always does)
     Sinks,
     /// Choose map and channels for the cache's rounding error
     Noise,
@@ -98,7 +99,8 @@ pub struct Arguments {
     /// Store what makes values in F32; else in F16 where its numbers are not too large for that
     #[arg(long)]
     f32: bool,
-    /// Leave W_V out of layers whose values are computed from keys: a smaller file, which --cache kv cannot run
+    /// Leave W_V out of layers whose values are computed from keys: a smaller file, which --cache
+    /// kv cannot run
     #[arg(long)]
     drop_v: bool,
     /// Leave a part of the construction out, to see what it gains; may be given several times

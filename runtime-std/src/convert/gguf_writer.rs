@@ -1,7 +1,8 @@
 //! Writes GGUF files, version 3: first the header, then the tensors' bytes in order, as they come.
 //!
-//! Format: the *GGUF* specification of the ggml project (`docs/gguf.md`). The header borrows its keys and values, so that copying a
-//! file costs no memory for them; nothing is sought, so that any [`Write`] will do.
+//! Format: the *GGUF* specification of the ggml project (`docs/gguf.md`). The header borrows its
+//! keys and values, so that copying a file costs no memory for them; nothing is sought, so that any
+//! [`Write`] will do.
 
 use std::io::{self, Write};
 
@@ -49,8 +50,8 @@ impl<'a> Header<'a> {
     /// Adds a tensor with these dimensions, fastest first (`[columns, rows, ...]`).
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if there is none or more than four dimensions, if one of them is zero, if a row is not whole blocks of
-    /// the format, or if the size overflows.
+    /// [`io::ErrorKind::InvalidInput`] if there is none or more than four dimensions, if one of
+    /// them is zero, if a row is not whole blocks of the format, or if the size overflows.
     pub fn tensor(&mut self, name: &'a str, dims: &[usize], format: Format) -> io::Result<()> {
         let bytes = tensor_bytes(dims, format).ok_or_else(|| {
             let text = format!("the tensor {name:?} cannot be {dims:?} of {}", format.name());
@@ -66,10 +67,12 @@ impl<'a> Header<'a> {
         Ok(())
     }
 
-    /// Writes the header to `out`; the tensors' bytes are to follow. `out` gets many small pieces: buffer it.
+    /// Writes the header to `out`; the tensors' bytes are to follow. `out` gets many small pieces:
+    /// buffer it.
     ///
     /// # Errors
-    /// Those of `out`; [`io::ErrorKind::InvalidInput`] if the metadata ask for an alignment that readers refuse.
+    /// Those of `out`; [`io::ErrorKind::InvalidInput`] if the metadata ask for an alignment that
+    /// readers refuse.
     pub fn write<W: Write>(&self, out: W) -> io::Result<Body<W>> {
         let alignment = self.alignment()?;
         let mut out = Counted { out, position: 0 };
@@ -155,7 +158,8 @@ impl<W: Write> Body<W> {
     /// Writes the next bytes of the current tensor, and the padding after its last one.
     ///
     /// # Errors
-    /// Those of the output; [`io::ErrorKind::InvalidInput`] if the tensor has not so many bytes left, or there is no tensor left.
+    /// Those of the output; [`io::ErrorKind::InvalidInput`] if the tensor has not so many bytes
+    /// left, or there is no tensor left.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.left == 0 {
             self.left = self.sizes.next().unwrap_or(0);
@@ -176,7 +180,8 @@ impl<W: Write> Body<W> {
     /// Ends the file; returns the output, flushed, and the file's length in bytes.
     ///
     /// # Errors
-    /// Those of the output; [`io::ErrorKind::InvalidInput`] if a tensor has not got all of its bytes.
+    /// Those of the output; [`io::ErrorKind::InvalidInput`] if a tensor has not got all of its
+    /// bytes.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
         if self.left > 0 || self.sizes.next().is_some() {
             let error = "fewer bytes than the header gives the tensors";

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// A file being written beside the place where it will lie.
 ///
-/// [`NewFile::finish`] brings its bytes to the disk and renames it; dropped before that, it is removed. So whoever looks at the place
-/// sees what was there before or the whole new file, whatever ends the writing: an error, a full disk, a signal that the program
-/// handles. (A killed process leaves the unfinished file, `.NAME.partial` with a number.)
+/// [`NewFile::finish`] brings its bytes to the disk and renames it; dropped before that, it is
+/// removed. So whoever looks at the place sees what was there before or the whole new file,
+/// whatever ends the writing: an error, a full disk, a signal that the program handles. (A killed
+/// process leaves the unfinished file, `.NAME.partial` with a number.)
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
@@ -21,10 +22,12 @@ pub struct NewFile {
 const MOST_UNFINISHED: u32 = 100;
 
 impl NewFile {
-    /// Starts a file that is to lie at `place`, replacing the regular file there only if `replace` is set.
+    /// Starts a file that is to lie at `place`, replacing the regular file there only if `replace`
+    /// is set.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] if something lies there that may not be replaced, else the system's.
+    /// [`io::ErrorKind::AlreadyExists`] if something lies there that may not be replaced, else the
+    /// system's.
     pub fn create(place: &Path, replace: bool) -> io::Result<NewFile> {
         check_place(place, replace)?;
         let name = place.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
@@ -54,7 +57,8 @@ impl NewFile {
     /// Puts the file in its place, its bytes safe on the disk.
     ///
     /// # Errors
-    /// The system's, or [`io::ErrorKind::AlreadyExists`] if the place was taken in the meantime; the file is removed then.
+    /// The system's, or [`io::ErrorKind::AlreadyExists`] if the place was taken in the meantime;
+    /// the file is removed then.
     pub fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
         check_place(&self.place, self.replace)?;

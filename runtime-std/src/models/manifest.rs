@@ -1,4 +1,5 @@
-//! Manifests: what a named model is and where its file comes from. They are part of the program; `models/*.toml` holds them.
+//! Manifests: what a named model is and where its file comes from. They are part of the program;
+//! `models/*.toml` holds them.
 
 use std::path::PathBuf;
 
@@ -46,14 +47,17 @@ pub struct Manifest {
     pub template: String,
     /// Tokens in the cache, sinks included, where nothing else is asked for.
     pub window: usize,
-    /// Sinks, where nothing else is asked for and [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS) are not what suits the model.
+    /// Sinks, where nothing else is asked for and [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS)
+    /// are not what suits the model.
     pub sinks: Option<usize>,
     /// Nobody has run this file here: its name, size and quality are what others say.
     #[serde(default)]
     pub untried: bool,
-    /// Bytes of the whole file; absent where nobody has counted them here, then the hub's word is taken.
+    /// Bytes of the whole file; absent where nobody has counted them here, then the hub's word is
+    /// taken.
     pub size: Option<u64>,
-    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it here, then the hub's is compared.
+    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it here,
+    /// then the hub's is compared.
     pub sha256: Option<String>,
     /// Where the file comes from, in the order in which they are tried.
     #[serde(rename = "source")]

@@ -55,8 +55,8 @@ pub struct Stored {
 }
 
 impl Store {
-    /// The folder that `BROOKLET_MODELS` names; else `brooklet` in `$XDG_CACHE_HOME`; else `~/.cache/brooklet`. `None` if there is not
-    /// even a home folder.
+    /// The folder that `BROOKLET_MODELS` names; else `brooklet` in `$XDG_CACHE_HOME`; else
+    /// `~/.cache/brooklet`. `None` if there is not even a home folder.
     pub fn from_environment() -> Option<Store> {
         Store::from(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
@@ -92,7 +92,8 @@ impl Store {
         }
     }
 
-    /// Whether the model has been pulled. Its digest was checked then; now only its size is, where that is known.
+    /// Whether the model has been pulled. Its digest was checked then; now only its size is, where
+    /// that is known.
     pub fn has(&self, manifest: &Manifest) -> bool {
         let right = |bytes| manifest.size.is_none_or(|size| size == bytes);
         fs::metadata(self.path(manifest)).is_ok_and(|file| file.is_file() && right(file.len()))
@@ -107,7 +108,8 @@ impl Store {
         }
     }
 
-    /// Claims a model's files in the store. The claim ends when the file is dropped; another process waits in `lock`.
+    /// Claims a model's files in the store. The claim ends when the file is dropped; another
+    /// process waits in `lock`.
     ///
     /// # Errors
     /// The system's, with the path that it is about.
@@ -118,7 +120,8 @@ impl Store {
         File::create(&path).map_err(|error| (path, error))
     }
 
-    /// Every whole model in the store that is no manifest's: files of the hub, and others that somebody has put there.
+    /// Every whole model in the store that is no manifest's: files of the hub, and others that
+    /// somebody has put there.
     pub fn others(&self) -> Vec<Stored> {
         let manifests = Manifest::all();
         let mut paths = Vec::new();
@@ -158,7 +161,8 @@ impl Store {
         folder_size(&self.staging(manifest))
     }
 
-    /// Removes the model and what is left of unfinished downloads; returns how many bytes that frees, `None` if nothing is there.
+    /// Removes the model and what is left of unfinished downloads; returns how many bytes that
+    /// frees, `None` if nothing is there.
     ///
     /// # Errors
     /// The system's; [`StoreError::Busy`] while the model is being pulled.
@@ -190,7 +194,8 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Removes a model that no manifest names; returns how many bytes that frees, `None` if nothing is there.
+    /// Removes a model that no manifest names; returns how many bytes that frees, `None` if nothing
+    /// is there.
     ///
     /// # Errors
     /// As [`Store::remove`].

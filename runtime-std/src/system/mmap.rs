@@ -2,12 +2,15 @@
 //!
 //! # A file that shrinks while it is mapped
 //!
-//! Who reads a mapped page that lies behind the file's new end (or that its disk cannot bring) gets no error but SIGBUS. Nothing that a
-//! program can do beforehand prevents it: checking the size leaves time for it to change, leases and locks bind only those who ask, a
-//! private mapping is cut short like a shared one, and pages brought in early may be dropped. So there are three answers: who replaces a
-//! model renames a new file over it, as this program does; [`Access::Read`] (`--no-mmap`) has no file under it once it is open; and a
-//! program may ask, once, for [`exit_where_files_shrink`], which the `brooklet` command does. A library that installed a signal
-//! handler on its own would be a poor guest: without that call the signal does to the program what it always does.
+//! Who reads a mapped page that lies behind the file's new end (or that its disk cannot bring) gets
+//! no error but SIGBUS. Nothing that a program can do beforehand prevents it: checking the size
+//! leaves time for it to change, leases and locks bind only those who ask, a private mapping is cut
+//! short like a shared one, and pages brought in early may be dropped. So there are three answers:
+//! who replaces a model renames a new file over it, as this program does; [`Access::Read`]
+//! (`--no-mmap`) has no file under it once it is open; and a program may ask, once, for
+//! [`exit_where_files_shrink`], which the `brooklet` command does. A library that installed a
+//! signal handler on its own would be a poor guest: without that call the signal does to the
+//! program what it always does.
 #![allow(
     unsafe_code,
     reason = "a mapped file's bytes can only be promised, see `ModelFile::map`; a signal handler, see `shrinking`"
@@ -23,10 +26,12 @@ use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 /// How a model file's bytes are brought in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Mapped: the pages stay the file's own, are shared among processes, and can be dropped and read again at any time.
+    /// Mapped: the pages stay the file's own, are shared among processes, and can be dropped and
+    /// read again at any time.
     #[default]
     Map,
-    /// Read into anonymous memory: for file systems that cannot map, or files that may change while they are used.
+    /// Read into anonymous memory: for file systems that cannot map, or files that may change while
+    /// they are used.
     Read,
 }
 
@@ -49,8 +54,8 @@ pub struct ModelFile {
 impl ModelFile {
     /// Opens the file at `path`.
     ///
-    /// A mapped file must not be cut short by others while it is used: reading behind its new end ends the process, see the
-    /// [module](self). [`Access::Read`] is free of that.
+    /// A mapped file must not be cut short by others while it is used: reading behind its new end
+    /// ends the process, see the [module](self). [`Access::Read`] is free of that.
     ///
     /// # Errors
     /// Those of the operating system; a directory or an empty file is one too.
@@ -80,12 +85,15 @@ impl ModelFile {
     }
 
     fn map(file: &File) -> io::Result<Mmap> {
-        // SAFETY: the map is read-only and private to this value. What remains is the promise that nobody changes the file while it
-        // is mapped, which no program can keep for others; `open` says so to its callers, and offers `Access::Read`. Code that reads
-        // these bytes checks them once and must tolerate any value after that: core's readers of weights do, since every bit
-        // pattern is a valid block, and its indices into the file are bounds-checked slices.
+        // SAFETY: the map is read-only and private to this value. What remains is the promise that
+        // nobody changes the file while it is mapped, which no program can keep for others; `open`
+        // says so to its callers, and offers `Access::Read`. Code that reads these bytes checks
+        // them once and must tolerate any value after that: core's readers of weights do, since
+        // every bit pattern is a valid block, and its indices into the file are bounds-checked
+        // slices.
         let map = unsafe { MmapOptions::new().map(file)? };
-        // Every token reads every weight. The advice only starts that early, so its failure is no error.
+        // Every token reads every weight. The advice only starts that early, so its failure is no
+        // error.
         let _ = map.advise(Advice::WillNeed);
         Ok(map)
     }
@@ -121,9 +129,10 @@ impl Deref for ModelFile {
     }
 }
 
-/// From now on this process ends with a sentence on standard error and the status 1, instead of by SIGBUS, where a mapped [`ModelFile`]
-/// has been cut short or cannot be read any more. Any other SIGBUS is passed on to whoever handled it before. For programs, not for
-/// libraries; calls after the first do nothing. On systems without that signal this does nothing.
+/// From now on this process ends with a sentence on standard error and the status 1, instead of by
+/// SIGBUS, where a mapped [`ModelFile`] has been cut short or cannot be read any more. Any other
+/// SIGBUS is passed on to whoever handled it before. For programs, not for libraries; calls after
+/// the first do nothing. On systems without that signal this does nothing.
 ///
 /// # Errors
 /// If the system refuses the handler.
@@ -139,7 +148,8 @@ mod shrinking {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Mappings that can be watched at a time. A signal handler cannot take a lock, so that the table cannot grow.
+    /// Mappings that can be watched at a time. A signal handler cannot take a lock, so that the
+    /// table cannot grow.
     const MOST: usize = 16;
 
     const SENTENCE: &[u8] = b"brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
@@ -191,8 +201,8 @@ mod shrinking {
         if BEFORE.get().is_some() {
             return Ok(());
         }
-        // SAFETY: `sigaction` is plain numbers, for which zero is valid: no handler, no flags, an empty mask. The calls read and write
-        // only the two structures, which outlive them.
+        // SAFETY: `sigaction` is plain numbers, for which zero is valid: no handler, no flags, an
+        // empty mask. The calls read and write only the two structures, which outlive them.
         let before = unsafe {
             let mut before: libc::sigaction = std::mem::zeroed();
             if libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) != 0 {
@@ -204,8 +214,9 @@ mod shrinking {
             return Ok(());
         }
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
-        // SAFETY: as above. The handler has the signature that SA_SIGINFO asks for, and does only what a handler may, see there. SA_ONSTACK:
-        // a thread that has run out of stack can still run the handler that was there before.
+        // SAFETY: as above. The handler has the signature that SA_SIGINFO asks for, and does only
+        // what a handler may, see there. SA_ONSTACK: a thread that has run out of stack can still
+        // run the handler that was there before.
         let done = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
@@ -220,12 +231,13 @@ mod shrinking {
         }
     }
 
-    /// Ends the process if a model's mapping is concerned; else puts back what was there before and returns, whereupon the instruction is
-    /// tried again and the signal goes to that.
+    /// Ends the process if a model's mapping is concerned; else puts back what was there before and
+    /// returns, whereupon the instruction is tried again and the signal goes to that.
     extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-        // SAFETY: the system hands a SA_SIGINFO handler a valid `info`, whose address is set for this signal. `write`, `_exit` and `sigaction`
-        // are async-signal-safe (POSIX.1-2017, section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was set before
-        // the handler was installed, so that reading it is an atomic load.
+        // SAFETY: the system hands a SA_SIGINFO handler a valid `info`, whose address is set for
+        // this signal. `write`, `_exit` and `sigaction` are async-signal-safe (POSIX.1-2017,
+        // section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was set before the
+        // handler was installed, so that reading it is an atomic load.
         unsafe {
             if is_watched((*info).si_addr().addr()) {
                 let _ = libc::write(libc::STDERR_FILENO, SENTENCE.as_ptr().cast(), SENTENCE.len());
@@ -281,7 +293,8 @@ mod shrinking {
     }
 }
 
-/// The one buffer that core works in: anonymous zeroed pages, of which the system hands out those that are touched.
+/// The one buffer that core works in: anonymous zeroed pages, of which the system hands out those
+/// that are touched.
 pub struct ArenaMemory {
     map: MmapMut,
     len: usize,

@@ -2,17 +2,19 @@
 //!
 //! # The pool
 //!
-//! A token of a small model is some two hundred short parallel sections, microseconds each, so waking threads through the
-//! operating system for every one would cost more than the work. Workers therefore spin for about [`SPIN`] after their last job and
-//! only then park. Jobs are claimed one at a time from an atomic counter, so that a worker that the system has preempted delays
-//! nothing but the job it holds: a worker that does not show up at all is not waited for.
+//! A token of a small model is some two hundred short parallel sections, microseconds each, so
+//! waking threads through the operating system for every one would cost more than the work. Workers
+//! therefore spin for about [`SPIN`] after their last job and only then park. Jobs are claimed one
+//! at a time from an atomic counter, so that a worker that the system has preempted delays nothing
+//! but the job it holds: a worker that does not show up at all is not waited for.
 //!
 //! # Why it is sound
 //!
-//! `ticket` packs the number of jobs and the next index into one word. A worker claims index `i` by adding one to it, and holds a
-//! claim only if `i` is below the number of jobs *in the same word*; only then does it read `job`. `run` writes `job` before it
-//! publishes a ticket with jobs in it, and returns only after every claimed index was counted in `done`. So whoever reads `job`
-//! holds a claim that `run` still waits for: the closure is alive and `job` is not being written.
+//! `ticket` packs the number of jobs and the next index into one word. A worker claims index `i` by
+//! adding one to it, and holds a claim only if `i` is below the number of jobs *in the same word*;
+//! only then does it read `job`. `run` writes `job` before it publishes a ticket with jobs in it,
+//! and returns only after every claimed index was counted in `done`. So whoever reads `job` holds a
+//! claim that `run` still waits for: the closure is alive and `job` is not being written.
 #![allow(
     unsafe_code,
     reason = "lends a closure's borrow to threads that outlive it; makes instruction-set tokens after detection"
@@ -34,11 +36,12 @@ pub const SPIN: Duration = Duration::from_micros(100);
 /// Most workers of a pool.
 pub const MAX_WORKERS: usize = 64;
 
-/// How much of its stack a worker makes resident when it starts, so that the first deep call or the first sleep, whenever it comes,
-/// takes no memory: 12 KiB were seen in use.
+/// How much of its stack a worker makes resident when it starts, so that the first deep call or the
+/// first sleep, whenever it comes, takes no memory: 12 KiB were seen in use.
 const STACK: usize = 16 << 10;
 
-/// Most jobs of one run: the ticket's fields have 32 bits, and every worker may overshoot the count once.
+/// Most jobs of one run: the ticket's fields have 32 bits, and every worker may overshoot the count
+/// once.
 const MAX_JOBS: usize = u32::MAX as usize - MAX_WORKERS;
 
 type Job = dyn Fn(usize, usize) + Sync;
@@ -71,15 +74,17 @@ struct Shared {
     spin: Duration,
 }
 
-// SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active at a time (`Pool::turn`), while no
-// claim is held, and read only by holders of a claim (module text). What it points to is a `Sync` closure.
+// SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active
+// at a time (`Pool::turn`), while no claim is held, and read only by holders of a claim (module
+// text). What it points to is a `Sync` closure.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is only followed under the rules above, on whatever thread.
 unsafe impl Send for Shared {}
 
 /// Threads that spin, then park: core's [`Threads`] for a machine with an operating system.
 ///
-/// Worker 0 is the thread that calls [`Threads::run`]. Nothing is allocated after [`Pool::new`], unless a job panics.
+/// Worker 0 is the thread that calls [`Threads::run`]. Nothing is allocated after [`Pool::new`],
+/// unless a job panics.
 ///
 /// ```
 /// use brooklet::core::threads::Threads;
@@ -101,7 +106,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of `workers` workers, the calling thread included: at least 1, at most [`MAX_WORKERS`] (more are not started).
+    /// A pool of `workers` workers, the calling thread included: at least 1, at most
+    /// [`MAX_WORKERS`] (more are not started).
     ///
     /// # Errors
     /// If the system starts no more threads.
@@ -142,7 +148,8 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The number of workers that suits this machine: one for every processor that this process may use.
+    /// The number of workers that suits this machine: one for every processor that this process may
+    /// use.
     pub fn default_workers() -> usize {
         thread::available_parallelism()
             .map_or(1, |n| n.get())
@@ -165,10 +172,12 @@ impl Threads for Pool {
         let turn = lock(&self.turn);
         let shared = &*self.shared;
         let job: *const (dyn Fn(usize, usize) + Sync + '_) = job;
-        // SAFETY: only the lifetime in the type changes. The pointer is followed by holders of a claim only, and this function
-        // returns (or unwinds) only after all claims of this run are given back, while `job`'s borrow lasts.
+        // SAFETY: only the lifetime in the type changes. The pointer is followed by holders of a
+        // claim only, and this function returns (or unwinds) only after all claims of this run are
+        // given back, while `job`'s borrow lasts.
         let job: *const Job = unsafe { std::mem::transmute(job) };
-        // SAFETY: `turn` makes this the only run, and the last run ended with all its claims given back, so nobody reads `job`.
+        // SAFETY: `turn` makes this the only run, and the last run ended with all its claims given
+        // back, so nobody reads `job`.
         unsafe { *shared.job.get() = job };
         shared.done.0.store(0, Ordering::Relaxed);
         shared.panicked.store(false, Ordering::Relaxed);
@@ -203,8 +212,8 @@ type Panic = Box<dyn std::any::Any + Send>;
 impl Shared {
     /// Offers indices `0..jobs` to all workers.
     fn publish(&self, jobs: usize) {
-        // Sequentially consistent, as are a worker's announcement that it parks and its last look at the ticket: one of the two
-        // sees the other, so that no worker sleeps through a run.
+        // Sequentially consistent, as are a worker's announcement that it parks and its last look
+        // at the ticket: one of the two sees the other, so that no worker sleeps through a run.
         self.ticket.0.store((jobs as u64) << 32, Ordering::SeqCst);
         if self.parked.load(Ordering::SeqCst) > 0 {
             drop(lock(&self.lock));
@@ -218,7 +227,8 @@ impl Shared {
             ((ticket as u32 as u64) < ticket >> 32)
                 .then_some((ticket as u32 as usize, (ticket >> 32) as usize))
         };
-        // Looking first keeps idle workers from writing to the line, and bounds how far the index overshoots.
+        // Looking first keeps idle workers from writing to the line, and bounds how far the index
+        // overshoots.
         left(self.ticket.0.load(Ordering::SeqCst))?;
         left(self.ticket.0.fetch_add(1, Ordering::SeqCst))
     }
@@ -236,8 +246,9 @@ impl Shared {
                 self.panicked.store(true, Ordering::Relaxed);
                 panic = Some(caught);
             }
-            // Releases what the job wrote to whoever waits for the count. The caller may start its next run as soon as it has
-            // seen the last one: nothing of this run may be touched after it.
+            // Releases what the job wrote to whoever waits for the count. The caller may start its
+            // next run as soon as it has seen the last one: nothing of this run may be touched
+            // after it.
             if self.done.0.fetch_add(1, Ordering::SeqCst) + 1 == jobs
                 && self.caller_waits.load(Ordering::SeqCst)
             {
@@ -267,7 +278,8 @@ impl Shared {
         touch_stack();
         self.done.0.fetch_add(1, Ordering::SeqCst);
         loop {
-            // The caller reports that a job has panicked; the payload itself was printed by the panic hook.
+            // The caller reports that a job has panicked; the payload itself was printed by the
+            // panic hook.
             let _ = self.work_off(worker);
             let wanted = || self.open() || self.stop.load(Ordering::SeqCst);
             if !spin_until(self.spin, wanted) {

@@ -53,7 +53,8 @@ answer; twice leaves.
 /// Arguments of `brooklet chat`.
 #[derive(Args)]
 pub struct Arguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use
     #[arg(short, long, default_value = DEFAULT_MODEL)]
     model: String,
     /// Read the file into memory instead of mapping it
@@ -81,7 +82,8 @@ pub struct Arguments {
         default_value_t = 1024
     )]
     tokens: i64,
-    /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the cache
+    /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the
+    /// cache
     #[arg(long, value_name = "FILE")]
     ctx_dump: Option<PathBuf>,
 }

@@ -1,14 +1,16 @@
 //! Which tensors are converted, and to what.
 //!
-//! The rules are those of llama.cpp's `llama-quantize` (`src/llama-quant.cpp`) without `--pure` and without an importance matrix, less
-//! the exceptions of architectures that brooklet does not run (Falcon's among them).
+//! The rules are those of llama.cpp's `llama-quantize` (`src/llama-quant.cpp`) without `--pure` and
+//! without an importance matrix, less the exceptions of architectures that brooklet does not run
+//! (Falcon's among them).
 
 use brooklet_core::gguf::{Gguf, TensorInfo};
 use brooklet_core::quant::Format;
 
 use super::target::Target;
 
-/// Matrices whose names hold one of these keep their format: they are small, or they are added instead of multiplied.
+/// Matrices whose names hold one of these keep their format: they are small, or they are added
+/// instead of multiplied.
 const KEPT: [&str; 37] = [
     "_norm.weight",
     // Routers of experts.
@@ -98,9 +100,11 @@ pub(super) struct Chooser {
     /// Query heads for each key head.
     group: u64,
     layers: usize,
-    /// Llama 2's 70B and models of its kind, whose value matrices are small: eight query heads share them.
+    /// Llama 2's 70B and models of its kind, whose value matrices are small: eight query heads
+    /// share them.
     shared_values: bool,
-    /// Tensors of [`Role::Values`] in the file, and those of them and of [`Role::Down`] that were shown.
+    /// Tensors of [`Role::Values`] in the file, and those of them and of [`Role::Down`] that were
+    /// shown.
     all_values: usize,
     values: usize,
     downs: usize,
@@ -260,7 +264,8 @@ fn is_weight_matrix(tensor: &TensorInfo<'_>) -> bool {
     tensor.rows() > 1 && name.ends_with("weight") && !KEPT.iter().any(|part| name.contains(part))
 }
 
-/// The order of the tensors in the new file: those of no layer first, then layer by layer, each by name.
+/// The order of the tensors in the new file: those of no layer first, then layer by layer, each by
+/// name.
 pub(super) fn order<'a>(tensor: &TensorInfo<'a>) -> (Option<u32>, &'a str) {
     (layer_of(tensor.name()), tensor.name())
 }
@@ -397,7 +402,8 @@ mod tests {
         );
     }
 
-    /// A header of a model of that shape in `quantize_mixes.txt`: architecture, layers, heads, heads of keys, experts, columns.
+    /// A header of a model of that shape in `quantize_mixes.txt`: architecture, layers, heads,
+    /// heads of keys, experts, columns.
     fn shape<'a>(words: &[&'a str]) -> (Header<'a>, usize) {
         let mut header = Header::default();
         let architecture = words[0];

@@ -1,12 +1,13 @@
 //! A copy of a model with its weights in another format.
 //!
-//! Each tensor gets the format that llama.cpp's `llama-quantize` gives it, in that program's order (`choice.rs`); so do the metadata. In
-//! F16, Q8_0, Q5_0, Q5_1, Q4_0 and Q4_1 its bytes are that program's, too (`blocks.rs`). The super-blocks and IQ4_NL are searched for the least
-//! squared error (`search.rs`), which that program weights differently.
+//! Each tensor gets the format that llama.cpp's `llama-quantize` gives it, in that program's order
+//! (`choice.rs`); so do the metadata. In F16, Q8_0, Q5_0, Q5_1, Q4_0 and Q4_1 its bytes are that
+//! program's, too (`blocks.rs`). The super-blocks and IQ4_NL are searched for the least squared
+//! error (`search.rs`), which that program weights differently.
 //!
-//! A tensor is a row of blocks whatever its shape, and is converted slab by slab: memory depends on the number of threads (a quarter
-//! of a MiB each) and the length of the tensor table, never on a tensor's size. Values that are not finite are refused, also in tensors that are
-//! only copied.
+//! A tensor is a row of blocks whatever its shape, and is converted slab by slab: memory depends on
+//! the number of threads (a quarter of a MiB each) and the length of the tensor table, never on a
+//! tensor's size. Values that are not finite are refused, also in tensors that are only copied.
 
 mod blocks;
 mod choice;
@@ -127,8 +128,8 @@ impl<'a> Conversion<'a> {
     /// Plans the copy of `file` in the format `target`. Reads no tensor's bytes yet.
     ///
     /// # Errors
-    /// [`QuantizeError::UnknownFormat`], [`QuantizeError::Split`], [`QuantizeError::Slim`] or [`QuantizeError::Overlap`], if that is what
-    /// `file` is.
+    /// [`QuantizeError::UnknownFormat`], [`QuantizeError::Split`], [`QuantizeError::Slim`] or
+    /// [`QuantizeError::Overlap`], if that is what `file` is.
     pub fn plan(file: &Gguf<'a>, target: Target) -> Result<Conversion<'a>, QuantizeError> {
         match file.get("split.count").and_then(|value| value.as_u64()) {
             Some(parts) if parts > 1 => return Err(QuantizeError::Split(parts)),
@@ -194,8 +195,9 @@ impl<'a> Conversion<'a> {
     /// Before each slab, `watch` gets the number of finished tensors and says whether to go on.
     ///
     /// # Errors
-    /// [`QuantizeError::NotFinite`] or [`QuantizeError::TooLarge`] for values that the format cannot hold,
-    /// [`QuantizeError::Interrupted`] when `watch` says no, [`QuantizeError::Write`] when `out` fails. What `out` got is no model then.
+    /// [`QuantizeError::NotFinite`] or [`QuantizeError::TooLarge`] for values that the format
+    /// cannot hold, [`QuantizeError::Interrupted`] when `watch` says no, [`QuantizeError::Write`]
+    /// when `out` fails. What `out` got is no model then.
     pub fn write(
         &self,
         out: impl Write,
@@ -220,7 +222,8 @@ impl<'a> Conversion<'a> {
     }
 }
 
-/// The new file's header: the old one's metadata, the two keys that every quantised file has, and the table of `steps`.
+/// The new file's header: the old one's metadata, the two keys that every quantised file has, and
+/// the table of `steps`.
 fn header<'a>(file: &Gguf<'a>, steps: &[Step<'a>], target: Target) -> Result<Header<'a>, QuantizeError> {
     let mut header = Header::with_metadata_of(file);
     // Version 2 of ggml's block formats: the only one that GGUF files were ever written with.

@@ -1,4 +1,5 @@
-//! What a whole file can be written as: a format for most of its tensors, and a mix of others for some.
+//! What a whole file can be written as: a format for most of its tensors, and a mix of others for
+//! some.
 
 use std::str::FromStr;
 

@@ -24,7 +24,8 @@ impl Calibration {
     /// Runs the first `most` of `tokens`, piece by piece, each from the start of a stream.
     ///
     /// # Errors
-    /// If there are fewer tokens than the model has columns, with which nothing can be calibrated; as [`Engine::new`].
+    /// If there are fewer tokens than the model has columns, with which nothing can be calibrated;
+    /// as [`Engine::new`].
     pub fn new(
         weights: &Weights<'_>,
         tokens: &[u32],

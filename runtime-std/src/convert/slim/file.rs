@@ -2,17 +2,20 @@
 //!
 //! A slim layer `N` has beside its tensors:
 //!
-//! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of `A` over `B`;
-//! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0; both F16 or F32, F32 where a number is too large
-//!   for F16;
-//! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its value, unless there is none. The mean
-//!   has the key bias in it, the value has not: cached is what the projection alone gives.
+//! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of
+//!   `A` over `B`;
+//! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0; both F16 or F32,
+//!   F32 where a number is too large for F16;
+//! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its
+//!   value, unless there is none. The mean has the key bias in it, the value has not: cached is
+//!   what the projection alone gives.
 //!
-//! Biases move, which changes nothing but the last digits: softmax weights sum to 1, so that `blk.N.attn_v.bias` comes out as
-//! `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where keys are not rotated, `blk.N.attn_k.bias` adds the same to all scores of
-//! a query.
+//! Biases move, which changes nothing but the last digits: softmax weights sum to 1, so that
+//! `blk.N.attn_v.bias` comes out as `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where
+//! keys are not rotated, `blk.N.attn_k.bias` adds the same to all scores of a query.
 //!
-//! Where queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its parts become tensors of their own.
+//! Where queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its
+//! parts become tensors of their own.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -36,12 +39,14 @@ pub struct SlimLayer {
     pub map: Mat<f64>,
     /// `rank x d_model`.
     pub channels: Mat<f64>,
-    /// The keys' mean, their bias included, and the value of what it is without the bias; `None` for zero.
+    /// The keys' mean, their bias included, and the value of what it is without the bias; `None`
+    /// for zero.
     pub mean: Option<(Vec<f64>, Vec<f64>)>,
 }
 
 impl SlimLayer {
-    /// The layer's tensors for a solution, the mean of keys without their bias, and the bias; `None` for zero.
+    /// The layer's tensors for a solution, the mean of keys without their bias, and the bias;
+    /// `None` for zero.
     ///
     /// # Panics
     /// If the mean or the bias has not as many values as there are key columns.
@@ -110,7 +115,8 @@ impl SlimLayer {
     }
 }
 
-/// The format of a matrix where `format` is asked for: a number too large for F16 would be infinite, and make NaN of all values.
+/// The format of a matrix where `format` is asked for: a number too large for F16 would be
+/// infinite, and make NaN of all values.
 fn format_of(matrix: &Mat<f64>, format: Format) -> Format {
     let is_too_large = |j| {
         matrix
@@ -175,7 +181,8 @@ impl<'w> Tensor<'w> {
 struct Changes<'w> {
     /// Names that the copy has not, or not from the original.
     without: Vec<String>,
-    /// What it has instead: the output's bias with what it takes of values; the parts of what was one tensor.
+    /// What it has instead: the output's bias with what it takes of values; the parts of what was
+    /// one tensor.
     instead: Vec<Tensor<'w>>,
 }
 
@@ -261,16 +268,17 @@ pub const REPORT_KEY: &str = "brooklet.slim.report";
 pub struct Storage {
     /// Format of maps and channels, F16 or F32.
     pub format: Format,
-    /// Whether what makes values of inputs is left out: then the first sinks' values are made of their keys, and no cache can keep keys
-    /// and values.
+    /// Whether what makes values of inputs is left out: then the first sinks' values are made of
+    /// their keys, and no cache can keep keys and values.
     pub drop_values: bool,
 }
 
-/// Writes `file` with the tensors of `layers` (one entry a layer) and a `report` in the place of any that it has; returns
-/// its length in bytes.
+/// Writes `file` with the tensors of `layers` (one entry a layer) and a `report` in the place of
+/// any that it has; returns its length in bytes.
 ///
 /// # Errors
-/// Those of `out`; [`io::ErrorKind::InvalidInput`] if the file is no model, or a tensor is in a format that this program does not know.
+/// Those of `out`; [`io::ErrorKind::InvalidInput`] if the file is no model, or a tensor is in a
+/// format that this program does not know.
 pub fn write(
     file: &Gguf<'_>,
     layers: &[Option<SlimLayer>],

@@ -18,8 +18,8 @@ pub struct Parts {
     pub centring: bool,
     /// What the first sinks' values are made of.
     pub sinks: SinkValues,
-    /// The map and the channels are chosen for the cache's rounding error and the inputs' second moment, instead of for exactness
-    /// alone.
+    /// The map and the channels are chosen for the cache's rounding error and the inputs' second
+    /// moment, instead of for exactness alone.
     pub noise: bool,
 }
 
@@ -59,7 +59,8 @@ pub struct Sample {
     pub w_q: Mat<f64>,
     /// `query columns x d_model`.
     pub w_o: Mat<f64>,
-    /// Sequences of normed inputs, `tokens x d_model` each, that the map is made for; the first token of each is the first of a stream.
+    /// Sequences of normed inputs, `tokens x d_model` each, that the map is made for; the first
+    /// token of each is the first of a stream.
     pub calibration: Vec<Mat<f64>>,
     /// Others, on which errors are measured.
     pub test: Vec<Mat<f64>>,
@@ -85,7 +86,8 @@ pub struct Heads {
 /// How queries and keys are rotated.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    /// Turns per position of each pair, as [`rope::frequencies`] gives them; none if heads are not rotated.
+    /// Turns per position of each pair, as [`rope::frequencies`] gives them; none if heads are not
+    /// rotated.
     pub frequencies: Vec<u64>,
     /// Which elements are a pair.
     pub pairs: Pairs,
@@ -94,7 +96,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// The first `rope_dim` elements of each head, neighbours together, from frequencies of base `theta`.
+    /// The first `rope_dim` elements of each head, neighbours together, from frequencies of base
+    /// `theta`.
     pub fn plain(rope_dim: usize, theta: f32) -> Rotation {
         let mut frequencies = vec![0; rope_dim / 2];
         rope::frequencies(theta, |_| 1.0, &mut frequencies);
@@ -201,8 +204,9 @@ fn row(row: Option<&[F32]>, len: usize) -> Vec<f64> {
 }
 
 impl Sample {
-    /// Layer `index` of a model, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
-    /// part in the map, if there are so many. `None` if the layer lacks what makes values.
+    /// Layer `index` of a model, and the inputs that a calibration text gave it. Errors are
+    /// measured on every fourth sequence, which has no part in the map, if there are so many.
+    /// `None` if the layer lacks what makes values.
     ///
     /// # Panics
     /// If the model has no such layer.
@@ -249,7 +253,8 @@ impl Sample {
         self.w_k.ncols() / self.heads.kv_heads
     }
 
-    /// Tries `ranks`, in order, until the output's error with a cache of `tuned_for` is at most `bound`.
+    /// Tries `ranks`, in order, until the output's error with a cache of `tuned_for` is at most
+    /// `bound`.
     ///
     /// # Errors
     /// If a weight or an input is no number.
@@ -289,7 +294,8 @@ impl Sample {
         Ok(analysis)
     }
 
-    /// The key bias of a slim layer: where keys are not rotated it has none, since scores of one query only move together.
+    /// The key bias of a slim layer: where keys are not rotated it has none, since scores of one
+    /// query only move together.
     fn key_bias(&self) -> Option<&[f64]> {
         let (_, of_keys) = self.biases.as_ref()?;
         (!self.rotation.is_none()).then_some(of_keys)
@@ -310,7 +316,8 @@ impl Sample {
             mean.iter().map(|sum| sum / tokens as f64).collect::<Vec<_>>()
         });
         if !parts.noise {
-            // Enough to have the worst directions of the exact map come first, and no more: the limit of no noise.
+            // Enough to have the worst directions of the exact map come first, and no more: the
+            // limit of no noise.
             let size = self.w_k.squared_norm_l2() / e as f64;
             let problem = Problem {
                 w_k: self.w_k.clone(),
@@ -414,7 +421,8 @@ impl Sample {
         attended * &self.w_o
     }
 
-    /// The output's error with keys and values rounded; weights are those of the rounded keys, whose bias is rounded with them.
+    /// The output's error with keys and values rounded; weights are those of the rounded keys,
+    /// whose bias is rounded with them.
     fn kv_error(&self, truths: &[Truth], cache_type: ElementType) -> f64 {
         let mut error = Relative::default();
         let no_bias: Option<Vec<f64>> = self
@@ -430,8 +438,8 @@ impl Sample {
         error.of_all()
     }
 
-    /// The output's error with a cache of rounded inputs (layout `x`), from which keys and values are made, by element type; `None`
-    /// where keys are rotated after their projection.
+    /// The output's error with a cache of rounded inputs (layout `x`), from which keys and values
+    /// are made, by element type; `None` where keys are rotated after their projection.
     pub fn input_errors(&self) -> Option<Errors> {
         let truths: Vec<Truth> = self.test.iter().map(|x| self.truth(x)).collect();
         self.rotation.is_none().then(|| {
@@ -561,7 +569,8 @@ impl Relative {
 mod tests {
     use super::*;
 
-    /// At position 1 a frequency of a quarter turn takes `(a, b)` to `(-b, a)`; the last two columns are not rotated.
+    /// At position 1 a frequency of a quarter turn takes `(a, b)` to `(-b, a)`; the last two
+    /// columns are not rotated.
     #[test]
     fn rotates_the_pairs_of_the_family() {
         let expected = [

@@ -1,9 +1,11 @@
 //! From a model to one whose values are computed from its keys: `brooklet slim`.
 //!
-//! Values follow from keys where there are as many key columns as the model has (slim attention, Graef and Wasielewski, arXiv
-//! 2503.05840). On paper that is exact; with keys in f16 or q8_0 the error of a key is multiplied by `W_K⁻¹·W_V`, which in
-//! trained models is large. So exactness is measured, not assumed: a calibration text is run through the model, and each
-//! layer gets the fewest further channels with which the error of its attention output holds a bound, or stays as it is.
+//! Values follow from keys where there are as many key columns as the model has (slim attention,
+//! Graef and Wasielewski, arXiv 2503.05840). On paper that is exact; with keys in f16 or q8_0
+//! the error of a key is multiplied by `W_K⁻¹·W_V`, which in trained models is large. So
+//! exactness is measured, not assumed: a calibration text is run through the model, and each
+//! layer gets the fewest further channels with which the error of its attention output holds a
+//! bound, or stays as it is.
 
 mod calibrate;
 mod error;
@@ -32,8 +34,8 @@ pub struct Request {
     /// The cache's element type that the layers are made for.
     pub cache_type: ElementType,
     /// Layouts that may be chosen: with [`LayoutChoice::K`] rank 0, whatever the error; with
-    /// [`LayoutChoice::KR`] the fewest rank-correction channels that hold the bound, or an error; else
-    /// the smallest layout that holds it.
+    /// [`LayoutChoice::KR`] the fewest rank-correction channels that hold the bound, or an error;
+    /// else the smallest layout that holds it.
     pub wanted: LayoutChoice,
     /// Sinks, the first tokens of a stream, whose values are kept as they are.
     pub sinks: usize,
@@ -101,7 +103,8 @@ pub fn check(config: &Config) -> Result<(), SlimError> {
     Ok(())
 }
 
-/// The largest relative error of a layer's attention output that was measured when a slim file was made, for a cache of that type.
+/// The largest relative error of a layer's attention output that was measured when a slim file was
+/// made, for a cache of that type.
 pub fn measured_error(file: &Gguf<'_>, cache_type: ElementType) -> Option<f64> {
     let report: serde_json::Value = serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
     let layers = report["layers"].as_array()?;

@@ -1,17 +1,19 @@
 //! The linear algebra of slim attention with a rank correction, in f64.
 //!
-//! For inputs `x` (rows), `K = x·W_K` and `V = x·W_V`. Wanted are `A`, `B` and `Z` with `V ≈ K·A + R·B`, `R = x·W_V·Z` of `r` columns,
-//! where `K` is rounded with an error of mean square `N` (a diagonal) before it is used. For a given second moment `C` of the
-//! inputs the expected square error of `V` without `R` is least for
+//! For inputs `x` (rows), `K = x·W_K` and `V = x·W_V`. Wanted are `A`, `B` and `Z` with
+//! `V ≈ K·A + R·B`, `R = x·W_V·Z` of `r` columns, where `K` is rounded with an error of mean
+//! square `N` (a diagonal) before it is used. For a given second moment `C` of the inputs the
+//! expected square error of `V` without `R` is least for
 //!
 //! ```text
 //! A₀ = argmin ‖C^½·(W_V - W_K·A)‖² + ‖N^½·A‖²
 //! ```
 //!
-//! an ordinary least-squares problem of `P = [C^½·W_K; N^½]` and `Q = [C^½·W_V; 0]`, solved by the singular value decomposition of `P`
-//! (its normal equations would square the condition). What is left, `E = Q - P·A₀`, is the error by output; `Z` are its first
-//! right singular vectors, the directions of `V` that have most of it. They are cached as they are, and `A = A₀·(I - Z·Zᵀ)`,
-//! `B = Zᵀ`.
+//! an ordinary least-squares problem of `P = [C^½·W_K; N^½]` and `Q = [C^½·W_V; 0]`, solved by
+//! the singular value decomposition of `P` (its normal equations would square the condition).
+//! What is left, `E = Q - P·A₀`, is the error by output; `Z` are its first right singular
+//! vectors, the directions of `V` that have most of it. They are cached as they are, and
+//! `A = A₀·(I - Z·Zᵀ)`, `B = Zᵀ`.
 
 use faer::{Mat, MatRef};
 

@@ -1,8 +1,9 @@
-//! Models on the Hugging Face hub: fetched by `curl`, hashed as they arrive, and checked against the digest that the hub itself
-//! states.
+//! Models on the Hugging Face hub: fetched by `curl`, hashed as they arrive, and checked against
+//! the digest that the hub itself states.
 //!
-//! The hub answers `HEAD` for a large file with its SHA-256 in `X-Linked-ETag` and its size in `X-Linked-Size`, and `GET` with a
-//! redirection to the bytes. A repository that was renamed is a redirection to another path of the hub.
+//! The hub answers `HEAD` for a large file with its SHA-256 in `X-Linked-ETag` and its size in
+//! `X-Linked-Size`, and `GET` with a redirection to the bytes. A repository that was renamed is a
+//! redirection to another path of the hub.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -101,8 +102,8 @@ impl Download<'_> {
         })
     }
 
-    /// The unfinished file, open at its end, what is there already hashed. What an interrupted download has left must be of the same
-    /// file: the mark beside it says of which it is.
+    /// The unfinished file, open at its end, what is there already hashed. What an interrupted
+    /// download has left must be of the same file: the mark beside it says of which it is.
     fn resume(&self, stated: &Stated, watch: Watch<'_>) -> Result<Hashing<File>, PullError> {
         let (context, path) = (self.context, self.context.part());
         let mark = context.staging.join(DIGEST_MARK);
@@ -123,8 +124,9 @@ impl Download<'_> {
         Ok(hashed.onto(file))
     }
 
-    /// Gets the rest of the file, however often the connection breaks, as long as every new one brings something. From a server that
-    /// only sends whole files, such as some mirrors, it is got from the start, once.
+    /// Gets the rest of the file, however often the connection breaks, as long as every new one
+    /// brings something. From a server that only sends whole files, such as some mirrors, it is got
+    /// from the start, once.
     fn get_all(&self, out: &mut Hashing<File>, watch: Watch<'_>) -> Result<(), PullError> {
         let mut restarted = false;
         loop {
@@ -185,7 +187,8 @@ fn header<'a>(headers: &'a str, wanted: &str) -> Option<&'a str> {
     })
 }
 
-/// The SHA-256 in the `X-Linked-ETag` header, which the hub sends for files in its large-file storage.
+/// The SHA-256 in the `X-Linked-ETag` header, which the hub sends for files in its large-file
+/// storage.
 fn linked_digest(headers: &str) -> Option<String> {
     let digest = header(headers, "x-linked-etag")?.trim_matches('"');
     let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -226,7 +229,8 @@ fn end(child: Child, what: &str) -> Result<(), PullError> {
         (Some(5..=7), _) => PullError::Unreachable {
             place: "the Hugging Face hub".into(),
         },
-        // Less than was announced, time is up, nothing, sending, receiving, a broken stream of HTTP/2 or of TLS.
+        // Less than was announced, time is up, nothing, sending, receiving, a broken stream of
+        // HTTP/2 or of TLS.
         (Some(16 | 18 | 28 | 35 | 52 | 55 | 56 | 92), _) => PullError::Interrupted { what },
         (Some(33), _) => PullError::NoRanges { what },
         (Some(22), Some(404)) => PullError::NotThere { what },

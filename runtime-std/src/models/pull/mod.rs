@@ -1,11 +1,12 @@
 //! Fetching a model's file: whole and checked, or not there at all.
 //!
-//! A file is put together in the store's `.partial` folder, hashed on the way, and appears under its final name by one rename after
-//! its bytes are on the disk. What was downloaded before an interruption is used by the next attempt.
+//! A file is put together in the store's `.partial` folder, hashed on the way, and appears under
+//! its final name by one rename after its bytes are on the disk. What was downloaded before an
+//! interruption is used by the next attempt.
 //!
-//! Downloads are made by programs that are there anyway: `python3 -m pip` for Python packages, `curl` for the hub. Rust's
-//! TLS libraries in wide use need a C compiler (ring, aws-lc) or the system's OpenSSL headers, and this program is to build with
-//! nothing but cargo and a linker.
+//! Downloads are made by programs that are there anyway: `python3 -m pip` for Python packages,
+//! `curl` for the hub. Rust's TLS libraries in wide use need a C compiler (ring, aws-lc) or the
+//! system's OpenSSL headers, and this program is to build with nothing but cargo and a linker.
 
 mod error;
 mod hf;
@@ -42,7 +43,8 @@ pub type Watch<'a> = &'a mut dyn FnMut(Event<'_>);
 
 /// Makes sure that the model's file is in the store, whole and checked; returns its path.
 ///
-/// Of two pulls of one model at the same time the second waits for the first. A file that is there already is hashed again.
+/// Of two pulls of one model at the same time the second waits for the first. A file that is there
+/// already is hashed again.
 ///
 /// # Errors
 /// The first source's, if every source fails.
@@ -136,7 +138,8 @@ impl<'a> Context<'a> {
         self.staging.join("model.part")
     }
 
-    /// Tries the sources in order, until the whole, checked file is [`Context::part`]; returns its digest.
+    /// Tries the sources in order, until the whole, checked file is [`Context::part`]; returns its
+    /// digest.
     fn fetch(&self, watch: Watch<'_>) -> Result<String, PullError> {
         let mut first = None;
         for source in &self.manifest.sources {
@@ -165,7 +168,8 @@ impl<'a> Context<'a> {
         }))
     }
 
-    /// Whether the file at `path` has the digest that it was pulled with. A file that somebody has put there himself has none.
+    /// Whether the file at `path` has the digest that it was pulled with. A file that somebody has
+    /// put there himself has none.
     fn is_intact(&self, path: &Path, watch: Watch<'_>) -> Result<bool, PullError> {
         let noted = || {
             Some(
@@ -199,8 +203,8 @@ impl<'a> Context<'a> {
         fs::write(&path, format!("{digest}  {name}\n")).map_err(self.io("write", &path))
     }
 
-    /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the source's own digest; deletes the file
-    /// if it is another.
+    /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the
+    /// source's own digest; deletes the file if it is another.
     fn check(&self, size: u64, digest: &str, of_source: Option<&str>) -> Result<(), PullError> {
         let mut expected = Vec::new();
         for wanted in self.manifest.size.into_iter().chain(self.size.get()) {
@@ -283,7 +287,8 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Copies everything, but at most `limit` bytes and one more (so that what is too long shows), reporting the total.
+/// Copies everything, but at most `limit` bytes and one more (so that what is too long shows),
+/// reporting the total.
 fn copy<W: Write>(from: &mut dyn Read, to: &mut Hashing<W>, limit: u64, watch: Watch<'_>) -> io::Result<()> {
     let mut from = from.take(limit.saturating_add(1));
     let mut buffer = vec![0; 1 << 18];

@@ -1,4 +1,5 @@
-//! Models that lie in Python packages: `python3 -m pip download --no-deps`, then the members are unpacked and joined.
+//! Models that lie in Python packages: `python3 -m pip download --no-deps`, then the members are
+//! unpacked and joined.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -16,8 +17,8 @@ use crate::models::store::folder_size;
 /// How often the size of a running download is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What pip and the libraries below it print when there is no network. The last is all that is left with `PIP_RETRIES=0`; the
-/// manifests name packages that exist.
+/// What pip and the libraries below it print when there is no network. The last is all that is left
+/// with `PIP_RETRIES=0`; the manifests name packages that exist.
 const NO_NETWORK: [&str; 7] = [
     "NewConnectionError",
     "Failed to establish a new connection",
@@ -83,7 +84,8 @@ fn find_wheel(folder: &Path) -> Option<PathBuf> {
 
 fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'_>) -> Result<(), PullError> {
     let wanted = format!("{}=={}", part.package, part.version);
-    // pip's own unfinished file is kept beside the rest: its growth is the progress, and no second disk fills up.
+    // pip's own unfinished file is kept beside the rest: its growth is the progress, and no second
+    // disk fills up.
     let temporary = context.staging.join("pip");
     let _ = fs::remove_dir_all(&temporary);
     fs::create_dir_all(&temporary).map_err(context.io("create the folder", &temporary))?;

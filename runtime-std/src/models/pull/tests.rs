@@ -145,7 +145,8 @@ struct Hub {
 struct Manners {
     body: &'static [u8],
     stated_digest: String,
-    /// Most bytes that each connection brings before it breaks; the last value is for all later ones.
+    /// Most bytes that each connection brings before it breaks; the last value is for all later
+    /// ones.
     cuts: Vec<usize>,
     /// Answers no request for a range.
     whole_only: bool,
