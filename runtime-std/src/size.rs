@@ -8,7 +8,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub usize);
 
-/// The text is no number of bytes.
+/// The text is not a number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a size in bytes: write for example 64MiB, 1.5GB or 67108864")]
 pub struct SizeError;
@@ -33,7 +33,8 @@ impl FromStr for Size {
             _ => return Err(SizeError),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        // Twenty digits hold every size, nine places more than any; so nothing below overflows.
+        // Twenty digits hold every size, and nine decimal places are enough for any: nothing below
+        // overflows.
         if number.is_empty() || number == "." || whole.len() > 20 || fraction.len() > 9 {
             return Err(SizeError);
         }

@@ -1,11 +1,11 @@
-//! Why a conversation cannot go on.
+//! Errors of a conversation.
 
 use brooklet_core::stream::StreamError;
 
 use super::template::TemplateError;
 use crate::Error;
 
-/// Why a conversation cannot start or go on.
+/// Reason that a conversation cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {

@@ -1,4 +1,4 @@
-//! What a chat remembers: a stream whose oldest messages are evicted as a whole.
+//! Memory of a chat: a stream whose oldest messages are evicted as a whole.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use brooklet_core::stream::{Stream, StreamError};
 
 use crate::generate::{Feed, Next};
 
-/// Who wrote a message.
+/// Author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -33,7 +33,7 @@ impl Span {
     }
 }
 
-/// A stream, the tokens in its slots, and which message each belongs to.
+/// A stream, the tokens in its slots, and the messages that they belong to.
 pub(super) struct Memory<'s, 'a> {
     stream: &'s mut Stream<'a>,
     /// By slot.
@@ -79,8 +79,8 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.stream.evict(usize::MAX).map(|_| ())
     }
 
-    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are
-    /// made.
+    /// Opens a new message, to which all tokens belong that are fed from now on, and makes room for
+    /// `expected` tokens.
     pub(super) fn open(&mut self, role: Role, turn: u64, expected: usize) -> Result<(), StreamError> {
         self.spans.push_back(Span {
             role,
@@ -92,7 +92,7 @@ impl<'s, 'a> Memory<'s, 'a> {
     }
 
     /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is
-    /// left. An answer whose question went goes with it, unless it is the one being written.
+    /// left. An answer is evicted with its question, unless it is the one being written.
     fn make_room(&mut self, tokens: usize) -> Result<(), StreamError> {
         let ring = self.stream.ring();
         let tokens = tokens.min(ring.capacity() - ring.sinks());
@@ -140,8 +140,8 @@ impl<'s, 'a> Memory<'s, 'a> {
         &self.tokens[..self.stream.ring().sinks().min(self.stream.live())]
     }
 
-    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens
-    /// that are.
+    /// Live messages, the oldest first: each with `true` if it is live as a whole, and with its
+    /// live tokens.
     pub(super) fn live(&self) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + '_ {
         let ring = self.stream.ring();
         self.spans.iter().map(move |span| {

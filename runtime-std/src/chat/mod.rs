@@ -30,11 +30,11 @@ const LEAST_WINDOW: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LiveMessage {
-    /// Who wrote it.
+    /// Its author.
     pub role: Role,
-    /// Which exchange it belongs to, counted from 1.
+    /// Number of its exchange, counted from 1.
     pub turn: u64,
-    /// Whether none of its tokens has left.
+    /// True if none of its tokens has left.
     pub whole: bool,
     /// Tokens in the window.
     pub tokens: usize,
@@ -148,7 +148,7 @@ impl<'c, 'a> Chat<'c, 'a> {
             sink,
             interrupted,
         )?;
-        // The frame is completed whatever ended the answer, be it in the middle of the question.
+        // The frame is always completed, even if the exchange ended in the middle of the question.
         let mut rest: Vec<u32> = report.pending.into_iter().collect();
         if report.prompt_tokens < question_tokens.len() {
             rest.extend(self.encode(&Framed::plain(&question.text[question.words.end..]), Mark::Never));
@@ -168,7 +168,7 @@ impl<'c, 'a> Chat<'c, 'a> {
         self.turn
     }
 
-    /// The stream, to be asked what it holds.
+    /// The stream, for inspection.
     pub fn stream(&self) -> &Stream<'a> {
         self.memory.stream()
     }
@@ -230,8 +230,8 @@ struct Talk<'t, 's, 'a> {
 }
 
 impl Talk<'_, '_, '_> {
-    /// Feeds what of `tokens` belongs to the question, if that is not all, and returns the rest,
-    /// which belongs to one message.
+    /// Feeds the part of `tokens` that belongs to the question, unless that is all of them, and
+    /// returns the rest, which belongs to one message.
     fn enter<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32], StreamError> {
         let left = self.left_of_question;
         if tokens.len() <= left {

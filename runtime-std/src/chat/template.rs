@@ -2,9 +2,9 @@
 //! at a time.
 //!
 //! A template turns a whole conversation into one text. A chat that lasts for ever has no whole
-//! conversation: what has left the window is gone. So the template is rendered over a few stand-in
-//! messages, and what a real message adds is cut out of that: the text that frames it, with the
-//! words in their place. The work for a message does not depend on how many came before it.
+//! conversation: messages that have left the window are gone. So the template is rendered over a
+//! few stand-in messages, and the text that frames a message is cut out of the result, with the
+//! real words in their place. The work for a message does not depend on how many came before it.
 //!
 //! The template is untrusted: its steps, its memory and its output are bounded (`bounded.rs`), and
 //! it sees nothing but the messages.
@@ -28,11 +28,11 @@ const OTHER: &str = "\u{F0001}\u{F0014}";
 pub const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// Why a chat template cannot be used.
+/// Reason that a chat template cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// It is no template, fails, or does not end.
+    /// It is not a template, fails, or does not end.
     #[error("the model's chat template fails: {0}")]
     Jinja(#[from] Error),
     /// A message changes what is rendered for the messages before it, or is left out.
@@ -40,8 +40,8 @@ pub enum TemplateError {
     NotByMessage,
 }
 
-/// Text for the tokenizer, and which of its bytes are somebody's words, in which control tokens are
-/// not obeyed.
+/// Text for the tokenizer, and the range of its bytes that is somebody's words, in which control
+/// tokens have no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
     /// The text.
@@ -67,10 +67,10 @@ pub struct Template {
     bos: String,
     eos: String,
     knows_system: bool,
-    /// What ends every text that asks for no answer, messages or not (Phi-3 puts the end of the
-    /// text there).
+    /// End of every text that asks for no answer, with messages or without (Phi-3 puts the end of
+    /// the text there).
     tail: String,
-    /// The template's `enable_thinking`, if somebody has said.
+    /// The template's `enable_thinking`, if it is set.
     thinking: Option<bool>,
 }
 
@@ -108,7 +108,7 @@ impl Template {
     }
 
     /// Tells templates that know `enable_thinking` (Qwen 3's) whether the model is to think aloud
-    /// before it answers; others take no notice.
+    /// before it answers; others ignore it.
     ///
     /// # Errors
     /// [`TemplateError`] if the template fails then.
@@ -118,7 +118,7 @@ impl Template {
         Ok(self)
     }
 
-    /// Asks for everything once.
+    /// Renders every part once.
     fn check(&self) -> Result<(), TemplateError> {
         self.prefix(Some("x"))?;
         self.question(None, true, "x")?;
@@ -140,8 +140,8 @@ impl Template {
         Ok(())
     }
 
-    /// What stands before all messages: the system prompt in its frame, or what the template says
-    /// without one. May be empty.
+    /// Text before all messages: the system prompt in its frame, or the template's text without
+    /// one. May be empty.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -153,10 +153,10 @@ impl Template {
         if !other.starts_with(common) {
             return Err(TemplateError::NotByMessage);
         }
-        // The frame of a later message tells what of this belongs to the first message.
+        // The frame of a later message tells which part of this belongs to the first message.
         let later = self.later_question(stand_in)?;
         let header = later.split_once(WORDS).ok_or(TemplateError::NotByMessage)?.0;
-        // Some write a line break before every message but the first.
+        // Some templates write a line break before every message but the first.
         let prefix = common
             .strip_suffix(header)
             .or_else(|| common.strip_suffix(Some(header.trim_start()).filter(|header| !header.is_empty())?))
@@ -185,7 +185,7 @@ impl Template {
         frame(&text, WORDS, words)
     }
 
-    /// What stands before an answer of the model.
+    /// Text before an answer of the model.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -197,7 +197,7 @@ impl Template {
         Ok(header.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
-    /// What follows an answer of the model.
+    /// Text after an answer of the model.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -207,8 +207,8 @@ impl Template {
         Ok(end.to_owned())
     }
 
-    /// The question [`WORDS`] after an exchange. What stands before the answer may change by it:
-    /// Qwen 3 leaves out what was thought.
+    /// The question [`WORDS`] after an exchange. It may change the text before the answer: Qwen 3
+    /// leaves out the thoughts.
     fn later_question(&self, system: Option<&str>) -> Result<String, TemplateError> {
         let whole = self.render(system, &[FIRST, ANSWER, WORDS], false)?;
         let after = whole.rsplit_once(ANSWER).ok_or(TemplateError::NotByMessage)?.1;

@@ -1,7 +1,7 @@
-//! `brooklet bench`: how fast, from an empty cache.
+//! `brooklet bench`: speed from an empty cache.
 //!
 //! Prefill feeds P tokens and computes the last one's logits; decode feeds N tokens one by one and
-//! computes every one's. Which tokens they are does not matter to the work.
+//! computes the logits of each. The work does not depend on the token ids.
 
 use std::io::{self, BufRead, Write};
 use std::time::Instant;
@@ -157,8 +157,8 @@ impl Bench<'_, '_> {
         self.decode_further(count)
     }
 
-    /// Seconds of decoding `count` tokens after those that the cache has: with a cache that an
-    /// earlier run filled, each evicts one.
+    /// Seconds of decoding `count` tokens after those in the cache. If an earlier run filled the
+    /// cache, each token evicts one.
     fn decode_further(&mut self, count: usize) -> Result<f64, Failure> {
         self.choose(count);
         let start = Instant::now();
@@ -192,7 +192,7 @@ impl Bench<'_, '_> {
                 }
                 _ => {
                     return Err(Failure::Input(format!(
-                        "\"{line}\" is none of `p N`, `n N`, `d N` and `m`"
+                        "\"{line}\" is not one of `p N`, `n N`, `d N` and `m`"
                     )));
                 }
             }

@@ -2,8 +2,8 @@
 //! alone.
 //!
 //! The numbers are those of Tables 1 and 7 of the slim attention paper (Graef and Wasielewski,
-//! arXiv 2503.05840): elements, not bytes, of one sequence. Beside its savings for encoder-decoder
-//! models, which count the encoder's output as free, stand those that count it.
+//! arXiv 2503.05840): elements, not bytes, of one sequence. The paper's savings for encoder-decoder
+//! models count the encoder's output as free; the savings that count it are given as well.
 
 use std::fs;
 use std::io::{self, Write};
@@ -33,7 +33,7 @@ pub struct Dimensions {
     rotated: bool,
     /// Vectors of the encoder, for encoder-decoder models.
     frames: Option<usize>,
-    /// With `vocab`, for what a pass reads.
+    /// Feed-forward columns; with `vocab`, for the elements that a pass reads.
     ff: Option<usize>,
     vocab: Option<usize>,
 }
@@ -41,26 +41,26 @@ pub struct Dimensions {
 /// One figure of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// What it is.
+    /// Its name.
     pub name: &'static str,
     /// Its value: elements, or a ratio.
     pub value: f64,
 }
 
-/// What there is to say of a model.
+/// Layout and figures of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// The model.
     pub name: String,
     /// Its smallest exact layout for the tokens of its decoder.
     pub layout: &'static str,
-    /// Why that one.
+    /// Reason for this layout.
     pub why: &'static str,
     /// Figures by name.
     pub figures: Vec<Figure>,
 }
 
-/// Whether a path names dimensions and not a model.
+/// Returns true if a path names a file of dimensions and not a model.
 pub fn is_dimensions(path: &str) -> bool {
     Path::new(path)
         .extension()
@@ -86,7 +86,7 @@ pub fn dimensions(path: &str, json: bool, out: &mut dyn Write) -> Result<(), Fai
     print(&rows, out).map_err(Failure::Output)
 }
 
-/// No number of a model is larger: products of four then fit.
+/// Largest dimension that is accepted, so that products of four fit.
 const MOST: usize = 1 << 24;
 
 impl Dimensions {
@@ -111,7 +111,7 @@ impl Dimensions {
             || product.is_none()
         {
             return Err(Failure::Input(format!(
-                "{}: its dimensions are not a model's",
+                "{}: a model cannot have these dimensions",
                 self.name
             )));
         }
@@ -182,8 +182,8 @@ impl Dimensions {
         ];
         if let (Some(ff), Some(vocab)) = (self.ff, self.vocab) {
             let (d, layers) = (self.d_model as f64, self.layers as f64);
-            // What a decoder's pass reads: two attentions less the cross-attention's keys and
-            // values, the feed-forward layer, the output.
+            // Elements that a decoder's pass reads: two attentions less the cross-attention's keys
+            // and values, the feed-forward layer, the output.
             let weights = vocab as f64 * d + layers * (6.0 * d * d + 2.0 * d * ff as f64);
             let options = [
                 (baseline, weights),

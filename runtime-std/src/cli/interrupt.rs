@@ -11,16 +11,15 @@ use super::failure::Failure;
 /// Exit code after the second signal: the shells' for an interrupted program.
 const KILLED: i32 = 130;
 
-/// Whether Ctrl-C was pressed (or the process was asked to terminate).
+/// A flag that is set when Ctrl-C is pressed (or the process is asked to terminate).
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on the first signal is only noted.
+    /// Installs the handlers: from now on the first signal only sets the flag.
     pub fn catch() -> Result<Interrupt, Failure> {
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first looks at what the second has set when the signal comes
-            // again.
+            // The order matters: the first handler tests the flag before the second one sets it.
             flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&noted))
                 .and_then(|_| flag::register(signal, Arc::clone(&noted)))
                 .map_err(|error| Failure::System {
@@ -36,7 +35,7 @@ impl Interrupt {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a signal has come.
+    /// Returns true if a signal has come.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -65,7 +65,7 @@ enum Command {
     Ppl(ppl::Arguments),
     /// Show the tokens of a text
     Tokenize(tokenize::Arguments),
-    /// Show what every byte is for, and the window that each budget buys
+    /// Show the purpose of every byte, and the window that fits each budget
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
     Inspect(inspect::Arguments),
@@ -79,15 +79,15 @@ enum Command {
     /// Write a copy of a model that caches keys alone, and computes values from them
     ///
     /// For models whose attention has as many key heads as query heads: their cache becomes half as
-    /// large (slim attention). Keys in f16 or q8_0 are not exact, and what that does to values
-    /// depends on the model; it is measured on a text, layer by layer, and each layer gets as many
-    /// further channels as hold the bound, or stays as it is.
+    /// large (slim attention). Keys in f16 or q8_0 are rounded, and the resulting error of values
+    /// depends on the model. It is measured on a text, layer by layer: each layer gets as many
+    /// rank-correction channels as hold the bound, or stays as it is.
     Slim(slim::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
     Pull(models::PullArguments),
-    /// List models, those that can be pulled and those that are; remove one
+    /// List the models that can be pulled or are in the store; remove one
     Models(models::ModelsArguments),
     /// Print the script by which a shell completes command lines
     Completions(completions::Arguments),
@@ -100,8 +100,7 @@ pub fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and succeed; a closed pipe there is no reason
-            // to complain.
+            // Help and version go to standard output and succeed, even if that pipe is closed.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
@@ -190,7 +189,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     }
 }
 
-/// Tells of an error, if there is one to tell of.
+/// Prints the error, if there is one to report, and returns the exit code.
 fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -11,7 +11,7 @@ use crate::models::manifest::Manifest;
 use crate::models::store::Store;
 use crate::system::mmap::{Access, ModelFile};
 
-/// Which model.
+/// The model to open.
 #[derive(Args)]
 pub struct ModelArguments {
     /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
@@ -23,11 +23,11 @@ pub struct ModelArguments {
     pub no_mmap: bool,
 }
 
-/// Which model, or the one that is a part of the program.
+/// The model to open; the one that is embedded in the program if none is named.
 #[derive(Args)]
 pub struct OptionalModelArguments {
     /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
-    /// first use. Without it, a small model that is a part of this program
+    /// first use. Without it, a small model that is embedded in this program
     #[arg(short, long)]
     pub model: Option<String>,
     /// Read the file into memory instead of mapping it
@@ -35,7 +35,7 @@ pub struct OptionalModelArguments {
     pub no_mmap: bool,
 }
 
-/// A model's file and, if it was named, what the manifest says.
+/// A model's file and, if the model was named, its manifest.
 pub struct OpenModel {
     /// The bytes.
     pub file: ModelFile,
@@ -51,7 +51,8 @@ impl ModelArguments {
 }
 
 impl OptionalModelArguments {
-    /// Opens the model, pulling it first if that is needed; which one never depends on the network.
+    /// Opens the model, pulling it first if that is needed; the choice of the model never depends
+    /// on the network.
     pub fn open(&self) -> Result<OpenModel, Failure> {
         let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
         open(model, if self.no_mmap { Access::Read } else { Access::Map })
@@ -88,12 +89,13 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
         error,
     })?;
     tracing::info!(path = %path.display(), mapped = file.is_mapped(), bytes = file.len(), "opened the model");
-    // Of a file of the hub nothing is known but where it lies.
+    // The manifest of a hub file states nothing but the file's place.
     let manifest = manifest.filter(|manifest| manifest.path.is_none());
     Ok(OpenModel { file, manifest })
 }
 
-/// What a pull needs to know of the model of that name: a manifest's, or a file of the hub.
+/// Returns the manifest of the model of that name: one of this program's, or one for a file of the
+/// hub.
 pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
     match HubFile::parse(model) {
         Some(hub) => Ok(Some(hub?.manifest())),

@@ -1,4 +1,4 @@
-//! `brooklet ppl`: how well a text is predicted, under any policy.
+//! `brooklet ppl`: the perplexity of a text, under any policy.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub struct Arguments {
     /// The first token that is fed
     #[arg(long, value_name = "A", default_value_t = 0)]
     start: usize,
-    /// Predictions; all that the text has unless given
+    /// Number of predictions; all of the text unless given
     #[arg(long, value_name = "N")]
     count: Option<usize>,
     /// Score every K-th position only, beginning with the first
@@ -202,7 +202,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Softmax weights added up over all tokens, by layer, head and cache slot; empty if nobody asked.
+/// Softmax weights added up over all tokens, by layer, head and cache slot; empty if not asked for.
 struct Attention {
     weights: Vec<f32>,
     heads: usize,
@@ -221,7 +221,8 @@ impl Attention {
         }
         if arguments.stride != 1 || matches!(plan.options().policy, Policy::Recompute { .. }) {
             return Err(Failure::Usage(
-                "attention is averaged over all tokens: not with --stride or recompute".into(),
+                "attention is averaged over all tokens: --stride and --policy recompute do not allow that"
+                    .into(),
             ));
         }
         if arguments.sink_mass && matches!(plan.options().policy, Policy::Window { .. }) {
@@ -280,8 +281,8 @@ fn sequence(arguments: &Arguments, weights: &Weights<'_>) -> Result<Vec<u32>, Fa
     Ok(tokenize(weights, &text, options)?)
 }
 
-/// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at
-/// most `most`.
+/// Tokens A to A+N: the fed tokens, and one more that is only predicted. If N is not given, it is
+/// at most `most`.
 fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<&'t [u32], Failure> {
     let rest = tokens.get(arguments.start..).unwrap_or(&[]);
     let there = rest.len().saturating_sub(1);
@@ -296,7 +297,7 @@ fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<
     Ok(&rest[..=count])
 }
 
-/// Collects scores, and writes what was asked for.
+/// Collects scores, and writes the requested files.
 struct Scorer<'t> {
     tokens: &'t [u32],
     nats: Vec<f64>,
@@ -335,7 +336,7 @@ impl<'t> Scorer<'t> {
                 self.score(at, logits)?;
                 let between = &fed[at + 1..fed.len().min(at + stride)];
                 at += stride;
-                // What follows the last scored position changes nothing.
+                // Tokens after the last scored position change nothing.
                 if at < fed.len() {
                     stream.absorb(between)?;
                 }

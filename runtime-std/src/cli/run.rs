@@ -31,14 +31,14 @@ use crate::text::TextSink;
 pub struct Arguments {
     #[command(flatten)]
     model: OptionalModelArguments,
-    /// The text to continue; standard input if neither it nor a file is given. Without a model
-    /// either, it may be left out
+    /// The text to continue; standard input if neither it nor a file is given. Optional if no model
+    /// is given
     prompt: Option<String>,
     /// A file with the text to continue; - for standard input
     #[arg(short, long, conflicts_with = "prompt")]
     file: Option<PathBuf>,
-    /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until
-    /// they end the text
+    /// Tokens to generate, -1 for no limit. By default the embedded model has no limit, and other
+    /// models end the text themselves
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     tokens: Option<i64>,
     /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
@@ -64,7 +64,7 @@ pub struct Arguments {
 
 /// Continues a text.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    // The program's own model begins a text by itself, and goes on.
+    // The embedded model begins a text by itself, and continues for ever.
     let own = arguments.model.model.is_none();
     let limit = match arguments.tokens {
         None | Some(-1) => None,
@@ -121,14 +121,14 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let end = Statistics::new(&report, &plan, engine.stream().position(), options.seed);
     page.end(&end).map_err(Failure::Output)?;
     if arguments.stats || report.finish == Finish::Interrupted {
-        // Standard error may be closed; the text was what mattered.
+        // Standard error may be closed; the text is out already.
         let _ = end.write(&plan, &mut io::stderr().lock());
     }
     Ok(())
 }
 
-/// The generated text on its way to the output: bare, or the first member of a JSON object that is
-/// written as it grows.
+/// Output of the generated text: bare, or the first member of a JSON object that is written as it
+/// grows.
 struct Page<'o> {
     out: &'o mut dyn Write,
     json: bool,
@@ -167,7 +167,7 @@ impl TextSink for Page<'_> {
     }
 }
 
-/// What is said at the end.
+/// Statistics at the end of a run.
 #[derive(Serialize)]
 struct Statistics {
     finish: &'static str,
@@ -206,7 +206,7 @@ impl Statistics {
         }
     }
 
-    /// For people, with the arena's bytes by purpose.
+    /// Writes them as text, with the arena's bytes by purpose.
     fn write(&self, plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,

@@ -59,7 +59,7 @@ pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
     written.map_err(Failure::Output)
 }
 
-/// Whether the token of the start of a sequence comes first.
+/// Returns the rule for the start-of-sequence token: never, or as the model asks.
 pub fn bos(never: bool) -> Mark {
     if never { Mark::Never } else { Mark::Model }
 }
@@ -68,7 +68,7 @@ fn write_id(out: &mut dyn Write, at: usize, token: u32) -> io::Result<()> {
     write!(out, "{}{token}", if at > 0 { " " } else { "" })
 }
 
-/// An id and its text, quoted, with what a terminal would obey escaped.
+/// Writes an id and its text, quoted, with control characters escaped.
 fn write_line(out: &mut dyn Write, tokenizer: &Tokenizer<'_>, token: u32) -> io::Result<()> {
     let bytes: Vec<u8> = tokenizer.piece(token, true).collect();
     writeln!(out, "{token:>7}  {:?}", String::from_utf8_lossy(&bytes))

@@ -1,4 +1,4 @@
-//! Manifests: what a named model is and where its file comes from. They are part of the program;
+//! Manifests: facts of named models, and the sources of their files. They are part of the program;
 //! `models/*.toml` holds them.
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 #[cfg(feature = "embedded")]
 use crate::embedded;
 
-/// The revision of a repository where none is named.
+/// Revision of a repository if none is named.
 pub const DEFAULT_REVISION: &str = "main";
 
 /// The text of every manifest.
@@ -31,38 +31,38 @@ const EMBEDDED: &[&str] = &[
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// What `-m` and `pull` call it; also the name of its file in the store.
+    /// Name for `-m` and `pull`; also the name of its file in the store.
     pub name: String,
-    /// What people call it.
+    /// Name for people.
     pub title: String,
     /// SPDX identifier of the weights' licence, or the name of its terms.
     pub licence: String,
-    /// Where the licence can be read.
+    /// Address of the licence.
     pub licence_url: String,
-    /// What whoever fetches the weights must have agreed to, where a licence alone does not do.
+    /// Terms that must be agreed to before the weights are fetched, if there are any beside the
+    /// licence.
     pub terms: Option<String>,
     /// The model family: GGUF's `general.architecture`.
     pub family: String,
     /// Name of the chat template.
     pub template: String,
-    /// Tokens in the cache, sinks included, where nothing else is asked for.
+    /// Default number of tokens in the cache, sinks included.
     pub window: usize,
-    /// Sinks, where nothing else is asked for and [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS)
-    /// are not what suits the model.
+    /// Default number of sinks, if the model needs another one than
+    /// [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS).
     pub sinks: Option<usize>,
-    /// Nobody has run this file here: its name, size and quality are what others say.
+    /// True if this project has never run the file: its name, size and quality are not verified.
     #[serde(default)]
     pub untried: bool,
-    /// Bytes of the whole file; absent where nobody has counted them here, then the hub's word is
-    /// taken.
+    /// Bytes of the whole file; if absent, the size that the hub states is taken.
     pub size: Option<u64>,
-    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it here,
-    /// then the hub's is compared.
+    /// SHA-256 of the whole file in lower-case hexadecimal; if absent, the digest that the hub
+    /// states is compared.
     pub sha256: Option<String>,
-    /// Where the file comes from, in the order in which they are tried.
+    /// Sources of the file, in the order in which they are tried.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
-    /// Where the file lies in the store's folder, if not under the model's name.
+    /// Path of the file in the store's folder, if it is not the model's name.
     #[serde(skip)]
     pub path: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ pub enum Source {
         /// Path in the repository.
         file: String,
     },
-    /// Nowhere: it is a part of the program.
+    /// The program itself, in which the file is embedded.
     Embedded {
         /// Name in `models/stories`.
         file: String,
@@ -120,7 +120,7 @@ impl Manifest {
         EMBEDDED.iter().map(parse).collect()
     }
 
-    /// The names of every manifest, for people who have typed another.
+    /// Names of all manifests, for the message about an unknown name.
     pub fn names() -> String {
         let names: Vec<String> = Manifest::all()
             .into_iter()
@@ -129,7 +129,7 @@ impl Manifest {
         names.join(", ")
     }
 
-    /// The model's bytes, if they are a part of the program.
+    /// The model's bytes, if they are embedded in the program.
     pub fn embedded(&self) -> Option<&'static [u8]> {
         match &self.sources[..] {
             #[cfg(feature = "embedded")]

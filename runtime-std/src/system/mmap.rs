@@ -2,15 +2,14 @@
 //!
 //! # A file that shrinks while it is mapped
 //!
-//! Who reads a mapped page that lies behind the file's new end (or that its disk cannot bring) gets
-//! no error but SIGBUS. Nothing that a program can do beforehand prevents it: checking the size
-//! leaves time for it to change, leases and locks bind only those who ask, a private mapping is cut
-//! short like a shared one, and pages brought in early may be dropped. So there are three answers:
-//! who replaces a model renames a new file over it, as this program does; [`Access::Read`]
-//! (`--no-mmap`) has no file under it once it is open; and a program may ask, once, for
-//! [`exit_where_files_shrink`], which the `brooklet` command does. A library that installed a
-//! signal handler on its own would be a poor guest: without that call the signal does to the
-//! program what it always does.
+//! Reading a mapped page past a truncated file's end (or a page that the disk fails to deliver)
+//! raises SIGBUS. A program cannot prevent this beforehand: the size can change after a check,
+//! leases and locks bind only those who ask for them, a private mapping is cut short like a shared
+//! one, and pages that were read early may be dropped. So there are three answers. To replace a
+//! model, rename a new file over it, as this program does. [`Access::Read`] (`--no-mmap`) does not
+//! depend on the file once it is open. And a program may call [`exit_where_files_shrink`] once, as
+//! the `brooklet` command does. A library should not install a signal handler on its own: without
+//! that call the signal has its usual effect.
 #![allow(
     unsafe_code,
     reason = "a mapped file's bytes can only be promised, see `ModelFile::map`; a signal handler, see `shrinking`"
@@ -23,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
-/// How a model file's bytes are brought in.
+/// Way of loading a model file's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Mapped: the pages stay the file's own, are shared among processes, and can be dropped and
@@ -37,7 +36,8 @@ pub enum Access {
 
 enum Bytes {
     Mapped {
-        /// Before the map, so that what is watched is always mapped.
+        /// Stands before the map and is dropped before it, so that a watched range is always
+        /// mapped.
         _watched: shrinking::Watched,
         map: Mmap,
     },
@@ -98,7 +98,7 @@ impl ModelFile {
         Ok(map)
     }
 
-    /// A file that is a part of the program, `name`d for messages.
+    /// A file that is embedded in the program; `name` is for messages.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> ModelFile {
         ModelFile {
             path: name.into(),
@@ -106,12 +106,13 @@ impl ModelFile {
         }
     }
 
-    /// Where the file was opened.
+    /// Path at which the file was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the bytes are a mapped file's own: the model's, or the program's for a part of it.
+    /// Returns true if the bytes are those of a mapped file: the model's, or the program's for an
+    /// embedded model.
     pub fn is_mapped(&self) -> bool {
         !matches!(self.bytes, Bytes::Read(_))
     }
@@ -129,10 +130,10 @@ impl Deref for ModelFile {
     }
 }
 
-/// From now on this process ends with a sentence on standard error and the status 1, instead of by
-/// SIGBUS, where a mapped [`ModelFile`] has been cut short or cannot be read any more. Any other
-/// SIGBUS is passed on to whoever handled it before. For programs, not for libraries; calls after
-/// the first do nothing. On systems without that signal this does nothing.
+/// Makes this process end with a sentence on standard error and the status 1, instead of by SIGBUS,
+/// when a mapped [`ModelFile`] has been cut short or cannot be read any more. Any other SIGBUS is
+/// passed on to the previous handler. For programs, not for libraries; calls after the first do
+/// nothing. On systems without that signal this does nothing.
 ///
 /// # Errors
 /// If the system refuses the handler.
@@ -158,7 +159,7 @@ mod shrinking {
     static MAPPINGS: [(AtomicUsize, AtomicUsize); MOST] =
         [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
 
-    /// What was done about the signal before.
+    /// The previous action of the signal.
     static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
     /// A mapping's entry in the table, if there was room.
@@ -182,14 +183,14 @@ mod shrinking {
     impl Drop for Watched {
         fn drop(&mut self) {
             if let Some(entry) = self.0 {
-                // In this order: an entry that is free has no length.
+                // The order matters: a free entry has length 0.
                 MAPPINGS[entry].1.store(0, Ordering::Release);
                 MAPPINGS[entry].0.store(0, Ordering::Release);
             }
         }
     }
 
-    /// Whether `address` lies in a model's mapping.
+    /// Returns true if `address` lies in a model's mapping.
     fn is_watched(address: usize) -> bool {
         MAPPINGS.iter().any(|(start, len)| {
             let len = len.load(Ordering::Acquire);
@@ -231,8 +232,8 @@ mod shrinking {
         }
     }
 
-    /// Ends the process if a model's mapping is concerned; else puts back what was there before and
-    /// returns, whereupon the instruction is tried again and the signal goes to that.
+    /// Ends the process if the address lies in a model's mapping. Otherwise restores the previous
+    /// action and returns: the instruction runs again, and its signal goes to that action.
     extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
         // SAFETY: the system hands a SA_SIGINFO handler a valid `info`, whose address is set for
         // this signal. `write`, `_exit` and `sigaction` are async-signal-safe (POSIX.1-2017,
@@ -277,7 +278,7 @@ mod shrinking {
     }
 }
 
-/// Where a mapped file cannot be cut short, or no signal tells of it.
+/// Stand-in for systems where a mapped file cannot be cut short, or no signal reports it.
 #[cfg(not(unix))]
 mod shrinking {
     pub(super) struct Watched;
@@ -293,8 +294,8 @@ mod shrinking {
     }
 }
 
-/// The one buffer that core works in: anonymous zeroed pages, of which the system hands out those
-/// that are touched.
+/// The one buffer that core works in: anonymous zeroed pages, which the system provides when they
+/// are first touched.
 pub struct ArenaMemory {
     map: MmapMut,
     len: usize,
@@ -304,7 +305,7 @@ impl ArenaMemory {
     /// `len` bytes, aligned to a page.
     ///
     /// # Errors
-    /// If the system has not that much address space.
+    /// If the system lacks that much address space.
     pub fn new(len: usize) -> io::Result<ArenaMemory> {
         // An empty map is refused by the system.
         let map = MmapMut::map_anon(len.max(1))?;

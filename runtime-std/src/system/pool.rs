@@ -1,4 +1,4 @@
-//! Threads and the instruction set: what the machine has to offer the kernels.
+//! Threads and the instruction set of the machine, for the kernels.
 //!
 //! # The pool
 //!
@@ -30,14 +30,14 @@ use std::time::{Duration, Instant};
 use brooklet_core::kernels::Isa;
 use brooklet_core::threads::Threads;
 
-/// How long an idle worker spins before it parks, where there is a processor for every worker.
+/// Time that an idle worker spins before it parks, if there is a processor for every worker.
 pub const SPIN: Duration = Duration::from_micros(100);
 
 /// Most workers of a pool.
 pub const MAX_WORKERS: usize = 64;
 
-/// How much of its stack a worker makes resident when it starts, so that the first deep call or the
-/// first sleep, whenever it comes, takes no memory: 12 KiB were seen in use.
+/// Bytes of its stack that a worker makes resident when it starts, so that a later first deep call
+/// or first sleep takes no memory: 12 KiB were seen in use.
 const STACK: usize = 16 << 10;
 
 /// Most jobs of one run: the ticket's fields have 32 bits, and every worker may overshoot the count
@@ -51,13 +51,13 @@ type Job = dyn Fn(usize, usize) + Sync;
 #[derive(Default)]
 struct Line<T>(T);
 
-/// What the threads of a pool share.
+/// State that the threads of a pool share.
 struct Shared {
     /// Jobs in the upper half, next index in the lower.
     ticket: Line<AtomicU64>,
     /// Jobs of the current run that have ended; before the first run, workers that have started.
     done: Line<AtomicUsize>,
-    /// The current run's closure; see the module's text for who may touch it when.
+    /// The current run's closure; the module's text states who may access it, and when.
     job: UnsafeCell<*const Job>,
     /// A job of the current run has panicked.
     panicked: AtomicBool,
@@ -246,9 +246,9 @@ impl Shared {
                 self.panicked.store(true, Ordering::Relaxed);
                 panic = Some(caught);
             }
-            // Releases what the job wrote to whoever waits for the count. The caller may start its
-            // next run as soon as it has seen the last one: nothing of this run may be touched
-            // after it.
+            // Releases the job's writes to the thread that waits for the count. The caller may
+            // start its next run as soon as it has seen the last one: nothing of this run may be
+            // touched after it.
             if self.done.0.fetch_add(1, Ordering::SeqCst) + 1 == jobs
                 && self.caller_waits.load(Ordering::SeqCst)
             {
@@ -273,7 +273,7 @@ impl Shared {
         self.caller_waits.store(false, Ordering::SeqCst);
     }
 
-    /// A worker's life.
+    /// Runs a worker until the pool is dropped.
     fn serve(&self, worker: usize) {
         touch_stack();
         self.done.0.fetch_add(1, Ordering::SeqCst);
@@ -297,7 +297,7 @@ impl Shared {
         }
     }
 
-    /// Whether an index is left to claim.
+    /// Returns true if an index is left to claim.
     fn open(&self) -> bool {
         let ticket = self.ticket.0.load(Ordering::SeqCst);
         (ticket as u32 as u64) < ticket >> 32
@@ -310,7 +310,7 @@ fn touch_stack() {
     std::hint::black_box([0u8; STACK]);
 }
 
-/// Spins until `condition` holds or `limit` has passed; whether it holds.
+/// Spins until `condition` holds or `limit` has passed; returns true if it holds.
 fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
     // The clock is read once in a while only.
     const LOOKS: usize = 32;
@@ -338,11 +338,11 @@ pub const ISA_VARIABLE: &str = "BROOKLET_ISA";
 
 /// `BROOKLET_ISA` names an instruction set that this processor or build does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("BROOKLET_ISA is \"{wanted}\", which is not to be had here: this machine has {available}")]
+#[error("BROOKLET_ISA is \"{wanted}\", which this machine or build does not support: it has {available}")]
 pub struct IsaError {
-    /// What was asked for.
+    /// The requested name.
     pub wanted: String,
-    /// Names of what there is, separated by commas, the best last.
+    /// Names of the available instruction sets, separated by commas, the best last.
     pub available: String,
 }
 
@@ -354,7 +354,7 @@ pub fn available_isas() -> Vec<Isa> {
 /// The best instruction set of this machine, or the one that `BROOKLET_ISA` names.
 ///
 /// # Errors
-/// If the variable names one that is not available here, with those that are.
+/// If the variable names one that is not available; the error lists those that are.
 pub fn detect_isa() -> Result<Isa, IsaError> {
     select_isa(std::env::var_os(ISA_VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned()))
 }

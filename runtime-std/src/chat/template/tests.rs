@@ -4,7 +4,7 @@ use brooklet_core::model::Family;
 
 use super::*;
 
-/// Of the file SmolLM2-135M-Instruct.Q4_1.gguf.
+/// Template of the file SmolLM2-135M-Instruct.Q4_1.gguf.
 const SMOLLM2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// In the manner of Llama 2: the system prompt stands inside the first message.
@@ -20,8 +20,8 @@ const GEMMA: &str = "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%
 /// taken.
 const QWEN2: &str = "{%- if tools %}{{- tools | tojson }}{%- else %}{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{%- else %}{{- '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{%- endif %}{%- endif %}{%- for m in messages %}{%- if (m.role == 'user') or (m.role == 'system' and not loop.first) or (m.role == 'assistant' and not m.tool_calls) %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}";
 
-/// In the manner of Qwen 3: what was thought stands before the last answer only, which is found
-/// from the end.
+/// In the manner of Qwen 3: the thoughts stand before the last answer only, which is found from the
+/// end.
 const QWEN3: &str = "{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}{%- endif %}{%- set ns = namespace(open=true, last=messages|length - 1) %}{%- for m in messages[::-1] %}{%- set index = (messages|length - 1) - loop.index0 %}{%- if ns.open and m.role == 'user' and not(m.content.startswith('<tool_response>')) %}{%- set ns.open = false %}{%- set ns.last = index %}{%- endif %}{%- endfor %}{%- for m in messages %}{%- if m.role == 'user' %}{{- '<|im_start|>user\n' + m.content + '<|im_end|>\n' }}{%- elif m.role == 'assistant' %}{%- set thought = '' %}{%- set content = m.content %}{%- if '</think>' in content %}{%- set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- endif %}{%- if loop.index0 > ns.last %}{{- '<|im_start|>assistant\n<think>\n' + thought + '\n</think>\n\n' + content }}{%- else %}{{- '<|im_start|>assistant\n' + content }}{%- endif %}{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}";
 
 /// In the manner of Phi-3: the end of the text stands after every conversation that asks for no
@@ -142,8 +142,8 @@ fn hostile_templates_end_in_one_sentence() {
 
 #[test]
 fn families_frame_messages_as_they_were_trained_to_read_them() {
-    // What is pinned with and without a system prompt, a later question, what opens an answer and
-    // what closes it.
+    // The pinned text with and without a system prompt, a later question, and the text before and
+    // after an answer.
     let frames = |source, bos, eos| {
         let template = Template::new(source, bos, eos).unwrap();
         [
@@ -240,8 +240,8 @@ fn words_that_look_like_frames_are_words() {
     }
 }
 
-/// The table of tokenizers and frames in `core/docs/families.md`: what these templates make of a
-/// question, and which golden ids there are.
+/// The table of tokenizers and frames in `core/docs/families.md`: these templates' text of a
+/// question, and the golden ids that there are.
 #[test]
 fn the_document_lists_tokenizers_and_frames() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

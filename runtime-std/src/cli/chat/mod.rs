@@ -60,7 +60,7 @@ pub struct Arguments {
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     no_mmap: bool,
-    /// What the model is told before everything else; never forgotten
+    /// System prompt, which is never evicted
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Ask a model that thinks aloud before it answers (Qwen 3) to answer at once
@@ -178,7 +178,7 @@ struct Session<'c, 'a> {
 }
 
 impl Session<'_, '_> {
-    /// What a person should know before the first word.
+    /// Prints the size of the cache and a pointer to the help, on a terminal.
     fn greet(&self) {
         if self.lines.is_terminal() {
             note(&format!(
@@ -190,7 +190,7 @@ impl Session<'_, '_> {
     }
 
     fn talk(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
-        // One Ctrl-C without words after it: the next one leaves.
+        // True right after a Ctrl-C: the next one leaves.
         let mut leaving = false;
         loop {
             self.interrupt.clear();
@@ -218,7 +218,7 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Says something and prints the answer; returns why that ended.
+    /// Sends a message and prints the answer; returns the reason that the answer ended.
     fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Failure> {
         self.pace.begin();
         let mut page = Page {
@@ -247,7 +247,7 @@ impl Session<'_, '_> {
         Ok(report.finish)
     }
 
-    /// Obeys a command; whether it is to leave.
+    /// Executes a command; returns true if it ends the chat.
     fn command(&mut self, words: &str) -> Result<bool, Failure> {
         let (name, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
         let rest = rest.trim();
@@ -257,23 +257,26 @@ impl Session<'_, '_> {
             ("/reset", "") => {
                 self.chat.reset()?;
                 self.transcript.clear();
-                note("forgotten\n");
+                note("conversation forgotten\n");
             }
             ("/stats", "") => self.statistics(),
-            ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(none of yours)"))),
+            ("/system", "") => note(&format!(
+                "{}\n",
+                self.chat.system().unwrap_or("(you have set no system prompt)")
+            )),
             ("/system", text) => match self.chat.set_system(Some(text.to_owned())) {
                 Ok(()) => {
                     self.transcript.clear();
-                    note("forgotten, with another system prompt\n");
+                    note("conversation forgotten, new system prompt set\n");
                 }
                 Err(error) => note(&format!("{error}\n")),
             },
-            ("/save", "") => note("/save wants the name of a file\n"),
+            ("/save", "") => note("/save needs the name of a file\n"),
             ("/save", path) => match self.transcript.save(Path::new(path), self.chat.system()) {
                 Ok(messages) => note(&format!("saved {messages} messages\n")),
                 Err(error) => note(&format!("{error}\n")),
             },
-            _ => note(&format!("{words} is no command; /help lists them\n")),
+            _ => note(&format!("{words} is not a command; /help lists the commands\n")),
         }
         Ok(false)
     }
@@ -310,12 +313,12 @@ impl Session<'_, '_> {
     }
 }
 
-/// Tells the person something that is not the model's: on standard error, which may be closed.
+/// Writes a note of the program itself to standard error, which may be closed.
 fn note(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// The answer on its way out.
+/// Output of the answer.
 struct Page<'o> {
     out: &'o mut dyn Write,
     pace: &'o mut Pace,
@@ -334,7 +337,7 @@ impl TextSink for Page<'_> {
     }
 }
 
-/// The window, as it is written down after every exchange.
+/// The window, as dumped after every exchange.
 #[derive(Serialize)]
 struct DumpLine {
     turn: u64,

@@ -1,4 +1,4 @@
-//! Which tensors are converted, and to what.
+//! Choice of the tensors that are converted, and of their formats.
 //!
 //! The rules are those of llama.cpp's `llama-quantize` (`src/llama-quant.cpp`) without `--pure` and
 //! without an importance matrix, less the exceptions of architectures that brooklet does not run
@@ -59,7 +59,7 @@ const KEPT: [&str; 37] = [
     "token_types.weight",
 ];
 
-/// What a matrix is for, as far as the mixes tell apart.
+/// Purpose of a matrix, as far as the mixes distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Output,
@@ -90,7 +90,7 @@ impl Role {
     }
 }
 
-/// Chooses the formats of a file's tensors, which it is shown in the new file's order.
+/// Chooses the formats of a file's tensors, which it gets in the new file's order.
 #[derive(Debug)]
 pub(super) struct Chooser {
     target: Target,
@@ -103,8 +103,8 @@ pub(super) struct Chooser {
     /// Llama 2's 70B and models of its kind, whose value matrices are small: eight query heads
     /// share them.
     shared_values: bool,
-    /// Tensors of [`Role::Values`] in the file, and those of them and of [`Role::Down`] that were
-    /// shown.
+    /// Tensors of [`Role::Values`] in the file, and those of them and of [`Role::Down`] that it got
+    /// so far.
     all_values: usize,
     values: usize,
     downs: usize,
@@ -115,7 +115,7 @@ impl Chooser {
         let architecture = file.get("general.architecture").and_then(|value| value.as_str());
         let number = |key| {
             let value = file.get_scoped(architecture?, key)?;
-            // One for each layer: the first layer's.
+            // If there is one for each layer, the first layer's.
             let value = value.as_array().map_or(Some(value), |array| array.get(0))?;
             value.as_u64()
         };
@@ -258,7 +258,7 @@ const fn that_fits(format: Format, cols: usize) -> Format {
     }
 }
 
-/// Whether a tensor is a matrix (or a stack of them) that activations are multiplied with.
+/// Returns true if a tensor is a matrix (or a stack of them) that activations are multiplied with.
 fn is_weight_matrix(tensor: &TensorInfo<'_>) -> bool {
     let name = tensor.name();
     tensor.rows() > 1 && name.ends_with("weight") && !KEPT.iter().any(|part| name.contains(part))
@@ -270,7 +270,7 @@ pub(super) fn order<'a>(tensor: &TensorInfo<'a>) -> (Option<u32>, &'a str) {
     (layer_of(tensor.name()), tensor.name())
 }
 
-/// The layer that a tensor's name says.
+/// The layer in a tensor's name.
 fn layer_of(name: &str) -> Option<u32> {
     let rest = name.strip_prefix("blk.")?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use brooklet_core::quant::{BLOCK, IQ4_NL_VALUES};
 use half::f16;
 
-/// How far from the ends of the table the extreme value is put.
+/// Distances from the ends of the table at which the extreme value is put, one for each start.
 const STARTS: std::ops::RangeInclusive<i32> = -10..=10;
 
 /// Times that the scale is fitted anew.
@@ -46,7 +46,7 @@ pub(super) fn iq4_nl(x: &[f32; BLOCK]) -> Option<[u8; 18]> {
 
 /// The scale that fits best from any start.
 fn best_scale(x: &[f32; BLOCK], extreme: f32, nearest: &[u8; 512]) -> f32 {
-    // Below, every element is 0.
+    // Below this limit every element is 0.
     if extreme.abs() < 1.0 / (1 << 25) as f32 {
         return 0.0;
     }

@@ -38,7 +38,7 @@ const SLAB: usize = 1 << 16;
 /// Elements that are f32 at a time: they stay in a core's nearest cache.
 const PIECE: usize = 1 << 10;
 
-/// Why a file cannot be quantised.
+/// Reason that a file cannot be quantised.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
@@ -53,9 +53,9 @@ pub enum QuantizeError {
     /// The file holds only some of the model's tensors.
     #[error("it is one of {0} parts of a model: join them to one file first")]
     Split(u64),
-    /// What makes values of its keys is made for the weights as they are.
+    /// The file is slim: its maps from keys to values fit only its present weights.
     #[error(
-        "it computes values from its keys, by maps that are made for the weights as they are: quantise the original, and make the copy slim"
+        "it is slim, and its maps from keys to values fit only its present weights: quantise the original, then make the copy slim"
     )]
     Slim,
     /// Tensors share bytes, so that the new file might be any number of times as large.
@@ -72,10 +72,10 @@ pub enum QuantizeError {
     TooLarge {
         /// The tensor.
         name: String,
-        /// What it was to become.
+        /// The requested format.
         format: Format,
     },
-    /// The caller wants no more.
+    /// The caller has interrupted the conversion.
     #[error("interrupted, nothing was written")]
     Interrupted,
     /// The output fails.
@@ -83,7 +83,7 @@ pub enum QuantizeError {
     Write(#[from] io::Error),
 }
 
-/// One tensor's way from file to file.
+/// Conversion of one tensor.
 #[derive(Clone, Copy, Debug)]
 struct Step<'a> {
     tensor: TensorInfo<'a>,
@@ -91,7 +91,7 @@ struct Step<'a> {
     to: Format,
 }
 
-/// What a conversion does, in numbers.
+/// Figures of a conversion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// Tensors of the file.
@@ -129,7 +129,7 @@ impl<'a> Conversion<'a> {
     ///
     /// # Errors
     /// [`QuantizeError::UnknownFormat`], [`QuantizeError::Split`], [`QuantizeError::Slim`] or
-    /// [`QuantizeError::Overlap`], if that is what `file` is.
+    /// [`QuantizeError::Overlap`], if `file` is of that kind.
     pub fn plan(file: &Gguf<'a>, target: Target) -> Result<Conversion<'a>, QuantizeError> {
         match file.get("split.count").and_then(|value| value.as_u64()) {
             Some(parts) if parts > 1 => return Err(QuantizeError::Split(parts)),
@@ -166,7 +166,7 @@ impl<'a> Conversion<'a> {
         })
     }
 
-    /// What will be done.
+    /// Figures of the planned conversion.
     pub fn summary(&self) -> Summary {
         let mut formats = BTreeMap::new();
         for step in &self.steps {
@@ -190,14 +190,15 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// Makes the copy; returns its length in bytes, which depend on nothing but the file.
+    /// Makes the copy and returns its length. The copy's bytes depend on nothing but the file and
+    /// the target.
     ///
     /// Before each slab, `watch` gets the number of finished tensors and says whether to go on.
     ///
     /// # Errors
     /// [`QuantizeError::NotFinite`] or [`QuantizeError::TooLarge`] for values that the format
     /// cannot hold, [`QuantizeError::Interrupted`] when `watch` says no, [`QuantizeError::Write`]
-    /// when `out` fails. What `out` got is no model then.
+    /// when `out` fails. After an error `out` does not hold a model.
     pub fn write(
         &self,
         out: impl Write,
@@ -239,7 +240,7 @@ fn header<'a>(file: &Gguf<'a>, steps: &[Step<'a>], target: Target) -> Result<Hea
     Ok(header)
 }
 
-/// A worker's part of a tensor: bytes to read, bytes to write, and how that went.
+/// A worker's part of a tensor: bytes to read, bytes to write, and the result.
 type Slab<'b> = (&'b [u8], &'b mut [u8], Result<(), QuantizeError>);
 
 impl Step<'_> {
@@ -302,12 +303,12 @@ impl Step<'_> {
     }
 }
 
-/// Elements of so many bytes, which are whole blocks.
+/// Number of elements in `bytes`, which are whole blocks.
 const fn elements_of(format: Format, bytes: &[u8]) -> usize {
     bytes.len() / format.block_bytes() * format.block_len()
 }
 
-/// Bytes of so many elements, which are whole blocks.
+/// Number of bytes of `elements` elements, which are whole blocks.
 const fn bytes_of(format: Format, elements: usize) -> usize {
     elements / format.block_len() * format.block_bytes()
 }

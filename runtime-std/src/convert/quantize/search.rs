@@ -1,8 +1,8 @@
 //! The search for a super-block's integers: least squares, in turns.
 //!
 //! Element `j` of part `p` is read back as `(d · scale[p]) · q[j] - dmin · min[p]`, where `d`
-//! and `dmin` are f16 and all else are small integers ([`Grid`]). Wanted are those that make the
-//! sum of squared differences small; the best ones are out of reach, so:
+//! and `dmin` are f16 and all else are small integers ([`Grid`]). The search makes the sum of
+//! squared differences small; the best integers are out of reach, so:
 //!
 //! 1. each part alone gets a real scale and minimum: rounding to integers from several starts, the
 //!    scale and minimum that fit those integers best (the normal equations of a line), and again
@@ -23,14 +23,14 @@ use half::f16;
 /// Partial sums of every sum, for the compiler to use vectors; a divisor of 16.
 const LANES: usize = 8;
 
-/// Times that 4. is done at most.
+/// Most times that 4. is done.
 const ROUNDS: usize = 4;
 
 /// Times that the line through a part's elements is fitted anew to the integers it rounds them to.
 const FITS: usize = 2;
 
-/// Gains that differ less, of themselves, are the same: the first start's is kept, whose ends are
-/// the part's.
+/// Relative difference below which gains count as equal: the first start's gain is kept, whose ends
+/// are the part's.
 const NOISE: f32 = 5e-7;
 
 /// Below half of the smallest f16 every element is 0 in every format, and no square above
@@ -46,7 +46,8 @@ pub(super) struct Grid {
     pub scales: (f32, f32),
     /// Largest minimum of a part; 0 for formats without.
     pub min: f32,
-    /// How many steps beyond a part's extreme values the integers end: where step 1 starts from.
+    /// Starts of step 1: the numbers of steps by which the integers end beyond a part's extreme
+    /// values.
     pub starts: &'static [f32],
 }
 
@@ -157,7 +158,7 @@ impl<const PARTS: usize> Found<PARTS> {
         })
     }
 
-    /// The `d` and `dmin` that fit all integers best; `None` if they are those of before, or no
+    /// The `d` and `dmin` that fit all integers best; `None` if they do not change, or do not fit
     /// f16.
     fn refit<const N: usize>(&self, parts: &[[f32; N]; PARTS], grid: &Grid) -> Option<(f32, f32)> {
         // With a = scale · q and b = min, Σ (x - d a + dmin b)² is least where d Σaa - dmin
@@ -384,14 +385,13 @@ fn nearest(x: f32, inverse: f32, min: f32, grid: &Grid) -> f32 {
     round(clamp((x + min) * inverse, grid.quants))
 }
 
-/// By comparisons that are single instructions also in vectors.
+/// Clamps `x` by comparisons that are single instructions in vectors, too.
 fn clamp(x: f32, (low, high): (f32, f32)) -> f32 {
     let x = if x > low { x } else { low };
     if x < high { x } else { high }
 }
 
-/// The nearest integer, the even one of two, of a number under 2^22: beyond 2^23 f32 has only
-/// integers.
+/// The nearest integer, ties to even, of a number under 2^22: beyond 2^23 f32 has only integers.
 fn round(x: f32) -> f32 {
     const INTEGERS: f32 = (3 << 22) as f32;
     (x + INTEGERS) - INTEGERS

@@ -1,5 +1,4 @@
-//! Whole files: the same bytes from any number of threads, and what becomes of files and outputs
-//! that are broken.
+//! Whole files: the same bytes from any number of threads, and errors of broken files and outputs.
 
 use brooklet_core::threads::SingleThread;
 

@@ -1,4 +1,4 @@
-//! What enters a model's layers while it reads a text.
+//! Inputs of a model's layers while it reads a text.
 
 use brooklet_core::generate::{AtEnd, Generation, Step};
 use brooklet_core::model::Positions;
@@ -81,7 +81,7 @@ impl Calibration {
         self.tokens
     }
 
-    /// A layer's inputs, which are then no longer here.
+    /// Takes out a layer's inputs.
     pub fn take(&mut self, layer: usize) -> Vec<Mat<f64>> {
         std::mem::take(&mut self.inputs[layer])
     }
@@ -93,7 +93,7 @@ impl Calibration {
 /// As [`Engine::new`].
 pub fn own_text(weights: &Weights<'_>, count: usize, workers: usize) -> Result<Vec<u32>, SlimError> {
     let config = weights.config();
-    // Learned positions cannot go on: then it begins again and again.
+    // Learned positions come to an end: then the text begins again and again.
     let goes_on = !matches!(config.design.positions, Positions::Learned);
     let piece = config.context.min(PIECE);
     let settings = Settings {

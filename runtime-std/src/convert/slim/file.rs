@@ -1,21 +1,22 @@
-//! Slim models as files: what `brooklet slim` adds to a GGUF file.
+//! Slim models as files: the tensors that `brooklet slim` adds to a GGUF file.
 //!
-//! A slim layer `N` has beside its tensors:
+//! A slim layer `N` has these tensors in addition:
 //!
 //! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of
 //!   `A` over `B`;
 //! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0; both F16 or F32,
 //!   F32 where a number is too large for F16;
 //! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its
-//!   value, unless there is none. The mean has the key bias in it, the value has not: cached is
-//!   what the projection alone gives.
+//!   value, unless there is none. The mean includes the key bias, its value does not, since the
+//!   cache holds the result of the projection alone.
 //!
-//! Biases move, which changes nothing but the last digits: softmax weights sum to 1, so that
-//! `blk.N.attn_v.bias` comes out as `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where
-//! keys are not rotated, `blk.N.attn_k.bias` adds the same to all scores of a query.
+//! Biases move, which changes nothing but the last digits. Softmax weights sum to 1, so
+//! `blk.N.attn_v.bias` adds `b_V·W_O` to the output, and `blk.N.attn_output.bias` takes that over.
+//! If keys are not rotated, `blk.N.attn_k.bias` adds the same to all scores of a query, and is left
+//! out.
 //!
-//! Where queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its
-//! parts become tensors of their own.
+//! If queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its
+//! parts become separate tensors.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -30,17 +31,16 @@ use half::f16;
 use super::solve::Solution;
 use crate::convert::gguf_writer::Header;
 
-/// What the names of a slim layer's tensors begin with, after `blk.N.`.
+/// Prefix of the names of a slim layer's tensors, after `blk.N.`.
 pub const PREFIX: &str = "attn_slim_";
 
-/// What makes one layer's values.
+/// Map and channels that make one layer's values.
 pub struct SlimLayer {
     /// `value columns x (key columns + rank)`.
     pub map: Mat<f64>,
     /// `rank x d_model`.
     pub channels: Mat<f64>,
-    /// The keys' mean, their bias included, and the value of what it is without the bias; `None`
-    /// for zero.
+    /// The keys' mean with their bias, and the value of the mean without the bias; `None` for zero.
     pub mean: Option<(Vec<f64>, Vec<f64>)>,
 }
 
@@ -79,7 +79,7 @@ impl SlimLayer {
         }
     }
 
-    /// Further channels.
+    /// Number of rank-correction channels.
     pub fn rank(&self) -> usize {
         self.channels.nrows()
     }
@@ -176,13 +176,13 @@ impl<'w> Tensor<'w> {
     }
 }
 
-/// What becomes of a slim layer's tensors of the original.
+/// Changes of a slim layer's original tensors.
 #[derive(Default)]
 struct Changes<'w> {
-    /// Names that the copy has not, or not from the original.
+    /// Names that the copy lacks, or does not take from the original.
     without: Vec<String>,
-    /// What it has instead: the output's bias with what it takes of values; the parts of what was
-    /// one tensor.
+    /// Tensors that it has instead: the output's bias with the values' bias in it; the parts of a
+    /// split tensor.
     instead: Vec<Tensor<'w>>,
 }
 
@@ -198,7 +198,7 @@ impl<'w> Changes<'w> {
         let mut changes = Changes::default();
         let layer = &layer.attention;
         let value_bias = layer.value.and_then(|value| value.bias);
-        // Scores of one query only move together by what is added to all keys.
+        // A bias that is added to all keys moves all scores of a query alike.
         let without_key_bias = config.rope_dim == 0 && layer.key.bias.is_some();
         if storage.drop_values {
             changes.without.push(name("attn_v.weight"));
@@ -260,16 +260,16 @@ fn bytes(numbers: impl Iterator<Item = f64>, format: Format) -> Vec<u8> {
     }
 }
 
-/// Key of what was measured, as JSON text.
+/// Key of the measurements, as JSON text.
 pub const REPORT_KEY: &str = "brooklet.slim.report";
 
-/// How slim layers are stored.
+/// Storage of slim layers.
 #[derive(Clone, Copy, Debug)]
 pub struct Storage {
     /// Format of maps and channels, F16 or F32.
     pub format: Format,
-    /// Whether what makes values of inputs is left out: then the first sinks' values are made of
-    /// their keys, and no cache can keep keys and values.
+    /// True if `W_V` is left out: then the first sinks' values are made of their keys, and no cache
+    /// can keep keys and values.
     pub drop_values: bool,
 }
 
@@ -277,7 +277,7 @@ pub struct Storage {
 /// any that it has; returns its length in bytes.
 ///
 /// # Errors
-/// Those of `out`; [`io::ErrorKind::InvalidInput`] if the file is no model, or a tensor is in a
+/// Those of `out`; [`io::ErrorKind::InvalidInput`] if the file is not a model, or a tensor is in a
 /// format that this program does not know.
 pub fn write(
     file: &Gguf<'_>,
@@ -306,7 +306,7 @@ pub fn write(
     header.set(REPORT_KEY, Value::Str(report.as_bytes()));
     for tensor in kept() {
         let format = tensor.format().ok_or_else(|| {
-            let text = format!("{} has a format that is not known here", tensor.name());
+            let text = format!("{} has a format that this program does not know", tensor.name());
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
         header.tensor(tensor.name(), &tensor.dims()[..tensor.rank()], format)?;

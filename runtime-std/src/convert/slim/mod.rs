@@ -1,10 +1,10 @@
 //! From a model to one whose values are computed from its keys: `brooklet slim`.
 //!
-//! Values follow from keys where there are as many key columns as the model has (slim attention,
-//! Graef and Wasielewski, arXiv 2503.05840). On paper that is exact; with keys in f16 or q8_0
-//! the error of a key is multiplied by `W_K⁻¹·W_V`, which in trained models is large. So
-//! exactness is measured, not assumed: a calibration text is run through the model, and each
-//! layer gets the fewest further channels with which the error of its attention output holds a
+//! Values can be computed from keys if there are as many key columns as the model has columns (slim
+//! attention, Graef and Wasielewski, arXiv 2503.05840). On paper that is exact; with keys in f16 or
+//! q8_0 the error of a key is multiplied by `W_K⁻¹·W_V`, which in trained models is large. So
+//! exactness is measured, not assumed: a calibration text is run through the model, and each layer
+//! gets the fewest rank-correction channels with which the error of its attention output holds a
 //! bound, or stays as it is.
 
 mod calibrate;
@@ -26,7 +26,7 @@ use crate::engine::Weights;
 /// Ranks that are tried, in order.
 const RANKS: [usize; 9] = [0, 4, 8, 12, 16, 24, 32, 48, 64];
 
-/// What is asked of the conversion.
+/// Options of the conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// Most relative error of a layer's attention output.
@@ -43,7 +43,7 @@ pub struct Request {
     pub parts: Parts,
 }
 
-/// Bytes that a layer keeps of a token, without what the first sinks keep.
+/// Cache bytes of a token in a layer, without the first sinks' values.
 pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout) -> usize {
     CacheShape::token_bytes(layout, cache_type, config.shape().columns())
 }
@@ -51,7 +51,8 @@ pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout)
 /// Analyses layer `index` of a model.
 ///
 /// # Errors
-/// If the model has fewer key columns than slim attention takes, or a number that is none.
+/// If the model has fewer key columns than slim attention takes, or if a weight or an input is NaN
+/// or infinite.
 pub fn analyse(
     weights: &Weights<'_>,
     calibration: &mut Calibration,
@@ -80,10 +81,10 @@ pub fn analyse(
         .map_err(|error| SlimError::Layer { layer: index, error })
 }
 
-/// Refuses a model for which slim attention gains nothing, and one without what makes values.
+/// Refuses a model for which slim attention gains nothing, and one without `W_V`.
 ///
 /// # Errors
-/// Why, with the numbers.
+/// The reason, with the numbers.
 pub fn check(config: &Config) -> Result<(), SlimError> {
     if config.values_dropped {
         return Err(SlimError::ValuesDropped);

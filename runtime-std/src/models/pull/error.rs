@@ -1,11 +1,11 @@
-//! Why a model could not be pulled: one sentence each, with what to do where something can be done.
+//! Errors of a pull: one sentence each, with advice where there is any.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::size::Size;
 
-/// Why a model could not be pulled.
+/// Error of a pull.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// A program that does the download is missing.
@@ -13,7 +13,7 @@ pub enum PullError {
     NoProgram {
         /// The program.
         program: &'static str,
-        /// What it is needed for.
+        /// Its purpose, and the way to install it.
         why: &'static str,
     },
     /// The package index or the hub does not answer.
@@ -21,7 +21,7 @@ pub enum PullError {
         "{place} cannot be reached: check the network connection, then run the same command again to go on"
     )]
     Unreachable {
-        /// What was to be reached.
+        /// The package index or the hub.
         place: String,
     },
     /// The program that downloads has failed for another reason.
@@ -29,9 +29,9 @@ pub enum PullError {
     Download {
         /// The program.
         program: &'static str,
-        /// What it was to fetch.
+        /// The package or file.
         what: String,
-        /// Its own last word.
+        /// The reason that it gave.
         reason: String,
     },
     /// A downloaded package is damaged or lacks the member.
@@ -39,7 +39,7 @@ pub enum PullError {
     Package {
         /// The package or its member.
         what: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// The connection broke, and trying again brought nothing more.
@@ -47,7 +47,7 @@ pub enum PullError {
         "the connection ended before the whole of {what} had arrived: run the same command again to go on"
     )]
     Interrupted {
-        /// What was being fetched.
+        /// The file.
         what: String,
     },
     /// The connection broke, and the server only sends whole files.
@@ -55,7 +55,7 @@ pub enum PullError {
         "the connection ended before the whole of {what} had arrived, and the server cannot go on from there: try again"
     )]
     NoRanges {
-        /// What was being fetched.
+        /// The file.
         what: String,
     },
     /// The hub has no such file.
@@ -64,9 +64,9 @@ pub enum PullError {
         /// The file.
         what: String,
     },
-    /// The hub wants to know who asks.
+    /// The hub refuses anonymous requests for the file.
     #[error(
-        "the hub does not show {what} to everybody ({status}): it is private, wants a login, or does not exist"
+        "the hub refuses anonymous access to {what} ({status}): it is private, needs a login, or does not exist"
     )]
     Forbidden {
         /// The file.
@@ -89,17 +89,17 @@ pub enum PullError {
     Wrong {
         /// `sha256` or `size`.
         what: &'static str,
-        /// What the manifest or the hub says.
+        /// The value that the manifest or the hub states.
         expected: String,
-        /// What arrived.
+        /// The value of the file that arrived.
         found: String,
     },
-    /// The file system refuses something else.
+    /// The file system refuses an operation for another reason.
     #[error("cannot {action} {}: {error}", .path.display())]
     Io {
-        /// What was to be done.
+        /// The operation.
         action: &'static str,
-        /// With what.
+        /// Its file or folder.
         path: PathBuf,
         /// The system's reason.
         error: io::Error,

@@ -27,12 +27,12 @@ pub use error::PullError;
 /// The variable by which the hub's other tools name a mirror.
 const HUB_VARIABLE: &str = "HF_ENDPOINT";
 
-/// What a pull tells whoever watches it.
+/// Progress of a pull, for its watcher.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A stage begins: its name, and how many bytes it handles (0 if that is not known).
+    /// A stage begins: its name, and its number of bytes (0 if unknown).
     Stage(&'a str, u64),
-    /// How many bytes of the stage are done.
+    /// Number of bytes of the stage that are done.
     Bytes(u64),
     /// A source has failed and the next one is tried.
     Failed(&'a PullError),
@@ -43,8 +43,8 @@ pub type Watch<'a> = &'a mut dyn FnMut(Event<'_>);
 
 /// Makes sure that the model's file is in the store, whole and checked; returns its path.
 ///
-/// Of two pulls of one model at the same time the second waits for the first. A file that is there
-/// already is hashed again.
+/// If two pulls of one model run at the same time, the second waits for the first. A file that is
+/// there already is hashed again.
 ///
 /// # Errors
 /// The first source's, if every source fails.
@@ -72,26 +72,26 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     context.note_digest(&target, &digest)?;
     fs::rename(context.part(), &target).map_err(context.io("rename the finished file to", &target))?;
     sync_folder(folder);
-    // What is left are packages that are used up; they are only in the way.
+    // Only used packages are left there.
     let _ = fs::remove_dir_all(&staging);
     Ok(target)
 }
 
-/// Makes a rename last, where the system lets folders be synchronised.
+/// Makes a rename durable, where the system can synchronise folders.
 fn sync_folder(folder: &Path) {
     if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
     }
 }
 
-/// What every step of one pull needs.
+/// Context of every step of one pull.
 struct Context<'a> {
     manifest: &'a Manifest,
     folder: &'a Path,
     staging: &'a Path,
     /// Address of the hub.
     hub: &'a str,
-    /// Bytes of the whole file: the manifest's, or what the hub says.
+    /// Bytes of the whole file, as the manifest or the hub states.
     size: Cell<Option<u64>>,
     /// Bytes of the packages that are kept until the file is unpacked.
     packages: Cell<u64>,
@@ -110,7 +110,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Turns a system's error into one that says what was being done.
+    /// Turns an error of the system into one that names the operation.
     fn io(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PullError {
         let path = path.to_path_buf();
         move |error| match error.kind() {
@@ -119,7 +119,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What to say of a full disk.
+    /// Returns the error for a full disk.
     fn disk_full(&self) -> PullError {
         let missing = |size: u64| (size + self.packages.get()).saturating_sub(folder_size(self.staging));
         PullError::DiskFull {
@@ -168,8 +168,8 @@ impl<'a> Context<'a> {
         }))
     }
 
-    /// Whether the file at `path` has the digest that it was pulled with. A file that somebody has
-    /// put there himself has none.
+    /// Returns true if the file at `path` has the recorded digest. Manually placed files have no
+    /// recorded digest, and pass.
     fn is_intact(&self, path: &Path, watch: Watch<'_>) -> Result<bool, PullError> {
         let noted = || {
             Some(
@@ -203,8 +203,8 @@ impl<'a> Context<'a> {
         fs::write(&path, format!("{digest}  {name}\n")).map_err(self.io("write", &path))
     }
 
-    /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the
-    /// source's own digest; deletes the file if it is another.
+    /// Compares [`Context::part`] with the manifest and, if there is one, the source's own digest;
+    /// deletes the file if they differ.
     fn check(&self, size: u64, digest: &str, of_source: Option<&str>) -> Result<(), PullError> {
         let mut expected = Vec::new();
         for wanted in self.manifest.size.into_iter().chain(self.size.get()) {
@@ -227,7 +227,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A writer that hashes and counts what passes.
+/// A writer that hashes and counts its bytes.
 struct Hashing<W> {
     inner: W,
     hash: Sha256,
@@ -243,7 +243,7 @@ impl<W: Write> Hashing<W> {
         }
     }
 
-    /// Goes on with another writer.
+    /// Continues with another writer.
     fn onto<V: Write>(self, inner: V) -> Hashing<V> {
         Hashing {
             inner,
@@ -266,7 +266,7 @@ impl<W: Write> Hashing<W> {
 }
 
 impl Hashing<File> {
-    /// Forgets everything.
+    /// Starts again with an empty file.
     fn restart(&mut self) -> io::Result<()> {
         self.inner.set_len(0)?;
         (self.hash, self.bytes) = (Sha256::new(), 0);
@@ -287,8 +287,8 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Copies everything, but at most `limit` bytes and one more (so that what is too long shows),
-/// reporting the total.
+/// Copies at most `limit` bytes and one more, which reveals a source that is too long; reports the
+/// total.
 fn copy<W: Write>(from: &mut dyn Read, to: &mut Hashing<W>, limit: u64, watch: Watch<'_>) -> io::Result<()> {
     let mut from = from.take(limit.saturating_add(1));
     let mut buffer = vec![0; 1 << 18];

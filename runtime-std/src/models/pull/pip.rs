@@ -14,11 +14,12 @@ use super::{Context, Event, Hashing, PullError, Watch, copy};
 use crate::models::manifest::PipPart;
 use crate::models::store::folder_size;
 
-/// How often the size of a running download is looked at.
+/// Interval between two looks at the size of a running download.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What pip and the libraries below it print when there is no network. The last is all that is left
-/// with `PIP_RETRIES=0`; the manifests name packages that exist.
+/// Messages of pip and the libraries below it when there is no network. With `PIP_RETRIES=0` only
+/// the last one is printed. It means nothing else here, since the manifests name packages that
+/// exist.
 const NO_NETWORK: [&str; 7] = [
     "NewConnectionError",
     "Failed to establish a new connection",
@@ -57,7 +58,7 @@ pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) 
     Ok(digest)
 }
 
-/// The package of a part: the one that an earlier attempt has left, or downloaded.
+/// Returns the package of a part: from an earlier attempt, or downloaded.
 fn wheel(
     context: &Context<'_>,
     number: usize,
@@ -132,7 +133,7 @@ fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'
     Err(explain(context, wanted, &String::from_utf8_lossy(&log)))
 }
 
-/// What pip's log of a failure means.
+/// Returns the error that pip's log shows.
 fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
     if log.contains("No space left on device") || log.contains("Disk quota exceeded") {
         return context.disk_full();
@@ -148,7 +149,7 @@ fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
             place: "the Python package index".into(),
         };
     }
-    // pip's last word often only repeats the first error.
+    // pip's last message often only repeats the first error.
     let reason = log
         .lines()
         .find_map(|line| line.strip_prefix("ERROR: "))
