@@ -243,9 +243,9 @@ fn through_a_pipe_answers_alone_go_to_standard_output() {
         "Be brief.\n",
         "tokens seen",
         "saved 4 messages",
-        "/nothing is no command",
+        "/nothing is not a command",
         "/reset",
-        "forgotten",
+        "messages forgotten",
     ] {
         assert!(stderr.contains(expected), "no {expected} in {stderr}");
     }

@@ -80,7 +80,7 @@ pub struct ComputeArguments {
     /// Element type of the cache
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
     pub cache_type: ElementType,
-    /// Layout of the cache
+    /// Cache layout
     #[arg(
         long,
         value_name = "LAYOUT",
@@ -104,7 +104,7 @@ pub struct ComputeArguments {
 /// Policy, size and layout of the cache, and number of threads.
 #[derive(Args)]
 pub struct CacheArguments {
-    /// Policy of the cache
+    /// Cache policy
     #[arg(long, value_parser = one_of::<PolicyKind>(POLICIES), default_value = "sink", hide_possible_values = false)]
     pub policy: PolicyKind,
     /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to

@@ -20,7 +20,7 @@ use crate::size::Size;
 pub struct PullArguments {
     /// A name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf
     name: String,
-    /// Agree to the terms that some models have; without it, you are asked on a terminal
+    /// Agree to the terms that some models have; else you are asked on a terminal
     #[arg(long)]
     accept_terms: bool,
 }

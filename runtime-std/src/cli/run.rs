@@ -37,8 +37,8 @@ pub struct Arguments {
     /// A file with the text to continue; - for standard input
     #[arg(short, long, conflicts_with = "prompt")]
     file: Option<PathBuf>,
-    /// Tokens to generate, -1 for no limit. By default the embedded model has no limit, and other
-    /// models end the text themselves
+    /// Tokens to generate, -1 for ever. By default the embedded model goes on for ever, and others
+    /// until they end the text
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     tokens: Option<i64>,
     /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits

@@ -257,7 +257,7 @@ impl Session<'_, '_> {
             ("/reset", "") => {
                 self.chat.reset()?;
                 self.transcript.clear();
-                note("conversation forgotten\n");
+                note("messages forgotten\n");
             }
             ("/stats", "") => self.statistics(),
             ("/system", "") => note(&format!(
@@ -267,7 +267,7 @@ impl Session<'_, '_> {
             ("/system", text) => match self.chat.set_system(Some(text.to_owned())) {
                 Ok(()) => {
                     self.transcript.clear();
-                    note("conversation forgotten, new system prompt set\n");
+                    note("system prompt set, messages forgotten\n");
                 }
                 Err(error) => note(&format!("{error}\n")),
             },
@@ -276,7 +276,7 @@ impl Session<'_, '_> {
                 Ok(messages) => note(&format!("saved {messages} messages\n")),
                 Err(error) => note(&format!("{error}\n")),
             },
-            _ => note(&format!("{words} is not a command; /help lists the commands\n")),
+            _ => note(&format!("{words} is not a command: see /help\n")),
         }
         Ok(false)
     }

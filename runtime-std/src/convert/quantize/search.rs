@@ -29,8 +29,8 @@ const ROUNDS: usize = 4;
 /// Times that the line through a part's elements is fitted anew to the integers it rounds them to.
 const FITS: usize = 2;
 
-/// Relative difference below which gains count as equal: the first start's gain is kept, whose ends
-/// are the part's.
+/// Relative difference below which gains count as equal: the first start, whose ends are the
+/// part's, is kept then.
 const NOISE: f32 = 5e-7;
 
 /// Below half of the smallest f16 every element is 0 in every format, and no square above
