@@ -358,7 +358,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
     screen.read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
     assert!(
-        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again leaves"),
+        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again ends the chat"),
         "{text}"
     );
     assert!(!text.contains("\x1b[1;32m"), "{text:?}");

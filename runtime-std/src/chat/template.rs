@@ -35,7 +35,7 @@ pub enum TemplateError {
     /// It is not a template, fails, or does not end.
     #[error("the model's chat template fails: {0}")]
     Jinja(#[from] Error),
-    /// A message changes what is rendered for the messages before it, or is left out.
+    /// A message changes the text of the messages before it, or is left out.
     #[error("the model's chat template does not write a conversation message by message")]
     NotByMessage,
 }
@@ -78,7 +78,7 @@ impl Template {
     /// Compiles `source`; `bos` and `eos` are the texts of the tokens that the template may name.
     ///
     /// # Errors
-    /// [`TemplateError`] if it is no template, or cannot be asked for single messages.
+    /// [`TemplateError`] if it is not a template, or cannot be asked for single messages.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template, TemplateError> {
         let mut environment = bounded::environment();
         // As Hugging Face's tokenizers have it.

@@ -91,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// Returns true if the reader of standard output has gone, which is no failure: it has read
+    /// Returns true if the reader of standard output has gone, which is not a failure: it has read
     /// enough.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)

@@ -50,7 +50,7 @@ pub use failure::Failure;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Log what is chosen and why to standard error; twice for more
+    /// Log choices and their reasons to standard error; twice for more
     #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 }

@@ -110,7 +110,7 @@ fn looks_like_a_path(model: &str) -> bool {
 /// The store of this environment.
 pub fn store() -> Result<Store, Failure> {
     Store::from_environment()
-        .ok_or_else(|| Failure::Input("there is no folder for models: set BROOKLET_MODELS to one".into()))
+        .ok_or_else(|| Failure::Input("no folder for models is known: set BROOKLET_MODELS".into()))
 }
 
 fn pulled(manifest: &Manifest) -> Result<PathBuf, Failure> {

@@ -28,7 +28,7 @@ pub struct PullArguments {
 /// Arguments of `brooklet models`.
 #[derive(Args)]
 pub struct ModelsArguments {
-    /// Remove a pulled model and what is left of unfinished downloads of it
+    /// Remove a pulled model and its unfinished downloads
     #[arg(long, value_name = "NAME", conflicts_with = "json")]
     rm: Option<String>,
     /// Print one JSON array

@@ -116,7 +116,7 @@ fn bar(name: &str, bytes: u64) -> ProgressBar {
     bar
 }
 
-/// A bar for a long computation; nothing where standard error is no terminal.
+/// A bar for a long computation; nothing if standard error is not a terminal.
 pub struct Counter(Option<ProgressBar>);
 
 impl Counter {

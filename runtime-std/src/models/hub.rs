@@ -83,8 +83,8 @@ impl HubFile {
         })
     }
 
-    /// The file that lies at this path, relative to the store's folder; `None` if it is no file of
-    /// the hub.
+    /// The file that lies at this path, relative to the store's folder; `None` if it is not a file
+    /// of the hub.
     pub(crate) fn at(path: &Path) -> Option<HubFile> {
         let parts: Option<Vec<&str>> = path
             .strip_prefix(FOLDER)

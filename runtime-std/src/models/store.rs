@@ -161,8 +161,8 @@ impl Store {
         folder_size(&self.staging(manifest))
     }
 
-    /// Removes the model and what is left of unfinished downloads; returns how many bytes that
-    /// frees, `None` if nothing is there.
+    /// Removes the model and its unfinished downloads; returns how many bytes that frees, `None` if
+    /// nothing is there.
     ///
     /// # Errors
     /// The system's; [`StoreError::Busy`] while the model is being pulled.

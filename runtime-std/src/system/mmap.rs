@@ -155,7 +155,7 @@ mod shrinking {
 
     const SENTENCE: &[u8] = b"brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
 
-    /// First addresses and lengths; a length of 0 is no mapping.
+    /// First addresses and lengths; a length of 0 marks a free entry.
     static MAPPINGS: [(AtomicUsize, AtomicUsize); MOST] =
         [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
 
@@ -215,9 +215,9 @@ mod shrinking {
             return Ok(());
         }
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
-        // SAFETY: as above. The handler has the signature that SA_SIGINFO asks for, and does only
-        // what a handler may, see there. SA_ONSTACK: a thread that has run out of stack can still
-        // run the handler that was there before.
+        // SAFETY: as above. The handler has the signature that SA_SIGINFO asks for, and calls only
+        // async-signal-safe functions, see there. SA_ONSTACK: a thread that has run out of stack
+        // can still run the handler that was there before.
         let done = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
@@ -271,7 +271,7 @@ mod shrinking {
             assert_eq!(inside(), 40);
             drop(second);
             assert_eq!(inside(), 0);
-            // A full table is no error.
+            // A full table is not an error.
             let all: Vec<Watched> = (0..=MOST).map(|_| Watched::new(&bytes)).collect();
             assert!(all.iter().any(|watched| watched.0.is_none()));
         }

@@ -13,8 +13,8 @@
 //! `ticket` packs the number of jobs and the next index into one word. A worker claims index `i` by
 //! adding one to it, and holds a claim only if `i` is below the number of jobs *in the same word*;
 //! only then does it read `job`. `run` writes `job` before it publishes a ticket with jobs in it,
-//! and returns only after every claimed index was counted in `done`. So whoever reads `job` holds a
-//! claim that `run` still waits for: the closure is alive and `job` is not being written.
+//! and returns only after every claimed index was counted in `done`. So a thread that reads `job`
+//! holds a claim that `run` still waits for: the closure is alive and `job` is not being written.
 #![allow(
     unsafe_code,
     reason = "lends a closure's borrow to threads that outlive it; makes instruction-set tokens after detection"
@@ -76,9 +76,9 @@ struct Shared {
 
 // SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active
 // at a time (`Pool::turn`), while no claim is held, and read only by holders of a claim (module
-// text). What it points to is a `Sync` closure.
+// text). It points to a `Sync` closure.
 unsafe impl Sync for Shared {}
-// SAFETY: the pointer in `job` is only followed under the rules above, on whatever thread.
+// SAFETY: the pointer in `job` is only followed under the rules above, on any thread.
 unsafe impl Send for Shared {}
 
 /// Threads that spin, then park: core's [`Threads`] for a machine with an operating system.

@@ -38,16 +38,16 @@ const DEFAULT_MODEL: &str = "smollm2-135m";
 
 /// Lines of at most 40 characters.
 const HELP: &str = "\
-/help          this
+/help          show this help
 /reset         forget the conversation
 /stats         memory, window and speed
-/system TEXT   another system prompt
+/system TEXT   set the system prompt
 /system        show the system prompt
 /save FILE     write the conversation
-/exit          leave, as does Ctrl-D
-A \\ at a line's end, or Ctrl-J, goes on
-in the next line. Ctrl-C stops an
-answer; twice leaves.
+/exit          end the chat (or Ctrl-D)
+A \\ at the end of a line, or Ctrl-J,
+continues in the next line. Ctrl-C
+stops an answer; twice ends the chat.
 ";
 
 /// Arguments of `brooklet chat`.
@@ -198,7 +198,7 @@ impl Session<'_, '_> {
                 Input::Text(text) => text,
                 Input::Interrupted if !leaving => {
                     leaving = true;
-                    note("Ctrl-C again leaves\n");
+                    note("Ctrl-C again ends the chat\n");
                     continue;
                 }
                 Input::Interrupted | Input::End => return Ok(()),

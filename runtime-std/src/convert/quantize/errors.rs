@@ -1,4 +1,4 @@
-//! The formats that are searched for: errors at most llama.cpp's, bounds, and what cannot be
+//! The formats that are searched for: errors at most llama.cpp's, bounds, and values that cannot be
 //! written.
 
 use brooklet_core::quant::{Format, SUPER_BLOCK};

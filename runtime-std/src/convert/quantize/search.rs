@@ -7,7 +7,7 @@
 //! 1. each part alone gets a real scale and minimum: rounding to integers from several starts, the
 //!    scale and minimum that fit those integers best (the normal equations of a line), and again
 //!    from there;
-//! 2. `d` and `dmin` are what makes the largest of them the largest integer;
+//! 2. `d` and `dmin` make the largest of them the largest integer;
 //! 3. each part takes the best of the integer scales and minima near its real ones, its elements
 //!    rounded anew for each;
 //! 4. `d` and `dmin` are fitted to all integers at once, and 3. repeated, as long as the error

@@ -18,7 +18,7 @@ pub enum PullError {
     },
     /// The package index or the hub does not answer.
     #[error(
-        "{place} cannot be reached: check the network connection, then run the same command again to go on"
+        "{place} cannot be reached: check the network connection, then run the same command again to continue"
     )]
     Unreachable {
         /// The package index or the hub.
@@ -35,7 +35,7 @@ pub enum PullError {
         reason: String,
     },
     /// A downloaded package is damaged or lacks the member.
-    #[error("{what} is not as the manifest says: {reason}")]
+    #[error("{what} does not match the manifest: {reason}")]
     Package {
         /// The package or its member.
         what: String,
@@ -44,7 +44,7 @@ pub enum PullError {
     },
     /// The connection broke, and trying again brought nothing more.
     #[error(
-        "the connection ended before the whole of {what} had arrived: run the same command again to go on"
+        "the connection ended before the whole of {what} had arrived: run the same command again to continue"
     )]
     Interrupted {
         /// The file.
@@ -52,7 +52,7 @@ pub enum PullError {
     },
     /// The connection broke, and the server only sends whole files.
     #[error(
-        "the connection ended before the whole of {what} had arrived, and the server cannot go on from there: try again"
+        "the connection ended before the whole of {what} had arrived, and the server cannot resume: try again"
     )]
     NoRanges {
         /// The file.
@@ -75,7 +75,7 @@ pub enum PullError {
         status: u16,
     },
     /// There is no room for the file.
-    #[error("the disk that holds {} is full: {}what has arrived is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
+    #[error("the disk that holds {} is full: {}the unfinished file is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
     DiskFull {
         /// The store's folder.
         folder: PathBuf,

@@ -1,8 +1,8 @@
 //! Fetching a model's file: whole and checked, or not there at all.
 //!
 //! A file is put together in the store's `.partial` folder, hashed on the way, and appears under
-//! its final name by one rename after its bytes are on the disk. What was downloaded before an
-//! interruption is used by the next attempt.
+//! its final name by one rename after its bytes are on the disk. The next attempt uses the bytes
+//! that were downloaded before an interruption.
 //!
 //! Downloads are made by programs that are there anyway: `python3 -m pip` for Python packages,
 //! `curl` for the hub. Rust's TLS libraries in wide use need a C compiler (ring, aws-lc) or the
