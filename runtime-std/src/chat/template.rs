@@ -16,8 +16,8 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::bounded;
 
-/// Stand-ins: characters that no template writes of itself, and no blank at either end to be
-/// trimmed.
+/// Stand-ins for texts: characters that no template writes itself, without a blank at either end
+/// that could be trimmed.
 const SYSTEM: &str = "\u{F0001}\u{F0010}";
 const FIRST: &str = "\u{F0001}\u{F0011}";
 const ANSWER: &str = "\u{F0001}\u{F0012}";
@@ -216,8 +216,8 @@ impl Template {
         Ok(rest.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
-    /// Renders a system prompt and messages of person and model in turn. Where the template has no
-    /// place for a system prompt, it opens the first message.
+    /// Renders a system prompt and messages of person and model in turn. If the template has no
+    /// place for a system prompt, the prompt opens the first message.
     fn render(&self, system: Option<&str>, messages: &[&str], answer: bool) -> Result<String, TemplateError> {
         let opened;
         let mut all = Vec::new();

@@ -71,10 +71,10 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Write a copy of a model with its weights in another format
     ///
-    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where
-    /// that one writes Q6_K: for the output matrix of models whose rows are a multiple of 256, in
-    /// files of 4 or 5 bits. A file that is quantised already is converted too, with a warning: its
-    /// errors add up.
+    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 is used where
+    /// llama-quantize writes Q6_K: for the output matrix of models whose rows are a multiple of
+    /// 256, in files of 4 or 5 bits. A file that is quantised already is converted too, with a
+    /// warning: its errors add up.
     Quantize(quantize::Arguments),
     /// Write a copy of a model that caches keys alone, and computes values from them
     ///

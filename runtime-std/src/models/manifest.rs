@@ -33,7 +33,7 @@ const EMBEDDED: &[&str] = &[
 pub struct Manifest {
     /// Name for `-m` and `pull`; also the name of its file in the store.
     pub name: String,
-    /// Name for people.
+    /// Human-readable name.
     pub title: String,
     /// SPDX identifier of the weights' licence, or the name of its terms.
     pub licence: String,

@@ -54,7 +54,7 @@ pub struct ModelFile {
 impl ModelFile {
     /// Opens the file at `path`.
     ///
-    /// A mapped file must not be cut short by others while it is used: reading behind its new end
+    /// A mapped file must not be cut short by others while it is used: reading past its new end
     /// ends the process, see the [module](self). [`Access::Read`] is free of that.
     ///
     /// # Errors
@@ -92,8 +92,8 @@ impl ModelFile {
         // every bit pattern is a valid block, and its indices into the file are bounds-checked
         // slices.
         let map = unsafe { MmapOptions::new().map(file)? };
-        // Every token reads every weight. The advice only starts that early, so its failure is no
-        // error.
+        // Every token reads every weight. The advice only starts that early, so its failure is not
+        // an error.
         let _ = map.advise(Advice::WillNeed);
         Ok(map)
     }
@@ -155,7 +155,7 @@ mod shrinking {
 
     const SENTENCE: &[u8] = b"brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
 
-    /// First addresses and lengths; a length of 0 marks a free entry.
+    /// First addresses and lengths; an entry with length 0 holds no mapping.
     static MAPPINGS: [(AtomicUsize, AtomicUsize); MOST] =
         [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
 
@@ -183,7 +183,7 @@ mod shrinking {
     impl Drop for Watched {
         fn drop(&mut self) {
             if let Some(entry) = self.0 {
-                // The order matters: a free entry has length 0.
+                // The order matters: the length is 0 before the entry becomes free.
                 MAPPINGS[entry].1.store(0, Ordering::Release);
                 MAPPINGS[entry].0.store(0, Ordering::Release);
             }

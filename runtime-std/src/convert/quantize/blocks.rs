@@ -249,7 +249,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any values are read back by core as near as the format's step allows.
+        /// Core reads back any values as near as the format's step allows.
         #[test]
         fn values_come_back_within_a_step(
             values in prop::collection::vec(-1.0f32..1.0, BLOCK * 2),

@@ -161,8 +161,8 @@ impl<const PARTS: usize> Found<PARTS> {
     /// The `d` and `dmin` that fit all integers best; `None` if they do not change, or do not fit
     /// f16.
     fn refit<const N: usize>(&self, parts: &[[f32; N]; PARTS], grid: &Grid) -> Option<(f32, f32)> {
-        // With a = scale · q and b = min, Σ (x - d a + dmin b)² is least where d Σaa - dmin
-        // Σab = Σax and d Σab - dmin Σbb = Σbx.
+        // With a = scale · q and b = min, Σ (x - d a + dmin b)² is least where
+        // d Σaa - dmin Σab = Σax and d Σab - dmin Σbb = Σbx.
         let [mut aa, mut ab, mut bb, mut ax, mut bx] = [0.0f64; 5];
         for (p, x) in parts.iter().enumerate() {
             let sums = Sums::of(

@@ -177,7 +177,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Its layout of the cache.
+    /// Its cache layout.
     pub fn layout(&self) -> Layout {
         Layout::KR {
             rank: self.layer.rank() as u16,

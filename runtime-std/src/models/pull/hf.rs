@@ -125,9 +125,9 @@ impl Download<'_> {
         Ok(hashed.onto(file))
     }
 
-    /// Gets the rest of the file. A broken connection is made again as long as each one brings some
-    /// bytes. If the server only sends whole files, as some mirrors do, the file is fetched once
-    /// more from its start.
+    /// Gets the rest of the file. A broken connection is made again as long as each new one brings
+    /// some bytes. If the server only sends whole files, as some mirrors do, the file is fetched
+    /// once more from its start.
     fn get_all(&self, out: &mut Hashing<File>, watch: Watch<'_>) -> Result<(), PullError> {
         let mut restarted = false;
         loop {
