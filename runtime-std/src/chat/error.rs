@@ -5,7 +5,7 @@ use brooklet_core::stream::StreamError;
 use super::template::TemplateError;
 use crate::Error;
 
-/// Reason that a conversation cannot start or continue.
+/// Reason why a conversation cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {

@@ -60,7 +60,7 @@ struct Report<'a> {
     file: Gguf<'a>,
     licence: Option<String>,
     formats: BTreeMap<String, (usize, usize)>,
-    /// Reason that this program cannot run it.
+    /// Reason why this program cannot run it.
     problem: Option<String>,
 }
 

@@ -24,7 +24,7 @@ const LONGEST_PART: usize = 120;
 /// Characters of a part beside letters and digits.
 const PUNCTUATION: &str = "-_.+=,~()[] ";
 
-/// Reason that a text is not the name of a file on the hub.
+/// Reason why a text is not the name of a file on the hub.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HubNameError {
     /// Owner, repository or file is missing.

@@ -20,7 +20,7 @@ pub(crate) const DIGEST_MARK: &str = "hub-digest";
 /// Most folders above a file of the hub: owner, repository and folders of the repository.
 const DEPTH: usize = 16;
 
-/// Reason that the store cannot be changed.
+/// Reason why the store cannot be changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

@@ -218,7 +218,7 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Sends a message and prints the answer; returns the reason that the answer ended.
+    /// Sends a message and prints the answer; returns the reason why the answer ended.
     fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Failure> {
         self.pace.begin();
         let mut page = Page {

@@ -38,7 +38,7 @@ const SLAB: usize = 1 << 16;
 /// Elements that are f32 at a time: they stay in a core's nearest cache.
 const PIECE: usize = 1 << 10;
 
-/// Reason that a file cannot be quantised.
+/// Reason why a file cannot be quantised.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {

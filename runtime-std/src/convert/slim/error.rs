@@ -5,7 +5,7 @@ use brooklet_core::stream::StreamError;
 use super::solve::NoConvergence;
 use crate::Error;
 
-/// Reason that a model cannot be analysed or converted.
+/// Reason why a model cannot be analysed or converted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlimError {
