@@ -7,7 +7,7 @@ pub const OWN_MODEL: &str = "small";
 /// Its prompt where there is no other: the text between two stories.
 pub const OPENING: &str = "\n\n";
 
-/// As aligned as a mapped file's tensors are.
+/// Bytes with the alignment of a mapped file's tensors.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

@@ -33,7 +33,8 @@ impl FromStr for Size {
             _ => return Err(SizeError),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        // Twenty digits hold every size, nine places more than any; so nothing below overflows.
+        // Twenty digits hold every size, and nine decimal places are enough for any: nothing below
+        // overflows.
         if number.is_empty() || number == "." || whole.len() > 20 || fraction.len() > 9 {
             return Err(SizeError);
         }

@@ -237,9 +237,9 @@ fn through_a_pipe_answers_alone_go_to_standard_output() {
         "Be brief.\n",
         "tokens seen",
         "saved 4 messages",
-        "/nothing is no command",
+        "/nothing is not a command",
         "/reset",
-        "forgotten",
+        "messages forgotten",
     ] {
         assert!(stderr.contains(expected), "no {expected} in {stderr}");
     }
@@ -352,7 +352,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
     screen.read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
     assert!(
-        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again leaves"),
+        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again ends the chat"),
         "{text}"
     );
     assert!(!text.contains("\x1b[1;32m"), "{text:?}");

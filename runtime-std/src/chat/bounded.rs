@@ -23,13 +23,13 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, escape_
 
 /// Steps of the engine.
 const MOST_STEPS: u64 = 200_000;
-/// Bytes and elements that are made in all.
+/// Bytes and elements that a render may make in all.
 const MOST_WORK: usize = 4 << 20;
 /// Bytes and elements of one value.
 const MOST_VALUE: usize = 32 << 10;
-/// Lists in lists.
+/// Depth of lists in lists.
 const MOST_DEPTH: usize = 12;
-/// Product of the sizes of what a filter or a method is given.
+/// Product of the sizes of a filter's or a method's arguments.
 const MOST_PRODUCT: usize = 4 << 20;
 /// Bytes of a template.
 const MOST_SOURCE: usize = 128 << 10;
@@ -41,7 +41,7 @@ const MOST_ELIFS: usize = 200;
 /// Macros within macros.
 const MOST_CALLS: usize = 100;
 
-/// Names of the filters that do the measuring: none that a template can write either.
+/// Names of the filters that measure, which a template cannot write.
 const CHECK: &str = "\u{F0000}check";
 const FIELD: &str = "\u{F0000}field";
 const TIMES: &str = "\u{F0000}times";
@@ -82,7 +82,7 @@ enum Call {
 }
 
 impl Call {
-    /// The global's name: none that a template can write.
+    /// Name of the global, which a template cannot write.
     fn name(self) -> &'static str {
         match self {
             Call::Filter => "\u{F0000}filter",
@@ -93,7 +93,7 @@ impl Call {
 }
 
 impl Object for Call {
-    // Not a function's arguments, which would take keywords apart.
+    // Takes raw arguments: a function's arguments would take keywords apart.
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, arguments: &[Value]) -> Result<Value, Error> {
         let (name, arguments) = named(arguments)?;
         match **self {
@@ -107,7 +107,7 @@ impl Object for Call {
     }
 }
 
-/// The engine's `namespace`, with a mark by which it is known.
+/// The engine's `namespace`, with a mark that identifies it.
 fn namespace(state: &mut State<'_, '_>, fields: &[Value]) -> Result<Value, Error> {
     let mut marked = BTreeMap::from([(Value::from(MARK), Value::from(true))]);
     for fields in fields {
@@ -143,14 +143,14 @@ pub(super) fn render(environment: &Environment<'_>, source: &str, values: Value)
     Ok(text)
 }
 
-/// Refuses what would take the engine's compiler too deep.
+/// Refuses a source that would take the engine's compiler too deep.
 fn check_source(environment: &Environment<'_>, source: &str) -> Result<(), Error> {
     if source.len() > MOST_SOURCE {
         return Err(too_long());
     }
     let (mut tokens, mut elifs) = (0, 0);
     for token in tokenize(source, false, environment.syntax().clone()) {
-        // What is no token is refused in the compiler's words.
+        // The compiler itself reports an invalid token.
         let Ok((token, _)) = token else { break };
         tokens = match token {
             Token::VariableStart | Token::BlockStart => 0,
@@ -178,7 +178,7 @@ fn too_large() -> Error {
     )
 }
 
-/// The program with its measuring. Positions move, so that jumps are set anew.
+/// Returns the program with its measuring. Positions move, so the jumps are set anew.
 fn measured<'s>(program: &Instructions<'s>) -> Result<Instructions<'s>, Error> {
     let mut starts = vec![0];
     let mut parts = Vec::new();
@@ -247,7 +247,8 @@ fn expanded<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>, E
     })
 }
 
-/// Takes the name that comes last from a call's arguments, if the call cannot make much of them.
+/// Splits off the name, which is a call's last argument. Refuses a call whose result could be too
+/// large.
 fn named(arguments: &[Value]) -> Result<(&str, &[Value]), Error> {
     let (name, arguments) = arguments.split_last().ok_or_else(too_large)?;
     let name = name.as_str().ok_or_else(too_large)?;
@@ -275,7 +276,7 @@ fn has_long_number(text: &str) -> bool {
     numbers.into_iter().any(|number| number.len() > 3)
 }
 
-/// `left * right`, where it does not repeat a text or a list too often.
+/// Computes `left * right`, unless it repeats a text or a list too often.
 fn times(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
     named(&[left.clone(), right.clone(), Value::from("*")]).or_else(|error| {
         if left.is_number() && right.is_number() {
@@ -288,7 +289,7 @@ fn times(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
     state.env().compile_expression("left * right")?.eval(values)
 }
 
-/// Counts a value that was made or is written, if it is small.
+/// Counts a value that was made or is written; refuses one that is not small.
 fn checked(state: &mut State, value: &Value, may_be_namespace: bool) -> Result<(), Error> {
     let is_refused = !may_be_namespace && is_namespace(value);
     let size = size_of(value, MOST_DEPTH).filter(|size| *size <= MOST_VALUE && !is_refused);

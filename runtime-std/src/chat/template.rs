@@ -32,10 +32,10 @@ pub const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.ro
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// It is no template, fails, or does not end.
+    /// It is not a template, fails, or does not end.
     #[error("the model's chat template fails: {0}")]
     Jinja(#[from] Error),
-    /// A message changes what is rendered for the messages before it, or is left out.
+    /// A message changes the text of the messages before it, or is left out.
     #[error("the model's chat template does not write a conversation message by message")]
     NotByMessage,
 }
@@ -70,7 +70,7 @@ pub struct Template {
     /// The end of every text that asks for no answer, messages or not (Phi-3 puts the end of the
     /// text there).
     tail: String,
-    /// The template's `enable_thinking`, if somebody has said.
+    /// The template's `enable_thinking`, if it is set.
     thinking: Option<bool>,
 }
 
@@ -78,7 +78,7 @@ impl Template {
     /// Compiles `source`; `bos` and `eos` are the texts of the tokens that the template may name.
     ///
     /// # Errors
-    /// [`TemplateError`] if it is no template, or cannot be asked for single messages.
+    /// [`TemplateError`] if it is not a template, or cannot be asked for single messages.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template, TemplateError> {
         let mut environment = bounded::environment();
         // As Hugging Face's tokenizers have it.
@@ -118,7 +118,7 @@ impl Template {
         Ok(self)
     }
 
-    /// Asks for everything once.
+    /// Renders every part once.
     fn check(&self) -> Result<(), TemplateError> {
         self.prefix(Some("x"))?;
         self.question(None, true, "x")?;
@@ -153,10 +153,10 @@ impl Template {
         if !other.starts_with(common) {
             return Err(TemplateError::NotByMessage);
         }
-        // The frame of a later message tells what of this belongs to the first message.
+        // The frame of a later message tells which part of this belongs to the first message.
         let later = self.later_question(stand_in)?;
         let header = later.split_once(WORDS).ok_or(TemplateError::NotByMessage)?.0;
-        // Some write a line break before every message but the first.
+        // Some templates write a line break before every message but the first.
         let prefix = common
             .strip_suffix(header)
             .or_else(|| common.strip_suffix(Some(header.trim_start()).filter(|header| !header.is_empty())?))

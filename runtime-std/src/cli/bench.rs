@@ -1,4 +1,4 @@
-//! `brooklet bench`: how fast, from an empty cache.
+//! `brooklet bench`: speed from an empty cache.
 //!
 //! Prefill feeds P tokens and computes the last one's logits; decode feeds N tokens one by one and
 //! computes every one's. Which tokens they are does not matter to the work.

@@ -1,4 +1,4 @@
-//! Options of every command that computes: how tokens are kept, and with how many threads.
+//! Options of every command that computes: the cache, and the number of threads.
 
 use std::error::Error;
 use std::num::NonZeroU32;
@@ -39,7 +39,7 @@ pub const ELEMENT_TYPES: Names = &[
 const LAYOUTS: Names = &[
     (
         "auto",
-        "What the file is made for: keys and values, unless `brooklet slim` wrote it",
+        "The layout of the file: keys and values, unless `brooklet slim` wrote it",
     ),
     ("kv", "Keys and values"),
     ("k", "Keys alone"),
@@ -61,7 +61,7 @@ where
     PossibleValuesParser::new(values).try_map(|name| name.parse::<T>())
 }
 
-/// Threads to start for what `--threads` says.
+/// Returns the number of threads to start for `--threads`.
 pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
     let workers = threads.unwrap_or_else(Pool::default_workers);
     if (1..=MAX_WORKERS).contains(&workers) {
@@ -96,7 +96,7 @@ pub struct ComputeArguments {
     /// Element type of the cache
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
     pub cache_type: ElementType,
-    /// What is kept of a token
+    /// Cache layout
     #[arg(
         long,
         value_name = "LAYOUT",
@@ -117,10 +117,10 @@ pub struct ComputeArguments {
     pub f32_activations: bool,
 }
 
-/// How tokens are kept, and with how many threads to compute.
+/// Policy, size and layout of the cache, and number of threads.
 #[derive(Args)]
 pub struct CacheArguments {
-    /// How tokens are kept
+    /// Cache policy
     #[arg(long, value_parser = one_of::<PolicyKind>(POLICIES), default_value = "sink", hide_possible_values = false)]
     pub policy: PolicyKind,
     /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to

@@ -33,7 +33,7 @@ pub struct Dimensions {
     rotated: bool,
     /// Vectors of the encoder, for encoder-decoder models.
     frames: Option<usize>,
-    /// With `vocab`, for what a pass reads.
+    /// Feed-forward columns; with `vocab`, for the elements that a pass reads.
     ff: Option<usize>,
     vocab: Option<usize>,
 }
@@ -86,7 +86,7 @@ pub fn dimensions(path: &str, json: bool, out: &mut dyn Write) -> Result<(), Fai
     print(&rows, out).map_err(Failure::Output)
 }
 
-/// No number of a model is larger: products of four then fit.
+/// Largest dimension that is accepted, so that products of four fit.
 const MOST: usize = 1 << 24;
 
 impl Dimensions {
@@ -111,7 +111,7 @@ impl Dimensions {
             || product.is_none()
         {
             return Err(Failure::Input(format!(
-                "{}: its dimensions are not a model's",
+                "{}: a model cannot have these dimensions",
                 self.name
             )));
         }

@@ -19,7 +19,7 @@ use crate::system::pool::IsaError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The command line makes no sense.
+    /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
     /// The input cannot be used.
@@ -44,7 +44,7 @@ pub enum Failure {
         /// The system's reason.
         error: io::Error,
     },
-    /// The system does not do what was asked of it.
+    /// The system refuses a request.
     #[error("the system refuses {what}: {error}")]
     System {
         /// The request.
@@ -98,7 +98,7 @@ impl Failure {
     }
 }
 
-/// The end of the sentence: what to do about it with this command.
+/// End of the sentence: advice that names this command.
 fn hint(error: &Error) -> &'static str {
     match error {
         Error::Plan {

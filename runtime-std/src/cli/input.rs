@@ -48,7 +48,7 @@ pub fn ids(path: &Path, vocab: usize) -> Result<Vec<u32>, Failure> {
             id.ok_or_else(|| {
                 let most = vocab.saturating_sub(1);
                 Failure::Input(format!(
-                    "{}: \"{word}\" is no token id from 0 to {most}",
+                    "{}: \"{word}\" is not a token id from 0 to {most}",
                     path.display()
                 ))
             })

@@ -16,7 +16,7 @@ const KILLED: i32 = 130;
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on the first signal is only noted.
+    /// Installs the handlers: from now on the first signal only sets the flag.
     pub fn catch() -> Result<Interrupt, Failure> {
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

@@ -50,7 +50,7 @@ pub use failure::Failure;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Log what is chosen and why to standard error; twice for more
+    /// Log choices and their reasons to standard error; twice for more
     #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 }
@@ -65,7 +65,7 @@ enum Command {
     Ppl(ppl::Arguments),
     /// Show the tokens of a text
     Tokenize(tokenize::Arguments),
-    /// Show what every byte is for, and the window that each budget buys
+    /// Show the purpose of every byte, and the window that fits each budget
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
     Inspect(inspect::Arguments),
@@ -87,7 +87,7 @@ enum Command {
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
     Pull(models::PullArguments),
-    /// List models, those that can be pulled and those that are; remove one
+    /// List the models that can be pulled or are in the store; remove one
     Models(models::ModelsArguments),
     /// Print the script by which a shell completes command lines
     Completions(completions::Arguments),
@@ -193,7 +193,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     }
 }
 
-/// Tells of an error, if there is one to tell of.
+/// Prints the error, if there is one to report, and returns the exit code.
 fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;

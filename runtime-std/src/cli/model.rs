@@ -53,7 +53,7 @@ pub struct OptionalModelArguments {
     access: AccessArguments,
 }
 
-/// A model's file and, if it was named, what the manifest says.
+/// A model's file and, if the model was named, its manifest.
 pub struct OpenModel {
     /// The bytes.
     pub file: ModelFile,
@@ -77,7 +77,8 @@ impl ModelArguments {
 }
 
 impl OptionalModelArguments {
-    /// Opens the model, pulling it first if that is needed; which one never depends on the network.
+    /// Opens the model, pulling it first if that is needed; the choice of the model never depends
+    /// on the network.
     pub fn open(&self) -> Result<OpenModel, Failure> {
         self.access.open(self.model.as_deref().unwrap_or(OWN_MODEL))
     }
@@ -113,7 +114,7 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
         error,
     })?;
     tracing::info!(path = %path.display(), mapped = file.is_mapped(), bytes = file.len(), "opened the model");
-    // Of a file of the hub nothing is known but where it lies.
+    // The manifest of a hub file states nothing but the file's place.
     let manifest = manifest.filter(|manifest| manifest.path.is_none());
     Ok(OpenModel { file, manifest })
 }
@@ -133,7 +134,7 @@ fn looks_like_a_path(model: &str) -> bool {
 /// The store of this environment.
 pub fn store() -> Result<Store, Failure> {
     Store::from_environment()
-        .ok_or_else(|| Failure::Input("there is no folder for models: set BROOKLET_MODELS to one".into()))
+        .ok_or_else(|| Failure::Input("no folder for models is known: set BROOKLET_MODELS".into()))
 }
 
 fn pulled(manifest: &Manifest) -> Result<PathBuf, Failure> {

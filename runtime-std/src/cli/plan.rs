@@ -1,4 +1,4 @@
-//! `brooklet plan`: what every byte is for, and the window that each budget buys.
+//! `brooklet plan`: the purpose of every byte, and the window that fits each budget.
 
 use std::io::{self, Write};
 
@@ -50,7 +50,7 @@ struct BudgetRow {
     arena_bytes: usize,
 }
 
-/// A layout beside the others.
+/// One layout in the comparison.
 #[derive(Serialize)]
 struct LayoutRow {
     layout: &'static str,
@@ -65,7 +65,7 @@ struct LayoutRow {
     note: &'static str,
 }
 
-/// Layers that keep a local window and no more.
+/// Layers that keep only a local window.
 #[derive(Serialize)]
 struct LocalRow {
     layers: usize,
@@ -204,17 +204,17 @@ fn layouts(settings: &Settings, model: &Model, plan: &Plan, budgets: &[BudgetRow
         let (choice, note) = match layout {
             Layout::Kv if config.values_dropped => {
                 config.values_dropped = false;
-                (LayoutChoice::Kv, "not of this file, which lacks W_V")
+                (LayoutChoice::Kv, "not possible with this file, which lacks W_V")
             }
             Layout::Kv => (LayoutChoice::Kv, ""),
-            Layout::KR { .. } if is_slim => (LayoutChoice::Auto, "as this file has it"),
+            Layout::KR { .. } if is_slim => (LayoutChoice::Auto, "the layout of this file"),
             _ if shape.elements(layout) >= shape.elements(Layout::Kv) => return None,
             Layout::KR { .. } if config.family != Family::Llama => return None,
             Layout::KR { rank } => {
                 for layer in 0..config.layers.min(MAX_SLIM_LAYERS) {
                     config.layouts = config.layouts.with_rank(layer, rank);
                 }
-                let note = "at the least: `brooklet slim` makes such a copy";
+                let note = "a minimum: `brooklet slim` makes such a copy";
                 (LayoutChoice::Auto, note)
             }
             Layout::X if config.values_dropped || !config.may_keep_inputs() => return None,
@@ -281,7 +281,7 @@ impl Report {
         if let Some(local) = &self.local_layers {
             write!(
                 out,
-                "{} layers keep a window of {} and no more, in {}; ",
+                "{} layers keep only a window of {}, in {}; ",
                 local.layers,
                 local.window,
                 Size(local.bytes)

@@ -1,4 +1,4 @@
-//! `brooklet ppl`: how well a text is predicted, under any policy.
+//! `brooklet ppl`: the perplexity of a text, under any policy.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub struct Arguments {
     /// The first token that is fed
     #[arg(long, value_name = "A", default_value_t = 0)]
     start: usize,
-    /// Predictions; all that the text has unless given
+    /// Number of predictions; all of the text unless given
     #[arg(long, value_name = "N")]
     count: Option<usize>,
     /// Score every K-th position only, beginning with the first
@@ -198,7 +198,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Softmax weights added up over all tokens, by layer, head and cache slot; empty if nobody asked.
+/// Softmax weights added up over all tokens, by layer, head and cache slot; empty if not asked for.
 struct Attention {
     weights: Vec<f32>,
     heads: usize,
@@ -217,7 +217,8 @@ impl Attention {
         }
         if arguments.stride != 1 || matches!(plan.options().policy, Policy::Recompute { .. }) {
             return Err(Failure::Usage(
-                "attention is averaged over all tokens: not with --stride or recompute".into(),
+                "attention is averaged over all tokens: --stride and --policy recompute do not allow that"
+                    .into(),
             ));
         }
         if arguments.sink_mass && matches!(plan.options().policy, Policy::Window { .. }) {
@@ -292,7 +293,7 @@ fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<
     Ok(&rest[..=count])
 }
 
-/// Collects scores, and writes what was asked for.
+/// Collects scores, and writes the requested files.
 struct Scorer<'t> {
     tokens: &'t [u32],
     nats: Vec<f64>,
@@ -331,7 +332,7 @@ impl<'t> Scorer<'t> {
                 self.score(at, logits)?;
                 let between = &fed[at + 1..fed.len().min(at + stride)];
                 at += stride;
-                // What follows the last scored position changes nothing.
+                // Tokens after the last scored position change nothing.
                 if at < fed.len() {
                     stream.absorb(between)?;
                 }

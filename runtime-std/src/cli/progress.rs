@@ -28,22 +28,22 @@ pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::pat
     let result = crate::models::pull::pull(manifest, store, &mut |event| view.show(event));
     view.end();
     let path = result?;
-    // Of a file of the hub nothing was known before.
+    // The licence of a hub file was unknown until now.
     if let Some(licence) = manifest.path.as_ref().and_then(|_| own_licence(&path)) {
         say(&format!("the file states the licence {licence}"));
     }
     Ok(path)
 }
 
-/// Asks a terminal whether the model's terms are agreed to; elsewhere nobody could answer.
+/// Asks for agreement to the model's terms on a terminal; fails elsewhere.
 fn agree(manifest: &Manifest) -> Result<(), Failure> {
     let how = format!(
-        "read them at {}, then say `brooklet pull {} --accept-terms`",
+        "read them at {}, then run `brooklet pull {} --accept-terms`",
         manifest.licence_url, manifest.name
     );
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::Input(format!(
-            "{} comes under terms that must be agreed to first: {how}",
+            "{} has terms that must be agreed to first: {how}",
             manifest.name
         )));
     }
@@ -61,7 +61,7 @@ fn agree(manifest: &Manifest) -> Result<(), Failure> {
     }
 }
 
-/// One line for people. They may have closed standard error.
+/// Writes one line to standard error, which may be closed.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -116,7 +116,7 @@ fn bar(name: &str, bytes: u64) -> ProgressBar {
     bar
 }
 
-/// A bar for a long computation; nothing where standard error is no terminal.
+/// A bar for a long computation; nothing if standard error is not a terminal.
 pub struct Counter(Option<ProgressBar>);
 
 impl Counter {
@@ -131,7 +131,7 @@ impl Counter {
         }))
     }
 
-    /// So many steps are done.
+    /// Sets the number of steps that are done.
     pub fn set(&self, done: usize) {
         self.0.iter().for_each(|bar| bar.set_position(done as u64));
     }

@@ -49,7 +49,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Writes the copy and says what became of the bytes.
+/// Writes the copy and reports its size.
 pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let threads = workers(arguments.threads)?;
     let open = model::open(&arguments.input, Access::Map)?;
@@ -131,7 +131,8 @@ fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> F
     }
 }
 
-/// The input stays mapped while the output is written, and is the only copy of what is lost.
+/// Refuses an output that is the input: the input stays mapped while the output is written, and has
+/// bits that the output loses.
 pub fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Failure> {
     match (fs::canonicalize(input), fs::canonicalize(output)) {
         (Ok(from), Ok(to)) if from == to => Err(Failure::Input(format!(

@@ -61,7 +61,7 @@ pub struct Arguments {
 
 /// Continues a text.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    // The program's own model begins a text by itself, and goes on.
+    // The embedded model begins a text by itself, and continues for ever.
     let own = arguments.model.model.is_none();
     let limit = match arguments.tokens {
         None | Some(-1) => None,
@@ -125,7 +125,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let end = Statistics::new(&report, &plan, session.position(), options.seed);
     page.end(&end).map_err(Failure::Output)?;
     if arguments.stats || report.finish == Finish::Interrupted {
-        // Standard error may be closed; the text was what mattered.
+        // Standard error may be closed; the text is out already.
         let _ = end.write(&plan, &mut io::stderr().lock());
     }
     Ok(())
@@ -210,7 +210,7 @@ impl Statistics {
         }
     }
 
-    /// For people, with the arena's bytes by purpose.
+    /// Writes them as text, with the arena's bytes by purpose.
     fn write(&self, plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,

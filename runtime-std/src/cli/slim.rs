@@ -81,7 +81,7 @@ pub struct Arguments {
     /// The file to write; it appears when it is whole
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// A text like those that the model will read; else text that it writes itself
+    /// A text like those that the model will read; by default, text that the model writes
     #[arg(long, value_name = "TEXT")]
     calib: Option<PathBuf>,
     /// Most tokens of the text that are used
@@ -90,13 +90,13 @@ pub struct Arguments {
     /// Most relative error of a layer's attention output
     #[arg(long, value_name = "E", default_value_t = 1e-2)]
     bound: f64,
-    /// Which layouts a layer may get
+    /// Layouts that a layer may get
     #[arg(long, value_parser = one_of::<LayoutChoice>(LAYOUTS), default_value = "auto", hide_possible_values = false)]
     layout: LayoutChoice,
     /// Element type of the cache that the layers are made for
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "q8_0")]
     cache_type: ElementType,
-    /// Store what makes values in F32; else in F16 where its numbers are not too large for that
+    /// Store maps and channels in F32; by default in F16, where their values fit
     #[arg(long)]
     f32: bool,
     /// Leave W_V out of layers whose values are computed from keys: a smaller file, which --cache
@@ -106,7 +106,7 @@ pub struct Arguments {
     /// Leave a part of the construction out, to see what it gains; may be given several times
     #[arg(long, value_name = "PART", value_enum)]
     without: Vec<PartName>,
-    /// Write what was measured, as JSON
+    /// Write the measurements, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Replace OUT if it exists
@@ -120,7 +120,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// A matrix of f32 numbers with a larger condition is singular but for rounding.
+/// Condition number above which a matrix of f32 values is singular but for rounding.
 const SINGULAR: f64 = 1e12;
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ struct Report {
     layers: Vec<LayerReport>,
 }
 
-/// Writes the copy, and says what each layer has become.
+/// Writes the copy, and reports the layout and the errors of each layer.
 pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let workers = workers(arguments.threads)?;
     if arguments.bound.is_nan() || arguments.bound <= 0.0 {
@@ -195,7 +195,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         let mut analysis = analyse(&model, &mut calibration, index, &request)?;
         if request.wanted == LayoutChoice::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
             return Err(Failure::Input(format!(
-                "layer {index}: W_K is singular, or as good as that (its condition is {:.1e}): values do not follow from keys alone; \
+                "layer {index}: W_K is singular or nearly so (its condition number is {:.1e}): values cannot be computed from keys alone; \
                  --layout auto adds channels or keeps values",
                 analysis.condition
             )));
@@ -286,7 +286,7 @@ impl Arguments {
             .map(|attempt| attempt.of_output[of_type])
             .fold(f64::INFINITY, f64::min);
         Failure::Input(format!(
-            "layer {index}: no number of channels that is smaller than keys and values holds the bound of {}; the best has an error of {best:.2e}",
+            "layer {index}: no layout that is smaller than keys and values holds the bound of {}; the smallest error is {best:.2e}",
             self.bound
         ))
     }

@@ -67,7 +67,7 @@ fn write_id(out: &mut dyn Write, at: usize, token: u32) -> io::Result<()> {
     write!(out, "{}{token}", if at > 0 { " " } else { "" })
 }
 
-/// An id and its text, quoted, with what a terminal would obey escaped.
+/// Writes an id and its text, quoted, with control characters escaped.
 fn write_line(out: &mut dyn Write, tokenizer: &Tokenizer<'_>, token: u32) -> io::Result<()> {
     let bytes: Vec<u8> = tokenizer.piece(token, true).collect();
     writeln!(out, "{token:>7}  {:?}", String::from_utf8_lossy(&bytes))

@@ -36,13 +36,13 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// Puts `value` under `key`, at the end, and takes away what was there.
+    /// Sets `key` to `value`, at the end, and removes an earlier value.
     pub fn set(&mut self, key: &'a str, value: Value<'a>) {
         self.remove(key);
         self.metadata.push((key, value));
     }
 
-    /// Takes the key away.
+    /// Removes the key.
     pub fn remove(&mut self, key: &str) {
         self.metadata.retain(|(name, _)| *name != key);
     }
@@ -112,13 +112,13 @@ impl<'a> Header<'a> {
             .ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    "general.alignment is no power of two from 8 to 65536",
+                    "general.alignment is not a power of two from 8 to 65536",
                 )
             })
     }
 }
 
-/// Bytes of a tensor, if there can be such a tensor.
+/// Bytes of a tensor; `None` if there can be no such tensor.
 fn tensor_bytes(dims: &[usize], format: Format) -> Option<u64> {
     let (&cols, others) = dims.split_first()?;
     if dims.len() > 4 || dims.contains(&0) {
@@ -192,7 +192,7 @@ impl<W: Write> Body<W> {
     }
 }
 
-/// An output that knows how many bytes it has got.
+/// An output that counts its bytes.
 #[derive(Debug)]
 struct Counted<W> {
     out: W,

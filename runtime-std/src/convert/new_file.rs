@@ -18,7 +18,7 @@ pub struct NewFile {
     replace: bool,
 }
 
-/// Unfinished files of killed processes that are stepped over before giving up.
+/// Most unfinished files of killed processes that are skipped before giving up.
 const MOST_UNFINISHED: u32 = 100;
 
 impl NewFile {
@@ -63,7 +63,7 @@ impl NewFile {
         self.file.sync_all()?;
         check_place(&self.place, self.replace)?;
         fs::rename(&self.unfinished, &self.place)?;
-        // Makes the rename last, where the system lets folders be synchronised.
+        // Makes the rename durable, where the system can synchronise folders.
         if let Some(folder) = self.place.parent()
             && let Ok(folder) = File::open(folder)
         {
@@ -81,7 +81,7 @@ fn check_place(place: &Path, replace: bool) -> io::Result<()> {
         Ok(there) if replace && (there.is_file() || there.is_symlink()) => Ok(()),
         Ok(_) if replace => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "what lies there is no file",
+            "it is not a regular file",
         )),
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
     }
@@ -98,7 +98,7 @@ impl Write for NewFile {
 }
 
 impl Drop for NewFile {
-    /// Removes what was not finished; after a finish there is nothing under that name.
+    /// Removes the unfinished file; after a finish there is nothing under that name.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.unfinished);
     }

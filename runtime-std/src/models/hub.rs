@@ -33,7 +33,7 @@ pub enum HubNameError {
     )]
     Incomplete,
     /// The file is of another kind.
-    #[error("\"{}\" is no GGUF file: its name does not end in .gguf", .0.escape_debug())]
+    #[error("\"{}\" is not a GGUF file: its name does not end in .gguf", .0.escape_debug())]
     NotGguf(String),
     /// A part is empty, too long, begins with a dot, or has a character that names of files here do
     /// not have.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 #[cfg(feature = "embedded")]
 use crate::embedded;
 
-/// The revision of a repository where none is named.
+/// Revision of a repository if none is named.
 pub const DEFAULT_REVISION: &str = "main";
 
 /// The text of every manifest.
@@ -46,7 +46,7 @@ pub struct Manifest {
     pub family: String,
     /// Name of the chat template.
     pub template: String,
-    /// Tokens in the cache, sinks included, where nothing else is asked for.
+    /// Default number of tokens in the cache, sinks included.
     pub window: usize,
     /// Sinks, where nothing else is asked for and [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS)
     /// are not what suits the model.
@@ -87,7 +87,7 @@ pub enum Source {
         /// Path in the repository.
         file: String,
     },
-    /// Nowhere: it is a part of the program.
+    /// The program itself, in which the file is embedded.
     Embedded {
         /// Name in `models/stories`.
         file: String,
@@ -121,7 +121,7 @@ impl Manifest {
         EMBEDDED.iter().map(parse).collect()
     }
 
-    /// The names of every manifest, for people who have typed another.
+    /// Names of all manifests, for the message about an unknown name.
     pub fn names() -> String {
         let names: Vec<String> = Manifest::all()
             .into_iter()
@@ -130,7 +130,7 @@ impl Manifest {
         names.join(", ")
     }
 
-    /// The model's bytes, if they are a part of the program.
+    /// The model's bytes, if they are embedded in the program.
     pub fn embedded(&self) -> Option<&'static [u8]> {
         match &self.sources[..] {
             #[cfg(feature = "embedded")]

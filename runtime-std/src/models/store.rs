@@ -1,4 +1,4 @@
-//! The folder that pulled models lie in, and what `-m` means.
+//! The folder of pulled models, and the paths of named models in it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ pub const STORE_VARIABLE: &str = "BROOKLET_MODELS";
 /// The folder of unfinished downloads in the store.
 const PARTIAL: &str = ".partial";
 
-/// The file beside an unfinished download that says of which file it is: by its digest.
+/// Name of the file beside an unfinished download that holds the digest of the whole file.
 pub(crate) const DIGEST_MARK: &str = "hub-digest";
 
 /// Most folders above a file of the hub: owner, repository and folders of a repository.
@@ -33,7 +33,7 @@ pub enum StoreError {
         error: io::Error,
     },
     /// The model is being pulled, perhaps by another process.
-    #[error("{0} is being pulled: end that first")]
+    #[error("{0} is being pulled: stop that first")]
     Busy(String),
 }
 
@@ -132,7 +132,7 @@ impl Store {
         self.named(paths)
     }
 
-    /// Files of the hub of which only a part has arrived; the paths are those that they will have.
+    /// Files of the hub that have arrived in part; the paths are those of the whole files.
     pub fn unfinished(&self) -> Vec<Stored> {
         let partial = self.folder.join(PARTIAL);
         let mut paths = Vec::new();

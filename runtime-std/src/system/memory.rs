@@ -13,12 +13,13 @@ pub struct MemoryUse {
     pub file_kib: u64,
     /// Memory that was moved to swap.
     pub swap_kib: u64,
-    /// Most that was resident at any time.
+    /// Peak of the resident memory.
     pub peak_kib: u64,
 }
 
 impl MemoryUse {
-    /// Now; `None` where the system has no `/proc/self/status` of Linux's form. Allocates nothing.
+    /// Returns the current values; `None` if the system has no `/proc/self/status` of Linux's form.
+    /// Allocates nothing.
     pub fn now() -> Option<MemoryUse> {
         let mut buffer = [0; 4096];
         let mut file = File::open("/proc/self/status").ok()?;

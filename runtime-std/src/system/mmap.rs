@@ -36,7 +36,8 @@ pub enum Access {
 
 enum Bytes {
     Mapped {
-        /// Before the map, so that what is watched is always mapped.
+        /// Stands before the map and is dropped before it, so that a watched range is always
+        /// mapped.
         _watched: shrinking::Watched,
         map: Mmap,
     },
@@ -97,7 +98,7 @@ impl ModelFile {
         Ok(map)
     }
 
-    /// A file that is a part of the program, `name`d for messages.
+    /// A file that is embedded in the program; `name` is for messages.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> ModelFile {
         ModelFile {
             path: name.into(),
@@ -179,7 +180,7 @@ mod shrinking {
     impl Drop for Watched {
         fn drop(&mut self) {
             if let Some(entry) = self.0 {
-                // In this order: an entry that is free has no length.
+                // The order matters: the length is 0 before the entry becomes free.
                 MAPPINGS[entry].1.store(0, Ordering::Release);
                 MAPPINGS[entry].0.store(0, Ordering::Release);
             }
@@ -268,7 +269,7 @@ mod shrinking {
             assert_eq!(inside(), 40);
             drop(second);
             assert_eq!(inside(), 0);
-            // A full table is no error.
+            // A full table is not an error.
             let all: Vec<Watched> = (0..=MOST).map(|_| Watched::new(&bytes)).collect();
             assert!(all.iter().any(|watched| watched.0.is_none()));
         }
@@ -302,7 +303,7 @@ impl ArenaMemory {
     /// `len` bytes, aligned to a page.
     ///
     /// # Errors
-    /// If the system has not that much address space.
+    /// If the system lacks that much address space.
     pub fn new(len: usize) -> io::Result<ArenaMemory> {
         // An empty map is refused by the system.
         let map = MmapMut::map_anon(len.max(1))?;

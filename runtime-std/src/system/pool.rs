@@ -1,4 +1,4 @@
-//! Threads and the instruction set: what the machine has to offer the kernels.
+//! Threads and the instruction set of the machine, for the kernels.
 //!
 //! # The pool
 //!
@@ -57,7 +57,7 @@ struct Shared {
     ticket: Line<AtomicU64>,
     /// Jobs of the current run that have ended; before the first run, workers that have started.
     done: Line<AtomicUsize>,
-    /// The current run's closure; see the module's text for who may touch it when.
+    /// The current run's closure; the module's text states who may access it, and when.
     job: UnsafeCell<*const Job>,
     /// A job of the current run has panicked.
     panicked: AtomicBool,
@@ -78,7 +78,7 @@ struct Shared {
 // at a time (`Pool::turn`), while no claim is held, and read only by holders of a claim (module
 // text). What it points to is a `Sync` closure.
 unsafe impl Sync for Shared {}
-// SAFETY: the pointer in `job` is only followed under the rules above, on whatever thread.
+// SAFETY: the pointer in `job` is only followed under the rules above, on any thread.
 unsafe impl Send for Shared {}
 
 /// Threads that spin, then park: core's [`Threads`] for a machine with an operating system.
@@ -273,7 +273,7 @@ impl Shared {
         self.caller_waits.store(false, Ordering::SeqCst);
     }
 
-    /// A worker's life.
+    /// Runs a worker until the pool is dropped.
     fn serve(&self, worker: usize) {
         touch_stack();
         self.done.0.fetch_add(1, Ordering::SeqCst);
@@ -310,7 +310,7 @@ fn touch_stack() {
     std::hint::black_box([0u8; STACK]);
 }
 
-/// Spins until `condition` holds or `limit` has passed; whether it holds.
+/// Spins until `condition` holds or `limit` has passed; returns true if it holds.
 fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
     // The clock is read once in a while only.
     const LOOKS: usize = 32;
@@ -342,7 +342,7 @@ pub const ISA_VARIABLE: &str = "BROOKLET_ISA";
 pub struct IsaError {
     /// The name in the variable.
     pub wanted: String,
-    /// Names of what there is, separated by commas, the best last.
+    /// Names of the available instruction sets, separated by commas, the best last.
     pub available: String,
 }
 
@@ -354,7 +354,7 @@ pub fn available_isas() -> Vec<Isa> {
 /// The best instruction set of this machine, or the one that `BROOKLET_ISA` names.
 ///
 /// # Errors
-/// If the variable names one that is not available here, with those that are.
+/// If the variable names one that is not available; the error lists those that are.
 pub fn detect_isa() -> Result<Isa, IsaError> {
     select_isa(std::env::var_os(ISA_VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned()))
 }

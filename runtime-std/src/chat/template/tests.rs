@@ -4,7 +4,7 @@ use brooklet_core::model::Family;
 
 use super::*;
 
-/// Of the file SmolLM2-135M-Instruct.Q4_1.gguf.
+/// Template of the file SmolLM2-135M-Instruct.Q4_1.gguf.
 const SMOLLM2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// In the manner of Llama 2: the system prompt stands inside the first message.

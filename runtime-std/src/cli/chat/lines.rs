@@ -46,7 +46,7 @@ impl Lines {
             .build();
         let history = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config, history).map_err(failed)?;
-        // Ctrl-J is what a terminal sends for a line break that Return does not send.
+        // A terminal sends Ctrl-J for a line break that is not Return.
         editor.bind_sequence(KeyEvent::ctrl('J'), Cmd::Newline);
         Ok(Lines::Terminal {
             editor: Box::new(editor),
@@ -59,7 +59,7 @@ impl Lines {
         matches!(self, Lines::Terminal { .. })
     }
 
-    /// The next message. A line that ends in a backslash goes on in the next.
+    /// Reads the next message. A line that ends in a backslash continues in the next line.
     pub fn next(&mut self) -> Result<Input, Failure> {
         let mut text = String::new();
         loop {

@@ -38,16 +38,16 @@ const CHAT_MODEL: &str = "smollm2-135m";
 
 /// Lines of at most 40 characters.
 const HELP: &str = "\
-/help          this
+/help          show this help
 /reset         forget the conversation
 /stats         memory, window and speed
-/system TEXT   another system prompt
+/system TEXT   set the system prompt
 /system        show the system prompt
 /save FILE     write the conversation
-/exit          leave, as does Ctrl-D
-A \\ at a line's end, or Ctrl-J, goes on
-in the next line. Ctrl-C stops an
-answer; twice leaves.
+/exit          end the chat (or Ctrl-D)
+A \\ at the end of a line, or Ctrl-J,
+continues in the next line. Ctrl-C
+stops an answer; twice ends the chat.
 ";
 
 /// Arguments of `brooklet chat`.
@@ -181,7 +181,7 @@ impl Conversation {
     }
 
     fn talk(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
-        // One Ctrl-C without words after it: the next one leaves.
+        // True right after a Ctrl-C: the next one leaves.
         let mut leaving = false;
         loop {
             self.interrupt.clear();
@@ -189,7 +189,7 @@ impl Conversation {
                 Input::Text(text) => text,
                 Input::Interrupted if !leaving => {
                     leaving = true;
-                    note("Ctrl-C again leaves\n");
+                    note("Ctrl-C again ends the chat\n");
                     continue;
                 }
                 Input::Interrupted | Input::End => return Ok(()),
@@ -209,7 +209,7 @@ impl Conversation {
         }
     }
 
-    /// Says something and prints the answer; returns why that ended.
+    /// Sends a message and prints the answer; returns the reason why the answer ended.
     fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Failure> {
         self.pace.begin();
         let mut page = Page {
@@ -235,7 +235,7 @@ impl Conversation {
         Ok(report.finish)
     }
 
-    /// Obeys a command; whether it is to leave.
+    /// Executes a command; returns true if it ends the chat.
     fn command(&mut self, words: &str) -> Result<bool, Failure> {
         let (name, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
         let rest = rest.trim();
@@ -245,23 +245,23 @@ impl Conversation {
             ("/reset", "") => {
                 self.chat.reset()?;
                 self.transcript.clear();
-                note("forgotten\n");
+                note("messages forgotten\n");
             }
             ("/stats", "") => self.statistics(),
             ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(not set)"))),
             ("/system", text) => match self.chat.set_system(Some(text.to_owned())) {
                 Ok(()) => {
                     self.transcript.clear();
-                    note("forgotten, with another system prompt\n");
+                    note("system prompt set, messages forgotten\n");
                 }
                 Err(error) => note(&format!("{error}\n")),
             },
-            ("/save", "") => note("/save wants the name of a file\n"),
+            ("/save", "") => note("/save needs the name of a file\n"),
             ("/save", path) => match self.transcript.save(Path::new(path), self.chat.system()) {
                 Ok(messages) => note(&format!("saved {messages} messages\n")),
                 Err(error) => note(&format!("{error}\n")),
             },
-            _ => note(&format!("{words} is no command; /help lists them\n")),
+            _ => note(&format!("{words} is not a command: see /help\n")),
         }
         Ok(false)
     }
@@ -299,12 +299,12 @@ impl Conversation {
     }
 }
 
-/// Tells the person something that is not the model's: on standard error, which may be closed.
+/// Writes a note of the program itself to standard error, which may be closed.
 fn note(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// The answer on its way out.
+/// Output of the answer.
 struct Page<'o> {
     out: &'o mut dyn Write,
     pace: &'o mut Pace,
@@ -323,7 +323,7 @@ impl TextSink for Page<'_> {
     }
 }
 
-/// The window, as it is written down after every exchange.
+/// The window, as dumped after every exchange.
 #[derive(Serialize)]
 struct DumpLine {
     turn: u64,

@@ -112,7 +112,7 @@ fn q5_1(x: &[f32; BLOCK]) -> Option<[u8; 24]> {
     Some(out)
 }
 
-/// The fifth bits of all, then the other four.
+/// Packs the fifth bits of all elements, then the other four.
 fn pack_five(out: &mut [u8], q: [u8; BLOCK]) {
     let mut fifth = 0u32;
     for i in 0..16 {
@@ -130,13 +130,13 @@ fn q8_0(x: &[f32; BLOCK]) -> Option<[u8; 34]> {
     let mut out = [0; 34];
     out[..2].copy_from_slice(&f16_bytes(d)?);
     for (byte, x) in out[2..].iter_mut().zip(x) {
-        // Halves go away from zero.
+        // Halves are rounded away from zero.
         *byte = integer((x * id).round());
     }
     Some(out)
 }
 
-/// The span's part of so many steps, and the smallest value.
+/// The span of the values divided by `steps`, and the smallest value.
 fn step_and_min(x: &[f32; BLOCK], steps: f32) -> (f32, f32) {
     let min = x.iter().fold(f32::MAX, |min, &x| if x < min { x } else { min });
     let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
@@ -153,12 +153,12 @@ fn reciprocal(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// The integer towards zero from `x`, as a byte: finite, it fits an i8.
+/// Rounds `x` towards zero and returns it as a byte: a finite `x` fits an i8.
 fn integer(x: f32) -> u8 {
     if x.is_finite() { x as i8 as u8 } else { 0 }
 }
 
-/// The nearest f16, the even one of two; `None` if that is infinite.
+/// The nearest f16, ties to even; `None` if that is infinite.
 fn f16_bytes(x: f32) -> Option<[u8; 2]> {
     let nearest = half::f16::from_f32(x);
     nearest.is_finite().then(|| nearest.to_le_bytes())

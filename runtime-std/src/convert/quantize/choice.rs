@@ -90,7 +90,7 @@ impl Role {
     }
 }
 
-/// Chooses the formats of a file's tensors, which it is shown in the new file's order.
+/// Chooses the formats of a file's tensors, which it gets in the new file's order.
 #[derive(Debug)]
 pub(super) struct Chooser {
     target: Target,
@@ -115,7 +115,7 @@ impl Chooser {
         let architecture = file.get("general.architecture").and_then(|value| value.as_str());
         let number = |key| {
             let value = file.get_scoped(architecture?, key)?;
-            // One for each layer: the first layer's.
+            // If there is one for each layer, the first layer's.
             let value = value.as_array().map_or(Some(value), |array| array.get(0))?;
             value.as_u64()
         };
@@ -270,7 +270,7 @@ pub(super) fn order<'a>(tensor: &TensorInfo<'a>) -> (Option<u32>, &'a str) {
     (layer_of(tensor.name()), tensor.name())
 }
 
-/// The layer that a tensor's name says.
+/// The layer in a tensor's name.
 fn layer_of(name: &str) -> Option<u32> {
     let rest = name.strip_prefix("blk.")?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

@@ -46,7 +46,7 @@ pub(super) fn iq4_nl(x: &[f32; BLOCK]) -> Option<[u8; 18]> {
 
 /// The scale that fits best from any start.
 fn best_scale(x: &[f32; BLOCK], extreme: f32, nearest: &[u8; 512]) -> f32 {
-    // Below, every element is 0.
+    // Below this limit every element is 0.
     if extreme.abs() < 1.0 / (1 << 25) as f32 {
         return 0.0;
     }

@@ -55,7 +55,7 @@ pub enum QuantizeError {
     Split(u64),
     /// The maps from keys to values were made for the weights as they are.
     #[error(
-        "it computes values from its keys, by maps that are made for the weights as they are: quantise the original, and make the copy slim"
+        "it is slim, and its maps from keys to values fit only its present weights: quantise the original, then make the copy slim"
     )]
     Slim,
     /// Tensors share bytes, so that the new file might be any number of times as large.
@@ -75,7 +75,7 @@ pub enum QuantizeError {
         /// The format that it should get.
         format: Format,
     },
-    /// The caller wants no more.
+    /// The caller has interrupted the conversion.
     #[error("interrupted, nothing was written")]
     Interrupted,
     /// The output fails.
@@ -83,7 +83,7 @@ pub enum QuantizeError {
     Write(#[from] io::Error),
 }
 
-/// One tensor's way from file to file.
+/// Conversion of one tensor.
 #[derive(Clone, Copy, Debug)]
 struct Step<'a> {
     tensor: TensorInfo<'a>,
@@ -190,7 +190,8 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// Makes the copy; returns its length in bytes, which depend on nothing but the file.
+    /// Makes the copy and returns its length. The copy's bytes depend on nothing but the file and
+    /// the target.
     ///
     /// Before each slab, `watch` gets the number of finished tensors and says whether to go on.
     ///
@@ -239,7 +240,7 @@ fn header<'a>(file: &Gguf<'a>, steps: &[Step<'a>], target: Target) -> Result<Hea
     Ok(header)
 }
 
-/// A worker's part of a tensor: bytes to read, bytes to write, and how that went.
+/// A worker's part of a tensor: bytes to read, bytes to write, and the result.
 type Slab<'b> = (&'b [u8], &'b mut [u8], Result<(), QuantizeError>);
 
 impl Step<'_> {
@@ -302,12 +303,12 @@ impl Step<'_> {
     }
 }
 
-/// Elements of so many bytes, which are whole blocks.
+/// Number of elements in `bytes`, which are whole blocks.
 const fn elements_of(format: Format, bytes: &[u8]) -> usize {
     bytes.len() / format.block_bytes() * format.block_len()
 }
 
-/// Bytes of so many elements, which are whole blocks.
+/// Number of bytes of `elements` elements, which are whole blocks.
 const fn bytes_of(format: Format, elements: usize) -> usize {
     elements / format.block_len() * format.block_bytes()
 }

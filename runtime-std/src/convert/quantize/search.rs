@@ -23,7 +23,7 @@ use half::f16;
 /// Partial sums of every sum, for the compiler to use vectors; a divisor of 16.
 const LANES: usize = 8;
 
-/// Times that 4. is done at most.
+/// Most times that 4. is done.
 const ROUNDS: usize = 4;
 
 /// Times that the line through a part's elements is fitted anew to the integers it rounds them to.
@@ -384,7 +384,7 @@ fn nearest(x: f32, inverse: f32, min: f32, grid: &Grid) -> f32 {
     round(clamp((x + min) * inverse, grid.quants))
 }
 
-/// By comparisons that are single instructions also in vectors.
+/// Clamps `x` by comparisons that are single instructions in vectors, too.
 fn clamp(x: f32, (low, high): (f32, f32)) -> f32 {
     let x = if x > low { x } else { low };
     if x < high { x } else { high }

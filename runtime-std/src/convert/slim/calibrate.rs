@@ -76,7 +76,7 @@ impl Calibration {
         self.tokens
     }
 
-    /// A layer's inputs, which are then no longer here.
+    /// Takes out a layer's inputs.
     pub fn take(&mut self, layer: usize) -> Vec<Mat<f64>> {
         std::mem::take(&mut self.inputs[layer])
     }

@@ -17,12 +17,12 @@ pub enum SlimError {
     ValuesDropped,
     /// The family's attention does not allow it.
     #[error(
-        "values cannot be computed from the keys of {0}: keys are normed, scores are capped, or layers are local"
+        "slim attention cannot be used with {0}: it has QK norm, soft-capped scores or sliding-window layers"
     )]
     Family(&'static str),
     /// Query heads share keys.
     #[error(
-        "slim attention computes values from keys, which takes as many key columns as the model has: this one has {key_columns} for {columns} \
+        "slim attention needs as many key columns as the model has columns: this one has {key_columns} for {columns} \
          ({heads} heads share {kv_heads}); its cache of keys and values is smaller already"
     )]
     SharedKeys {
@@ -32,7 +32,7 @@ pub enum SlimError {
         columns: usize,
         /// Query heads.
         heads: usize,
-        /// Key heads.
+        /// KV heads.
         kv_heads: usize,
     },
     /// The calibration text is too short.

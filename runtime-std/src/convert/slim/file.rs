@@ -1,6 +1,6 @@
-//! Slim models as files: what `brooklet slim` adds to a GGUF file.
+//! Slim models as files: the tensors that `brooklet slim` adds to a GGUF file.
 //!
-//! A slim layer `N` has beside its tensors:
+//! A slim layer `N` has these tensors in addition:
 //!
 //! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of
 //!   `A` over `B`;
@@ -79,7 +79,7 @@ impl SlimLayer {
         }
     }
 
-    /// Further channels.
+    /// Number of rank-correction channels.
     pub fn rank(&self) -> usize {
         self.channels.nrows()
     }
@@ -179,7 +179,7 @@ impl<'w> Tensor<'w> {
 /// The changes to the original's tensors of a slim layer.
 #[derive(Default)]
 struct Changes<'w> {
-    /// Names that the copy has not, or not from the original.
+    /// Names that the copy lacks, or does not take from the original.
     without: Vec<String>,
     /// The new tensors: the output's bias with the values' share; the parts of a fused tensor.
     instead: Vec<Tensor<'w>>,
@@ -197,7 +197,7 @@ impl<'w> Changes<'w> {
         let mut changes = Changes::default();
         let layer = &layer.attention;
         let value_bias = layer.value.and_then(|value| value.bias);
-        // Scores of one query only move together by what is added to all keys.
+        // A bias that is added to all keys moves all scores of a query alike.
         let without_key_bias = config.rope_dim == 0 && layer.key.bias.is_some();
         if storage.drop_values {
             changes.without.push(name("attn_v.weight"));
@@ -259,7 +259,7 @@ fn bytes(numbers: impl Iterator<Item = f64>, format: Format) -> Vec<u8> {
     }
 }
 
-/// Key of what was measured, as JSON text.
+/// Key of the measurements, as JSON text.
 pub const REPORT_KEY: &str = "brooklet.slim.report";
 
 /// Options of how slim layers are stored.
@@ -305,7 +305,7 @@ pub fn write(
     header.set(REPORT_KEY, Value::Str(report.as_bytes()));
     for tensor in kept() {
         let format = tensor.format().ok_or_else(|| {
-            let text = format!("{} has a format that is not known here", tensor.name());
+            let text = format!("{} has a format that this program does not know", tensor.name());
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
         header.tensor(tensor.name(), &tensor.dims()[..tensor.rank()], format)?;

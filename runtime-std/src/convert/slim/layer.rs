@@ -1,4 +1,4 @@
-//! One layer: what its keys can make, and how well.
+//! Analysis of one layer: the values that its keys can make, and their errors.
 
 use brooklet_core::cache::round;
 use brooklet_core::cache::{ElementType, Layout};
@@ -37,9 +37,9 @@ impl Parts {
 pub enum SinkValues {
     /// The cached keys and channels, as for all other tokens.
     Cache,
-    /// Their keys and channels before these are rounded: where the file has no `W_V`.
+    /// Their keys and channels before these are rounded, for files without `W_V`.
     Keys,
-    /// Their inputs: they are exact.
+    /// Their inputs: the values are exact.
     Inputs,
 }
 
@@ -49,7 +49,7 @@ pub type Errors = [f64; 3];
 /// The element types that errors are measured in.
 pub const TYPES: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Q8_0];
 
-/// A layer's weights and what enters it.
+/// A layer's weights and inputs.
 pub struct Sample {
     /// `d_model x key columns`.
     pub w_k: Mat<f64>,
@@ -62,7 +62,7 @@ pub struct Sample {
     /// Sequences of normed inputs, `tokens x d_model` each, that the map is made for; the first
     /// token of each is the first of a stream.
     pub calibration: Vec<Mat<f64>>,
-    /// Others, on which errors are measured.
+    /// Other sequences, on which errors are measured.
     pub test: Vec<Mat<f64>>,
     /// Added to queries and keys before they are rotated, where the model has biases.
     pub biases: Option<(Vec<f64>, Vec<f64>)>,
@@ -77,7 +77,7 @@ pub struct Sample {
 pub struct Heads {
     /// Query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// KV heads.
     pub kv_heads: usize,
     /// First tokens that are sinks.
     pub sinks: usize,
@@ -162,7 +162,7 @@ pub struct Analysis {
     pub kv: Errors,
     /// All attempts, by rank.
     pub tried: Vec<Attempt>,
-    /// The index in `tried` of the smallest that holds the bound.
+    /// Index in `tried` of the smallest attempt that holds the bound.
     pub chosen: Option<usize>,
 }
 
@@ -185,7 +185,7 @@ impl Attempt {
     }
 }
 
-/// A matrix of outputs by inputs as inputs by outputs.
+/// Returns a matrix of outputs by inputs as one of inputs by outputs.
 pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
     let mut row = vec![0.0; matrix.cols()];
     let mut out = Mat::zeros(matrix.cols(), matrix.rows());
@@ -343,7 +343,7 @@ impl Sample {
             *noise /= tokens as f64;
         }
         let mut moment = moment * faer::Scale(1.0 / tokens as f64);
-        // Directions that the text has not are possible all the same.
+        // Directions that do not occur in the text are possible all the same.
         let identity = (0..d).map(|i| moment[(i, i)]).sum::<f64>() / d as f64;
         for i in 0..d {
             moment[(i, i)] += identity;

@@ -43,7 +43,7 @@ pub struct Request {
     pub parts: Parts,
 }
 
-/// Bytes that a layer keeps of a token, without what the first sinks keep.
+/// Cache bytes of a token in a layer, without the first sinks' values.
 pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout) -> usize {
     CacheShape::token_bytes(layout, cache_type, config.shape().columns())
 }
@@ -80,7 +80,7 @@ pub fn analyse(
         .map_err(|error| SlimError::Layer { layer: index, error })
 }
 
-/// Refuses a model for which slim attention gains nothing, and one without what makes values.
+/// Refuses a model for which slim attention gains nothing, and one without `W_V`.
 ///
 /// # Errors
 /// The reason, with the numbers.

@@ -47,16 +47,16 @@ const CUTOFF: f64 = 1e-14;
 #[error("its singular values cannot be computed: it holds NaN or an infinity")]
 pub struct NoConvergence;
 
-/// A decomposition, and how it is used for every rank.
+/// A decomposition, from which solutions of every rank follow.
 pub struct Solver<'p> {
     problem: &'p Problem,
     a0: Mat<f64>,
-    /// Right singular vectors of what is left, by size.
+    /// Right singular vectors of the residual, by size.
     directions: Mat<f64>,
 }
 
 impl<'p> Solver<'p> {
-    /// Solves for `A₀`, and decomposes what is left.
+    /// Solves for `A₀`, and decomposes the residual.
     ///
     /// # Errors
     /// If a number is NaN or infinite.

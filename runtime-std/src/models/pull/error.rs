@@ -18,7 +18,7 @@ pub enum PullError {
     },
     /// The package index or the hub does not answer.
     #[error(
-        "{place} cannot be reached: check the network connection, then run the same command again to go on"
+        "{place} cannot be reached: check the network connection, then run the same command again to continue"
     )]
     Unreachable {
         /// The place that does not answer.
@@ -31,11 +31,11 @@ pub enum PullError {
         program: &'static str,
         /// The file that it should fetch.
         what: String,
-        /// Its own last word.
+        /// The reason that it gave.
         reason: String,
     },
     /// A downloaded package is damaged or lacks the member.
-    #[error("{what} is not as the manifest says: {reason}")]
+    #[error("{what} does not match the manifest: {reason}")]
     Package {
         /// The package or its member.
         what: String,
@@ -44,7 +44,7 @@ pub enum PullError {
     },
     /// The connection broke, and trying again brought nothing more.
     #[error(
-        "the connection ended before the whole of {what} had arrived: run the same command again to go on"
+        "the connection ended before the whole of {what} had arrived: run the same command again to continue"
     )]
     Interrupted {
         /// The file that was being fetched.
@@ -52,7 +52,7 @@ pub enum PullError {
     },
     /// The connection broke, and the server only sends whole files.
     #[error(
-        "the connection ended before the whole of {what} had arrived, and the server cannot go on from there: try again"
+        "the connection ended before the whole of {what} had arrived, and the server cannot resume: try again"
     )]
     NoRanges {
         /// The file that was being fetched.
@@ -64,9 +64,9 @@ pub enum PullError {
         /// The file.
         what: String,
     },
-    /// The hub wants to know who asks.
+    /// The hub refuses anonymous requests for the file.
     #[error(
-        "the hub does not show {what} to everybody ({status}): it is private, wants a login, or does not exist"
+        "the hub refuses anonymous access to {what} ({status}): it is private, needs a login, or does not exist"
     )]
     Forbidden {
         /// The file.
@@ -75,7 +75,7 @@ pub enum PullError {
         status: u16,
     },
     /// There is no room for the file.
-    #[error("the disk that holds {} is full: {}what has arrived is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
+    #[error("the disk that holds {} is full: {}the unfinished file is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
     DiskFull {
         /// The store's folder.
         folder: PathBuf,
@@ -94,12 +94,12 @@ pub enum PullError {
         /// The value of the file that arrived.
         found: String,
     },
-    /// The file system refuses something else.
+    /// The file system refuses an operation for another reason.
     #[error("cannot {action} {}: {error}", .path.display())]
     Io {
         /// The action that failed.
         action: &'static str,
-        /// With what.
+        /// Its file or folder.
         path: PathBuf,
         /// The system's reason.
         error: io::Error,

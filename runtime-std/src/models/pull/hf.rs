@@ -109,7 +109,7 @@ impl Download<'_> {
         let mark = context.staging.join(DIGEST_MARK);
         let have = fs::metadata(&path).map_or(0, |file| file.len());
         let is_same = fs::read_to_string(&mark).is_ok_and(|digest| digest == stated.digest);
-        // Whether the end was reached cannot be seen without a size.
+        // Without a size, the end of the file cannot be recognised.
         if !is_same || stated.size.is_none_or(|size| have > size) {
             let _ = fs::remove_file(&path);
             fs::write(&mark, &stated.digest).map_err(context.io("write", &mark))?;
@@ -118,7 +118,7 @@ impl Download<'_> {
         let mut file = options.map_err(context.io("open", &path))?;
         let mut hashed = Hashing::new(io::sink());
         if file.metadata().is_ok_and(|file| file.len() > 0) {
-            watch(Event::Stage("checking what is there", have));
+            watch(Event::Stage("checking the unfinished file", have));
             copy(&mut file, &mut hashed, u64::MAX, watch).map_err(context.io("read", &path))?;
         }
         Ok(hashed.onto(file))
@@ -168,7 +168,8 @@ impl Download<'_> {
     }
 }
 
-/// Percent-encodes what a path of a URL cannot hold (RFC 3986, section 2.3 and the slash).
+/// Percent-encodes the bytes that a path of a URL cannot hold (RFC 3986, section 2.3 and the
+/// slash).
 fn escaped(path: &str) -> String {
     let escape = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
@@ -214,7 +215,7 @@ fn curl(arguments: &[&str]) -> Result<Child, PullError> {
         .map_err(no_curl)
 }
 
-/// Waits for curl and says what its failure means. The numbers are those of its manual.
+/// Waits for curl and translates its exit code. The numbers are those of its manual.
 fn end(child: Child, what: &str) -> Result<(), PullError> {
     let output = child.wait_with_output().map_err(no_curl)?;
     if output.status.success() {
@@ -225,7 +226,7 @@ fn end(child: Child, what: &str) -> Result<(), PullError> {
     let reason = said.lines().last().unwrap_or("it gave no reason").trim();
     let status = reason.rsplit(' ').next().and_then(|status| status.parse().ok());
     Err(match (output.status.code(), status) {
-        // Not resolved, or not connected.
+        // Name not resolved, or not connected.
         (Some(5..=7), _) => PullError::Unreachable {
             place: "the Hugging Face hub".into(),
         },

