@@ -1,4 +1,5 @@
-//! Conversations: what is in the window after every exchange, and the command through a pipe and on a terminal.
+//! Conversations: the contents of the window after every exchange, and the command through a pipe
+//! and on a terminal.
 
 mod common;
 #[path = "common/program.rs"]
@@ -24,7 +25,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 const SYSTEM: &str = "Be brief.";
-/// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template are words to it.
+/// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template
+/// are words to it.
 const PINNED: &str = "<s> <|im_start|>system\nBe brief.<|im_end|>\n";
 
 /// Starts a chat with the tiny model, `window` tokens in the cache beside four sinks.
@@ -34,7 +36,8 @@ fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat<'_, '_>) -> R) -> R {
     let settings = Settings {
         window: Some(window),
         workers: 1,
-        // Keys at other absolute positions are the same only up to rounding; in f32 no choice among tokens hangs on that.
+        // Keys at other absolute positions are equal only up to rounding; in f32 no choice of a
+        // token depends on that.
         cache_type: ElementType::F32,
         ..Settings::default()
     };
@@ -44,7 +47,7 @@ fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat<'_, '_>) -> R) -> R {
     work(&mut Chat::new(&mut engine, template, Some(SYSTEM.into())).unwrap())
 }
 
-/// Says something; the model answers with at most `limit` tokens.
+/// Sends `words` to the model, which answers with at most `limit` tokens.
 fn say(chat: &mut Chat<'_, '_>, words: &str, limit: u64, seed: u64) -> (String, Finish) {
     let mut answer = String::new();
     let mut sampler = Sampler::new(SamplerOptions {
@@ -66,13 +69,15 @@ fn say(chat: &mut Chat<'_, '_>, words: &str, limit: u64, seed: u64) -> (String, 
     (answer, report.finish)
 }
 
-/// What can be compared of a random model's text: it also says control tokens and halves of characters.
+/// Returns the comparable part of a random model's text, which also contains control tokens and
+/// halves of characters.
 fn plain(text: &str) -> String {
     let text = text.replace("<s>", "").replace("</s>", "").replace("<unk>", "");
     text.chars().filter(char::is_ascii).collect()
 }
 
-/// The window holds whole messages in order, the last exchange with them, and as much as the books say.
+/// Checks that the window holds whole messages in order, the last exchange among them, and as many
+/// tokens as the bookkeeping says.
 fn check(chat: &Chat<'_, '_>, words: &str, answer: &str) -> Result<(), TestCaseError> {
     let live = chat.live();
     prop_assert_eq!(chat.pinned(), PINNED);
@@ -157,7 +162,8 @@ fn a_message_longer_than_the_window_leaves_token_by_token() {
     });
 }
 
-/// A conversation goes on as if what was evicted had never been said, but for what the answers were made from.
+/// A conversation continues as if the evicted messages had never been said, except that earlier
+/// answers were made from them.
 #[test]
 fn resetting_and_changing_the_system_prompt_begin_anew() {
     with_chat(200, |chat| {
@@ -271,7 +277,7 @@ fn through_a_pipe_answers_alone_go_to_standard_output() {
         "<|im_start|>user\nsecond \nline<|im_end|>\n"
     );
     assert!(lines.iter().all(|line| line["pinned"] == PINNED));
-    // What was printed is what is in the window.
+    // The window holds the printed text.
     let mut said = String::new();
     for (line, message) in lines.iter().zip([1, 3, 1]) {
         let text = line["messages"][message]["text"].as_str().unwrap();
@@ -340,7 +346,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
         .unwrap();
     let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut text = String::new();
-    // Raw mode begins with the prompt; keys sent earlier would be the terminal's to interpret.
+    // Raw mode begins with the prompt; the terminal itself would interpret keys sent earlier.
     for (answer, key) in [
         ("", "/help\r"),
         ("twice leaves", "\x03"),
@@ -364,7 +370,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
     assert!(!text.contains("\x1b[1;32m"), "{text:?}");
 }
 
-/// Real words: the answer to a question whose topic only the system prompt and the last message name.
+/// A real model answers a question whose topic only the system prompt and the last message name.
 #[test]
 fn smollm2_talks_beyond_its_window() {
     if !program::runner().is_empty() {

@@ -24,9 +24,9 @@
 //! `acc = 0` on:
 //!
 //! ```text
-//! isum = Σ_i  wq[r][b][i] · xq[t][b][i]                      exact, in integers
-//! acc  = acc + (w.scale · x.scale) · (isum as f32)            formats without a minimum
-//! acc  = acc + ((w.scale · x.scale) · (isum as f32) + w.min · x.scaled_sum)          formats with one
+//! isum = Σ_i  wq[r][b][i] · xq[t][b][i]                                      exact, in integers
+//! acc  = acc + (w.scale · x.scale) · (isum as f32)                           formats without a minimum
+//! acc  = acc + ((w.scale · x.scale) · (isum as f32) + w.min · x.scaled_sum)  formats with one
 //! ```
 //!
 //! Every operation is rounded to f32 as written: one product, then one sum, never a fused
@@ -39,8 +39,8 @@
 //! integer factors ([`Part`]):
 //!
 //! ```text
-//! isum = Σ_h factor[h] · Σ_i  wq[r][b][h][i] · xq[t][b][h][i]                        exact, in integers
-//! msum = Σ_h min_factor[h] · Σ_i  xq[t][b][h][i]                                     exact, in integers
+//! isum = Σ_h factor[h] · Σ_i  wq[r][b][h][i] · xq[t][b][h][i]   exact, in integers
+//! msum = Σ_h min_factor[h] · Σ_i  xq[t][b][h][i]                exact, in integers
 //! acc  = acc + ((w.scale · x.scale) · (isum as f32) + w.min · (x.scale · (msum as f32)))
 //! ```
 //!
