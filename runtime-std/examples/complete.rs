@@ -4,11 +4,13 @@
 //! cargo run --release --example complete -- MODEL.gguf PROMPTS.jsonl TEXTS.jsonl [--tokens 200] [--stop TEXT] [--temp 0.8]
 //! ```
 //!
-//! A line of `PROMPTS.jsonl` is `{"prefix": TEXT, "prompt": TEXT}`; one of `TEXTS.jsonl` is `{"line": N, "text": TEXT, "whole": BOOL}`, `whole`
-//! if a stop text or the model ended it. Lines that follow one another with the same prefix share its keys and values: it is fed once
-//! and pinned as sinks, and what came after it is evicted before the next prompt. An interrupted run goes on with the group of lines
-//! that it was in. The random sequence of a prompt begins with its number: the same model, prompts and settings give the same
-//! texts, however often the run was interrupted, on however many threads, and on whatever processor.
+//! A line of `PROMPTS.jsonl` is `{"prefix": TEXT, "prompt": TEXT}`; one of `TEXTS.jsonl` is
+//! `{"line": N, "text": TEXT, "whole": BOOL}`, `whole` if a stop text or the model ended it. Lines
+//! that follow one another with the same prefix share its keys and values: it is fed once and
+//! pinned as sinks, and the tokens after it are evicted before the next prompt. An interrupted run
+//! continues with the group of lines that it was in. The random sequence of a prompt starts from
+//! its number. The same model, prompts and settings therefore give the same texts, with any number
+//! of interruptions and threads, and on any processor.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -28,7 +30,7 @@ struct Arguments {
     model: PathBuf,
     /// A JSON object per line, with a `prefix` and a `prompt`
     prompts: PathBuf,
-    /// Where texts are appended
+    /// File that texts are appended to
     texts: PathBuf,
     /// Most tokens of a text
     #[arg(long, default_value_t = 200)]
@@ -42,7 +44,7 @@ struct Arguments {
     /// Sampling keeps the fewest tokens with at least this probability together
     #[arg(long, default_value_t = 0.9)]
     top_p: f32,
-    /// What logits of the last 64 tokens are divided by
+    /// Divisor of the logits of the last 64 tokens
     #[arg(long, default_value_t = 1.0)]
     repeat_penalty: f32,
     /// Threads; as many as there are processors unless given
@@ -115,7 +117,8 @@ struct Prompt {
     prompt: String,
 }
 
-/// The file to append to, cut off where the first prompt begins whose group is not complete in it; and that prompt's index.
+/// Opens the file to append to, and cuts it off at the first prompt whose group is incomplete;
+/// returns the file and that prompt's index.
 fn resume(path: &Path, prompts: &[Prompt]) -> Result<(File, usize), Box<dyn Error>> {
     let file = OpenOptions::new()
         .create(true)

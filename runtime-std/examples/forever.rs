@@ -1,17 +1,19 @@
-//! Streams a long text and shows that nothing changes: perplexity, memory, allocations, time per token.
+//! Streams a long text and shows that nothing changes: perplexity, memory, allocations, time per
+//! token.
 //!
 //! ```text
 //! cargo run --release --example forever -- MODEL.gguf BOOK.txt [--tokens 1000000] [--decodes 100000] [--window 508] [--slice 4000]
 //! ```
 //!
-//! 1. The text (from its beginning again where it ends) goes through the ring in chunks of 64. Three slices of it, early, in the middle and
-//!    at the end, are scored, and scored again from a fresh cache that was shown the same sinks and the window's tokens before the
-//!    slice only.
-//! 2. Then tokens are decoded one by one, 64 with a full window, each of which evicts one, then 64 after 64 were evicted at once, none of
-//!    which does: the same slots are read by both, and both meet the same noise of the machine.
+//! 1. The text (repeated if it ends) goes through the ring in chunks of 64. Three slices of it,
+//!    early, in the middle and at the end, are scored. They are scored again from a fresh cache
+//!    that has seen only the same sinks and the window's tokens before the slice.
+//! 2. Then tokens are decoded one by one, in turns: 64 with a full window, each of which evicts one
+//!    token, then 64 after an eviction of 64 at once, none of which evicts. Both read the same
+//!    slots, and both are exposed to the same noise of the machine.
 //!
-//! Fails if memory grew after the first thousand tokens by more than [`STACKS_KIB`], anything was allocated, or a slice's perplexity
-//! differs by 1 % or more. Times are only printed.
+//! Fails if memory grows by more than [`STACKS_KIB`] after the first thousand tokens, if anything
+//! is allocated, or if a slice's perplexity differs by 1 % or more. Times are only printed.
 
 use std::alloc::System;
 use std::error::Error;
@@ -41,8 +43,8 @@ const SINKS: usize = DEFAULT_SINKS;
 /// Tokens after which memory must not grow, all of them before the first slice.
 const SETTLED: usize = 1000;
 
-/// What the threads' stacks may yet deepen by: the first time that a thread has nothing to do for long enough to sleep, or the
-/// system delivers a signal, may come at any token.
+/// Later growth allowed for the threads' stacks: a thread may sleep for the first time, or the
+/// system may deliver a signal, at any token.
 const STACKS_KIB: u64 = 16;
 
 #[derive(Parser)]
@@ -107,7 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Early, in the middle, and at the end.
+/// Returns the three slices: early, in the middle, and at the end.
 fn slices(arguments: &Arguments) -> Result<[Range<usize>; 3], String> {
     let (len, before) = (arguments.slice, SETTLED.max(arguments.window + SINKS));
     let most = arguments.tokens.saturating_sub(before) / 3;
@@ -130,7 +132,7 @@ impl Text {
         self.0[at % self.0.len()]
     }
 
-    /// The tokens of `range`, at most a chunk.
+    /// Returns the tokens of `range`, at most a chunk.
     fn chunk<'b>(&self, range: Range<usize>, buffer: &'b mut [u32; CHUNK]) -> &'b [u32] {
         let part = &mut buffer[..range.len()];
         for (token, at) in part.iter_mut().zip(range) {
@@ -139,7 +141,7 @@ impl Text {
         part
     }
 
-    /// Feeds `range`; returns the sum over its tokens of the nats of each token's successor if it is to be scored.
+    /// Feeds `range`. If `score` is true, returns the sum of the nats of each token's successor.
     fn feed(&self, stream: &mut Stream<'_>, range: Range<usize>, score: bool) -> Result<f64, Box<dyn Error>> {
         let (mut buffer, mut nats) = ([0; CHUNK], 0.0);
         let mut at = range.start;
@@ -159,7 +161,7 @@ impl Text {
     }
 }
 
-/// The whole text once, and the slices again; whether anything grew.
+/// Runs the whole text once, and the slices again; returns true if anything grew.
 fn pass(
     stream: &mut Stream<'_>,
     text: &Text,
@@ -167,7 +169,7 @@ fn pass(
     arguments: &Arguments,
 ) -> Result<bool, Box<dyn Error>> {
     let start = Instant::now();
-    // With and without scores, so that every planned page has been written to.
+    // Both with and without scores, so that every planned page has been written to.
     text.feed(stream, 0..SETTLED / 2, true)?;
     text.feed(stream, SETTLED / 2..SETTLED, false)?;
     let (allocations, settled) = (calls(), held());
@@ -208,13 +210,13 @@ fn pass(
     Ok(most > settled + STACKS_KIB || allocated > 0 || differs)
 }
 
-/// Tokens one by one; whether anything was allocated.
+/// Decodes tokens one by one; returns true if anything was allocated.
 fn decode(stream: &mut Stream<'_>, text: &Text, arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     stream.reset();
     text.feed(stream, 0..arguments.window + SINKS, false)?;
     let block = CHUNK.min(arguments.window);
     let blocks = arguments.decodes / (2 * block);
-    // Written to once, so that the pages are there before memory is looked at.
+    // The vectors are written to once, so that their pages exist before memory is measured.
     let mut times: [Vec<u64>; 2] = [0, 1].map(|_| vec![1; blocks * block]);
     times.iter_mut().for_each(Vec::clear);
     let (allocations, settled) = (calls(), held());

@@ -1,4 +1,5 @@
-//! Conversations: what is in the window after every exchange, and the command through a pipe and on a terminal.
+//! Conversations: the contents of the window after every exchange, and the command through a pipe
+//! and on a terminal.
 
 mod common;
 #[path = "common/program.rs"]
@@ -23,7 +24,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 const SYSTEM: &str = "Be brief.";
-/// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template are words to it.
+/// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template
+/// are words to it.
 const PINNED: &str = "<s> <|im_start|>system\nBe brief.<|im_end|>\n";
 
 /// Starts a chat with the tiny model, `window` tokens in the cache beside four sinks.
@@ -60,7 +62,8 @@ fn say(chat: &mut Chat, words: &str, limit: u64, seed: u64) -> (String, Finish) 
     (answer, report.finish)
 }
 
-/// What can be compared of a random model's text: it also says control tokens and halves of characters.
+/// Returns the comparable part of a random model's text, which also contains control tokens and
+/// halves of characters.
 fn plain(text: &str) -> String {
     let text = text.replace("<s>", "").replace("</s>", "").replace("<unk>", "");
     text.chars().filter(char::is_ascii).collect()
@@ -151,7 +154,8 @@ fn a_message_longer_than_the_window_leaves_token_by_token() {
     });
 }
 
-/// A conversation goes on as if what was evicted had never been said, but for what the answers were made from.
+/// A conversation continues as if the evicted messages had never been said, except that earlier
+/// answers were made from them.
 #[test]
 fn resetting_and_changing_the_system_prompt_begin_anew() {
     with_chat(200, |chat| {
@@ -265,7 +269,7 @@ fn through_a_pipe_answers_alone_go_to_standard_output() {
         "<|im_start|>user\nsecond \nline<|im_end|>\n"
     );
     assert!(lines.iter().all(|line| line["pinned"] == PINNED));
-    // What was printed is what is in the window.
+    // The window holds the printed text.
     let mut said = String::new();
     for (line, message) in lines.iter().zip([1, 3, 1]) {
         let text = line["messages"][message]["text"].as_str().unwrap();
@@ -334,7 +338,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
         .unwrap();
     let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut text = String::new();
-    // Raw mode begins with the prompt; keys sent earlier would be the terminal's to interpret.
+    // Raw mode begins with the prompt; the terminal itself would interpret keys sent earlier.
     for (answer, key) in [
         ("", "/help\r"),
         ("twice leaves", "\x03"),
@@ -358,7 +362,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
     assert!(!text.contains("\x1b[1;32m"), "{text:?}");
 }
 
-/// Real words: the answer to a question whose topic only the system prompt and the last message name.
+/// A real model answers a question whose topic only the system prompt and the last message name.
 #[test]
 fn smollm2_talks_beyond_its_window() {
     if !program::runner().is_empty() {

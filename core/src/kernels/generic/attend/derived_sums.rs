@@ -2,8 +2,9 @@
 //!
 //! # Order
 //!
-//! Slot `s` belongs to partial sum `s mod 16` of a weighted sum, tile after tile, the ring's and then the chunk's; then a fold of
-//! halves. Products and sums are never fused: any instruction set gives the same bits.
+//! Slot `s` belongs to partial sum `s mod 16` of a weighted sum, tile after tile, first of the ring
+//! and then of the chunk. A fold of halves follows. Products and sums are never fused, so that any
+//! instruction set gives the same bits.
 
 use core::ops::Range;
 
@@ -12,7 +13,7 @@ use super::ElementType;
 use super::tiles::{Element, TILE, TileStore, Tiles, View, load, load_scale, not_built, view};
 use crate::quant::BLOCK;
 
-/// What is summed: columns of a ring's first tiles, and of a chunk's.
+/// Operands of the sums: columns of a ring's first tiles, and of a chunk's tiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Summed<'a> {
     /// The ring.
@@ -23,20 +24,22 @@ pub(crate) struct Summed<'a> {
     pub(crate) chunk: Option<(TileStore<'a>, usize)>,
 }
 
-/// Weights of some rows: whole tiles of the ring's slots, zero where there is none, and after them the chunk's.
+/// Weights of some rows: first of whole tiles of the ring's slots (zero for a slot that does not
+/// exist), then of the chunk's.
 #[derive(Clone, Copy)]
 pub(crate) struct TileWeights<'a> {
     /// Row after row.
     pub(crate) weights: &'a [f32],
-    /// Weights of a row.
+    /// Stride of the rows, in weights.
     pub(crate) stride: usize,
-    /// Where in a row the chunk's begin.
+    /// Index in a row of the chunk's first weight.
     pub(crate) chunk_at: usize,
-    /// Whether half tiles are left out that weigh nothing in any row.
+    /// True if half tiles with zero weight in every row are left out.
     pub(crate) skips: bool,
 }
 
-/// Weighted sums over all slots of every column: `out[row · stride + column]`. Ring and chunk have one element type.
+/// Writes to `out[row · stride + column]` the weighted sums of every column over all slots. Ring
+/// and chunk have the same element type.
 pub(crate) struct SlotSums<'a> {
     pub(crate) summed: &'a Summed<'a>,
     pub(crate) weights: TileWeights<'a>,
@@ -116,7 +119,8 @@ fn sum_columns<L: Lanes, E: Element>(
     }
 }
 
-/// One row's sums, a column at a time. Halves of tiles after the last that weighs anything are left out: what they would add is zero.
+/// Computes one row's sums, a column at a time. Half tiles after the last one with a weight other
+/// than zero are left out, since they would add zero.
 #[inline(always)]
 fn sums_by_column<L: Lanes, E: Element>(
     l: L,
@@ -193,7 +197,7 @@ fn add_halves<L: Lanes, E: Element>(
     }
 }
 
-/// `C` columns, all in one block of scales, for `R` rows; returns `C`.
+/// Sums `C` columns, all in one block of scales, for `R` rows; returns `C`.
 #[inline(always)]
 fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
     l: L,
@@ -265,7 +269,7 @@ fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
     acc
 }
 
-/// Whether sixteen slots weigh nothing in any row.
+/// Returns true if sixteen slots have zero weight in every row.
 #[inline(always)]
 fn weighs_nothing(rows: &[&[f32]], at: usize) -> bool {
     for row in rows {
@@ -280,7 +284,7 @@ fn weighs_nothing(rows: &[&[f32]], at: usize) -> bool {
     true
 }
 
-/// Sixteen slots of `C` columns in one block of scales.
+/// Loads sixteen slots of `C` columns in one block of scales.
 #[inline(always)]
 fn column_block<L: Lanes, E: Element, const C: usize, const WHOLE: bool>(
     l: L,
