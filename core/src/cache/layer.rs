@@ -7,8 +7,8 @@ use super::{Cut, MAX_CACHE_PARTS};
 use crate::kernels::Isa;
 use crate::kernels::attend::{Store, TileStore};
 
-/// One layer's cache: the plane that queries are multiplied with (keys or inputs), the plane beside
-/// it (values or rank-correction channels), and the values of the first sinks.
+/// Cache of one layer: the plane that queries are multiplied with (keys or inputs), the plane
+/// beside it (values or rank-correction channels), and the values of the first sinks.
 pub struct LayerCache<'a> {
     first: Plane<'a>,
     beside: Option<Plane<'a>>,
@@ -24,8 +24,8 @@ impl<'a> LayerCache<'a> {
         }
     }
 
-    /// Cuts slots `slots` into caches of their own, for as many workers to write to. The parts have
-    /// no sink values.
+    /// Cuts slots `slots` into separate caches, so that several workers can write to them. The
+    /// parts have no sink values.
     pub(crate) fn parts(
         &mut self,
         slots: Range<usize>,
@@ -46,7 +46,7 @@ impl<'a> LayerCache<'a> {
         self.first.capacity()
     }
 
-    /// Keys and values together, to attend to, of a cache in layout kv.
+    /// Returns keys and values together, to attend to, of a cache in layout kv.
     ///
     /// # Panics
     /// If the cache has another layout.
@@ -57,7 +57,7 @@ impl<'a> LayerCache<'a> {
         }
     }
 
-    /// The planes in tiles, to attend to, of a cache from which values are computed.
+    /// Returns the planes in tiles, to attend to, of a cache from which values are computed.
     ///
     /// # Panics
     /// In debug builds, if the cache is in layout kv.
@@ -73,7 +73,7 @@ impl<'a> LayerCache<'a> {
     /// Writes the value of sink `slot`.
     ///
     /// # Panics
-    /// If it is not one of the first sinks, or the row is not as wide as the cache.
+    /// If `slot` is not one of the first sinks, or the row is not as wide as the cache.
     pub fn write_sink_value(&mut self, slot: usize, value: &[f32]) {
         let kept = &mut self.sink_values[slot * value.len()..][..value.len()];
         for (kept, x) in kept.iter_mut().zip(value) {
@@ -92,8 +92,8 @@ impl<'a> LayerCache<'a> {
         }
     }
 
-    /// Copies a token of another cache of the same shape as it is: committing a prefill chunk
-    /// changes no bit.
+    /// Copies a token of another cache of the same shape unchanged, so that committing a prefill
+    /// chunk changes no bit.
     ///
     /// # Panics
     /// If there is no such slot, or types or columns differ.
