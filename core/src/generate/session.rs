@@ -1,18 +1,18 @@
-//! A generation with all that it works with.
+//! A generation with its stream, tokenizer and sampler.
 
 use super::{AtEnd, Generation, Parts, Step};
 use crate::sampler::{Sampler, SamplerOptions};
 use crate::stream::{Stream, StreamError};
 use crate::tokenizer::Tokenizer;
 
-/// When to end a text.
+/// Conditions that end a text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'r> {
-    /// Most tokens; none for ever.
+    /// Largest number of tokens; `None` is without end.
     pub limit: Option<u64>,
-    /// What tokens that end a text are taken for.
+    /// Treatment of tokens that end a text.
     pub at_end: AtEnd,
-    /// Texts to end before.
+    /// Texts before which the text ends.
     pub stops: &'r [&'r str],
 }
 
@@ -60,7 +60,8 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     // Inline, so that a board's stack need not hold a stream that is then moved.
-    /// A session without a request: greedy, until the model ends the text. [`Session::begin`] says otherwise.
+    /// Creates a session without a request: greedy, until the model ends the text.
+    /// [`Session::begin`] changes this.
     #[inline(always)]
     pub fn new(stream: Stream<'a>, tokenizer: Tokenizer<'a>) -> Self {
         let Request { limit, at_end, stops } = Request::default();
@@ -73,7 +74,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Begins a text after all that came before; [`Session::reset`] forgets that first.
+    /// Begins a new text after everything that was fed before; call [`Session::reset`] first to
+    /// forget that.
     pub fn begin(&mut self, sampling: SamplerOptions, request: Request<'a>) {
         self.sampler.restart(sampling);
         self.generation = self.generation.followed_by(request.limit, request.at_end);
@@ -86,7 +88,7 @@ impl<'a> Session<'a> {
         self.generation = Generation::new(None, AtEnd::default());
     }
 
-    /// Feeds the first chunk of what is left of a prompt, and returns how many tokens that were.
+    /// Feeds the first chunk of the rest of a prompt, and returns the number of its tokens.
     ///
     /// # Errors
     /// As [`Generation::prefill`].
@@ -95,7 +97,7 @@ impl<'a> Session<'a> {
             .prefill(&mut self.stream, &mut self.sampler, prompt)
     }
 
-    /// Chooses the next token, and calls `emit` with the text that is certain now.
+    /// Chooses the next token, and calls `emit` with the text that is now certain.
     ///
     /// # Errors
     /// As [`Generation::next_token`].
@@ -109,22 +111,22 @@ impl<'a> Session<'a> {
         self.generation.next(&mut parts, emit)
     }
 
-    /// Ends the text where the caller stops asking; see [`Generation::flush`].
+    /// Ends the text when the caller stops early; see [`Generation::flush`].
     pub fn flush(&mut self, emit: &mut dyn FnMut(&str)) {
         self.generation.flush(self.stops, emit);
     }
 
-    /// The text being generated.
+    /// Current generation.
     pub fn generation(&self) -> &Generation {
         &self.generation
     }
 
-    /// The stream, whose tokens [`Session::reset`] forgets.
+    /// Stream of the session; [`Session::reset`] forgets its tokens.
     pub fn stream(&mut self) -> &mut Stream<'a> {
         &mut self.stream
     }
 
-    /// The tokenizer.
+    /// Tokenizer of the session.
     pub fn tokenizer(&mut self) -> &mut Tokenizer<'a> {
         &mut self.tokenizer
     }
