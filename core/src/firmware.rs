@@ -257,13 +257,16 @@ impl core::error::Error for FlashError {}
 ///
 /// ```
 /// # #![allow(long_running_const_eval)]
-/// use brooklet_core::{kernels::Isa, plan::Options, sampler::argmax, stream::Stream, threads::SingleThread, tokenizer::Vocab};
+/// use brooklet_core::{kernels::Isa, plan::Options, sampler::argmax, stream::Stream};
+/// use brooklet_core::{threads::SingleThread, tokenizer::Vocab};
 ///
 /// const fn options(_: &Vocab<'_>) -> Options {
 ///     Options::sink(4, 60)
 /// }
 ///
-/// brooklet_core::embed_model!(static TINY = "../tests/data/random.gguf", options, budget: 256 << 10);
+/// brooklet_core::embed_model!(
+///     static TINY = "../tests/data/random.gguf", options, budget: 256 << 10
+/// );
 ///
 /// let arena = TINY.arena.claim().expect("nobody else asks");
 /// let (engine, _) = TINY.plan.split(arena).expect("it has the planned size");

@@ -285,9 +285,9 @@ impl Tile {
     }
 }
 
-/// Sanitizes a value before it is cached: ±∞ saturates to the largest finite value of its sign, and
-/// NaN becomes 0. A softmax weight of zero takes a slot out of a sum (a token that is not seen yet,
-/// or an empty slot), and this only works if zero times the cached value is never NaN.
+/// Sanitizes a value before it is cached: an infinity saturates to the largest finite value of its
+/// sign, and NaN becomes 0. A softmax weight of zero takes a slot out of a sum (a token that is not
+/// seen yet, or an empty slot), and this only works if zero times the cached value is never NaN.
 pub(super) fn finite(x: f32) -> f32 {
     if x.is_nan() {
         0.0

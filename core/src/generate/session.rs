@@ -24,7 +24,9 @@ pub struct Request<'r> {
 /// # const fn options(vocab: &Vocab<'_>) -> Options {
 /// #     Options { tokenizer_bytes: vocab.window_bytes(64), ..Options::sink(4, 60) }
 /// # }
-/// # brooklet_core::embed_model!(static TINY = "../../tests/data/random.gguf", options, budget: 256 << 10);
+/// # brooklet_core::embed_model!(
+/// #     static TINY = "../../tests/data/random.gguf", options, budget: 256 << 10
+/// # );
 /// # let arena = TINY.arena.claim().expect("nobody else asks");
 /// # let (engine, window) = TINY.plan.split(arena).expect("it has the planned size");
 /// # let stream = Stream::new(TINY.model, &TINY.plan, engine, Isa::of_target(), &SingleThread)?;
@@ -37,7 +39,8 @@ pub struct Request<'r> {
 /// let request = Request { limit: Some(20), stops: &["\n\n", "The end"], ..Request::default() };
 /// session.begin(SamplerOptions::default(), request);
 /// let mut prompt = Vec::new();
-/// session.tokenizer().encode(b"The sea was", EncodeOptions::default(), &mut |token| prompt.push(token));
+/// let encoding = EncodeOptions::default();
+/// session.tokenizer().encode(b"The sea was", encoding, &mut |token| prompt.push(token));
 /// let mut left = &prompt[..];
 /// while !left.is_empty() {
 ///     let fed = session.prefill(left)?;

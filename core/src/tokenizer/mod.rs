@@ -23,7 +23,8 @@
 //! ```
 //! use brooklet_core::gguf::Gguf;
 //! use brooklet_core::tokenizer::{Field, TokenizerError, Vocab};
-//! // A file without metadata or tensors. `Vocab` is made in `const`, so a board's build can fail here.
+//! // A file without metadata or tensors. `Vocab` is made in `const`, so a board's build can fail
+//! // here.
 //! const FILE: &[u8] = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 //! const VOCAB: Result<Vocab, TokenizerError> = match Gguf::parse(FILE) {
 //!     Ok(file) => Vocab::from_gguf(&file),
