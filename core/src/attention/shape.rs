@@ -31,7 +31,7 @@ pub struct Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Reason {
-    /// Key and value heads are so few that nothing is smaller.
+    /// There are so few KV heads that no other layout is smaller.
     FewHeads,
     /// RoPE rotates the keys: values can be derived from keys; no other derivation is possible.
     Rotated,
@@ -43,10 +43,12 @@ impl Reason {
     /// Text of the reason, as the end of a sentence.
     pub const fn text(self) -> &'static str {
         match self {
-            Reason::FewHeads => "key and value heads are so few that nothing is smaller",
-            Reason::Rotated => "keys are rotated, so values follow from keys, but keys not from the input",
+            Reason::FewHeads => "there are so few KV heads that no other layout is smaller",
+            Reason::Rotated => {
+                "keys are rotated, so values follow from keys, but keys do not follow from the input"
+            }
             Reason::NotRotated => {
-                "keys are not rotated, so both follow from the input, and no matrix is inverted"
+                "keys are not rotated, so keys and values follow from the input, and no matrix is inverted"
             }
         }
     }

@@ -79,7 +79,7 @@ impl fmt::Display for GgufError {
             Self::UnsupportedVersion(v) => {
                 write!(
                     f,
-                    "GGUF version {v} is not supported: only little-endian versions 2 and 3 are"
+                    "GGUF version {v} is not supported: only little-endian versions 2 and 3 are supported"
                 )
             }
             Self::Truncated { offset } => {

@@ -208,7 +208,7 @@ impl<'w> Attention<'w> {
                 },
             )
         };
-        // Read also if there is no value projection: a bias without one has no meaning.
+        // Read also if there is no value projection: such a bias is refused below.
         let value_bias = match value {
             Some(value) => value.bias,
             None => tri!(of.bias("attn_v.bias", kv)),

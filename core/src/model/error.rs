@@ -123,7 +123,7 @@ impl fmt::Display for ModelError {
                 found,
             } => write!(
                 f,
-                "the tensor {} is {} x {} where the model needs {} x {}",
+                "the tensor {} is {} x {}, but the model needs {} x {}",
                 Tensor(name, layer),
                 found.0,
                 found.1,

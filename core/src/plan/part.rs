@@ -75,7 +75,6 @@ macro_rules! parts {
     };
 }
 
-// `T` is a chunk's tokens.
 parts! {
     (s)
     {

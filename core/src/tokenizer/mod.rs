@@ -65,7 +65,7 @@ use vocab::{Kind, Model};
 
 use crate::arena::Carver;
 
-/// Choice of whether a token marks an end of the text.
+/// Setting for the token that marks one end of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Mark {
