@@ -274,8 +274,7 @@ impl<'w> FeedForward<'w> {
                 tri!(Linear::read(of, ["ffn_up.weight", "ffn_up.bias"], ff, d)),
             )
         } else {
-            // With biases the result would differ from these families' equation, so such a file is
-            // refused.
+            // The equation of these families has no biases, so a file with biases is refused.
             if of.find("ffn_gate.bias").is_ok()
                 || of.find("ffn_up.bias").is_ok()
                 || of.find("ffn_down.bias").is_ok()

@@ -16,8 +16,8 @@ pub enum PreTokenizer {
     Gpt2,
     /// As [`PreTokenizer::Gpt2`], after every digit was split off as a piece of its own.
     Smollm,
-    /// Llama 3's `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
-    /// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`; a piece that is a token as a whole is
+    /// Llama 3's `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}`, continued by
+    /// `| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`; a piece that is a token as a whole is
     /// not merged.
     LlamaBpe,
     /// As [`PreTokenizer::LlamaBpe`], and pieces are always merged (OLMo 2, DBRX).

@@ -153,7 +153,7 @@ impl Layer<'_> {
             let keys = RawKeys {
                 store,
                 head: (column, width),
-                // With inputs, the mean changes all scores of a row by the same amount.
+                // With inputs, the mean adds the same to all scores of a row, so it is left out.
                 mean: if self.heads.scores_rows {
                     &[]
                 } else {
