@@ -60,8 +60,8 @@ pub(super) struct Window<'a> {
     end: &'a mut [u32],
     /// For each symbol's first byte: the start of the symbol before it.
     before: &'a mut [u32],
-    /// Tournament tree of twice the capacity: node 1 is the root, node i has children 2i and 2i +
-    /// 1, the leaf of position p is m + p.
+    /// Tournament tree of twice the capacity: node 1 is the root, node `i` has children `2i`
+    /// and `2i + 1`, the leaf of position `p` is `m + p`, with `m` leaves.
     tree: &'a mut [u32],
 }
 
