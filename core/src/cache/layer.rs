@@ -24,8 +24,8 @@ impl<'a> LayerCache<'a> {
         }
     }
 
-    /// Cuts slots `slots` into caches of their own, for as many workers to write to. The parts have
-    /// no sink values.
+    /// Cuts slots `slots` into separate caches, so that several workers can write to them. The
+    /// parts have no sink values.
     pub(crate) fn parts(
         &mut self,
         slots: Range<usize>,
@@ -46,7 +46,7 @@ impl<'a> LayerCache<'a> {
         self.first.capacity()
     }
 
-    /// Keys and values together, to attend to, of a cache in layout kv.
+    /// Returns keys and values together, to attend to, of a cache in layout kv.
     ///
     /// # Panics
     /// If the cache has another layout.
@@ -57,7 +57,7 @@ impl<'a> LayerCache<'a> {
         }
     }
 
-    /// The planes in tiles, to attend to, of a cache from which values are computed.
+    /// Returns the planes in tiles, to attend to, of a cache from which values are computed.
     ///
     /// # Panics
     /// In debug builds, if the cache is in layout kv.
@@ -92,8 +92,8 @@ impl<'a> LayerCache<'a> {
         }
     }
 
-    /// Copies a token of another cache of the same shape as it is: committing a prefill chunk
-    /// changes no bit.
+    /// Copies a token of another cache of the same shape unchanged, so that committing a prefill
+    /// chunk changes no bit.
     ///
     /// # Panics
     /// If there is no such slot, or types or columns differ.

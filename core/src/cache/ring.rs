@@ -1,8 +1,8 @@
-//! Which slot of a cache a token takes.
+//! Slots of tokens in a cache.
 
 use crate::kernels::attend::SlotRun;
 
-/// Which slot a token takes, and which tokens are kept: the sinks, and all from [`Ring::window_start`] on.
+/// The slots of tokens, and the kept tokens: the sinks, and all from [`Ring::window_start`] on.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring {
     sinks: usize,
@@ -22,27 +22,28 @@ impl Ring {
         }
     }
 
-    /// Slots, the sinks' included.
+    /// Number of slots, including the sinks'.
     pub const fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Slots that are never overwritten.
+    /// Number of slots that are never overwritten.
     pub const fn sinks(&self) -> usize {
         self.sinks
     }
 
-    /// Tokens seen since the last reset: the absolute position of the next one.
+    /// Number of tokens since the last reset: the absolute position of the next one.
     pub const fn position(&self) -> u64 {
         self.position
     }
 
-    /// Absolute position of the oldest token of the window that is kept; that of the next one if the window is empty.
+    /// Absolute position of the oldest kept token of the window; that of the next token if the
+    /// window is empty.
     pub const fn window_start(&self) -> u64 {
         self.start
     }
 
-    /// Tokens that are kept.
+    /// Number of kept tokens.
     pub const fn live(&self) -> usize {
         if self.position < self.sinks as u64 {
             self.position as usize
@@ -61,7 +62,7 @@ impl Ring {
         }
     }
 
-    /// The slot that the token at absolute position `position` takes.
+    /// Slot of the token at absolute position `position`.
     pub const fn slot(&self, position: u64) -> usize {
         if position < self.capacity as u64 {
             return position as usize;
@@ -73,7 +74,8 @@ impl Ring {
         self.capacity - self.sinks
     }
 
-    /// Position of the oldest window token that there is room for when the one at `position` is the newest.
+    /// Position of the oldest window token for which there is room when the token at `position` is
+    /// the newest.
     const fn oldest_with_room(&self, position: u64) -> u64 {
         let oldest = (position + 1).saturating_sub(self.window() as u64);
         if oldest > self.sinks as u64 {
@@ -136,7 +138,7 @@ impl Ring {
         evicted as usize
     }
 
-    /// Makes sinks of the first `tokens` tokens, unless there are more sinks already.
+    /// Turns the first `tokens` tokens into sinks, unless there are more sinks already.
     ///
     /// # Panics
     /// If they have not been fed, a token was evicted, or no slot would be left for a window.
@@ -163,7 +165,7 @@ mod tests {
         assert_eq!(ring.cache_position(1 << 40), 4);
     }
 
-    /// The ring against a list of (position, slot) that is kept by hand.
+    /// The ring against a list of (position, slot) that the test keeps.
     #[test]
     fn evicting_and_pinning_keep_the_books() {
         for (sinks, window, pinned) in [(0, 5, 0), (2, 7, 2), (1, 9, 4)] {
