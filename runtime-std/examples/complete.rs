@@ -1,7 +1,8 @@
 //! Continues every prompt of a file and appends the texts to a file of JSON lines.
 //!
 //! ```text
-//! cargo run --release --example complete -- MODEL.gguf PROMPTS.jsonl TEXTS.jsonl [--tokens 200] [--stop TEXT] [--temp 0.8]
+//! cargo run --release --example complete -- MODEL.gguf PROMPTS.jsonl TEXTS.jsonl \
+//!     [--tokens 200] [--stop TEXT] [--temp 0.8]
 //! ```
 //!
 //! A line of `PROMPTS.jsonl` is `{"prefix": TEXT, "prompt": TEXT}`; one of `TEXTS.jsonl` is

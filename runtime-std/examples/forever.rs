@@ -2,7 +2,8 @@
 //! token.
 //!
 //! ```text
-//! cargo run --release --example forever -- MODEL.gguf BOOK.txt [--tokens 1000000] [--decodes 100000] [--window 508] [--slice 4000]
+//! cargo run --release --example forever -- MODEL.gguf BOOK.txt \
+//!     [--tokens 1000000] [--decodes 100000] [--window 508] [--slice 4000]
 //! ```
 //!
 //! 1. The text (repeated if it ends) goes through the ring in chunks of 64. Three slices of it,
@@ -104,7 +105,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let grown = pass(stream, &text, &slices, &arguments)?;
     let allocated = decode(stream, &text, &arguments)?;
     if grown || allocated {
-        return Err("it is not the same for ever".into());
+        return Err("memory, allocations or perplexity changed".into());
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Slim attention on recorded layers: the gain of each part of the construction.
 //!
 //! ```text
-//! cargo run --release --example slim_layers -- LAYERS.gguf [--maps MAPS.gguf] [--cache-type q8_0] [--rank 32]
+//! cargo run --release --example slim_layers -- LAYERS.gguf \
+//!     [--maps MAPS.gguf] [--cache-type q8_0] [--rank 32]
 //! ```
 //!
 //! `research/slim/moonshine.py` and `whisper.py` write `LAYERS.gguf`: the weights of attention

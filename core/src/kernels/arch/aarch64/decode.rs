@@ -13,8 +13,8 @@ use crate::quant::Q8Activation;
 #[derive(Clone, Copy)]
 struct State {
     /// Integer sums of all blocks so far, four lanes a row. They wrap. The sum of one block is the
-    /// difference of a row's total before and after it, which is exact. So no block has to clear
-    /// eight registers first.
+    /// difference of a row's total before and after it, which is exact. No block therefore has to
+    /// clear eight registers first.
     running: [int32x4_t; GROUP],
     /// Totals of `running` before this block, a row in a lane.
     before: [int32x4_t; 2],

@@ -29,7 +29,7 @@ pub(super) fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
         &elements[first / 2 * steps.0 + first % 2 * 16..],
         &scales[first / 2 * steps.1 + first % 2 * 16..],
     );
-    // From a first half to the second, or from a second half to the next tile's first.
+    // Step from a first half to the second, or from a second half to the next tile's first.
     let next = |step: usize| if first.is_multiple_of(2) { 16 } else { step - 16 };
     macro_rules! each {
         ($operation:literal, $($to:literal $a:literal $b:literal),*) => {

@@ -16,8 +16,8 @@ use crate::quant::{BLOCK, BlockQ4_0, BlockQ8_0, Format, Q8Activation, QuantBlock
 /// Rows in a group.
 const GROUP: usize = 4;
 
-/// As [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8): some
-/// formats.
+/// Implements [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8)
+/// for some formats.
 pub(super) fn product_q8<'p, 'c>(isa: Helium, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
     match product.weights.format() {
         Format::Q4_0 => multiply_groups::<BlockQ4_0>(isa, product),

@@ -279,7 +279,7 @@ pub(crate) mod tests {
         }));
     }
 
-    /// The two ways give the same bits, whatever blocks of scales the pairs' columns lie in.
+    /// Both methods give the same bits, for any blocks of scales that the pairs' columns lie in.
     #[test]
     fn pairs_by_slots_are_those_in_vectors() {
         for (pairs, order) in [(1, Pairs::Halves), (20, Pairs::Neighbours), (40, Pairs::Halves)] {

@@ -221,7 +221,7 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
     C
 }
 
-/// Adds some tiles. The sums come and go by value, so that they stay in registers.
+/// Adds some tiles. The sums are passed and returned by value, so that they stay in registers.
 #[inline(always)]
 fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
     l: L,

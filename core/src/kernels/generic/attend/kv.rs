@@ -156,11 +156,11 @@ struct Block<'a, L, E> {
 struct Scores<'s> {
     /// Scores of each slot of the ring.
     by_slot: &'s mut [f32],
-    /// Slots of the ring, which is the stride of `by_slot`.
+    /// Number of slots of the ring, the stride of `by_slot`.
     slots: usize,
     /// Scores of each token of the chunk.
     by_token: &'s mut [f32],
-    /// Tokens of the chunk, which is the stride of `by_token`.
+    /// Number of tokens of the chunk, the stride of `by_token`.
     tokens: usize,
 }
 
