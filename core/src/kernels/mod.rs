@@ -25,8 +25,8 @@
 //!
 //! ```text
 //! isum = Σ_i  wq[r][b][i] · xq[t][b][i]                                      exact, in integers
-//! acc  = acc + (w.scale · x.scale) · (isum as f32)                           formats without
-//! acc  = acc + ((w.scale · x.scale) · (isum as f32) + w.min · x.scaled_sum)  formats with a minimum
+//! acc  = acc + (w.scale · x.scale) · (isum as f32)                           without minimum
+//! acc  = acc + ((w.scale · x.scale) · (isum as f32) + w.min · x.scaled_sum)  with minimum
 //! ```
 //!
 //! Every operation is rounded to f32 as written: one product, then one sum, never a fused
