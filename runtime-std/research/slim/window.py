@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a decoded token costs against the window, with keys and values in the cache and with slim attention.
+"""Cost of a decoded token by the size of the window, with keys and values in the cache and with slim attention.
 
     python3 window.py --brooklet brooklet [--json FILE]                           milliseconds
     python3 window.py --brooklet AARCH64-BROOKLET --guest "qemu-aarch64 -cpu cortex-a76 -plugin ./libcount.so"   instructions
