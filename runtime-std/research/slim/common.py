@@ -234,7 +234,7 @@ class CrossErrors(Hooks):
 
 
 class Products(NamedTuple):
-    """Multiply-adds of one layer's cross-attention but for the projections of query and output (`core/src/layouts.rs`)."""
+    """Multiply-adds of one layer's cross-attention but for the projections of query and output (`core/src/attention/shape.rs`)."""
 
     once: int  # before the first token
     token: int
