@@ -1,8 +1,11 @@
 //! One caller-owned buffer: carving it into the parts of a plan, and sharing a part among threads.
 //!
-//! Four kinds of unsafe code live here and nowhere else: viewing raw bytes as numbers ([`Carver`]), giving disjoint parts of one
-//! slice to several threads ([`Shared`]), which checks at run time that no part is held twice, lending a static's bytes once
-//! ([`StaticArena`]), and reading what lies at an address in flash ([`Flash`]).
+//! This module alone holds four kinds of unsafe code:
+//! - viewing raw bytes as numbers ([`Carver`]),
+//! - giving disjoint parts of one slice to several threads ([`Shared`], which checks at run time
+//!   that no part is held twice),
+//! - lending a static's bytes once ([`StaticArena`]),
+//! - reading the bytes at an address in flash ([`Flash`]).
 #![allow(
     unsafe_code,
     reason = "carving and sharing one buffer is this module's purpose"
@@ -24,11 +27,11 @@ pub(crate) const fn padded(count: usize, each: usize) -> usize {
     }
 }
 
-/// Types that any bytes are a valid value of.
+/// Types for which every bit pattern is a valid value.
 ///
 /// # Safety
-/// The implementor must be inhabited by every bit pattern, hold no padding, no pointer and no interior mutability, and have an
-/// alignment of at most [`ALIGN`].
+/// The implementor must be inhabited by every bit pattern, hold no padding, no pointer and no
+/// interior mutability, and have an alignment of at most [`ALIGN`].
 pub unsafe trait Pod: Copy + Send + Sync + 'static {}
 
 // SAFETY: plain numbers.
@@ -50,23 +53,26 @@ unsafe impl Pod for f32 {}
 // SAFETY: an array's elements follow one another without padding, at the alignment of one.
 unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 
-/// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics: `static A: Aligned<{ PLAN.bytes() }>`.
+/// Bytes of an arena with the alignment that [`Carver::new`] asks for, for statics:
+/// `static A: Aligned<{ PLAN.bytes() }>`.
 #[repr(C, align(64))]
 pub struct Aligned<const N: usize>(pub [u8; N]);
 
 /// An arena in a static, for firmware: its bytes are lent once, for ever.
 ///
-/// Zeros until then, so that it costs RAM and no flash: `N` bytes, and [`ALIGN`] for the mark that they are lent.
+/// It starts as zeros, so it takes RAM and no flash: `N` bytes, and [`ALIGN`] more for the flag
+/// that the bytes are lent.
 pub struct StaticArena<const N: usize> {
     lent: AtomicBool,
     bytes: UnsafeCell<Aligned<N>>,
 }
 
-// SAFETY: the bytes are reached through `claim` alone, which gives them to one caller, whichever thread or interrupt asks.
+// SAFETY: the bytes are reached through `claim` alone, which gives them to one caller, whichever
+// thread or interrupt asks.
 unsafe impl<const N: usize> Sync for StaticArena<N> {}
 
 impl<const N: usize> StaticArena<N> {
-    /// Bytes that nobody has.
+    /// Creates an arena that is not lent yet.
     pub const fn new() -> Self {
         StaticArena {
             lent: AtomicBool::new(false),
@@ -74,14 +80,14 @@ impl<const N: usize> StaticArena<N> {
         }
     }
 
-    /// The bytes, to the first who asks; `None` to all others.
+    /// Returns the bytes to the first caller, and `None` to every later one.
     #[allow(clippy::mut_from_ref, reason = "lent once, which the mark sees to")]
     pub fn claim(&'static self) -> Option<&'static mut [u8]> {
         if self.lent.swap(true, Ordering::Relaxed) {
             return None;
         }
-        // SAFETY: `lent` was false, so this is the only call that comes here, and the only reference that is ever made. The bytes
-        // live as long as the static.
+        // SAFETY: `lent` was false, so this is the only call that comes here, and the only
+        // reference that is ever made. The bytes live as long as the static.
         let Aligned(bytes) = unsafe { &mut *self.bytes.get() };
         Some(bytes)
     }
@@ -101,15 +107,16 @@ pub struct Flash {
 }
 
 impl Flash {
-    /// The `len` bytes at `address`.
+    /// Names the `len` bytes at `address`.
     ///
     /// # Safety
-    /// The address is not zero, all the bytes can be read, and nothing writes them while the program runs.
+    /// The address is not zero, all the bytes can be read, and nothing writes them while the
+    /// program runs.
     pub const unsafe fn new(address: usize, len: usize) -> Self {
         Flash { address, len }
     }
 
-    /// Where they start.
+    /// Address of the first byte.
     pub const fn address(self) -> usize {
         self.address
     }
@@ -117,7 +124,8 @@ impl Flash {
     /// The bytes.
     pub fn bytes(self) -> &'static [u8] {
         let start = core::ptr::with_exposed_provenance(self.address);
-        // SAFETY: who made `self` says that these bytes can be read and do not change; any bytes are valid `u8`.
+        // SAFETY: the caller of `new` promised that these bytes can be read and do not change;
+        // every bit pattern is a valid `u8`.
         unsafe { core::slice::from_raw_parts(start, self.len) }
     }
 }
@@ -128,7 +136,7 @@ pub struct Carver<'a> {
 }
 
 impl<'a> Carver<'a> {
-    /// Starts at the front of `buffer`; `None` if it is not aligned to [`ALIGN`].
+    /// Creates a carver at the front of `buffer`; `None` if `buffer` is not aligned to [`ALIGN`].
     pub fn new(buffer: &'a mut [u8]) -> Option<Self> {
         buffer
             .as_ptr()
@@ -137,7 +145,8 @@ impl<'a> Carver<'a> {
             .then_some(Carver { rest: buffer })
     }
 
-    /// Bytes that `len` values of `T` take from the buffer, with the padding to the next part.
+    /// Number of bytes that `len` values of `T` take from the buffer, including the padding to the
+    /// next part.
     pub const fn part_bytes<T: Pod>(len: usize) -> Option<usize> {
         match len.checked_mul(size_of::<T>()) {
             Some(bytes) => bytes.checked_next_multiple_of(ALIGN),
@@ -145,7 +154,8 @@ impl<'a> Carver<'a> {
         }
     }
 
-    /// The next `len` values of `T`, whatever their bytes are; `None` if the buffer is too short.
+    /// Takes the next `len` values of `T`, with the bytes that are there; `None` if the buffer is
+    /// too short.
     pub fn take<T: Pod>(&mut self, len: usize) -> Option<&'a mut [T]> {
         let bytes = Self::part_bytes::<T>(len)?;
         if bytes > self.rest.len() {
@@ -153,20 +163,21 @@ impl<'a> Carver<'a> {
         }
         let (part, rest) = core::mem::take(&mut self.rest).split_at_mut(bytes);
         self.rest = rest;
-        // SAFETY: `part` starts at a multiple of `ALIGN` (the buffer does, and every part before it is a multiple long), which
-        // `Pod` types' alignment divides; it holds at least `len * size_of::<T>()` bytes; every bit pattern is a valid `T`; the
-        // exclusive borrow of the bytes moves into the result and is used for nothing else.
+        // SAFETY: `part` starts at a multiple of `ALIGN` (the buffer does, and every part before it
+        // is a multiple long), which `Pod` types' alignment divides; it holds at least
+        // `len * size_of::<T>()` bytes; every bit pattern is a valid `T`; the exclusive borrow of
+        // the bytes moves into the result and is used for nothing else.
         Some(unsafe { core::slice::from_raw_parts_mut(part.as_mut_ptr().cast::<T>(), len) })
     }
 }
 
-/// Most parts that a [`Shared`] can be divided into.
+/// Largest number of parts that a [`Shared`] can be divided into.
 pub const MAX_PARTS: usize = 256;
 
-/// A row-major matrix that several threads write at once, each a range of columns of its own.
+/// A row-major matrix that several threads write at once, each its own range of columns.
 ///
-/// [`Shared::take`] hands out column range `i` at most once at a time; the claim is checked with one atomic bit per range, so the
-/// interface is safe whatever callers do.
+/// [`Shared::take`] hands out each column range to at most one holder at a time. One atomic bit per
+/// range checks this, so the interface is safe for any caller.
 pub struct Shared<'a, T> {
     ptr: *mut T,
     rows: usize,
@@ -176,14 +187,15 @@ pub struct Shared<'a, T> {
     _owns: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a `Shared` is only a way to get `Columns`, which never overlap (see `take`); sending those to other threads is
-// sending `&mut [T]`, which is sound for `T: Send`.
+// SAFETY: a `Shared` only gives out `Columns`, which never overlap (see `take`); sending those to
+// other threads is sending `&mut [T]`, which is sound for `T: Send`.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 // SAFETY: as above; it owns the exclusive borrow it was made from.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
-    /// Divides `matrix`, rows of `stride` values, into ranges of `chunk` columns (the last may be narrower).
+    /// Divides `matrix`, rows of `stride` values, into ranges of `chunk` columns (the last may be
+    /// narrower).
     ///
     /// # Panics
     /// If `matrix` is not whole rows, or there would be more than [`MAX_PARTS`] ranges.
@@ -200,12 +212,12 @@ impl<'a, T> Shared<'a, T> {
         }
     }
 
-    /// Into how many column ranges the matrix is divided.
+    /// Number of column ranges.
     pub fn parts(&self) -> usize {
         self.stride.div_ceil(self.chunk)
     }
 
-    /// Column range `part`, all rows of it.
+    /// Takes column range `part`, in all rows.
     ///
     /// # Panics
     /// If there is no such range or it is held already.
@@ -219,7 +231,8 @@ impl<'a, T> Shared<'a, T> {
             "part is held already"
         );
         Columns {
-            // SAFETY: `start < stride`, so the pointer stays inside the matrix (or at its end if it has no rows).
+            // SAFETY: `start < stride`, so the pointer stays inside the matrix (or at its end if it
+            // has no rows).
             ptr: unsafe { self.ptr.add(if self.rows == 0 { 0 } else { start }) },
             rows: self.rows,
             stride: self.stride,
@@ -240,7 +253,8 @@ pub struct Columns<'a, T> {
     _borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a `Columns` is an exclusive borrow of values (two `Columns` never overlap), plus a shared atomic.
+// SAFETY: a `Columns` is an exclusive borrow of values (two `Columns` never overlap), plus a shared
+// atomic.
 unsafe impl<T: Send> Send for Columns<'_, T> {}
 
 impl<'a, T> Columns<'a, T> {
@@ -277,8 +291,9 @@ impl<'a, T> Columns<'a, T> {
     /// If there is no such row.
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows);
-        // SAFETY: the `width` values at `ptr + row * stride` lie inside the matrix that the `Shared` or `all` borrowed
-        // exclusively, and in this range of columns, which no other `Columns` holds; `&mut self` keeps the result unique.
+        // SAFETY: the `width` values at `ptr + row * stride` lie inside the matrix that the
+        // `Shared` or `all` borrowed exclusively, and in this range of columns, which no other
+        // `Columns` holds; `&mut self` keeps the result unique.
         unsafe { core::slice::from_raw_parts_mut(self.ptr.add(row * self.stride), self.width) }
     }
 }

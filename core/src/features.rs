@@ -1,4 +1,4 @@
-//! The cargo features that code asks for in more than one place, each as a constant.
+//! Cargo features that code asks for in more than one place, each as a constant.
 
-/// The families beside llama, and the steps that only they take.
+/// The families other than llama, and the steps that only these families take.
 pub(crate) const FAMILIES: bool = cfg!(feature = "families");

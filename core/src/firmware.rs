@@ -1,5 +1,5 @@
-//! A model in a firmware image, or at a fixed address in flash: read, checked and planned by the compiler, with an arena of exactly
-//! the planned size and the tokenizer's tables in flash.
+//! A model in a firmware image, or at a fixed address in flash. The compiler reads, checks and
+//! plans it; the arena has exactly the planned size, and the tokenizer's tables lie in flash.
 
 use core::fmt;
 
@@ -9,10 +9,12 @@ use crate::model::{Config, Layer, Model, ModelError, layers};
 use crate::plan::{Options, Plan};
 use crate::tokenizer::{IndexedVocab, Tables, Vocab};
 
-/// CRC-32 as Ethernet and zip files have it; a static, so that its table is in flash and not made on the stack.
+/// CRC-32 of Ethernet and zip files; a static, so that its table lies in flash and is not built on
+/// the stack.
 static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
-/// The value of a `Result`, or a compile error that says `$otherwise`: an error's own words cannot be put together in `const`.
+/// Evaluates to the value of a `Result`, or stops the build with the text `$otherwise`: `const`
+/// code cannot format the error's own text.
 macro_rules! or_refuse {
     ($result:expr, $otherwise:literal) => {
         match $result {
@@ -22,51 +24,51 @@ macro_rules! or_refuse {
     };
 }
 
-/// What [`embed_model!`](crate::embed_model) makes of a file.
+/// A model in the image, made from a file by [`embed_model!`](crate::embed_model).
 pub struct Embedded<const ARENA: usize> {
-    /// The weights, where they lie in flash.
+    /// The model, with its weights in flash.
     pub model: Model<'static>,
-    /// The vocabulary and its tables, likewise.
+    /// The vocabulary and its tables, also in flash.
     pub vocab: IndexedVocab<'static>,
-    /// What every byte of the arena is for.
+    /// Plan of the arena: the purpose of every byte.
     pub plan: Plan,
     /// The arena, a static of its own: [`StaticArena::claim`] lends it once.
     pub arena: &'static StaticArena<ARENA>,
 }
 
-/// For [`embed_model!`](crate::embed_model).
+/// Parses `file`, for [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
-/// If `file` is no whole GGUF file.
+/// If `file` is not a whole GGUF file.
 #[doc(hidden)]
 pub const fn gguf_of(file: &'static [u8]) -> Gguf<'static> {
     or_refuse!(Gguf::parse(file), "the model is not a whole GGUF file")
 }
 
-/// For [`embed_model!`](crate::embed_model).
+/// Reads the facts of the model in `file`, for [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
-/// If the model is of another family.
+/// If the model is not supported.
 #[doc(hidden)]
 pub const fn config_of(file: &Gguf<'static>) -> Config {
     or_refuse!(
         Config::from_gguf(file),
-        "the model is of no family that brooklet knows: `brooklet inspect` says why"
+        "brooklet does not support this model: `brooklet inspect` says why"
     )
 }
 
-/// How many layers the model in `file` has: the last parameter of [`Flashed`] and [`Found`].
+/// Number of layers of the model in `file`: the last parameter of [`Flashed`] and [`Found`].
 ///
 /// # Panics
-/// If it is no whole GGUF file, or of another family.
+/// If `file` is not a whole GGUF file, or the model is not supported.
 pub const fn layers_in(file: &'static [u8]) -> usize {
     config_of(&gguf_of(file)).layers
 }
 
-/// For [`embed_model!`](crate::embed_model).
+/// Finds the tensors of all layers, for [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
-/// If a tensor does not fit.
+/// If a tensor does not fit the metadata.
 #[doc(hidden)]
 pub const fn layers_of<const N: usize>(file: &Gguf<'static>, config: &Config) -> [Layer<'static>; N] {
     or_refuse!(
@@ -75,10 +77,10 @@ pub const fn layers_of<const N: usize>(file: &Gguf<'static>, config: &Config) ->
     )
 }
 
-/// For [`embed_model!`](crate::embed_model).
+/// Makes the model over its layers, for [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
-/// If a tensor does not fit.
+/// If a tensor does not fit the metadata.
 #[doc(hidden)]
 pub const fn model_of(file: &Gguf<'static>, layers: &'static [Layer<'static>]) -> Model<'static> {
     or_refuse!(
@@ -87,34 +89,34 @@ pub const fn model_of(file: &Gguf<'static>, layers: &'static [Layer<'static>]) -
     )
 }
 
-/// For [`embed_model!`](crate::embed_model).
+/// Reads the vocabulary of `file`, for [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
-/// If the tokenizer is of another kind.
+/// If the tokenizer is not supported.
 #[doc(hidden)]
 pub const fn vocab_of(file: &Gguf<'static>) -> Vocab<'static> {
     or_refuse!(
         Vocab::from_gguf(file),
-        "the model has no tokenizer that brooklet knows: `brooklet inspect` says why"
+        "brooklet does not support the model's tokenizer: `brooklet inspect` says why"
     )
 }
 
-/// For [`embed_model!`](crate::embed_model).
+/// Builds the tokenizer's tables, for [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
-/// If the file's strings are made to collide in the tables.
+/// If too many of the vocabulary's strings collide in the tables.
 #[doc(hidden)]
 pub const fn tables_of<const N: usize>(vocab: &Vocab<'static>) -> Tables<N> {
     or_refuse!(
         Tables::build(vocab),
-        "the model's vocabulary is made to be slow: its strings collide"
+        "too many strings of the model's vocabulary collide in the hash table"
     )
 }
 
-/// For [`embed_model!`](crate::embed_model).
+/// Plans the arena, for [`embed_model!`](crate::embed_model).
 ///
 /// # Panics
-/// If the plan does not fit `budget` bytes, with the numbers.
+/// If the plan does not fit `budget` bytes; the message has the numbers.
 #[doc(hidden)]
 pub const fn plan_of(file: &'static [u8], options: &Options, budget: usize) -> Plan {
     match Plan::within(&config_of(&gguf_of(file)), options, budget) {
@@ -123,31 +125,32 @@ pub const fn plan_of(file: &'static [u8], options: &Options, budget: usize) -> P
     }
 }
 
-/// What [`embed_model!`](crate::embed_model) makes of a file that will lie at a fixed address: everything but the file.
+/// Everything but the file of a model that will lie at a fixed address, made by
+/// [`embed_model!`](crate::embed_model).
 pub struct Flashed<const ARENA: usize, const TABLES: usize, const LAYERS: usize> {
-    /// Where it must lie.
+    /// Address and length of the file.
     memory: Flash,
-    /// CRC-32 of it.
+    /// CRC-32 of the file.
     checksum: u32,
-    /// What every byte of the arena is for.
+    /// Plan of the arena: the purpose of every byte.
     pub plan: Plan,
     /// The arena, a static of its own: [`StaticArena::claim`] lends it once.
     pub arena: &'static StaticArena<ARENA>,
     tables: &'static Tables<TABLES>,
 }
 
-/// A file that was found at its address: what [`Model::new`] takes.
+/// A file that was found at its address, ready for [`Model::new`].
 pub struct Found<const LAYERS: usize> {
     /// The file.
     pub file: Gguf<'static>,
     /// Its layers, for [`Model::new`].
     pub layers: [Layer<'static>; LAYERS],
-    /// Its vocabulary and the tables, which lie in the image.
+    /// Its vocabulary, and the tables, which lie in the image.
     pub vocab: IndexedVocab<'static>,
 }
 
 impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA, TABLES, LAYERS> {
-    /// For [`embed_model!`](crate::embed_model): `file` will lie in `memory`.
+    /// Describes `file`, which will lie in `memory`, for [`embed_model!`](crate::embed_model).
     #[doc(hidden)]
     pub const fn new(
         memory: Flash,
@@ -165,10 +168,10 @@ impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA
         }
     }
 
-    /// Reads the whole file where it should lie, tests its checksum and finds its tensors.
+    /// Reads the whole file at its address, checks its checksum and finds its tensors.
     ///
     /// # Errors
-    /// If it is not, to the bit, the file that the compiler planned for.
+    /// If the bytes are not exactly those of the file that the compiler planned for.
     pub fn find(&self) -> Result<Found<LAYERS>, FlashError> {
         let bytes = self.memory.bytes();
         let found = CRC.checksum(bytes);
@@ -188,7 +191,7 @@ impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA
 }
 
 impl<const LAYERS: usize> Found<LAYERS> {
-    /// The model over these layers.
+    /// Makes the model over these layers.
     ///
     /// # Errors
     /// If a tensor does not fit, which the checksum makes impossible.
@@ -197,21 +200,21 @@ impl<const LAYERS: usize> Found<LAYERS> {
     }
 }
 
-/// Why the model in flash cannot be used.
+/// Reason why the model in flash cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum FlashError {
-    /// Another file lies there, or it is damaged.
+    /// The address holds another file, or a damaged one.
     Checksum {
-        /// Where it should lie.
+        /// Address of the file.
         address: usize,
         /// CRC-32 of the file that the firmware was made for.
         planned: u32,
-        /// CRC-32 of what lies there.
+        /// CRC-32 of the bytes at the address.
         found: u32,
     },
-    /// Its tensors do not fit.
+    /// Its tensors do not fit the metadata.
     Model(ModelError),
 }
 
@@ -224,7 +227,7 @@ impl fmt::Display for FlashError {
                 found,
             } => write!(
                 f,
-                "at {address:#x} there is not the model that this firmware was made for: checksum {found:#010x} instead of {planned:#010x}"
+                "the bytes at {address:#x} are not the model that this firmware was made for: checksum {found:#010x} instead of {planned:#010x}"
             ),
             FlashError::Model(error) => error.fmt(f),
         }
@@ -233,29 +236,37 @@ impl fmt::Display for FlashError {
 
 impl core::error::Error for FlashError {}
 
-/// Declares a `static` that is a model: `embed_model!(pub static NAME = PATH, options, budget: BYTES)`.
+/// Declares a `static` with a model:
+/// `embed_model!(pub static NAME = PATH, options, budget: BYTES)`.
 ///
-/// `PATH` names a GGUF file (absolute, or relative to the source, as for `include_bytes!`), `options` is a `const fn(&Vocab) ->`
-/// [`Options`](crate::plan::Options), and `BYTES` is what the arena may take. The compiler parses the file with the parser that
-/// hosts use and plans the arena; a file that is broken or of an unknown family, or a plan over the budget, is a compile error
-/// that says so. The file lies in flash as it is, the tokenizer's tables beside it, and the arena in zeroed RAM ([`Embedded`]).
+/// `PATH` names a GGUF file (absolute, or relative to the source, as for `include_bytes!`),
+/// `options` is a `const fn(&Vocab) ->` [`Options`](crate::plan::Options), and `BYTES` is the
+/// largest size of the arena. The compiler parses the file with the same parser as on hosts, and
+/// plans the arena. A broken file, an unsupported model, or a plan over the budget is a compile
+/// error that says so. The file lies in flash unchanged, the tokenizer's tables beside it, and the
+/// arena in zeroed RAM ([`Embedded`]).
 ///
-/// `embed_model!(static NAME = PATH, options, budget: BYTES, at: unsafe { ADDRESS })` plans for a file that is not a part of the image
-/// but programmed into flash apart from it, at `ADDRESS`. The compiler reads the same file, and the firmware finds out at boot
-/// whether that is what lies there ([`Flashed::find`]). Who writes `unsafe` says that as many bytes as the file has can be read
-/// there, and that nothing writes them while the firmware runs.
+/// `embed_model!(static NAME = PATH, options, budget: BYTES, at: unsafe { ADDRESS })` plans for a
+/// file that is not part of the image but is programmed into flash separately, at `ADDRESS`. The
+/// compiler reads the same file, and at boot the firmware checks that exactly this file lies at the
+/// address ([`Flashed::find`]). With `unsafe` the caller promises that as many bytes as the file
+/// has can be read there, and that nothing writes them while the firmware runs.
 ///
-/// The compiler reads the whole header: crates that embed larger models allow the lint `long_running_const_eval`.
+/// The compiler reads the whole header: crates that embed larger models allow the lint
+/// `long_running_const_eval`.
 ///
 /// ```
 /// # #![allow(long_running_const_eval)]
-/// use brooklet_core::{kernels::Isa, plan::Options, sampler::argmax, stream::Stream, threads::SingleThread, tokenizer::Vocab};
+/// use brooklet_core::{kernels::Isa, plan::Options, sampler::argmax, stream::Stream};
+/// use brooklet_core::{threads::SingleThread, tokenizer::Vocab};
 ///
 /// const fn options(_: &Vocab<'_>) -> Options {
 ///     Options::sink(4, 60)
 /// }
 ///
-/// brooklet_core::embed_model!(static TINY = "../tests/data/random.gguf", options, budget: 256 << 10);
+/// brooklet_core::embed_model!(
+///     static TINY = "../tests/data/random.gguf", options, budget: 256 << 10
+/// );
 ///
 /// let arena = TINY.arena.claim().expect("nobody else asks");
 /// let (engine, _) = TINY.plan.split(arena).expect("it has the planned size");
@@ -296,7 +307,7 @@ macro_rules! embed_model {
             const VOCAB: $crate::tokenizer::Vocab<'static> = $crate::firmware::vocab_of(&GGUF);
             static TABLES: $crate::tokenizer::Tables<{ $crate::tokenizer::IndexedVocab::words(&VOCAB) }> =
                 $crate::firmware::tables_of(&VOCAB);
-            // Apart from the rest, which stays in flash.
+            // A static of its own: everything else stays in flash.
             static ARENA: $crate::arena::StaticArena<{ PLAN.bytes() }> = $crate::arena::StaticArena::new();
             $crate::firmware::Embedded {
                 model: $crate::firmware::model_of(&GGUF, &LAYERS),
@@ -326,7 +337,7 @@ macro_rules! embed_model {
             },
             { $crate::firmware::layers_in(include_bytes!($path)) },
         > = {
-            // Read by the compiler alone: nothing of it is in the image.
+            // Only the compiler reads it: none of its bytes are in the image.
             const FILE: &[u8] = include_bytes!($path);
             const VOCAB: $crate::tokenizer::Vocab<'static> =
                 $crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE));
@@ -335,7 +346,8 @@ macro_rules! embed_model {
             static TABLES: $crate::tokenizer::Tables<{ $crate::tokenizer::IndexedVocab::words(&VOCAB) }> =
                 $crate::firmware::tables_of(&VOCAB);
             static ARENA: $crate::arena::StaticArena<{ PLAN.bytes() }> = $crate::arena::StaticArena::new();
-            // SAFETY: who wrote `unsafe` in the macro's arguments says that this is readable memory which nothing writes.
+            // SAFETY: the `unsafe` in the macro's arguments promises that this memory can be read
+            // and that nothing writes it.
             let memory = unsafe { $crate::arena::Flash::new($address, FILE.len()) };
             $crate::firmware::Flashed::new(memory, FILE, PLAN, &ARENA, &TABLES)
         };

@@ -11,6 +11,10 @@
 //! 5. **The same bits everywhere.** A result depends on neither the number of threads nor (but for slim attention) the size of a
 //!    prefill chunk, and the integer kernels agree bit for bit across instruction sets.
 //!
+//! The [glossary] explains the terms.
+//!
+//! [glossary]: https://github.com/brooklet/brooklet/blob/main/core/docs/glossary.md
+//!
 //! # A whole program
 //!
 //! As firmware does it: the compiler reads the model, plans, and would refuse an arena of more than 256 KiB.

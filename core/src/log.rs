@@ -1,8 +1,9 @@
-//! What the engine says while it starts: through `defmt` on boards, through `log` on hosts, to nobody by default.
+//! Log messages of the engine's start: through `defmt` on boards, through `log` on hosts, nowhere
+//! by default.
 //!
 //! Nothing is logged per token.
 
-/// One informational line, in whichever logger a feature chose; with both, `defmt` wins.
+/// Logs one informational line with the logger that a feature selects; with both, `defmt` wins.
 macro_rules! info {
     ($($argument:tt)*) => {{
         #[cfg(feature = "defmt")]

@@ -1,30 +1,34 @@
-//! From logits to a token: greedy, temperature, top-k, top-p, min-p, repetition penalty; seeded.
+//! Choice of a token from logits: greedy, temperature, top-k, top-p, min-p, repetition penalty;
+//! seeded.
 //!
-//! The filters act in the order that llama.cpp's users know: repetition penalty, top-k, top-p, min-p, temperature. The cuts of top-p
-//! and min-p are taken on the probabilities before temperature.
+//! The filters act in the order that llama.cpp uses: repetition penalty, top-k, top-p, min-p,
+//! temperature. Top-p and min-p look at the probabilities before temperature.
 
 use crate::nn::math;
 
-/// Most recent tokens that the repetition penalty can look back on.
+/// Largest number of recent tokens that the repetition penalty covers.
 pub const MAX_REPEAT_LAST: usize = 256;
 
-/// How to choose. The defaults are greedy with everything off.
+/// Options of the sampler. The default is greedy choice with every filter off.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SamplerOptions {
-    /// 0 (or less) is argmax; else logits are divided by it.
+    /// Divisor of the logits; 0 or less chooses the token with the largest logit.
     pub temperature: f32,
-    /// Keep the `top_k` most probable tokens; 0 keeps all (Fan et al., arXiv 1805.04833).
+    /// Number of most probable tokens to keep; 0 keeps all (Fan et al., arXiv 1805.04833).
     pub top_k: usize,
-    /// Keep the fewest tokens whose probabilities sum to at least `top_p` (Holtzman et al., arXiv 1904.09751); 1 keeps all.
+    /// Keeps the fewest tokens whose probabilities sum to at least `top_p` (Holtzman et al., arXiv
+    /// 1904.09751); 1 keeps all.
     pub top_p: f32,
-    /// Keep tokens at least `min_p` times as probable as the most probable (Nguyen et al., arXiv 2407.01082); 0 keeps all.
+    /// Keeps tokens that are at least `min_p` times as probable as the most probable one (Nguyen et
+    /// al., arXiv 2407.01082); 0 keeps all.
     pub min_p: f32,
-    /// Positive logits of recent tokens are divided by it, negative ones multiplied (Keskar et al., arXiv 1909.05858); 1 is off.
+    /// Penalty of recent tokens: positive logits are divided by it, negative ones multiplied
+    /// (Keskar et al., arXiv 1909.05858); 1 is off.
     pub repeat_penalty: f32,
-    /// How many recent tokens are penalised: at most [`MAX_REPEAT_LAST`].
+    /// Number of recent tokens that are penalised, at most [`MAX_REPEAT_LAST`].
     pub repeat_last: usize,
-    /// Start of the random sequence.
+    /// Seed of the random sequence.
     pub seed: u64,
 }
 
@@ -43,9 +47,9 @@ impl Default for SamplerOptions {
 }
 
 impl SamplerOptions {
-    /// Whether the choice is argmax, which needs no scratch.
+    /// Returns true if the choice is argmax, which needs no scratch.
     pub fn is_greedy(&self) -> bool {
-        // NaN is greedy, too.
+        // NaN also means greedy.
         self.temperature.partial_cmp(&0.0) != Some(core::cmp::Ordering::Greater)
     }
 }
@@ -59,7 +63,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler at the start of its random sequence.
+    /// Creates a sampler at the start of its random sequence.
     #[inline]
     pub fn new(options: SamplerOptions) -> Sampler {
         Sampler {
@@ -69,20 +73,20 @@ impl Sampler {
         }
     }
 
-    /// Begins anew with other options: no token is recent, and the random sequence is at its start.
+    /// Starts again with other options: forgets the recent tokens and restarts the random sequence.
     pub fn restart(&mut self, options: SamplerOptions) {
         self.options = options;
         self.random = Random(options.seed);
         self.recent.clear();
     }
 
-    /// Tells the sampler of a token that was fed (a prompt's, say), for the repetition penalty.
+    /// Records a token that was fed, such as a prompt's, for the repetition penalty.
     pub fn accept(&mut self, token: u32) {
         self.recent.write(token);
     }
 
-    /// Chooses the next token and accepts it. `logits` are changed; `candidates` is scratch of as many entries, which greedy
-    /// choice does not need.
+    /// Chooses the next token and records it. Changes `logits`; `candidates` is scratch of as many
+    /// entries, which greedy choice does not need.
     ///
     /// # Panics
     /// If there are no logits, or (unless greedy) fewer candidates than logits.
@@ -105,7 +109,7 @@ impl Sampler {
         let last = self.options.repeat_last.min(self.recent.len());
         let recent = || self.recent.oldest_ordered().skip(self.recent.len() - last);
         for (i, token) in recent().enumerate() {
-            // Each token once, however often it came.
+            // Each token is penalised once, however often it occurs.
             if recent().take(i).any(|earlier| earlier == token) {
                 continue;
             }
@@ -125,7 +129,8 @@ impl Sampler {
             *candidate = id as u32;
         }
         let logit = |id: u32| logits[id as usize];
-        // Most probable first; equal logits in order of id, so that the result does not depend on the sorting algorithm.
+        // Most probable first; equal logits in order of id, so that the result does not depend on
+        // the sorting algorithm.
         let order = |a: &u32, b: &u32| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b));
         let mut kept = candidates;
         if self.options.top_k > 0 && self.options.top_k < kept.len() {
@@ -162,7 +167,7 @@ impl Sampler {
     }
 }
 
-/// The token of the largest logit; the first of several.
+/// Token with the largest logit; the first one if several are equal.
 ///
 /// # Panics
 /// If there are no logits.
@@ -176,7 +181,7 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a counter and a mixer, any seed is good.
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a counter and a mixer; any seed is good.
 #[derive(Clone, Debug)]
 struct Random(u64);
 
@@ -189,7 +194,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to 1, 1 excluded.
+    /// Returns a number from 0 (included) to 1 (excluded).
     fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }

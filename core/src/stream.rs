@@ -1,7 +1,7 @@
 //! The engine: feed tokens, get logits, for ever.
 //!
-//! A [`Stream`] owns nothing but its place in an arena that a [`Plan`] laid out. After [`Stream::new`] no call allocates, and no call
-//! does more work because the stream has run for longer.
+//! A [`Stream`] owns only its place in an arena that a [`Plan`] laid out. After [`Stream::new`] no
+//! call allocates, and no call gets slower because the stream has run for longer.
 
 use core::fmt;
 
@@ -17,7 +17,7 @@ use crate::quant::BLOCK;
 use crate::threads::Threads;
 use crate::workers::Compute;
 
-/// Reason why a stream cannot start or go on.
+/// Reason why a stream cannot start or continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -29,7 +29,7 @@ pub enum StreamError {
         /// Bytes given.
         given: usize,
     },
-    /// The plan was made for a model of other facts.
+    /// The plan was made for another model.
     OtherModel,
     /// The plan was made for another number of workers.
     Workers {
@@ -47,14 +47,14 @@ pub enum StreamError {
     },
     /// No token was fed.
     NoTokens,
-    /// Rows of embeddings are not whole.
+    /// The values are not a whole number of embedding rows.
     Rows {
         /// Values of a row.
         width: usize,
         /// Values given.
         given: usize,
     },
-    /// A window that is computed again keeps token ids, which rows of embeddings have not.
+    /// The recompute policy keeps token ids, and rows of embeddings have none.
     RowsRecomputed,
     /// A token is not in the vocabulary.
     TokenOutOfRange {
@@ -63,18 +63,18 @@ pub enum StreamError {
         /// Tokens of the vocabulary.
         vocab: usize,
     },
-    /// The policy keeps all tokens, and there is no room for these.
+    /// The dense policy keeps all tokens, and the cache has no room for these.
     Full {
-        /// Tokens that there is room for.
+        /// Number of tokens that the cache holds.
         capacity: usize,
     },
-    /// Only the sink policy evicts and pins what it is told to.
+    /// The policy is not sink, the only one that can pin and evict tokens on request.
     NotSink,
-    /// Too many tokens to pin: no slot would be left, or some have been evicted.
+    /// Too many tokens to pin: no slot would be left, or some tokens have been evicted.
     Pin {
         /// Tokens fed.
         tokens: u64,
-        /// Tokens that could be pinned before the first eviction.
+        /// Largest number of tokens that can be pinned, before the first eviction.
         most: usize,
     },
 }
@@ -104,7 +104,7 @@ impl fmt::Display for StreamError {
             }
             StreamError::RowsRecomputed => write!(
                 f,
-                "the recompute policy keeps token ids, and so takes no rows of embeddings"
+                "the recompute policy keeps token ids and cannot take rows of embeddings"
             ),
             StreamError::TokenOutOfRange { token, vocab } => {
                 write!(f, "token {token} is not in the vocabulary of {vocab}")
@@ -113,7 +113,7 @@ impl fmt::Display for StreamError {
                 f,
                 "the dense cache is full: it holds {capacity} tokens; the sink policy streams without end"
             ),
-            StreamError::NotSink => write!(f, "only the sink policy evicts and pins what it is told to"),
+            StreamError::NotSink => write!(f, "only the sink policy can pin and evict tokens on request"),
             StreamError::Pin { tokens, most } => {
                 write!(
                     f,
@@ -126,44 +126,44 @@ impl fmt::Display for StreamError {
 
 impl core::error::Error for StreamError {}
 
-/// Whose logits a pass computes.
+/// Selection of the tokens whose logits a pass computes.
 enum Wanted<'v> {
     None,
     Last,
     Each(&'v mut dyn FnMut(usize, &[f32])),
 }
 
-/// A model at work in an arena.
+/// A model that runs in an arena.
 pub struct Stream<'a> {
     model: Model<'a>,
     plan: Plan,
     compute: Compute<'a>,
-    /// Rings and angles of the kinds of layers, in the order of
+    /// Ring and angles of each kind of layer, in the order of
     /// [`LayerKinds::list`](crate::model::LayerKinds::list).
     reaches: Reaches<'a>,
-    /// Index of the first kind whose layers see all that is kept.
+    /// Index of the first kind whose layers attend to all kept tokens.
     full: usize,
     seen: u64,
     caches: CacheMemory<'a>,
     buffers: Buffers<'a>,
     watch: Watch<'a>,
-    /// For layers that compute values from what they keep; `None` if no layer does.
+    /// Tables for layers that compute values from their kept rows; `None` if no layer does.
     tables: Option<AngleTables<'a>>,
 }
 
-/// Tables for keys that are rotated as they are read.
+/// Tables for keys that are rotated when they are read.
 struct AngleTables<'a> {
-    /// Angles of every pair at every place in a tile.
+    /// Angles of every pair at every position in a tile.
     lanes: &'a mut [LaneAngles],
     /// Scratch for the angles of a pass's tiles.
     bases: &'a mut [[f32; 2]],
 }
 
 impl<'a> Stream<'a> {
-    /// Lays the engine out in `arena`, the engine's part of what [`Plan::split`] cuts.
+    /// Lays out the engine in `arena`, which is the engine's part of [`Plan::split`].
     ///
     /// # Errors
-    /// If the model, the arena or the number of workers is not what the plan was made for.
+    /// If the model, the arena or the number of workers does not match the plan.
     pub fn new(
         model: Model<'a>,
         plan: &Plan,
@@ -196,8 +196,7 @@ impl<'a> Stream<'a> {
         let full = kinds.first_full();
         let reaches = reaches(&model, plan, &mut buffers);
         let tables = options.derives_values(&model.config).then(|| {
-            // Slots that no token has taken yet are multiplied by a weight of zero, and must be
-            // numbers.
+            // Slots without a token are multiplied by a weight of zero, so they must not hold NaN.
             caches.clear();
             let lanes = core::mem::take(&mut buffers.lane_angles);
             geometry::fill_lanes(&*reaches.of(full).frequencies, magnitude, lanes);
@@ -233,25 +232,26 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// The ring of the layers that see all that is kept.
+    /// Ring of the layers that attend to all kept tokens.
     fn full_ring(&self) -> &Ring {
         &self.reaches.of(self.full).ring
     }
 
-    /// Feeds tokens and returns the logits that follow the last of them: one per token of the vocabulary.
+    /// Feeds tokens and returns the logits after the last of them: one per token of the vocabulary.
     ///
     /// # Errors
-    /// If there is no token, one is not in the vocabulary, or a dense cache is full. Then nothing was fed.
+    /// If `tokens` is empty, a token is not in the vocabulary, or a dense cache is full. Then
+    /// nothing is fed.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&mut [f32], StreamError> {
         self.run(Input::Tokens(tokens), Wanted::Last)?;
         Ok(&mut self.buffers.logits[..self.model.config.vocab])
     }
 
     /// Feeds rows of embeddings in place of tokens, `tokens x d_model` (scaled, if the model scales
-    /// its embeddings), and returns the logits that follow the last of them.
+    /// its embeddings), and returns the logits after the last of them.
     ///
     /// # Errors
-    /// As [`Stream::feed`]; if the rows are not whole, or the policy computes tokens again.
+    /// As [`Stream::feed`]; also if the rows are not whole, or the policy is recompute.
     pub fn feed_rows(&mut self, rows: &[f32]) -> Result<&mut [f32], StreamError> {
         self.run(Input::Rows(rows), Wanted::Last)?;
         Ok(&mut self.buffers.logits[..self.model.config.vocab])
@@ -265,7 +265,7 @@ impl<'a> Stream<'a> {
         self.run(Input::Tokens(tokens), Wanted::None)
     }
 
-    /// Feeds tokens and calls `visit(index, logits)` with what follows each of them, in order.
+    /// Feeds tokens and calls `visit(index, logits)` with the logits after each of them, in order.
     ///
     /// # Errors
     /// As [`Stream::feed`].
@@ -277,26 +277,28 @@ impl<'a> Stream<'a> {
         self.run(Input::Tokens(tokens), Wanted::Each(visit))
     }
 
-    /// Tokens fed since the start or the last reset.
+    /// Number of tokens fed since the start or the last reset.
     pub fn position(&self) -> u64 {
         self.seen
     }
 
-    /// Tokens that are kept: the sinks and the window.
+    /// Number of kept tokens: the sinks and the window.
     pub fn live(&self) -> usize {
         self.full_ring().live()
     }
 
-    /// How tokens are kept: which are, and in which slots.
+    /// Ring of the kept tokens: their positions and slots.
     pub fn ring(&self) -> &Ring {
         self.full_ring()
     }
 
-    /// Makes sinks of all tokens fed so far, so that they are kept until the next reset: a system prompt. At least the planned sinks
-    /// stay sinks. A token's key and value do not change, so that this costs nothing.
+    /// Turns all tokens fed so far into sinks, which are kept until the next reset; for a system
+    /// prompt, for example. There are never fewer sinks than planned. The keys and values of the
+    /// tokens do not change, so the call costs nothing.
     ///
     /// # Errors
-    /// [`StreamError::NotSink`]; [`StreamError::Pin`] if no slot would be left for a window, or if some tokens were evicted.
+    /// [`StreamError::NotSink`]; [`StreamError::Pin`] if no slot would be left for a window, or if
+    /// some tokens were evicted.
     pub fn pin(&mut self) -> Result<(), StreamError> {
         let Policy::Sink { .. } = self.plan.options().policy else {
             return Err(StreamError::NotSink);
@@ -317,9 +319,10 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Evicts the `tokens` oldest tokens of the window, or as many as there are, and returns how many: the oldest messages of a chat, as
-    /// a whole. No byte moves; what remains is at the positions within the cache that it would have if the evicted ones had never
-    /// been in the window.
+    /// Evicts the `tokens` oldest tokens of the window (all of them if there are fewer) and returns
+    /// their number; for whole old messages of a chat, for example. No byte moves. The remaining
+    /// tokens have the positions within the cache that they would have if the evicted tokens had
+    /// never been in the window.
     ///
     /// # Errors
     /// [`StreamError::NotSink`].
@@ -339,23 +342,25 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The plan that the stream was laid out by.
+    /// Plan of the stream.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The last logits, and scratch for a sampler: a `u32` per token of the vocabulary (empty if the plan has no sampling).
+    /// The last logits, and scratch for a sampler: a `u32` per token of the vocabulary (empty if
+    /// the plan has no sampling).
     pub fn logits_and_candidates(&mut self) -> (&mut [f32], &mut [u32]) {
         let vocab = self.model.config.vocab;
         let b = &mut self.buffers;
         (&mut b.logits[..vocab], b.candidates)
     }
 
-    /// From now on adds the softmax weights of every token's attention to `weights`, `layers x heads x slots` by cache slot
-    /// (before the first eviction, slot `s` holds token `s`; the first slots are the sinks for ever). An empty slice ends it.
+    /// Starts to add the softmax weights of every token's attention to `weights`,
+    /// `layers x heads x slots` by cache slot (before the first eviction, slot `s` holds token `s`;
+    /// the first slots always hold the sinks). An empty slice stops it.
     ///
     /// # Errors
-    /// [`StreamError::Probe`] if the length is neither zero nor that.
+    /// [`StreamError::Probe`] if the length is neither zero nor `layers x heads x slots`.
     pub fn probe(&mut self, weights: &'a mut [f32]) -> Result<(), StreamError> {
         let needed = self.model.config.layers * self.model.config.heads * self.plan.capacity();
         if !weights.is_empty() && weights.len() != needed {
@@ -368,8 +373,8 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// From now on calls `visit(layer, rows)` with what enters every layer's attention, `tokens x d_model`, normed: what calibration
-    /// wants to see. `None` ends it.
+    /// Starts to call `visit(layer, rows)` with the normed input of every layer's attention,
+    /// `tokens x d_model`, for calibration. `None` stops it.
     pub fn visit_inputs(&mut self, visit: Option<&'a mut Visit<'a>>) {
         self.watch.inputs = visit;
     }
@@ -411,7 +416,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Number of tokens of an input, all of which are valid.
+    /// Checks all tokens or rows of an input and returns the number of tokens.
     fn check(&self, input: Input<'_>) -> Result<usize, StreamError> {
         let (vocab, width) = (self.model.config.vocab, self.model.config.d_model);
         match input {
@@ -435,9 +440,9 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Feeds chunk by chunk.
+    /// Feeds an input chunk by chunk.
     fn run_chunks(&mut self, input: Input<'_>, tokens: usize, mut wanted: Wanted<'_>) {
-        // Pinned tokens may have left less than a chunk's.
+        // Pinned tokens may leave a window that is smaller than a chunk.
         let windows = self.reaches.iter();
         let windows = windows.map(|reach| reach.ring.capacity() - reach.ring.sinks());
         let chunk = windows.fold(self.plan.options().chunk, usize::min);
@@ -461,8 +466,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Sliding window with recomputation (StreamingLLM, figure 1c): once the window is full, every token whose logits are wanted
-    /// costs a pass over the whole window from an empty cache.
+    /// Sliding window with recomputation (StreamingLLM, figure 1c): once the window is full, every
+    /// token whose logits are wanted costs a pass over the whole window from an empty cache.
     fn run_recompute(&mut self, tokens: &[u32], window: usize, mut wanted: Wanted<'_>) {
         for (index, token) in tokens.iter().enumerate() {
             self.buffers.history[(self.seen % window as u64) as usize] = *token;
@@ -501,7 +506,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// One pass of at most a chunk; tokens from `wanted` on will have outputs.
+    /// Runs one pass over at most a chunk; tokens from `wanted` on get outputs.
     fn forward(&mut self, input: Input<'_>, wanted: usize) {
         let config = &self.model.config;
         let tokens = input.tokens(config.d_model);
@@ -532,7 +537,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Logits of tokens `wanted..tokens` of the last pass, a few rows at a time.
+    /// Computes the logits of tokens `wanted..tokens` of the last pass, a few rows at a time.
     fn output(&mut self, tokens: usize, wanted: usize, visit: &mut dyn FnMut(usize, &[f32])) {
         let (d, vocab) = (self.model.config.d_model, self.model.config.vocab);
         let rows = self.plan.options().logits_rows;
@@ -558,7 +563,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The rings and angles of the kinds of layers, in the plan's buffers.
+/// Creates the ring and the angles of each kind of layer in the plan's buffers.
 fn reaches<'a>(model: &Model<'_>, plan: &Plan, buffers: &mut Buffers<'a>) -> Reaches<'a> {
     let config = &model.config;
     let kinds = config.kinds.list();

@@ -6,7 +6,8 @@ use core::ops::Range;
 
 use crate::quant::{self, Block, Format};
 
-/// A matrix of `rows` x `cols` elements, row-major, borrowed from the model file in the file's own format.
+/// A matrix of `rows` x `cols` elements, row-major, borrowed from the model file in the file's own
+/// format.
 ///
 /// As a linear layer it maps `cols` inputs to `rows` outputs.
 #[derive(Clone, Copy)]
@@ -17,15 +18,15 @@ pub struct Matrix<'w> {
     bytes: &'w [u8],
 }
 
-/// Bytes or dimensions do not make a matrix.
+/// Error: the bytes do not hold a matrix of these dimensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ShapeError {
-    /// Rows asked for.
+    /// Requested number of rows.
     pub rows: usize,
-    /// Elements of a row asked for.
+    /// Requested number of elements in a row.
     pub cols: usize,
-    /// Bytes given.
+    /// Number of bytes given.
     pub bytes: usize,
 }
 
@@ -91,10 +92,11 @@ impl<'w> Matrix<'w> {
         self.cols / self.format.block_len() * self.format.block_bytes()
     }
 
-    /// `count` rows from row `start` on: one of several matrices that a file stores below each other.
+    /// Returns `count` rows from row `start` on, for files that store several matrices below each
+    /// other.
     ///
     /// # Panics
-    /// If there are not so many rows.
+    /// If the matrix has fewer rows.
     pub const fn row_range(&self, start: usize, count: usize) -> Matrix<'w> {
         assert!(start <= self.rows && count <= self.rows - start);
         let (_, rest) = self.bytes.split_at(start * self.row_bytes());
@@ -107,39 +109,43 @@ impl<'w> Matrix<'w> {
         }
     }
 
-    /// The elements of a matrix of one row in F32: a norm's weight, or a bias. `None` of any other.
+    /// Elements of an F32 matrix of one row, such as a norm's weight or a bias; `None` for any
+    /// other matrix.
     pub const fn row(&self) -> Option<&'w [quant::F32]> {
         const { assert!(size_of::<quant::F32>() == 4 && align_of::<quant::F32>() == 1) };
         match self.format {
             Format::F32 if self.rows == 1 => {
-                // SAFETY: F32 is four plain bytes with alignment 1 (asserted above), every bit pattern of which is valid. The slice covers
-                // no more than `bytes`, whose lifetime and immutability it inherits.
+                // SAFETY: F32 is four plain bytes with alignment 1 (asserted above), every bit
+                // pattern of which is valid. The slice covers no more than `bytes`, whose lifetime
+                // and immutability it inherits.
                 Some(unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.bytes.len() / 4) })
             }
             _ => None,
         }
     }
 
-    /// The blocks of rows `rows`, one row after the other.
+    /// Returns the blocks of rows `rows`, one row after the other.
     ///
     /// # Panics
     /// If `B` is not this matrix's format, or the range is out of bounds.
     pub fn blocks<B: Block>(&self, rows: Range<usize>) -> &'w [B] {
         assert!(B::FORMAT == self.format && align_of::<B>() == 1);
         let bytes = &self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()];
-        // SAFETY: `Block` is sealed: its implementors are plain bytes with alignment 1 (asserted above) and no invalid bit
-        // patterns, and each is `FORMAT.block_bytes()` long (asserted at compile time beside each struct). The slice covers
-        // exactly `bytes`, whose lifetime and immutability it inherits.
+        // SAFETY: `Block` is sealed: its implementors are plain bytes with alignment 1 (asserted
+        // above) and no invalid bit patterns, and each is `FORMAT.block_bytes()` long (asserted at
+        // compile time beside each struct). The slice covers exactly `bytes`, whose lifetime and
+        // immutability it inherits.
         unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast::<B>(), bytes.len() / size_of::<B>()) }
     }
 
     /// Writes row `row` as f32.
     ///
     /// # Panics
-    /// If there is no such row, `out` is not `cols` long, or the build does not have the format ([`Format::is_built`]).
+    /// If there is no such row, `out` is not `cols` long, or the build does not have the format
+    /// ([`Format::is_built`]).
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.cols);
-        // Also tells the compiler which of the arms are of no use.
+        // Also tells the compiler which match arms cannot be reached.
         assert!(self.format.is_built(), "this build has no such format");
         quant::with_block!(self.format; any B => self.dequantize_as::<B>(row, out))
     }

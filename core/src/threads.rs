@@ -1,22 +1,24 @@
-//! How the engine asks for threads.
+//! The interface through which the engine uses threads.
 //!
-//! Core has no threads of its own: it divides its work into numbered jobs and hands them to whatever the caller brings. A board
-//! brings [`SingleThread`]; the host runtime brings a spin-then-park pool. Results never depend on which worker does which job,
-//! so any implementation gives the same bits.
+//! Core has no threads of its own: it divides its work into numbered jobs and hands them to the
+//! caller's implementation of [`Threads`]. A board passes [`SingleThread`]; the host runtime passes
+//! a spin-then-park pool. Results never depend on which worker does which job, so any
+//! implementation gives the same bits.
 
-/// Workers that do numbered jobs together.
+/// Workers that run numbered jobs together.
 pub trait Threads: Sync {
-    /// How many workers there are, the calling thread included: at least 1, and the same for the value's whole life. The engine
-    /// keeps scratch for each.
+    /// Number of workers, including the calling thread: at least 1, and the same for the value's
+    /// whole life. The engine keeps scratch for each worker.
     fn workers(&self) -> usize;
 
-    /// Calls `job(worker, index)` exactly once for every `index < jobs`, on any worker and in any order, and returns when all calls
-    /// have returned. What the jobs wrote is then visible to the caller. `worker` is less than [`Threads::workers`], and no two
-    /// calls that run at the same time are given the same one.
+    /// Calls `job(worker, index)` exactly once for every `index < jobs`, on any worker and in any
+    /// order, and returns when all calls have returned. Everything that the jobs wrote is then
+    /// visible to the caller. `worker` is less than [`Threads::workers`], and no two calls that run
+    /// at the same time get the same `worker`.
     ///
     /// # Panics
-    /// If a job panics, after every started job has ended; which of the other jobs ran is then not specified. A job that calls
-    /// `run` of the same workers may panic or never return.
+    /// If a job panics, after every started job has ended; it is not specified which of the other
+    /// jobs ran. A job that calls `run` of the same workers may panic or never return.
     fn run(&self, jobs: usize, job: &(dyn Fn(usize, usize) + Sync));
 }
 

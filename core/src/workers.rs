@@ -1,7 +1,7 @@
-//! Work divided among workers: linear layers, and steps that take each token by itself.
+//! Division of work among workers: linear layers, and steps that treat each token by itself.
 //!
-//! A job is a range of output rows or one token; each output is computed by one job in one order, so that the number of workers
-//! changes no bit.
+//! A job is a range of output rows or one token. One job computes each output in a fixed order, so
+//! the number of workers changes no bit.
 
 use crate::arena::{MAX_PARTS, Shared};
 use crate::features::FAMILIES;
@@ -13,7 +13,7 @@ use crate::quant::{BLOCK, F32};
 use crate::tensor::Matrix;
 use crate::threads::Threads;
 
-/// What computes: an instruction set and workers.
+/// Means of computation: an instruction set and workers.
 #[derive(Clone, Copy)]
 pub(crate) struct Compute<'a> {
     pub(crate) isa: Isa,
@@ -28,37 +28,37 @@ pub(crate) struct Activations<'a> {
     pub(crate) quantized: &'a [Q8Activation],
 }
 
-/// A sublayer's output that waits to be added to the residual stream, in the place of the next norm's
-/// output: when that norm adds it.
+/// Time at which a sublayer's output is added to the residual stream, relative to the next norm.
+/// Until then the output lies where that norm's output will be.
 #[derive(Clone, Copy)]
 pub(crate) enum Pending<'w> {
-    /// There is none.
+    /// There is no pending output.
     Nothing,
-    /// Before it norms: `x += f`, then `norm(x)`; `f` is normed first if there is a norm for it.
+    /// Before the norm: `x += f`, then `norm(x)`; `f` is normed first if it has a norm of its own.
     Before(Option<Scaling<'w>>),
-    /// After it norms `x`, which does not see it: parallel sublayers.
+    /// After the norm of `x`, which does not see it: parallel sublayers.
     After,
 }
 
-/// Rows of the residual stream, and their place when normed.
+/// Rows of the residual stream, and the place of the normed rows.
 pub(crate) struct NormRows<'a> {
     /// `tokens x width`: the residual stream.
     pub(crate) x: &'a mut [f32],
-    /// `tokens x width`: what is pending, and then the normed rows.
+    /// `tokens x width`: the pending output, and then the normed rows.
     pub(crate) normed: &'a mut [f32],
     /// Width of a row.
     pub(crate) width: usize,
 }
 
-/// Where int8 activations go.
+/// Destination of int8 activations.
 pub(crate) struct Quantized<'a> {
     pub(crate) buffer: &'a mut [Q8Activation],
-    /// Whether any weight that takes them is quantised.
+    /// True if any weight that takes them is quantised.
     pub(crate) wanted: bool,
 }
 
 impl<'a> Quantized<'a> {
-    /// `buffer`, if any of `weights` wants it.
+    /// Creates a destination that is wanted if any of `weights` is quantised.
     pub(crate) fn wanted_by(weights: &[&Matrix<'_>], buffer: &'a mut [Q8Activation]) -> Self {
         Quantized {
             wanted: weights.iter().any(|w| w.format().is_quantized()),
@@ -68,13 +68,14 @@ impl<'a> Quantized<'a> {
 }
 
 impl Compute<'_> {
-    /// Tokens of one job of [`Compute::by_tokens`]: about eight jobs a worker. One for each token would have the workers wait for one
-    /// another's claims.
+    /// Number of tokens in one job of [`Compute::by_tokens`]: about eight jobs a worker. With one
+    /// job for each token, the workers would wait for each other when they claim jobs.
     pub(crate) fn tokens_of_a_job(&self, tokens: usize) -> usize {
         tokens.div_ceil((self.threads.workers() * 8).min(MAX_PARTS))
     }
 
-    /// Calls `job(part)` for every range of [`Compute::tokens_of_a_job`] tokens, on all workers if there are several tokens.
+    /// Calls `job(part)` for every range of [`Compute::tokens_of_a_job`] tokens, on all workers if
+    /// there are several tokens.
     pub(crate) fn by_tokens(&self, tokens: usize, job: impl Fn(usize) + Sync) {
         if tokens == 1 {
             job(0);
@@ -84,14 +85,14 @@ impl Compute<'_> {
         }
     }
 
-    /// Rows of `width` values, one for each token, by the jobs of [`Compute::by_tokens`].
+    /// Shares rows of `width` values, one for each token, among the jobs of [`Compute::by_tokens`].
     fn share<'m, T>(&self, rows: &'m mut [T], width: usize) -> Shared<'m, T> {
         let each = self.tokens_of_a_job(rows.len() / width);
         Shared::new(rows, rows.len(), each * width)
     }
 
-    /// Norms each token's row and quantises it into `quantized`, after or before what is pending is
-    /// added to the residual stream. Without a norm the rows are copied.
+    /// Norms each token's row and quantises it into `quantized`. The pending output is added to the
+    /// residual stream before or after the norm. Without a norm the rows are copied.
     pub(crate) fn norm(
         &self,
         rows: NormRows<'_>,
@@ -147,7 +148,7 @@ impl Compute<'_> {
         }
     }
 
-    /// Norms `rows` in place by their root mean square, as many values together as there are weights.
+    /// Norms `rows` in place by their root mean square, in groups as wide as `weight`.
     pub(crate) fn norm_rows(&self, rows: &mut [f32], weight: &[F32], eps: f32) {
         let width = weight.len();
         let scaling = Scaling {
@@ -165,7 +166,7 @@ impl Compute<'_> {
         });
     }
 
-    /// Adds `bias` to each token's row, which is as wide; nothing if it is empty.
+    /// Adds `bias` to each token's row of the same width; does nothing if `bias` is empty.
     pub(crate) fn add_bias(&self, rows: &mut [f32], bias: &[F32]) {
         let width = bias.len();
         if width == 0 || rows.is_empty() {
@@ -182,7 +183,8 @@ impl Compute<'_> {
         });
     }
 
-    /// `hidden = f(hidden)`, times `up` if that is not empty, for each token's row of `width` values, quantised into `quantized`.
+    /// Computes `hidden = f(hidden)`, times `up` if that is not empty, for each token's row of
+    /// `width` values, and quantises it into `quantized`.
     pub(crate) fn activate(
         &self,
         f: Activation,
@@ -220,7 +222,7 @@ impl Compute<'_> {
         }
     }
 
-    /// As [`Compute::share`], if int8 activations are wanted at all.
+    /// Shares the buffer as [`Compute::share`] does, if int8 activations are wanted.
     fn share_quantized<'q>(
         &self,
         quantized: Quantized<'q>,
@@ -232,7 +234,8 @@ impl Compute<'_> {
             .then(|| self.share(&mut quantized.buffer[..tokens * blocks], blocks))
     }
 
-    /// Several linear layers of the same input at once: `out[t] = w · x[t]` for each `(w, out)`.
+    /// Computes several linear layers of the same input at once: `out[t] = w · x[t]` for each
+    /// `(w, out)`.
     pub(crate) fn linear<const N: usize>(
         &self,
         x: Activations<'_>,
@@ -275,8 +278,8 @@ impl Compute<'_> {
     }
 }
 
-/// Rows of one job: about four jobs a worker, so that an uneven start evens out; whole panels of 32 rows, which is what kernels
-/// unpack at once.
+/// Number of rows in one job: about four jobs a worker, which evens out an uneven start; whole
+/// panels of 32 rows, the number that kernels unpack at once.
 fn rows_of_a_job(rows: usize, workers: usize) -> usize {
     if workers == 1 {
         return rows;

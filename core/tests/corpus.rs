@@ -41,7 +41,8 @@ fn tokenizer() {
     replay("tokenizer", tokenizer_walk::walk);
 }
 
-/// What this test is compiled for: `runtime-std/tests/corpus.rs` replays on every instruction set of the machine.
+/// The instruction sets that this test is compiled for: `runtime-std/tests/corpus.rs` replays on
+/// every instruction set of the machine.
 const ISAS: [Isa; 2] = [Isa::Scalar, Isa::of_target()];
 
 #[test]

@@ -1,8 +1,10 @@
-//! Every family on a tiny random model, against logits of Hugging Face `transformers`: dense, under the sink policy, and (where positions
-//! are learned) by recomputed windows. Models and logits are made by `runtime-std/oracles/family_goldens.py`, which describes the files;
-//! it also holds them to llama.cpp.
+//! Every family on a tiny random model, against logits of Hugging Face `transformers`: dense, under
+//! the sink policy, and (if positions are learned) under the recompute policy. Models and logits
+//! are made by `runtime-std/oracles/family_goldens.py`, which describes the files and also compares
+//! them with llama.cpp.
 //!
-//! What was found is the table in `core/docs/families.md`: the test compares it, and writes it if `BROOKLET_BLESS` is set.
+//! The results are the table in `core/docs/families.md`: the test compares it, and writes it if
+//! `BROOKLET_BLESS` is set.
 
 #[path = "common/family_goldens.rs"]
 mod family_goldens;
@@ -17,7 +19,8 @@ use brooklet_core::plan::{Options, Plan, PlanError};
 
 use family_goldens::{Golden, Goldens, exact, feed, with_stream};
 
-/// Largest error of a logit, everything in f32 on both sides, relative to the largest logit of the model.
+/// Largest error of a logit, with everything in f32 on both sides, relative to the largest logit of
+/// the model.
 const BUDGET: f32 = 2e-5;
 
 #[test]
@@ -62,7 +65,8 @@ fn every_family_gives_the_logits_of_transformers() {
     compare("errors", &table);
 }
 
-/// The part of `core/docs/families.md` between the comments `name` and `/name` is `table`.
+/// Checks that the part of `core/docs/families.md` between the comments `name` and `/name` is
+/// `table`.
 fn compare(name: &str, table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/families.md");
     let text = fs::read_to_string(&path).unwrap();
@@ -104,8 +108,8 @@ fn chunks_change_no_bit_of_any_family() {
     }
 }
 
-/// A conversation: a prompt is pinned, messages are evicted; where layers are local, where their window is the larger one, between, and where no
-/// sinks were planned.
+/// A conversation: a prompt is pinned, messages are evicted. It covers local layers, a local window
+/// that is the larger one, one between, and no planned sinks.
 #[test]
 fn chunks_change_no_bit_of_a_conversation() {
     let goldens = Goldens::read();
@@ -139,8 +143,8 @@ fn chunks_change_no_bit_of_a_conversation() {
     }
 }
 
-/// A model without RoPE gives the logits of `transformers` from a cache of its layers' inputs, token
-/// by token and in chunks; other models refuse the layout.
+/// A model without RoPE gives the logits of `transformers` from a cache of its layers' inputs,
+/// token by token and in chunks; other models refuse the layout.
 #[test]
 fn a_cache_of_inputs_gives_the_same_logits() {
     let goldens = Goldens::read();
@@ -203,7 +207,7 @@ fn layers_of_unlike_rotation_keep_keys_and_values() {
     assert!(!config.may_be_slim() && !config.may_keep_inputs());
 }
 
-/// A local layer sees no more than it was trained with, and its cache holds no more.
+/// A local layer sees at most the tokens that it was trained with, and its cache holds no more.
 #[test]
 fn local_layers_keep_their_window_only() {
     let config = Golden::read("gemma3").config();
@@ -220,7 +224,7 @@ fn local_layers_keep_their_window_only() {
         .count();
     assert!(global > 0 && global < config.layers);
     assert_eq!(bytes(local + 96) - bytes(local + 32), 64 * token * global);
-    // Where the window is smaller, sinks take the room that it leaves.
+    // With a smaller window, sinks take the room that it leaves.
     assert_eq!(Policy::Sink { sinks: 4, window: 10 }.slots(Some(12)), (2, 10));
     assert_eq!(Policy::Sink { sinks: 4, window: 8 }.slots(Some(12)), (4, 8));
     assert_eq!(Policy::Sink { sinks: 4, window: 12 }.slots(Some(12)), (0, 12));

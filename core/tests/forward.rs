@@ -1,6 +1,7 @@
-//! The engine on small random models, against goldens of programs that this project did not write: mean negative log-likelihoods
-//! and logits by a numpy forward pass in f64 (`gguf` 0.19.0 dequantises), greedy ids by llama.cpp, which also gave the same
-//! likelihoods. Made by `runtime-std/oracles/random_goldens.py`.
+//! The engine on small random models, against goldens of programs from outside this project: mean
+//! negative log-likelihoods and logits by a numpy forward pass in f64 (`gguf` 0.19.0 dequantises),
+//! greedy ids by llama.cpp, which also gave the same likelihoods. Made by
+//! `runtime-std/oracles/random_goldens.py`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,15 +14,17 @@ mod streamed;
 
 use streamed::with_stream;
 
-/// Mean likelihood over 160 tokens, everything in f32 against f64; the goldens have six decimals.
+/// Error of the mean likelihood over 160 tokens, everything in f32 against f64; the goldens have
+/// six decimals.
 const NLL_F32: f64 = 3e-6;
-/// One logit, in f32 against f64; logits are up to 12.
+/// Error of one logit, in f32 against f64; logits are up to 12.
 const LOGIT_F32: f64 = 2e-5;
-/// Mean likelihood with keys and values rounded to f16: these models' scores are far wider than a trained one's.
+/// Error of the mean likelihood with keys and values rounded to f16: these models' scores spread
+/// far wider than a trained model's.
 const NLL_F16: f64 = 5e-4;
 /// The same, rounded to q8_0.
 const NLL_Q8_0: f64 = 1.5e-2;
-/// Mean likelihood with int8 activations.
+/// Error of the mean likelihood with int8 activations.
 const NLL_INT8: f64 = 1.5e-2;
 
 const NAMES: [&str; 11] = [
@@ -38,14 +41,14 @@ const NAMES: [&str; 11] = [
     "gqa-q8_0",
 ];
 
-/// A model's bytes and what its golden says, by key.
+/// A model's bytes and the lines of its golden, by key.
 struct Golden {
     name: &'static str,
     bytes: Vec<u8>,
     values: HashMap<String, Vec<f64>>,
 }
 
-/// Keys that end in parameters: how many words belong to the key.
+/// Number of words in the key of a line: a key may end in parameters.
 fn key_words(line: &str) -> usize {
     match line.split(' ').next() {
         Some("window") => 2,
@@ -82,7 +85,8 @@ impl Golden {
         self.values[policy][0]
     }
 
-    /// Mean negative log-likelihood of every `stride`-th successor of the golden's ids, fed `step` at a time.
+    /// Mean negative log-likelihood of every `stride`-th successor of the golden's ids, fed `step`
+    /// at a time.
     fn measure(&self, options: &Options, step: usize, stride: usize) -> f64 {
         let ids = self.ids("ids");
         let fed = ids.len() - 1;
@@ -110,7 +114,7 @@ fn log_probability(logits: &[f32], id: u32) -> f64 {
     f64::from(logits[id as usize]) - max - sum.ln()
 }
 
-/// f32 activations and cache, chunks of `chunk`.
+/// Options with f32 activations and cache, in chunks of `chunk`.
 fn exact(policy: Policy, chunk: usize) -> Options {
     Options {
         policy,

@@ -1,4 +1,5 @@
-//! The parser on files of a foreign writer (see `golden/make_gguf.py`), in `const`, and on mutations of them.
+//! The parser on files of another writer (see `golden/make_gguf.py`), in `const`, and on mutations
+//! of them.
 
 use brooklet_core::gguf::{Gguf, GgufError, Value};
 use brooklet_core::quant::Format;
@@ -19,7 +20,7 @@ const fn parse(bytes: &[u8]) -> Gguf<'_> {
     }
 }
 
-/// What a board does: everything it needs of the model is known when it is compiled.
+/// As on a board: everything needed of the model is known at compile time.
 const IN_CONST: () = {
     const FILE: Gguf<'static> = parse(include_bytes!("data/plain-v2.gguf"));
     const ARCHITECTURE: &str = FILE.get("general.architecture").unwrap().as_str().unwrap();
@@ -185,7 +186,8 @@ fn reads_tensors_of_every_format_that_the_writer_encodes() {
             matrix.dequantize_row(row, &mut out);
             for (i, v) in out.into_iter().enumerate() {
                 let exact = (row * 32 + i) as f32 - 20.0;
-                // Half of the coarsest step: Q4_0 of a row whose largest element is 43 has steps of 43/8, and clips one of them.
+                // Half of the coarsest step: Q4_0 of a row whose largest element is 43 has steps of
+                // 43/8, and clips one of them.
                 let tolerance = if format.is_quantized() { 43.0 / 8.0 } else { 0.0 };
                 assert!(
                     (v - exact).abs() <= tolerance,
@@ -257,7 +259,7 @@ enum Change {
 impl Change {
     fn any() -> impl Strategy<Value = Change> {
         let at = any::<prop::sample::Index>().prop_map(|at| at.index(ALL_TYPES.len()));
-        // Counts and lengths that stand at the edges of what fits in memory or in the file.
+        // Counts and lengths at the limits of memory and of the file.
         let value = prop_oneof![
             0..64u64,
             Just(u64::MAX),
@@ -297,7 +299,7 @@ impl Change {
     }
 }
 
-/// The same mutations in every run; `PROPTEST_CASES` says how many (256 by default).
+/// The same mutations in every run; `PROPTEST_CASES` is their number (256 by default).
 #[test]
 fn mutated_files_are_read_soundly_or_refused() {
     let config = ProptestConfig {

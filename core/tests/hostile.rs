@@ -1,5 +1,6 @@
-//! The hostile set over every model here, through the library: each file is refused in a sentence or works, and nothing breaks.
-//! (`runtime-std/tests/hostile.rs` keeps the sentences, and gives the files to the command.)
+//! The hostile set over every model here, through the library: each file is refused in a sentence
+//! or works, and nothing breaks. (`runtime-std/tests/hostile.rs` keeps the sentences, and gives the
+//! files to the command.)
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,16 +19,17 @@ mod hostile_parts;
 #[path = "common/load_walk.rs"]
 mod load_walk;
 
-/// Loads `bytes`, and compares the build's instruction set with the scalar reference; a panic names the file.
+/// Loads `bytes`, and compares the build's instruction set with the scalar reference; a panic names
+/// the file.
 fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
     let isas = [Isa::Scalar, Isa::of_target()];
-    // A plain build for x86 has no other.
+    // A plain build for x86 has only the scalar one.
     let isas = if isas[0] == isas[1] { &isas[..1] } else { &isas };
     catch_unwind(AssertUnwindSafe(|| load_walk::walk(bytes, isas)))
         .unwrap_or_else(|_| panic!("{name} breaks a promise"))
 }
 
-/// The good models of every family and format here, by path.
+/// Returns the good models of every family and format here, by path.
 fn good() -> Vec<(String, Vec<u8>)> {
     let mut models = hostile::models();
     models.retain(|(name, bytes)| load(name, bytes).is_ok());
@@ -49,7 +51,7 @@ fn every_hostile_file_of_every_model_is_refused_or_works() {
     println!("{tried} hostile files");
 }
 
-/// The smallest models without and with a tokenizer, and where their headers end.
+/// Returns the smallest models without and with a tokenizer, and the ends of their headers.
 fn small() -> [(Vec<u8>, usize); 2] {
     ["tests/data/random-gqa-q4_0.gguf", "tests/data/other.gguf"].map(|path| {
         let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
@@ -87,7 +89,8 @@ fn any_bit_of_a_header_can_be_wrong() {
     }
 }
 
-/// `brooklet slim` moves it into the output's bias: a file that still has it computes something else than its slim layer says.
+/// `brooklet slim` moves the value bias into the output's bias: a file that still has it would give
+/// another result than its slim layer.
 #[test]
 fn a_fused_value_bias_beside_a_slim_map_is_refused() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families/gptneox.gguf");
@@ -101,7 +104,7 @@ fn a_fused_value_bias_beside_a_slim_map_is_refused() {
     let bytes = edit.bytes().0;
     let file = Gguf::parse(&bytes).unwrap();
     let config = Config::from_gguf(&file).unwrap();
-    // Values are in the fused tensor.
+    // The values are in the fused tensor.
     assert!(config.layouts.any_slim() && !config.values_dropped);
     let error = Layer::read(&file, &config, 0).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("a value bias"), "{error}");

@@ -1,11 +1,13 @@
-//! Every block format against a golden of the Python package `gguf` (see `golden/make_quant.py`), to the bit.
+//! Every block format against a golden of the Python package `gguf` (see `golden/make_quant.py`),
+//! bit by bit.
 
 use std::sync::LazyLock;
 
 use brooklet_core::quant::{F16, Format};
 use brooklet_core::tensor::Matrix;
 
-/// The rows of one format: bytes of whole blocks, and the values that the foreign program reads from them.
+/// Rows of one format: bytes of whole blocks, and the values that the Python package reads from
+/// them.
 struct Golden {
     format: Format,
     block_len: usize,
@@ -84,8 +86,8 @@ fn every_format_reads_the_foreign_bits() {
     }
 }
 
-/// A wrong order of elements (nibbles swapped, halves interleaved, fifth bits reversed) is a permutation, so the golden must tell
-/// any two elements apart.
+/// A wrong order of elements (swapped nibbles, interleaved halves, reversed fifth bits) is a
+/// permutation, so the golden must tell any two elements apart.
 #[test]
 fn the_golden_would_notice_any_two_elements_swapped() {
     for golden in GOLDENS.iter() {
@@ -122,7 +124,8 @@ fn the_golden_would_notice_any_flipped_bit() {
     }
 }
 
-/// What the 16 bits stand for by IEEE 754-2008, section 3.4, in f64, where every one of these products is exact.
+/// Value of the 16 bits by IEEE 754-2008, section 3.4, in f64, in which each of these products is
+/// exact.
 fn binary16_value(bits: u16) -> f64 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let exponent = i32::from(bits >> 10 & 31);

@@ -28,7 +28,7 @@ def main():
     packed = [code << 2 | kind for code, kind in runs()]
     print(f"//! Letters and numbers of Unicode {VERSION}. Written by `make_unicode.py`; do not edit.")
     print()
-    print("/// Runs of code points of one class: the first code point times 4, plus 0 (other), 1 (letter) or 2 (number).")
+    print("/// Runs of code points of one class: first code point times 4, plus 0 other, 1 letter or 2 number.")
     print("#[rustfmt::skip]")
     print(f"pub(super) static RUNS: [u32; {len(packed)}] = [")
     for start in range(0, len(packed), 12):

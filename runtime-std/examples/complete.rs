@@ -1,25 +1,28 @@
 //! Continues every prompt of a file and appends the texts to a file of JSON lines.
 //!
 //! ```text
-//! cargo run --release --example complete -- MODEL.gguf PROMPTS.jsonl TEXTS.jsonl [--tokens 200] [--stop TEXT] [--temp 0.8]
+//! cargo run --release --example complete -- MODEL.gguf PROMPTS.jsonl TEXTS.jsonl \
+//!     [--tokens 200] [--stop TEXT] [--temp 0.8]
 //! ```
 //!
-//! A line of `PROMPTS.jsonl` is `{"prefix": TEXT, "prompt": TEXT}`; one of `TEXTS.jsonl` is `{"line": N, "text": TEXT, "whole": BOOL}`, `whole`
-//! if a stop text or the model ended it. Lines that follow one another with the same prefix share its keys and values: it is fed once
-//! and pinned as sinks, and what came after it is evicted before the next prompt. An interrupted run goes on with the group of lines
-//! that it was in. The random sequence of a prompt begins with its number: the same model, prompts and settings give the same
-//! texts, however often the run was interrupted, on however many threads, and on whatever processor.
+//! A line of `PROMPTS.jsonl` is `{"prefix": TEXT, "prompt": TEXT}`; one of `TEXTS.jsonl` is
+//! `{"line": N, "text": TEXT, "whole": BOOL}`, `whole` if a stop text or the model ended it. Lines
+//! that follow one another with the same prefix share its keys and values: it is fed once and
+//! pinned as sinks, and the tokens after it are evicted before the next prompt. An interrupted run
+//! continues with the group of lines that it was in. The random sequence of a prompt starts from
+//! its number. The same model, prompts and settings therefore give the same texts, with any number
+//! of interruptions and threads, and on any processor.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use brooklet::ModelOptions;
+use brooklet::Settings;
 use brooklet::core::sampler::{Sampler, SamplerOptions};
-use brooklet::engine::{Engine, Resources, Weights};
-use brooklet::generate::{Finish, Request, generate};
-use brooklet::planning::Settings;
-use brooklet::system::mmap::{Access, ModelFile};
+use brooklet::generate::{Finish, Request, Writing};
+use brooklet::system::pool::Pool;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -28,7 +31,7 @@ struct Arguments {
     model: PathBuf,
     /// A JSON object per line, with a `prefix` and a `prompt`
     prompts: PathBuf,
-    /// Where texts are appended
+    /// File that texts are appended to
     texts: PathBuf,
     /// Most tokens of a text
     #[arg(long, default_value_t = 200)]
@@ -42,7 +45,7 @@ struct Arguments {
     /// Sampling keeps the fewest tokens with at least this probability together
     #[arg(long, default_value_t = 0.9)]
     top_p: f32,
-    /// What logits of the last 64 tokens are divided by
+    /// Divisor of the logits of the last 64 tokens
     #[arg(long, default_value_t = 1.0)]
     repeat_penalty: f32,
     /// Threads; as many as there are processors unless given
@@ -52,17 +55,9 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let file = ModelFile::open(&arguments.model, Access::Map)?;
-    let weights = Weights::read(&file)?;
-    let defaults = Settings::default();
-    let settings = Settings {
-        window: Some(1024),
-        workers: arguments.threads.unwrap_or(defaults.workers),
-        sampling: true,
-        ..defaults
-    };
-    let mut resources = Resources::new(&weights, &settings)?;
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let workers = arguments.threads.unwrap_or_else(Pool::default_workers);
+    let model = ModelOptions::new().workers(workers).open(&arguments.model)?;
+    let mut session = model.session(&Settings::new().window(1024))?;
     let request = Request {
         limit: Some(arguments.tokens),
         stops: arguments.stop.clone(),
@@ -76,16 +71,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut texts, done) = resume(&arguments.texts, &prompts)?;
     let mut prefix = None;
     for (line, prompt) in prompts.iter().enumerate().skip(done) {
-        if prefix == Some(&prompt.prefix) {
-            engine.stream().evict(usize::MAX)?;
-        } else {
-            let tokens = engine.encode(prompt.prefix.as_bytes())?;
-            engine.stream().reset();
-            engine.stream().absorb(&tokens)?;
-            engine.stream().pin()?;
-            prefix = Some(&prompt.prefix);
-        }
-        let tokens = engine.encode(prompt.prompt.as_bytes())?;
+        let tokens = session.with(|engine| -> Result<_, brooklet::Error> {
+            if prefix == Some(&prompt.prefix) {
+                engine.stream().evict(usize::MAX)?;
+            } else {
+                let tokens = engine.encode(prompt.prefix.as_bytes())?;
+                engine.stream().reset();
+                engine.stream().absorb(&tokens)?;
+                engine.stream().pin()?;
+            }
+            engine.encode(prompt.prompt.as_bytes())
+        })?;
+        prefix = Some(&prompt.prefix);
         let mut sampler = Sampler::new(SamplerOptions {
             temperature: arguments.temp,
             top_p: arguments.top_p,
@@ -98,7 +95,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             text.push_str(piece);
             Ok(())
         };
-        let report = generate(&mut engine, &tokens, &request, &mut sampler, &mut sink, &|| false)?;
+        let report = session.with(|engine| {
+            let (feed, tokenizer) = engine.parts()?;
+            let writing = Writing {
+                feed,
+                tokenizer,
+                sampler: &mut sampler,
+                request: &request,
+            };
+            writing.run(&tokens, &mut sink)
+        })?;
         let whole = matches!(report.finish, Finish::End | Finish::Stop);
         let object = serde_json::json!({ "line": line, "text": text, "whole": whole });
         writeln!(texts, "{object}")?;
@@ -112,7 +118,8 @@ struct Prompt {
     prompt: String,
 }
 
-/// The file to append to, cut off where the first prompt begins whose group is not complete in it; and that prompt's index.
+/// Opens the file to append to, and cuts it off at the first prompt whose group is incomplete;
+/// returns the file and that prompt's index.
 fn resume(path: &Path, prompts: &[Prompt]) -> Result<(File, usize), Box<dyn Error>> {
     let file = OpenOptions::new()
         .create(true)

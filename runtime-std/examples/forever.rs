@@ -1,17 +1,20 @@
-//! Streams a long text and shows that nothing changes: perplexity, memory, allocations, time per token.
+//! Streams a long text and shows that nothing changes: perplexity, memory, allocations, time per
+//! token.
 //!
 //! ```text
-//! cargo run --release --example forever -- MODEL.gguf BOOK.txt [--tokens 1000000] [--decodes 100000] [--window 508] [--slice 4000]
+//! cargo run --release --example forever -- MODEL.gguf BOOK.txt \
+//!     [--tokens 1000000] [--decodes 100000] [--window 508] [--slice 4000]
 //! ```
 //!
-//! 1. The text (from its beginning again where it ends) goes through the ring in chunks of 64. Three slices of it, early, in the middle and
-//!    at the end, are scored, and scored again from a fresh cache that was shown the same sinks and the window's tokens before the
-//!    slice only.
-//! 2. Then tokens are decoded one by one, 64 with a full window, each of which evicts one, then 64 after 64 were evicted at once, none of
-//!    which does: the same slots are read by both, and both meet the same noise of the machine.
+//! 1. The text (repeated if it ends) goes through the ring in chunks of 64. Three slices of it,
+//!    early, in the middle and at the end, are scored. They are scored again from a fresh cache
+//!    that has seen only the same sinks and the window's tokens before the slice.
+//! 2. Then tokens are decoded one by one, in turns: 64 with a full window, each of which evicts one
+//!    token, then 64 after an eviction of 64 at once, none of which evicts. Both read the same
+//!    slots, and both are exposed to the same noise of the machine.
 //!
-//! Fails if memory grew after the first thousand tokens by more than [`STACKS_KIB`], anything was allocated, or a slice's perplexity
-//! differs by 1 % or more. Times are only printed.
+//! Fails if memory grows by more than [`STACKS_KIB`] after the first thousand tokens, if anything
+//! is allocated, or if a slice's perplexity differs by 1 % or more. Times are only printed.
 
 use std::alloc::System;
 use std::error::Error;
@@ -21,11 +24,12 @@ use std::time::Instant;
 
 use brooklet::core::stream::Stream;
 use brooklet::core::tokenizer::EncodeOptions;
-use brooklet::engine::{Engine, Resources, Weights, tokenize};
-use brooklet::planning::{DEFAULT_SINKS, Settings};
+use brooklet::engine::{Engine, Resources};
+use brooklet::planning::DEFAULT_SINKS;
 use brooklet::score::negative_log_likelihood;
 use brooklet::system::memory::MemoryUse;
-use brooklet::system::mmap::{Access, ModelFile};
+use brooklet::system::pool::Pool;
+use brooklet::{ModelOptions, Settings};
 use clap::Parser;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -40,8 +44,8 @@ const SINKS: usize = DEFAULT_SINKS;
 /// Tokens after which memory must not grow, all of them before the first slice.
 const SETTLED: usize = 1000;
 
-/// What the threads' stacks may yet deepen by: the first time that a thread has nothing to do for long enough to sleep, or the
-/// system delivers a signal, may come at any token.
+/// Later growth allowed for the threads' stacks: a thread may sleep for the first time, or the
+/// system may deliver a signal, at any token.
 const STACKS_KIB: u64 = 16;
 
 #[derive(Parser)]
@@ -79,41 +83,34 @@ fn held() -> u64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let file = ModelFile::open(&arguments.model, Access::Map)?;
-    let weights = Weights::read(&file)?;
-    let defaults = Settings::default();
+    let workers = arguments.threads.unwrap_or_else(Pool::default_workers);
+    let model = ModelOptions::new().workers(workers).open(&arguments.model)?;
     let settings = Settings {
         window: Some(arguments.window),
-        workers: arguments.threads.unwrap_or(defaults.workers),
         sampling: false,
         logits_rows: 16,
-        ..defaults
+        ..Settings::default()
     };
-    let book = tokenize(
-        &weights,
-        &std::fs::read(&arguments.text)?,
-        EncodeOptions::default(),
-    )?;
+    let book = model.tokenize(&std::fs::read(&arguments.text)?, EncodeOptions::default())?;
     let text = Text(book);
     let slices = slices(&arguments)?;
-    let mut resources = Resources::new(&weights, &settings)?;
+    let mut resources = Resources::new(&model, &settings)?;
     println!(
-        "{} tokens of text, arena {} bytes, {} threads",
+        "{} tokens of text, arena {} bytes, {workers} threads",
         text.0.len(),
         resources.plan().bytes(),
-        settings.workers
     );
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     let stream = engine.stream();
     let grown = pass(stream, &text, &slices, &arguments)?;
     let allocated = decode(stream, &text, &arguments)?;
     if grown || allocated {
-        return Err("it is not the same for ever".into());
+        return Err("memory, allocations or perplexity changed".into());
     }
     Ok(())
 }
 
-/// Early, in the middle, and at the end.
+/// Returns the three slices: early, in the middle, and at the end.
 fn slices(arguments: &Arguments) -> Result<[Range<usize>; 3], String> {
     let (len, before) = (arguments.slice, SETTLED.max(arguments.window + SINKS));
     let most = arguments.tokens.saturating_sub(before) / 3;
@@ -136,7 +133,7 @@ impl Text {
         self.0[at % self.0.len()]
     }
 
-    /// The tokens of `range`, at most a chunk.
+    /// Returns the tokens of `range`, at most a chunk.
     fn chunk<'b>(&self, range: Range<usize>, buffer: &'b mut [u32; CHUNK]) -> &'b [u32] {
         let part = &mut buffer[..range.len()];
         for (token, at) in part.iter_mut().zip(range) {
@@ -145,7 +142,7 @@ impl Text {
         part
     }
 
-    /// Feeds `range`; returns the sum over its tokens of the nats of each token's successor if it is to be scored.
+    /// Feeds `range`. If `score` is true, returns the sum of the nats of each token's successor.
     fn feed(&self, stream: &mut Stream<'_>, range: Range<usize>, score: bool) -> Result<f64, Box<dyn Error>> {
         let (mut buffer, mut nats) = ([0; CHUNK], 0.0);
         let mut at = range.start;
@@ -165,7 +162,7 @@ impl Text {
     }
 }
 
-/// The whole text once, and the slices again; whether anything grew.
+/// Runs the whole text once, and the slices again; returns true if anything grew.
 fn pass(
     stream: &mut Stream<'_>,
     text: &Text,
@@ -173,7 +170,7 @@ fn pass(
     arguments: &Arguments,
 ) -> Result<bool, Box<dyn Error>> {
     let start = Instant::now();
-    // With and without scores, so that every planned page has been written to.
+    // Both with and without scores, so that every planned page has been written to.
     text.feed(stream, 0..SETTLED / 2, true)?;
     text.feed(stream, SETTLED / 2..SETTLED, false)?;
     let (allocations, settled) = (calls(), held());
@@ -214,13 +211,13 @@ fn pass(
     Ok(most > settled + STACKS_KIB || allocated > 0 || differs)
 }
 
-/// Tokens one by one; whether anything was allocated.
+/// Decodes tokens one by one; returns true if anything was allocated.
 fn decode(stream: &mut Stream<'_>, text: &Text, arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     stream.reset();
     text.feed(stream, 0..arguments.window + SINKS, false)?;
     let block = CHUNK.min(arguments.window);
     let blocks = arguments.decodes / (2 * block);
-    // Written to once, so that the pages are there before memory is looked at.
+    // The vectors are written to once, so that their pages exist before memory is measured.
     let mut times: [Vec<u64>; 2] = [0, 1].map(|_| vec![1; blocks * block]);
     times.iter_mut().for_each(Vec::clear);
     let (allocations, settled) = (calls(), held());

@@ -1,13 +1,15 @@
-//! Slim attention on recorded layers: what each part of the construction gains.
+//! Slim attention on recorded layers: the gain of each part of the construction.
 //!
 //! ```text
-//! cargo run --release --example slim_layers -- LAYERS.gguf [--maps MAPS.gguf] [--cache-type q8_0] [--rank 32]
+//! cargo run --release --example slim_layers -- LAYERS.gguf \
+//!     [--maps MAPS.gguf] [--cache-type q8_0] [--rank 32]
 //! ```
 //!
-//! `LAYERS.gguf` is what `research/slim/moonshine.py` and `whisper.py` write: the weights of attention layers and the inputs that one recording
-//! (for calibration) and another (for the errors) gave them. For every self-attention layer: cond(W_K), and the relative error of
-//! the attention output with keys and values in the cache, and with keys and channels, part by part. `--maps` writes the maps of one
-//! rank, for decoding with them.
+//! `research/slim/moonshine.py` and `whisper.py` write `LAYERS.gguf`: the weights of attention
+//! layers and their inputs from one recording (for calibration) and from another (for the errors).
+//! For every self-attention layer the program prints cond(W_K) and the relative error of the
+//! attention output, with keys and values in the cache, and with keys and channels, part by part.
+//! `--maps` writes the maps of one rank, to decode with.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -30,7 +32,7 @@ use faer::Mat;
 struct Arguments {
     /// Recorded layers
     layers: PathBuf,
-    /// Where maps are written
+    /// File that maps are written to
     #[arg(long)]
     maps: Option<PathBuf>,
     /// Element type that maps are made for
@@ -44,7 +46,8 @@ struct Arguments {
     sinks: usize,
 }
 
-/// What is left out of the construction, from everything to nothing; and `W_V` of the file.
+/// Steps of the construction, from none of its parts to all of them; the last leaves `W_V` out of
+/// the file.
 const STEPS: [(&str, Parts); 5] = [
     (
         "plain",
@@ -182,7 +185,7 @@ fn matrix<'f>(file: &Gguf<'f>, name: &str) -> Result<Matrix<'f>, Box<dyn Error>>
         .map_err(|_| format!("{name} has another size").into())
 }
 
-/// One row of a tensor, if there is such a tensor.
+/// Returns one row of a tensor, if the tensor exists.
 fn row(file: &Gguf<'_>, name: &str) -> Option<Vec<f64>> {
     let matrix = matrix(file, name).ok()?;
     let mut row = vec![0.0; matrix.cols()];
@@ -251,7 +254,7 @@ fn write_maps(
             let mut dims = vec![matrix.ncols(), matrix.nrows()];
             dims.truncate(if matrix.nrows() == 1 { 1 } else { 2 });
             let mut bytes = Vec::new();
-            // As a slim file has them.
+            // The same formats as in a slim file.
             let format = if matrix.nrows() > 1 {
                 Format::F16
             } else {

@@ -164,7 +164,7 @@ def rotated(states, positions, frequencies):
 
 
 class Policy:
-    """Which keys a query sees, and from where. `frequencies` by layer, `local` windows by layer or None."""
+    """The keys that a query sees, and their positions. `frequencies` by layer, `local` windows by layer or None."""
 
     def __init__(self, model, sinks, window):
         self.sinks, self.window = sinks, window
@@ -217,7 +217,7 @@ def logits(model, ids, policy=None):
 
 
 def metadata(writer, family, config):
-    """What llama.cpp's converter writes for the family."""
+    """Writes the metadata that llama.cpp's converter writes for the family."""
     heads = config.num_attention_heads
     writer.add_name(f"random {family}")
     writer.add_block_count(config.num_hidden_layers)

@@ -128,7 +128,7 @@ def softmax(scores):
 
 
 class Attention:
-    """What a policy lets each query see. `sinks` + `window` entries at most; window None keeps everything."""
+    """Attention to the entries that a policy keeps: at most `sinks` + `window`; window None keeps everything."""
 
     def __init__(self, config, frequencies, sinks, window, banded, mass_of=0):
         self.config, self.frequencies = config, frequencies

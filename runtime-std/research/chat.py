@@ -31,13 +31,13 @@ def questions(turns):
 
 
 def is_on_topic(thing, answer):
-    """Whether the answer names the thing, in singular or plural."""
+    """Returns true if the answer names the thing, in singular or plural."""
     word = thing.split()[-1].rstrip("s")
     return re.search(word, answer, re.IGNORECASE) is not None
 
 
 def split_messages(live, pinned):
-    """How many messages in a window's text have lost their beginning or their end."""
+    """Returns the number of messages in a window's text that have lost their beginning or their end; -1 without the pinned text."""
     if not live.startswith(pinned):
         return -1
     pieces = re.split(r"(?<=<\|im_end\|>\n)", live[len(pinned):])

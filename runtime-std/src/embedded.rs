@@ -1,12 +1,13 @@
-//! Models that are a part of the program: it has something to say without a network, a store, or a file.
+//! Models that are a part of the program: it has something to say without a network, a store, or a
+//! file.
 
-/// The model of `brooklet run` where none is named.
-pub const DEFAULT_MODEL: &str = "small";
+/// The model that speaks where none is named.
+pub const OWN_MODEL: &str = "small";
 
-/// What it is given where there is no text: what stands before a story.
+/// Its prompt where there is no other: the text between two stories.
 pub const OPENING: &str = "\n\n";
 
-/// As aligned as a mapped file's tensors are.
+/// Bytes with the alignment of a mapped file's tensors.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

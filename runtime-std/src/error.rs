@@ -10,9 +10,10 @@ use brooklet_core::tokenizer::TokenizerError;
 
 use crate::system::pool::IsaError;
 
-/// Why a model cannot be opened, planned for or run.
+/// The reason why a model cannot be opened, planned for or run.
 ///
-/// Conversations, conversions and downloads have errors of their own, of which this one may be a part.
+/// Conversations, conversions and downloads have errors of their own, of which this one may be a
+/// part.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -37,7 +38,7 @@ pub enum Error {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         error: TokenizerError,
     },
     /// The engine refuses tokens.
@@ -57,7 +58,7 @@ pub enum Error {
     /// The system gives no memory or no threads.
     #[error("the system refuses {what}: {error}")]
     System {
-        /// What was asked of it.
+        /// The request.
         what: String,
         /// Its reason.
         error: io::Error,

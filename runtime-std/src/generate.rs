@@ -1,7 +1,9 @@
-//! Text after a prompt, until something ends it: core's [`Generation`] with a clock and an output. Allocates nothing once the first
-//! token is out.
+//! Text after a prompt, until something ends it: core's [`Generation`] with a clock and an output.
+//! Allocates nothing once the first token is out.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use brooklet_core::generate::{AtEnd, Generation, Parts, Step};
@@ -10,7 +12,6 @@ use brooklet_core::sampler::Sampler;
 use brooklet_core::tokenizer::Tokenizer;
 
 use crate::Error;
-use crate::engine::Engine;
 use crate::text::TextSink;
 
 /// Bytes of text of one token that are expected at most. A longer one costs an allocation.
@@ -25,9 +26,40 @@ pub struct Request {
     pub past_end: bool,
     /// Texts to end before.
     pub stops: Vec<String>,
+    /// Ends the text between two tokens.
+    pub cancel: Cancel,
 }
 
-/// What a generation was.
+/// Ends a text from anywhere, another thread for example: clones are handles of one wish, which is
+/// not taken back.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A wish that nobody has made yet.
+    pub fn new() -> Cancel {
+        Cancel::default()
+    }
+
+    /// Ends the text after the token, or the chunk of its prompt, that is being computed.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// True once [`Cancel::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl From<Arc<AtomicBool>> for Cancel {
+    /// A wish that is made by setting a flag, as signal handlers can.
+    fn from(flag: Arc<AtomicBool>) -> Self {
+        Cancel(flag)
+    }
+}
+
+/// The result of a generation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
     /// Tokens of the prompt.
@@ -38,83 +70,81 @@ pub struct Report {
     pub tokens: u64,
     /// Time that they took, sampling and output included.
     pub time: Duration,
-    /// Why it has ended.
+    /// The reason why it has ended.
     pub finish: Finish,
     /// The last token sampled, unless it ended the text: it was not fed, because nothing followed.
     pub pending: Option<u32>,
 }
 
-/// Continues `prompt`, writing the text to `sink` token by token. `interrupted` is asked between tokens.
-///
-/// # Errors
-/// If the file has no tokenizer, a token of the prompt is none or does not fit a dense cache, or the sink fails ([`Error::Sink`]).
-pub fn generate(
-    engine: &mut Engine<'_>,
-    prompt: &[u32],
-    request: &Request,
-    sampler: &mut Sampler,
-    sink: &mut dyn TextSink,
-    interrupted: &dyn Fn() -> bool,
-) -> Result<Report, Error> {
-    let (stream, tokenizer) = engine.parts()?;
-    generate_with(stream, tokenizer, prompt, request, sampler, sink, interrupted)
+/// A text that is to be written: into what, by what, and until when.
+pub struct Writing<'w, 'a> {
+    /// The receiver of tokens.
+    pub feed: &'w mut dyn Feed,
+    /// The model's tokenizer.
+    pub tokenizer: &'w Tokenizer<'a>,
+    /// The sampler that chooses tokens.
+    pub sampler: &'w mut Sampler,
+    /// When to end.
+    pub request: &'w Request,
 }
 
-/// As [`generate`], feeding `feed`.
-///
-/// # Errors
-/// As [`generate`].
-pub fn generate_with(
-    feed: &mut dyn Feed,
-    tokenizer: &Tokenizer<'_>,
-    prompt: &[u32],
-    request: &Request,
-    sampler: &mut Sampler,
-    sink: &mut dyn TextSink,
-    interrupted: &dyn Fn() -> bool,
-) -> Result<Report, Error> {
-    let start = Instant::now();
-    let at_end = if request.past_end {
-        AtEnd::Avoid
-    } else {
-        AtEnd::Finish
-    };
-    let mut generation = Generation::new(request.limit, at_end);
-    let mut writer = Writer::new(request, sink);
-    let mut fed = 0;
-    while !interrupted() {
-        fed += generation.prefill(feed, sampler, &prompt[fed..])?;
-        if fed == prompt.len() {
-            break;
+impl Writing<'_, '_> {
+    /// Continues `prompt`, passing the text to `sink` token by token.
+    ///
+    /// # Errors
+    /// If a token of the prompt is not in the vocabulary, the prompt is empty or does not fit a
+    /// dense cache, or the sink fails ([`Error::Sink`]).
+    pub fn run(self, prompt: &[u32], sink: &mut dyn TextSink) -> Result<Report, Error> {
+        let Writing {
+            feed,
+            tokenizer,
+            sampler,
+            request,
+        } = self;
+        let start = Instant::now();
+        let at_end = if request.past_end {
+            AtEnd::Avoid
+        } else {
+            AtEnd::Finish
+        };
+        let mut generation = Generation::new(request.limit, at_end);
+        let mut writer = Writer::new(request, sink);
+        let mut fed = 0;
+        while !request.cancel.is_cancelled() {
+            fed += generation.prefill(feed, sampler, &prompt[fed..])?;
+            if fed == prompt.len() {
+                break;
+            }
         }
+        let prompt_time = start.elapsed();
+        let mut parts = Parts {
+            feed,
+            tokenizer,
+            sampler,
+            stops: &request.stops,
+        };
+        let finish = loop {
+            let is_cancelled =
+                fed < prompt.len() || (generation.finish().is_none() && request.cancel.is_cancelled());
+            if is_cancelled {
+                generation.flush(&request.stops, &mut |text| writer.piece.push_str(text));
+                break Finish::Interrupted;
+            }
+            match generation.next(&mut parts, &mut |text| writer.piece.push_str(text))? {
+                Step::Token(_) => writer.pass_on()?,
+                Step::Finished(finish) => break finish,
+            }
+        };
+        writer.pass_on()?;
+        Ok(Report {
+            prompt_tokens: fed,
+            prompt_time,
+            tokens: generation.tokens(),
+            time: start.elapsed() - prompt_time,
+            finish,
+            pending: generation.pending(),
+        })
     }
-    let prompt_time = start.elapsed();
-    let mut parts = Parts {
-        feed,
-        tokenizer,
-        sampler,
-        stops: &request.stops,
-    };
-    let finish = loop {
-        let is_cancelled = fed < prompt.len() || (generation.finish().is_none() && interrupted());
-        if is_cancelled {
-            generation.flush(&request.stops, &mut |text| writer.piece.push_str(text));
-            break Finish::Interrupted;
-        }
-        match generation.next(&mut parts, &mut |text| writer.piece.push_str(text))? {
-            Step::Token(_) => writer.pass_on()?,
-            Step::Finished(finish) => break finish,
-        }
-    };
-    writer.pass_on()?;
-    Ok(Report {
-        prompt_tokens: fed,
-        prompt_time,
-        tokens: generation.tokens(),
-        time: start.elapsed() - prompt_time,
-        finish,
-        pending: generation.pending(),
-    })
 }
 
 /// The text of a token on its way to the sink, in one piece.

@@ -1,37 +1,59 @@
-//! The runtime of brooklet for machines with an operating system: files, memory, threads, and the `brooklet` command.
+//! The runtime of brooklet for machines with an operating system: files, memory, threads, and the
+//! `brooklet` command.
 //!
-//! The engine itself is [`core`], which knows none of these. This crate brings it bytes and threads, and takes text out:
+//! The engine itself is [`core`], which knows none of these. This crate brings it bytes and
+//! threads, and takes text out. A [`Model`] is a file, mapped once; each [`Session`] of it has an
+//! arena of its own, whose size is planned before it starts:
 //!
-//! ```no_run
-//! use brooklet::core::sampler::{Sampler, SamplerOptions};
-//! use brooklet::engine::{Engine, Resources, Weights};
-//! use brooklet::generate::{Request, generate};
-//! use brooklet::system::mmap::{Access, ModelFile};
-//! use brooklet::planning::Settings;
-//!
-//! let file = ModelFile::open("model.gguf", Access::Map)?;
-//! let weights = Weights::read(&file)?;
-//! let mut resources = Resources::new(&weights, &Settings { budget: Some(64 << 20), ..Settings::default() })?;
-//! let mut engine = Engine::new(&weights, &mut resources)?;
-//! let prompt = engine.encode(b"The sea was")?;
-//! let mut sampler = Sampler::new(SamplerOptions { temperature: 0.8, ..SamplerOptions::default() });
-//! let mut print = |text: &str| Ok(print!("{text}"));
-//! // For ever: `limit` is not set, and the model may not end the text.
-//! let request = Request { past_end: true, ..Request::default() };
-//! generate(&mut engine, &prompt, &request, &mut sampler, &mut print, &|| false)?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//! use brooklet::{Cancel, Error, Model, Session, Settings};
+//! use std::thread;
+//!
+//! struct Talk {
+//!     session: Session,
+//!     cancel: Cancel,
+//! }
+//!
+//! fn main() -> Result<(), Error> {
+//!     # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf");
+//!     let model = Model::open(path)?;
+//!     let settings = Settings::new().budget(4 << 20);
+//!     let talk = |session| Talk { session, cancel: Cancel::new() };
+//!     let mut sea = talk(model.session(&settings)?);
+//!     let mut hills = talk(model.session(&settings)?);
+//!     let cancel = hills.cancel.clone();
+//!     // For ever, in 4 MiB, until the other one has said what it has to say.
+//!     let endless = thread::spawn(move || {
+//!         hills.session.text("The hills").endless().cancelled_by(&hills.cancel).count()
+//!     });
+//!     for piece in sea.session.text("The sea was").limit(50).temperature(0.8).cancelled_by(&sea.cancel) {
+//!         print!("{}", piece?);
+//!     }
+//!     cancel.cancel();
+//!     println!(" ... and {} pieces of hills", endless.join().expect("no panic"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Features
+//!
+//! Without features the library maps files, has threads, and runs models: two dozen small crates.
+//! `chat` adds conversations, `convert` copies of models, `pull` models by name, `embedded` the
+//! program's own, `serde` reports that can be serialized; `cli`, the default, is the command, with
+//! all of them.
 //!
 //! # Modules, lowest first
 //!
 //! Each imports only what stands before it.
 //!
-//! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped files, memory, threads, the
-//!   instruction set. The only unsafe code.
+//! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped
+//!   files, memory, threads, the instruction set. The only unsafe code.
 //! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`planning`]: defaults, and from a budget to a plan.
-//! - [`engine`]: from a file to an engine.
+//! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed
+//!   memory.
 //! - [`text`], [`generate`], [`score`]: from an engine to text, and how well a token was predicted.
+//! - [`session`]: an engine with memory of its own, and the text that it writes.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
 //! - [`convert`]: smaller copies of models.
 //! - [`embedded`], [`models`]: models that are a part of the program, models by name.
@@ -51,12 +73,18 @@ pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod generate;
+pub mod model;
 #[cfg(feature = "pull")]
 pub mod models;
 pub mod planning;
 pub mod score;
+pub mod session;
 pub mod size;
 pub mod system;
 pub mod text;
 
 pub use error::Error;
+pub use generate::Cancel;
+pub use model::{Model, ModelOptions};
+pub use planning::Settings;
+pub use session::{Session, Text};

@@ -8,24 +8,38 @@ use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
 use crate::Error;
 
-/// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest says otherwise.
+/// Tokens in the cache where neither a window nor a budget is given, unless the model's manifest
+/// says otherwise.
 pub const DEFAULT_CACHE: usize = 2048;
 
-/// Sinks, unless something else is asked for: four are enough for models trained without a dedicated one (StreamingLLM, Xiao et
-/// al., arXiv 2309.17453, table 2).
+/// Sinks, unless something else is asked for: four are enough for models trained without a
+/// dedicated one (StreamingLLM, Xiao et al., arXiv 2309.17453, table 2).
 pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
 const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
 
-/// What a run asks of memory and threads. The default is what suits `model` without a budget.
+/// A session's options for its memory. The default is what suits the model without a budget.
+///
+/// ```
+/// use brooklet::Settings;
+///
+/// let settings = Settings::new().budget(64 << 20);
+/// assert_eq!(settings.sinks, 4);
+/// ```
+///
+/// Other options are: [`ModelOptions`](crate::ModelOptions) of a file and its threads, before there
+/// are sessions; [`Text`](crate::Text)'s, of one text; core's [`Options`], from which a plan is
+/// computed, and its [`SamplerOptions`](brooklet_core::sampler::SamplerOptions) and
+/// [`EncodeOptions`](brooklet_core::tokenizer::EncodeOptions).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// How tokens are kept.
+    /// The policy by which tokens are kept.
     pub policy: PolicyKind,
     /// First tokens that are kept for ever, with [`PolicyKind::Sink`].
     pub sinks: usize,
-    /// Tokens kept beside them; for [`PolicyKind::Dense`] all tokens. Without it the budget decides, or `default_cache`.
+    /// Tokens kept beside them; for [`PolicyKind::Dense`] all tokens. Without it the budget
+    /// decides, or `default_cache`.
     pub window: Option<usize>,
     /// Most bytes of the arena.
     pub budget: Option<usize>,
@@ -33,13 +47,11 @@ pub struct Settings {
     pub default_cache: usize,
     /// Element type of the cache.
     pub cache_type: ElementType,
-    /// What is kept of a token.
+    /// The layout of the cache.
     pub layout: LayoutChoice,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
-    /// Workers, the calling thread included.
-    pub workers: usize,
-    /// Whether tokens are drawn at random, which takes scratch for sorting.
+    /// True if tokens are drawn at random, which takes scratch for sorting.
     pub sampling: bool,
     /// Keep activations in f32 (slow; for tests).
     pub f32_activations: bool,
@@ -58,7 +70,6 @@ impl Default for Settings {
             cache_type: ElementType::F16,
             layout: LayoutChoice::Auto,
             logits_rows: 1,
-            workers: crate::system::pool::Pool::default_workers(),
             sampling: true,
             f32_activations: false,
             skip_under_one_in: None,
@@ -66,23 +77,75 @@ impl Default for Settings {
     }
 }
 
+/// The inputs of a plan beside [`Settings`].
+#[derive(Clone, Copy, Debug)]
+pub struct Needs<'m> {
+    /// The facts of the model.
+    pub config: &'m Config,
+    /// Bytes that the tokenizer takes from the arena.
+    pub tokenizer_bytes: usize,
+    /// Workers that compute, the calling thread included.
+    pub workers: usize,
+}
+
 impl Settings {
+    /// The default, to begin a chain.
+    pub fn new() -> Settings {
+        Settings::default()
+    }
+
+    /// Keeps the arena within `bytes`, by the largest window that fits if none is given.
+    pub fn budget(self, bytes: usize) -> Settings {
+        Settings {
+            budget: Some(bytes),
+            ..self
+        }
+    }
+
+    /// Keeps that many tokens beside the sinks.
+    pub fn window(self, tokens: usize) -> Settings {
+        Settings {
+            window: Some(tokens),
+            ..self
+        }
+    }
+
+    /// Keeps tokens by `policy`.
+    pub fn policy(self, policy: PolicyKind) -> Settings {
+        Settings { policy, ..self }
+    }
+
+    /// Keeps that many first tokens for ever, with the policy [`PolicyKind::Sink`].
+    pub fn sinks(self, sinks: usize) -> Settings {
+        Settings { sinks, ..self }
+    }
+
+    /// Keeps numbers of that type.
+    pub fn cache_type(self, cache_type: ElementType) -> Settings {
+        Settings { cache_type, ..self }
+    }
+
+    /// Keeps that of a token.
+    pub fn layout(self, layout: LayoutChoice) -> Settings {
+        Settings { layout, ..self }
+    }
+
     /// The policy with `window` tokens.
-    fn policy(&self, window: usize) -> Policy {
+    fn policy_with(&self, window: usize) -> Policy {
         Policy::new(self.policy, self.sinks, window)
     }
 
-    fn options(&self, window: usize, chunk: usize, tokenizer_bytes: usize) -> Options {
+    fn options(&self, needs: &Needs<'_>, window: usize, chunk: usize) -> Options {
         Options {
-            policy: self.policy(window),
+            policy: self.policy_with(window),
             cache_type: self.cache_type,
             layout: self.layout,
             chunk,
             logits_rows: self.logits_rows,
-            workers: self.workers,
+            workers: needs.workers,
             f32_activations: self.f32_activations,
             skip_under_one_in: self.skip_under_one_in,
-            tokenizer_bytes,
+            tokenizer_bytes: needs.tokenizer_bytes,
             sampling: self.sampling,
         }
     }
@@ -94,45 +157,49 @@ impl Settings {
             _ => self
                 .default_cache
                 .min(config.context)
-                .saturating_sub(self.policy(1).sinks())
+                .saturating_sub(self.policy_with(1).sinks())
                 .max(1),
         }
     }
 
-    /// The plan for a model whose tokenizer takes `tokenizer_bytes`.
+    /// The plan of an arena.
     ///
-    /// With a window, exactly that; with a budget, within it, with the largest window if none is given.
+    /// With a window, exactly that; with a budget, within it, with the largest window if none is
+    /// given.
     ///
     /// # Errors
-    /// [`Error::Plan`] with what is missing, and what would fit; [`Error::Layout`] if the file is not made for the layout.
-    pub fn plan(&self, config: &Config, tokenizer_bytes: usize) -> Result<Plan, Error> {
+    /// [`Error::Plan`] with what is missing, and what would fit.
+    pub fn plan(&self, needs: &Needs<'_>) -> Result<Plan, Error> {
+        let config = needs.config;
         let result = match (self.window, self.budget) {
             (window, None) => {
                 let window = window.unwrap_or_else(|| self.default_window(config));
-                Plan::new(config, &self.options(window, CHUNKS[0], tokenizer_bytes))
+                Plan::new(config, &self.options(needs, window, CHUNKS[0]))
             }
-            (Some(window), Some(budget)) => first_that_fits(|chunk| {
-                Plan::within(config, &self.options(window, chunk, tokenizer_bytes), budget)
-            }),
-            (None, Some(budget)) => self.largest(config, tokenizer_bytes, budget),
+            (Some(window), Some(budget)) => {
+                first_that_fits(|chunk| Plan::within(config, &self.options(needs, window, chunk), budget))
+            }
+            (None, Some(budget)) => self.largest(needs, budget),
         };
         result.map_err(|error| Error::Plan {
             error,
-            hint: self.hint(config, tokenizer_bytes, error),
+            hint: self.hint(needs, error),
         })
     }
 
-    /// The largest window within `budget`, with the largest chunk whose buffers leave most of the budget to the cache.
+    /// The largest window within `budget`, with the largest chunk whose buffers leave most of the
+    /// budget to the cache.
     ///
     /// # Errors
     /// If not even one token fits, or the policy cannot be had at any size.
-    pub fn largest(&self, config: &Config, tokenizer_bytes: usize, budget: usize) -> Result<Plan, PlanError> {
-        let plan = |chunk| Plan::largest(config, &self.options(1, chunk, tokenizer_bytes), budget);
+    pub fn largest(&self, needs: &Needs<'_>, budget: usize) -> Result<Plan, PlanError> {
+        let plan = |chunk| Plan::largest(needs.config, &self.options(needs, 1, chunk), budget);
         let is_lean = |plan: &Plan| {
             let fixed = plan.part(Part::Cache) + plan.part(Part::Tokenizer);
             plan.bytes() - fixed <= budget / 4
         };
-        // The largest chunk is for those who have memory to spare: it gains 2 %, and the window would lose more.
+        // The largest chunk is for those who have memory to spare: it gains 2 %, and the window
+        // would lose more.
         let lean = CHUNKS
             .into_iter()
             .skip(1)
@@ -140,22 +207,20 @@ impl Settings {
         lean.map_or_else(|| plan(1), Ok)
     }
 
-    /// What would fit instead, as the end of the error's sentence.
-    fn hint(&self, config: &Config, tokenizer_bytes: usize, error: PlanError) -> String {
+    /// A plan that would fit instead, as the end of the error's sentence.
+    fn hint(&self, needs: &Needs<'_>, error: PlanError) -> String {
         match (error, self.budget) {
-            (PlanError::OverBudget { .. }, Some(budget)) => {
-                match self.largest(config, tokenizer_bytes, budget) {
-                    Ok(plan) => format!("; a window of {} would fit", plan.options().policy.window()),
-                    Err(_) => {
-                        let smallest = Plan::new(config, &self.options(1, 1, tokenizer_bytes));
-                        smallest.map_or(String::new(), |plan| {
-                            format!("; {} bytes hold the smallest window, 1", plan.bytes())
-                        })
-                    }
+            (PlanError::OverBudget { .. }, Some(budget)) => match self.largest(needs, budget) {
+                Ok(plan) => format!("; a window of {} would fit", plan.options().policy.window()),
+                Err(_) => {
+                    let smallest = Plan::new(needs.config, &self.options(needs, 1, 1));
+                    smallest.map_or(String::new(), |plan| {
+                        format!("; {} bytes hold the smallest window, 1", plan.bytes())
+                    })
                 }
-            }
+            },
             (PlanError::BeyondContext { trained, .. }, _) => {
-                let most = trained.saturating_sub(self.policy(1).sinks());
+                let most = trained.saturating_sub(self.policy_with(1).sinks());
                 format!("; the largest window is {most}")
             }
             _ => String::new(),
@@ -223,8 +288,15 @@ mod tests {
             policy,
             window,
             budget,
-            workers: 2,
             ..Settings::default()
+        }
+    }
+
+    fn needs(config: &Config, tokenizer_bytes: usize) -> Needs<'_> {
+        Needs {
+            config,
+            tokenizer_bytes,
+            workers: 2,
         }
     }
 
@@ -232,7 +304,7 @@ mod tests {
     fn defaults_fill_the_default_cache_or_the_context() {
         let window = |policy| {
             settings(policy, None, None)
-                .plan(&config(), 0)
+                .plan(&needs(&config(), 0))
                 .unwrap()
                 .options()
                 .policy
@@ -248,7 +320,7 @@ mod tests {
     fn a_budget_is_kept_and_used_up() {
         for budget in [2 << 20, 8 << 20, 64 << 20, 150 << 20] {
             let plan = settings(PolicyKind::Sink, None, Some(budget))
-                .plan(&config(), 1 << 20)
+                .plan(&needs(&config(), 1 << 20))
                 .unwrap();
             assert!(plan.bytes() <= budget);
             let options = plan.options();
@@ -259,7 +331,7 @@ mod tests {
             assert!(Plan::within(&config(), &more, budget).is_err());
         }
         let all = settings(PolicyKind::Sink, None, Some(1 << 30))
-            .plan(&config(), 0)
+            .plan(&needs(&config(), 0))
             .unwrap();
         assert_eq!(all.capacity(), 8192);
     }
@@ -268,7 +340,7 @@ mod tests {
     fn errors_say_what_would_fit() {
         let error = |window, budget| {
             settings(PolicyKind::Sink, window, budget)
-                .plan(&config(), 0)
+                .plan(&needs(&config(), 0))
                 .unwrap_err()
                 .to_string()
         };
@@ -285,7 +357,7 @@ mod tests {
         assert!(large.contains("missing"), "{large}");
         assert!(
             settings(PolicyKind::Sink, Some(window), Some(64 << 20))
-                .plan(&config(), 0)
+                .plan(&needs(&config(), 0))
                 .is_ok()
         );
         let tiny = error(None, Some(1000));
@@ -300,12 +372,12 @@ mod tests {
             .unwrap();
         assert!(
             settings(PolicyKind::Sink, Some(1), Some(bytes))
-                .plan(&config(), 0)
+                .plan(&needs(&config(), 0))
                 .is_ok()
         );
         assert!(
             settings(PolicyKind::Sink, Some(1), Some(bytes - 1))
-                .plan(&config(), 0)
+                .plan(&needs(&config(), 0))
                 .is_err()
         );
         assert!(error(Some(8189), None).ends_with("; the largest window is 8188"));

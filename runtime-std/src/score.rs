@@ -1,4 +1,4 @@
-//! How well a token was predicted.
+//! The score of a prediction.
 
 /// `-ln softmax(logits)[target]`, in double precision.
 pub fn negative_log_likelihood(logits: &[f32], target: usize) -> f64 {

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of bytes. Reads `64MiB`, `1.5GB`, `512k` and `67108864`; binary units are `KiB`, `MiB`, `GiB` or, short, `K`, `M`, `G`;
-/// decimal ones `kB`, `MB`, `GB`. Case does not matter.
+/// A number of bytes. Reads `64MiB`, `1.5GB`, `512k` and `67108864`; binary units are `KiB`, `MiB`,
+/// `GiB` or, short, `K`, `M`, `G`; decimal ones `kB`, `MB`, `GB`. Case does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub usize);
 
-/// The text is no number of bytes.
+/// The text does not name a number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a size in bytes: write for example 64MiB, 1.5GB or 67108864")]
 pub struct SizeError;
@@ -33,7 +33,8 @@ impl FromStr for Size {
             _ => return Err(SizeError),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        // Twenty digits hold every size, nine places more than any; so nothing below overflows.
+        // Twenty digits hold every size, and nine decimal places are enough for any: nothing below
+        // overflows.
         if number.is_empty() || number == "." || whole.len() > 20 || fraction.len() > 9 {
             return Err(SizeError);
         }
@@ -44,7 +45,8 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// The largest binary unit of which there is at least one, with one decimal place below a hundred of it.
+    /// The largest binary unit of which there is at least one, with one decimal place below a
+    /// hundred of it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = ["KiB", "MiB", "GiB", "TiB"];
         if self.0 < 1024 {

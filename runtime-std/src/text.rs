@@ -1,19 +1,19 @@
-//! Where generated text goes.
+//! The receiver of generated text.
 
 use std::io;
 
-/// Where whole characters of text go.
+/// A receiver of text, in whole characters.
 pub trait TextSink {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// Those of whatever is behind it.
+    /// Those of the destination.
     fn text(&mut self, text: &str) -> io::Result<()>;
 
-    /// The text of one token is complete: time to show it.
+    /// Notes that the text of one token is complete and can be shown.
     ///
     /// # Errors
-    /// Those of whatever is behind it.
+    /// Those of the destination.
     fn token(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! After the first token nothing is allocated, in the whole process: counted by the global allocator.
+//! Checks that the whole process allocates nothing after the first token, as counted by the global
+//! allocator.
 
 mod common;
 
@@ -16,7 +17,7 @@ fn calls() -> usize {
     stats.allocations + stats.reallocations
 }
 
-/// Notes how many allocations there have been at the first token that came and at the last byte.
+/// Records the number of allocations at the first token and at the last byte.
 #[derive(Default)]
 struct Watch {
     bytes: usize,
@@ -31,7 +32,7 @@ impl Write for Watch {
         Ok(bytes.len())
     }
 
-    /// The first token is out when it is flushed.
+    /// The first flush comes after the first token.
     fn flush(&mut self) -> io::Result<()> {
         self.last = calls();
         self.first.get_or_insert(self.last);
@@ -39,7 +40,8 @@ impl Write for Watch {
     }
 }
 
-/// Allocations between the first token and the end of the output, and the bytes that came.
+/// Returns the allocations between the first token and the end of the output, and the bytes of
+/// output.
 fn after_the_first_token(model: &str, rest: &[&str]) -> (usize, usize) {
     let mut watch = Watch::default();
     let arguments = [&["brooklet", "run", "-m", model, "The sea was"], rest].concat();
@@ -47,7 +49,7 @@ fn after_the_first_token(model: &str, rest: &[&str]) -> (usize, usize) {
     (watch.last - watch.first.unwrap(), watch.bytes)
 }
 
-/// Without the usual harness, whose threads allocate as well.
+/// Runs without the usual harness, whose threads allocate as well.
 fn main() {
     let before = calls();
     drop(std::hint::black_box(Box::new(1)));

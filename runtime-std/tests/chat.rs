@@ -1,4 +1,5 @@
-//! Conversations: what is in the window after every exchange, and the command through a pipe and on a terminal.
+//! Conversations: the contents of the window after every exchange, and the command through a pipe
+//! and on a terminal.
 
 mod common;
 #[path = "common/program.rs"]
@@ -9,43 +10,40 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use brooklet::ModelOptions;
 use brooklet::chat::{CHATML, Chat, LiveMessage, Role, Template};
 use brooklet::convert::gguf_writer::Header;
 use brooklet::core::cache::ElementType;
 use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::sampler::{Sampler, SamplerOptions};
-use brooklet::engine::{Engine, Resources, Weights};
 use brooklet::generate::{Finish, Request};
 use brooklet::planning::Settings;
-use brooklet::system::mmap::{Access, ModelFile};
 use common::{pulled, tiny};
 use program::program;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 const SYSTEM: &str = "Be brief.";
-/// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template are words to it.
+/// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template
+/// are words to it.
 const PINNED: &str = "<s> <|im_start|>system\nBe brief.<|im_end|>\n";
 
 /// Starts a chat with the tiny model, `window` tokens in the cache beside four sinks.
-fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat<'_, '_>) -> R) -> R {
-    let file = ModelFile::open(tiny(), Access::Map).unwrap();
-    let weights = Weights::read(&file).unwrap();
+fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat) -> R) -> R {
+    let model = ModelOptions::new().workers(1).open(tiny()).unwrap();
     let settings = Settings {
         window: Some(window),
-        workers: 1,
         // Keys at other absolute positions are the same only up to rounding; in f32 no choice among tokens hangs on that.
         cache_type: ElementType::F32,
         ..Settings::default()
     };
-    let mut resources = Resources::new(&weights, &settings).unwrap();
-    let mut engine = Engine::new(&weights, &mut resources).unwrap();
+    let session = model.session(&settings).unwrap();
     let template = Template::new(CHATML, "", "").unwrap();
-    work(&mut Chat::new(&mut engine, template, Some(SYSTEM.into())).unwrap())
+    work(&mut Chat::new(session, template, Some(SYSTEM.into())).unwrap())
 }
 
 /// Says something; the model answers with at most `limit` tokens.
-fn say(chat: &mut Chat<'_, '_>, words: &str, limit: u64, seed: u64) -> (String, Finish) {
+fn say(chat: &mut Chat, words: &str, limit: u64, seed: u64) -> (String, Finish) {
     let mut answer = String::new();
     let mut sampler = Sampler::new(SamplerOptions {
         temperature: 1.0,
@@ -60,26 +58,25 @@ fn say(chat: &mut Chat<'_, '_>, words: &str, limit: u64, seed: u64) -> (String, 
         answer += text;
         Ok(())
     };
-    let report = chat
-        .say(words, &request, &mut sampler, &mut sink, &|| false)
-        .unwrap();
+    let report = chat.say(words, &request, &mut sampler, &mut sink).unwrap();
     (answer, report.finish)
 }
 
-/// What can be compared of a random model's text: it also says control tokens and halves of characters.
+/// Returns the comparable part of a random model's text, which also contains control tokens and
+/// halves of characters.
 fn plain(text: &str) -> String {
     let text = text.replace("<s>", "").replace("</s>", "").replace("<unk>", "");
     text.chars().filter(char::is_ascii).collect()
 }
 
 /// The window holds whole messages in order, the last exchange with them, and as much as the books say.
-fn check(chat: &Chat<'_, '_>, words: &str, answer: &str) -> Result<(), TestCaseError> {
+fn check(chat: &Chat, words: &str, answer: &str) -> Result<(), TestCaseError> {
     let live = chat.live();
     prop_assert_eq!(chat.pinned(), PINNED);
-    let ring = chat.stream().ring();
+    let ring = chat.session().ring();
     let tokens: usize = live.iter().map(|message| message.tokens).sum();
-    prop_assert_eq!(tokens + ring.sinks(), chat.stream().live());
-    prop_assert!(chat.stream().live() <= ring.capacity());
+    prop_assert_eq!(tokens + ring.sinks(), ring.live());
+    prop_assert!(ring.live() <= ring.capacity());
     for pair in live.windows(2) {
         let follows = match pair[0].role {
             Role::User => (Role::Assistant, pair[0].turn),
@@ -157,7 +154,8 @@ fn a_message_longer_than_the_window_leaves_token_by_token() {
     });
 }
 
-/// A conversation goes on as if what was evicted had never been said, but for what the answers were made from.
+/// A conversation continues as if the evicted messages had never been said, except that earlier
+/// answers were made from them.
 #[test]
 fn resetting_and_changing_the_system_prompt_begin_anew() {
     with_chat(200, |chat| {
@@ -243,9 +241,9 @@ fn through_a_pipe_answers_alone_go_to_standard_output() {
         "Be brief.\n",
         "tokens seen",
         "saved 4 messages",
-        "/nothing is no command",
+        "/nothing is not a command",
         "/reset",
-        "forgotten",
+        "messages forgotten",
     ] {
         assert!(stderr.contains(expected), "no {expected} in {stderr}");
     }
@@ -271,7 +269,7 @@ fn through_a_pipe_answers_alone_go_to_standard_output() {
         "<|im_start|>user\nsecond \nline<|im_end|>\n"
     );
     assert!(lines.iter().all(|line| line["pinned"] == PINNED));
-    // What was printed is what is in the window.
+    // The window holds the printed text.
     let mut said = String::new();
     for (line, message) in lines.iter().zip([1, 3, 1]) {
         let text = line["messages"][message]["text"].as_str().unwrap();
@@ -340,7 +338,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
         .unwrap();
     let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut text = String::new();
-    // Raw mode begins with the prompt; keys sent earlier would be the terminal's to interpret.
+    // Raw mode begins with the prompt; the terminal itself would interpret keys sent earlier.
     for (answer, key) in [
         ("", "/help\r"),
         ("twice leaves", "\x03"),
@@ -358,13 +356,13 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
     screen.read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
     assert!(
-        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again leaves"),
+        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again ends the chat"),
         "{text}"
     );
     assert!(!text.contains("\x1b[1;32m"), "{text:?}");
 }
 
-/// Real words: the answer to a question whose topic only the system prompt and the last message name.
+/// A real model answers a question whose topic only the system prompt and the last message name.
 #[test]
 fn smollm2_talks_beyond_its_window() {
     if !program::runner().is_empty() {

@@ -1,4 +1,5 @@
-//! Replays the committed inputs of the fuzz target of this crate, and of core's that need the host for its instruction sets.
+//! Replays the committed inputs of the fuzz target of this crate, and of those of core's fuzz
+//! targets that need the host for its instruction sets.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ mod load_walk;
 #[path = "common/template_walk.rs"]
 mod template_walk;
 
-/// Every file in this folder beside the crate's manifest.
+/// Contents of every file in this folder beside the crate's manifest.
 fn corpus(folder: &str) -> impl Iterator<Item = Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = fs::read_dir(&folder).unwrap().peekable();

@@ -1,5 +1,5 @@
-//! The engine against a naive forward pass, and against itself: every policy, cache type, chunk size, instruction set and number
-//! of workers, across evictions.
+//! The engine against a naive forward pass, and against itself: every policy, cache type, chunk
+//! size, instruction set and number of workers, across evictions.
 
 mod oracle;
 
@@ -23,11 +23,13 @@ use oracle::{Noise, Oracle, Shape, kept, random_model};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-/// Logits may differ from f64 by this much times the largest logit: f32 arithmetic through a few layers.
+/// Largest difference of logits from f64, relative to the largest logit: f32 arithmetic through a
+/// few layers.
 const F32_BUDGET: f64 = 1e-5;
-/// The same with values computed from keys, of random and therefore badly conditioned projections.
+/// The same with values computed from keys whose projections are random and therefore badly
+/// conditioned.
 const SLIM_BUDGET: f64 = 1e-3;
-/// With keys and values rounded to f16.
+/// The same with keys and values rounded to f16.
 const F16_CACHE_BUDGET: f64 = 5e-3;
 /// The same with keys and values rounded to q8_0.
 const Q8_CACHE_BUDGET: f64 = 1e-1;
@@ -40,7 +42,7 @@ fn budget(cache_type: ElementType) -> f64 {
     }
 }
 
-/// How a stream is run.
+/// Settings of the run of a stream.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     policy: Policy,
@@ -49,14 +51,14 @@ struct Run {
     f32_activations: bool,
     isa: Isa,
     workers: usize,
-    /// Whether layers are slim whose file says how.
+    /// True if layers are slim for which the file has maps.
     slim: bool,
-    /// Values are left out that weigh less than one in so many.
+    /// Values with a weight of less than one in this number are left out.
     skip: Option<NonZeroU32>,
 }
 
-/// How much slimmer a model is made: further channels beyond those that exact values take, a mean to take off its keys, and whether
-/// what makes values of inputs is left out.
+/// Options of [`slimmed`]: rank-correction channels beyond those that exact values need, a mean to
+/// subtract from keys, and true if the value projections are left out.
 #[derive(Clone, Copy, Debug)]
 struct Slim {
     more: usize,
@@ -64,7 +66,8 @@ struct Slim {
     drop_values: bool,
 }
 
-/// The model with what makes values of keys: as many channels as exact values take, and some more.
+/// Returns the model with maps that compute values from keys: as many channels as exact values
+/// need, and some more.
 fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
     let gguf = Gguf::parse(file).unwrap();
     let config = Config::from_gguf(&gguf).unwrap();
@@ -120,7 +123,7 @@ fn slim() -> impl Strategy<Value = Slim> {
     })
 }
 
-/// Logits after every token, feeding `step` tokens a call.
+/// Returns the logits after every token, with `step` tokens fed per call.
 fn stream_logits(file: &[u8], run: Run, tokens: &[u32], step: usize) -> Vec<Vec<f32>> {
     with_stream(file, run, |stream| {
         let mut all = Vec::new();
@@ -192,7 +195,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     (heads, dims, flags, 1..3usize).prop_map(
         |((heads, kv_heads), (head_dim, rope_dim), (tied, factors, biases), layers)| Shape {
             layers,
-            // Not heads x head_dim, so that a mix-up of the two shows.
+            // This is not heads x head_dim, so that a mix-up of the two shows.
             d_model: 64,
             heads,
             kv_heads,
@@ -239,7 +242,7 @@ fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
 }
 
 fn config() -> ProptestConfig {
-    // A fixed seed: what passed once passes again. Fewer cases where the environment asks for fewer.
+    // A fixed seed makes the cases the same in every run. The environment can ask for fewer cases.
     let cases = ProptestConfig::default().cases.min(48);
     ProptestConfig {
         cases,
@@ -249,7 +252,8 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// A slim copy in a cache of f32, on every instruction set, against the naive pass over the original.
+/// A slim copy in a cache of f32, on every instruction set, against the naive pass over the
+/// original.
 fn agrees_with_the_original(
     shape: Shape,
     slim: Slim,
@@ -257,7 +261,7 @@ fn agrees_with_the_original(
     count: usize,
     seed: u64,
 ) -> Result<(), TestCaseError> {
-    // The pass over the original knows nothing of maps, nor of biases that have moved.
+    // The pass over the original knows neither maps nor moved biases.
     let original = random_model(shape, seed);
     let file = slimmed(&original, slim, seed);
     let tokens = tokens(seed, count);
@@ -318,7 +322,7 @@ proptest! {
         }
     }
 
-    /// Values that are computed from keys are the values.
+    /// Values that are computed from keys equal the original values.
     #[test]
     fn slim_layers_agree_with_the_naive_pass(
         shape in shape(), slim in slim(), policy in policy(), chunk in 1..40usize, workers in 1..4usize, seed: u64,
@@ -326,7 +330,8 @@ proptest! {
         agrees_with_the_original(shape, slim, (policy, chunk, workers), 70, seed)?;
     }
 
-    /// Whole messages leave at once, with some tokens pinned: against the naive pass, and in any chunks.
+    /// Whole messages are evicted at once, with some tokens pinned; compared with the naive pass,
+    /// and in any chunks.
     #[test]
     fn evicted_messages_are_as_if_they_had_not_been(
         shape in shape(), slim in prop::option::of(slim()), sinks in 1..4usize, pinned in 0..20usize, window in 22..40usize,
@@ -334,14 +339,15 @@ proptest! {
     ) {
         let original = random_model(shape, seed);
         let file = slim.map_or_else(|| original.clone(), |slim| slimmed(&original, slim, seed));
-        // Rounded keys make anything of values where projections are random.
+        // With random projections, rounded keys give arbitrary values.
         let cache_type = if slim.is_some() { ElementType::F32 } else { cache_type };
         let len = pinned + messages.iter().map(|(len, _)| len).sum::<usize>();
         let tokens = tokens(seed, len);
         let policy = Policy::Sink { sinks, window };
         let really_pinned = pinned.max(sinks);
         let real_window = sinks + window - really_pinned;
-        // Feeds messages, each after an eviction; returns the logits, and the oldest token of the window at each.
+        // Feeds messages, each after an eviction; returns the logits, and the oldest token of the
+        // window at each.
         let talk = |run: Run, step: usize| with_stream(&file, run, |stream| {
             let (mut all, mut from) = (Vec::new(), Vec::new());
             let (prefix, mut rest) = tokens.split_at(pinned);
@@ -381,7 +387,7 @@ proptest! {
                 prop_assert!(error <= budget * size, "token {t}: {got} for {want}, of {size}");
             }
         }
-        // In chunks, slim layers may take the other order of equation 5.
+        // In chunks, slim layers may use the other order of equation 5.
         for isa in available_isas().into_iter().filter(|_| slim.is_none()) {
             let (one_by_one, _) = talk(Run { isa, workers: 1, chunk: 1, ..run }, 1);
             let (chunked, _) = talk(Run { isa, ..run }, 7);
@@ -389,13 +395,15 @@ proptest! {
         }
     }
 
-    /// Values of small weights are left out, in keys and values as in slim layers; all others count as they did.
+    /// Values of small weights are left out, both with keys and values and in slim layers; all
+    /// other values count as before.
     #[test]
     fn small_weights_are_left_out(
         shape in shape(), slim in prop::option::of(slim()), policy in policy(), chunk in 1..40usize, workers in 1..4usize,
         skip in 2..200u32, seed: u64,
     ) {
-        // In a slim layer what is left out counts as the mean key's value, or as the value bias, and not as nothing.
+        // In a slim layer a value that is left out counts as the mean key's value or as the value
+        // bias, not as zero.
         let slim = slim.map(|slim| Slim { mean: false, ..slim });
         let shape = Shape { biases: shape.biases && slim.is_none(), ..shape };
         let original = random_model(shape, seed);
@@ -416,7 +424,7 @@ proptest! {
             let got = stream_logits(&file, run, &tokens, 70);
             let same = bits_of_scalar.get_or_insert_with(|| bits(&got));
             prop_assert!(*same == bits(&got), "{} differs", isa.name());
-            // A weight at the limit falls on either side: what it decides is no error.
+            // A weight at the limit may fall on either side, and neither is an error.
             let far = got.iter().zip(&want).filter(|(got, want)| {
                 let size = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
                 got.iter().zip(*want).any(|(got, want)| (f64::from(*got) - want).abs() > SLIM_BUDGET * size)
@@ -426,7 +434,8 @@ proptest! {
         }
     }
 
-    /// How many tokens come at once decides the order of equation 5 and of sums, and so the rounding; nothing else may.
+    /// Only the number of tokens per call may decide the order of equation 5 and of sums, and thus
+    /// the rounding.
     #[test]
     fn slim_layers_give_the_same_bits_on_any_workers_and_instruction_set(
         shape in shape(), slim in slim(), policy in policy(), cache_type in cache_type(),
@@ -462,7 +471,8 @@ proptest! {
     }
 }
 
-/// As many key columns as the model has, and half as many again; the paper's form, and with channels to spare.
+/// Layers with as many key columns as `d_model`, or half as many again, in the paper's form and
+/// with channels to spare.
 #[test]
 fn wide_slim_layers_agree_with_the_naive_pass() {
     let mut noise = Noise(20_240_517);
@@ -504,7 +514,7 @@ fn wide_slim_layers_agree_with_the_naive_pass() {
     }
 }
 
-/// The file with a tensor under another name of the same length.
+/// Returns the file with a tensor renamed to a name of the same length.
 fn renamed(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let at = file.windows(from.len()).position(|part| part == from.as_bytes());
@@ -536,7 +546,8 @@ fn biases_that_the_family_has_not_are_refused() {
     let file = random_model(shape, 1);
     let said = error(&renamed(&file, "blk.0.attn_q.bias", "blk.0.ffn_up.bias"));
     assert!(said.contains("biases in its feed-forward layers"), "{said}");
-    // Values that are made of keys have none: what `brooklet slim` moves must not be there twice.
+    // Values that are computed from keys have no bias: a bias that `brooklet slim` moves must not
+    // be there twice.
     let slim = Slim {
         more: 0,
         mean: true,

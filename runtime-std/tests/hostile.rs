@@ -1,5 +1,5 @@
-//! The hostile set through the library and through the command, which has neither much memory nor much time: one sentence each, kept in
-//! `snapshots/`, where a person can read whether they are clear.
+//! The hostile set through the library and through the command, which gets little memory and time.
+//! Each file gives one sentence, kept in `snapshots/`, where a person can check that it is clear.
 
 use std::fs;
 use std::path::Path;
@@ -20,9 +20,10 @@ mod load_walk;
 #[path = "common/program.rs"]
 mod program;
 
-/// Address space that the command may take, in KiB: the program, its threads' stacks and a small model's arena.
+/// Address space that the command may take, in KiB: the program, its threads' stacks and a small
+/// model's arena.
 const MEMORY: usize = 512 << 10;
-/// Seconds of processor time: an end for what would not end, not a measure.
+/// Limit of processor time in seconds: it ends endless runs and measures nothing.
 const SECONDS: usize = 60;
 
 fn good() -> Vec<u8> {
@@ -30,7 +31,8 @@ fn good() -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// The same bits on every instruction set of the machine from the hostile set of every model of the core's tests.
+/// Checks that the hostile set of every model of the core's tests gives the same bits on every
+/// instruction set of the machine.
 #[test]
 fn instruction_sets_agree_on_hostile_files() {
     let isas = available_isas();
@@ -59,7 +61,7 @@ fn limited(arguments: &[&str]) -> Output {
     command.output().expect("a shell")
 }
 
-/// How a run ended: its one sentence without the file's name, or that it worked.
+/// Returns the end of a run: its one sentence without the file's name, or `works`.
 fn ending(name: &str, output: &Output, file: &Path) -> String {
     let errors = String::from_utf8(output.stderr.clone()).unwrap();
     match output.status.code() {
@@ -91,7 +93,7 @@ fn every_hostile_file_is_one_sentence() {
             "run", "-m", file, "The sea", "-n", "4", "-t", "2", "--window", "16",
         ];
         let ended = ending(&name, &limited(&run), &path);
-        // The library has said the same, unless it asked for less.
+        // The library has said the same, unless the command asked for less.
         let agree = |said: String| said == ended || said.contains("trained") || ended == "works";
         assert!(said.is_none_or(agree), "{name}: {ended}");
         for other in [&["inspect", file][..], &["tokenize", "-m", file, "The sea"]] {

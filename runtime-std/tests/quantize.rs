@@ -1,4 +1,5 @@
-//! `brooklet quantize` on whole files, held to what llama.cpp's quantiser makes of them (`golden/make_quantize.py`).
+//! `brooklet quantize` on whole files, compared with the results of llama.cpp's quantiser
+//! (`golden/make_quantize.py`).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Values computed from keys in every family whose attention allows it: what `brooklet slim` writes gives the logits that `transformers`
-//! gave for the original, dense and streaming.
+//! Values computed from keys in every family whose attention allows it: the files of
+//! `brooklet slim` give the logits that `transformers` gave for the original, dense and streaming.
 
 #[path = "../../core/tests/common/family_goldens.rs"]
 mod family_goldens;
@@ -9,7 +9,8 @@ use std::fs;
 use brooklet_core::cache::Layout;
 use family_goldens::{Golden, Goldens, exact, folder};
 
-/// Largest error of a logit, everything in f32, relative to the largest logit: keys in f32 are inverted.
+/// Largest error of a logit with everything in f32, relative to the largest logit. Keys in f32 are
+/// inverted.
 const BUDGET: f32 = 3e-5;
 
 /// Runs `brooklet slim REST...` in this process.

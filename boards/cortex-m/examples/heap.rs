@@ -117,13 +117,14 @@ fn prepare() -> Result<&'static mut Story<'static>, StoryError> {
     let Some(arena) = MODEL.arena.claim() else {
         unreachable!("nobody else asks for it")
     };
-    let story = Story::new(
+    let isa = Isa::of_target();
+    Story::place(
+        STORY.uninit(),
         SMALL,
         MODEL.model,
         MODEL.vocab,
         &MODEL.plan,
         arena,
-        Isa::of_target(),
-    )?;
-    Ok(STORY.init(story))
+        isa,
+    )
 }

@@ -62,8 +62,7 @@ fn main() -> ! {
         unreachable!("nobody else asks for them")
     };
     let mut teller = Teller::new(peripherals);
-    // One after the other, not one within the other: each takes more stack than all that follows.
-    match model::find().and_then(|(model, vocab)| prepare(model, vocab)) {
+    match start() {
         Ok(story) => match story.run(OPENING, &mut teller) {
             Ok(never) => match never {},
             Err(error) => defmt::error!("{}", error),
@@ -71,6 +70,14 @@ fn main() -> ! {
         Err(error) => defmt::error!("{}", error),
     }
     teller.halt()
+}
+
+/// Finds the model and lays the engine out. In a function of its own, so that the model's facts are not on the stack while stories
+/// are told.
+#[inline(never)]
+fn start() -> Result<&'static mut Story<'static>, Trouble> {
+    let (model, vocab) = model::find()?;
+    prepare(model, vocab)
 }
 
 /// Lays the engine out. In a function of its own, and the story in a static, so that what it takes to make one is not on the stack
@@ -90,8 +97,8 @@ fn prepare(
         model.config.layers,
         MODEL.plan.bytes()
     );
-    let story = Story::new(SETUP, model, vocab, &MODEL.plan, arena, Isa::of_target());
-    Ok(STORY.init(story.map_err(Trouble::Story)?))
+    let isa = Isa::of_target();
+    Story::place(STORY.uninit(), SETUP, model, vocab, &MODEL.plan, arena, isa).map_err(Trouble::Story)
 }
 
 /// Why nothing is told.

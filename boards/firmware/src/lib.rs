@@ -12,6 +12,7 @@ mod line;
 
 use core::convert::Infallible;
 use core::fmt;
+use core::mem::MaybeUninit;
 
 use brooklet_core::cache::{ElementType, LayoutChoice};
 use brooklet_core::generate::{AtEnd, Request, Session, Step};
@@ -169,13 +170,35 @@ impl<'a> Story<'a> {
         arena: &'a mut [u8],
         isa: Isa,
     ) -> Result<Self, StoryError> {
-        let (engine, window) = plan.split(arena).ok_or(StoryError::Arena)?;
-        let tokenizer = Tokenizer::over(vocab, window)?;
-        Ok(Story {
+        let (stream, tokenizer) = engine(model, vocab, plan, arena, isa)?;
+        Ok(Story::over(setup, stream, tokenizer))
+    }
+
+    /// As [`Story::new`], written where it will stay: a board's stack need not hold it, and what may be an error instead.
+    ///
+    /// # Errors
+    /// As [`Story::new`].
+    #[inline(always)]
+    pub fn place<'s>(
+        slot: &'s mut MaybeUninit<Self>,
+        setup: Setup,
+        model: Model<'a>,
+        vocab: IndexedVocab<'a>,
+        plan: &Plan,
+        arena: &'a mut [u8],
+        isa: Isa,
+    ) -> Result<&'s mut Self, StoryError> {
+        let (stream, tokenizer) = engine(model, vocab, plan, arena, isa)?;
+        Ok(slot.write(Story::over(setup, stream, tokenizer)))
+    }
+
+    #[inline(always)]
+    fn over(setup: Setup, stream: Stream<'a>, tokenizer: Tokenizer<'a>) -> Self {
+        Story {
             setup,
-            session: Session::new(Stream::new(model, plan, engine, isa, &SingleThread)?, tokenizer),
+            session: Session::new(stream, tokenizer),
             line: Line::new(),
-        })
+        }
     }
 
     /// Begins a story with `prompt`, which is said, too.
@@ -250,4 +273,18 @@ impl<'a> Story<'a> {
         }
         Ok(())
     }
+}
+
+/// The stream and the tokenizer in an arena.
+#[inline(always)]
+fn engine<'a>(
+    model: Model<'a>,
+    vocab: IndexedVocab<'a>,
+    plan: &Plan,
+    arena: &'a mut [u8],
+    isa: Isa,
+) -> Result<(Stream<'a>, Tokenizer<'a>), StoryError> {
+    let (engine, window) = plan.split(arena).ok_or(StoryError::Arena)?;
+    let tokenizer = Tokenizer::over(vocab, window)?;
+    Ok((Stream::new(model, plan, engine, isa, &SingleThread)?, tokenizer))
 }

@@ -1,15 +1,15 @@
 //! Runs of consecutive positions: the places of the tokens of a pass and of those before them, for
-//! caches whose keys are rotated as they are read.
+//! caches whose keys are rotated when they are read.
 
 use crate::cache::Ring;
 use crate::kernels::attend::TILE;
 use crate::kernels::attend::{LaneAngles, Run};
 use crate::nn::rope::{self, Pairs};
 
-/// Most runs of a pass: sinks, the window's newer and older slots, and the chunk.
+/// Largest number of runs of a pass: sinks, the window's newer and older slots, and the chunk.
 const MAX_RUNS: usize = 4;
 
-/// Which tokens a run's are.
+/// The group of tokens that a run belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
     Sinks,
@@ -17,7 +17,7 @@ pub(crate) enum Of {
     Chunk,
 }
 
-/// Slots that hold tokens of consecutive positions, and where the angles of their tiles are.
+/// Slots that hold tokens of consecutive positions, and the place of their tiles' angles.
 pub(crate) struct Placed {
     pub(crate) run: Run,
     pub(crate) of: Of,
@@ -34,13 +34,15 @@ pub(crate) struct Geometry<'a> {
     pub(crate) pairs: Pairs,
 }
 
-/// Tiles whose angles a pass can need, for a ring of `capacity` slots and a chunk: two runs meet in a tile twice at most.
+/// Largest number of tiles whose angles a pass needs, for a ring of `capacity` slots and a chunk:
+/// two runs meet in a tile twice at most.
 pub(crate) const fn base_tiles(capacity: usize, chunk: usize) -> usize {
     let of_chunk = if chunk > 1 { chunk.div_ceil(TILE) } else { 0 };
     capacity.div_ceil(TILE).saturating_add(2).saturating_add(of_chunk)
 }
 
-/// Fills the angles of every place in a tile. What they are multiplied with, as a query's are, is 1 but for LongRoPE.
+/// Fills the angles of every position in a tile. `magnitude` multiplies cosines and sines, as for a
+/// query; it is 1 except for LongRoPE.
 pub(crate) fn fill_lanes(frequencies: &[u64], magnitude: f32, lanes: &mut [LaneAngles]) {
     for (frequency, lanes) in frequencies.iter().zip(lanes) {
         let [cosines, sines] = lanes;
@@ -57,13 +59,14 @@ pub(crate) fn fill_lanes(frequencies: &[u64], magnitude: f32, lanes: &mut [LaneA
 pub(crate) struct Tables<'a> {
     /// Turns per position of each pair.
     pub(crate) frequencies: &'a [u64],
-    /// Angles of every pair at every place in a tile.
+    /// Angles of every pair at every position in a tile.
     pub(crate) lanes: &'a [LaneAngles],
     pub(crate) pairs: Pairs,
 }
 
 impl<'a> Geometry<'a> {
-    /// The layout of a pass of `tokens` tokens, the first at `ring.position()`; `bases` is scratch for [`base_tiles`] tiles.
+    /// Creates the layout of a pass of `tokens` tokens, the first at `ring.position()`; `bases` is
+    /// scratch for [`base_tiles`] tiles.
     pub(crate) fn new(ring: &Ring, tokens: usize, tables: Tables<'a>, bases: &'a mut [[f32; 2]]) -> Self {
         let Tables {
             frequencies,
@@ -86,7 +89,7 @@ impl<'a> Geometry<'a> {
                 unreachable!("there are at most {MAX_RUNS} runs");
             }
         };
-        // A single token is in the ring when it is attended to.
+        // A single token is already in the ring when it attends.
         let seen = ring.position() + u64::from(tokens == 1);
         let (sinks, capacity) = (ring.sinks(), ring.capacity());
         let used = if seen < capacity as u64 {
@@ -141,7 +144,7 @@ impl<'a> Geometry<'a> {
 mod tests {
     use super::*;
 
-    /// Every slot's token, as the geometry has it, against a ring kept by hand.
+    /// Every slot's token by the geometry, against a ring that the test keeps.
     #[test]
     fn runs_say_which_token_is_where() {
         for (sinks, window, chunk) in [(0, 5, 1), (2, 40, 7), (4, 70, 33), (35, 64, 64), (1, 31, 31)] {

@@ -3,23 +3,23 @@
 //! The score of a rotated query and key depends on their distance only. Keys are stored rotated at
 //! their absolute position; each query is rotated twice: at its absolute position for the window,
 //! and at its position *within the cache* for the sinks, as StreamingLLM (arXiv 2309.17453, section
-//! 3.2) defines it. So no key is ever rotated again.
+//! 3.2) defines it. So no key is rotated again.
 
 use super::step::{Attend, Caches, JobPart, MAX_RANGES, Queries, Split, Step, run_jobs};
 use crate::arena::Columns;
 use crate::kernels;
 use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
 
-/// Attends for the last of `tokens` tokens, from `step.wanted` on.
+/// Attends for the tokens from `step.wanted` on, of `tokens` tokens.
 pub(super) fn run(attend: &Attend<'_>, caches: &Caches<'_>, step: &mut Step<'_>, tokens: usize) {
     let (shape, workers) = (attend.shape, attend.compute.threads.workers());
     let group = shape.group();
-    // All query heads of a KV head together read its keys once; one by one they balance better among
-    // workers.
+    // All query heads of a KV head together read its keys once; as separate jobs they balance
+    // better among workers.
     let together = group <= MAX_ROWS && tokens * group <= MAX_ROWS && shape.kv_heads.is_multiple_of(workers);
     let heads = if together { group } else { 1 };
-    // Heads alone may share out badly, nine to two workers say. A probe's sums are over tokens, in
-    // their order.
+    // Heads alone may divide badly: nine among two workers, for example. A probe's sums are over
+    // tokens, in their order.
     let ranges = if workers == 1 || !step.probe.is_empty() {
         1
     } else {

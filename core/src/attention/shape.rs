@@ -1,9 +1,9 @@
-//! The numbers of a layer's attention, and its exact cache layouts side by side: what each keeps of a
-//! token, and what it costs to compute with.
+//! The numbers of a layer's attention, and its exact cache layouts side by side: the elements kept
+//! of a token, and the multiply-adds.
 //!
-//! All of it is counted, none of it measured: rounding decides how many rank-correction channels
-//! `k+r` needs in practice, which a conversion finds out. `const`, so that a board may ask while it
-//! is compiled.
+//! All numbers are counted, none is measured. In practice rounding decides how many rank-correction
+//! channels `k+r` needs, and a conversion finds that number. The functions are `const`, so that a
+//! board can call them at compile time.
 
 use crate::cache::{Columns, Layout};
 use crate::nn::rope::Pairs;
@@ -23,7 +23,7 @@ pub struct Shape {
     /// Elements of a head that are rotated between their projection and the dot product (RoPE); 0
     /// for none.
     pub rope_dim: usize,
-    /// Elements that are rotated together.
+    /// Pairs of elements that are rotated together.
     pub rope_pairs: Pairs,
 }
 
@@ -31,7 +31,7 @@ pub struct Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Reason {
-    /// Key and value heads are so few that nothing is smaller.
+    /// There are so few KV heads that no other layout is smaller.
     FewHeads,
     /// RoPE rotates the keys: values can be derived from keys; no other derivation is possible.
     Rotated,
@@ -43,10 +43,12 @@ impl Reason {
     /// Text of the reason, as the end of a sentence.
     pub const fn text(self) -> &'static str {
         match self {
-            Reason::FewHeads => "key and value heads are so few that nothing is smaller",
-            Reason::Rotated => "keys are rotated, so values follow from keys, but keys not from the input",
+            Reason::FewHeads => "there are so few KV heads that no other layout is smaller",
+            Reason::Rotated => {
+                "keys are rotated, so values follow from keys, but keys do not follow from the input"
+            }
             Reason::NotRotated => {
-                "keys are not rotated, so both follow from the input, and no matrix is inverted"
+                "keys are not rotated, so keys and values follow from the input, and no matrix is inverted"
             }
         }
     }
@@ -58,17 +60,17 @@ impl Shape {
         self.heads * self.head_dim
     }
 
-    /// Columns of all key heads together; as many for values.
+    /// Columns of all KV heads' keys together; values have the same number.
     pub const fn kv_columns(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 
-    /// Query heads that share a KV head.
+    /// Number of query heads that share a KV head.
     pub const fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// Columns that a cache's size follows from.
+    /// Columns from which the size of a cache follows.
     pub const fn columns(&self) -> Columns {
         Columns {
             kv: self.kv_columns(),
@@ -81,9 +83,9 @@ impl Shape {
         self.rope_dim > 0
     }
 
-    /// Layout k+r with the fewest rank-correction channels with which values follow from keys, for a
-    /// `W_K` of full rank: the dimensions of the input that keys lack, at most all of the values'. 0
-    /// for multi-head attention.
+    /// Layout k+r with the fewest rank-correction channels that are enough to compute values from
+    /// keys, for a `W_K` of full rank: the dimensions of the input that keys lack, at most the
+    /// columns of the values. The rank is 0 for multi-head attention.
     pub const fn least_rank(&self) -> Layout {
         let lacking = self.d_model.saturating_sub(self.kv_columns());
         let rank = if lacking < self.kv_columns() {
@@ -100,7 +102,7 @@ impl Shape {
         }
     }
 
-    /// The layouts to compare, k+r at its least rank.
+    /// The layouts to compare, with k+r at its least rank.
     pub const fn layouts(&self) -> [Layout; 3] {
         [Layout::Kv, self.least_rank(), Layout::X]
     }
@@ -110,15 +112,16 @@ impl Shape {
         !(self.is_rotated() && matches!(layout, Layout::X))
     }
 
-    /// Elements kept of a token in a layer.
+    /// Number of elements kept of a token in a layer.
     pub const fn elements(&self, layout: Layout) -> usize {
         layout.elements(self.columns())
     }
 
-    /// Multiply-adds of one token's attention in a layer, projections of keys and values and the sum
-    /// of values included, with `slots` tokens in the cache; sums first (equation 5 of slim
-    /// attention, arXiv 2503.05840, second order). The query's and the output's projections are the
-    /// same in every layout and not counted; rotating a key counts two an element.
+    /// Number of multiply-adds of one token's attention in a layer with `slots` tokens in the
+    /// cache, including the projections of keys and values and the sum of values; sums first
+    /// (equation 5 of slim attention, arXiv 2503.05840, second order). The projections of the query
+    /// and of the output are the same in every layout and are not counted. Rotating a key counts as
+    /// two per element.
     pub const fn products(&self, layout: Layout, slots: usize) -> u64 {
         let (d, q, e, n) = (
             self.d_model as u64,
@@ -140,7 +143,7 @@ impl Shape {
         }
     }
 
-    /// The smallest exact layout, and why; [`Layout::Kv`] where no other is smaller.
+    /// Smallest exact layout, with the reason; [`Layout::Kv`] if no other layout is smaller.
     pub const fn pick(&self) -> (Layout, Reason) {
         let (other, reason) = if self.is_rotated() {
             (self.least_rank(), Reason::Rotated)
@@ -170,7 +173,7 @@ mod tests {
         }
     }
 
-    // In `const`, as a board asks.
+    // In `const`, as on a board.
     const CODE_LLAMA: (Layout, Reason) = mha(4096, 32, 128, true).pick();
 
     #[test]

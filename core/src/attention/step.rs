@@ -1,5 +1,5 @@
-//! What all layouts share: preparing the tokens of a pass, writing them to the cache, dividing heads
-//! and tokens into jobs, and committing a chunk.
+//! Common parts of all layouts: preparing the tokens of a pass, writing them to the cache, dividing
+//! heads and tokens into jobs, and committing a chunk.
 
 use core::ops::Range;
 
@@ -8,29 +8,30 @@ use super::geometry::Geometry;
 use super::{Shape, kv};
 use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
+use crate::features::FAMILIES;
 use crate::kernels::{Isa, Rotate};
 use crate::nn::rope::Pairs;
 use crate::quant::F32;
 use crate::tensor::Matrix;
 use crate::workers::Compute;
 
-/// Most ranges of tokens that attend as jobs of their own.
+/// Largest number of token ranges that attend as separate jobs.
 pub(super) const MAX_RANGES: usize = 4;
 
-/// The activations that attention reads and writes, token after token.
+/// Activations that attention reads and writes, for all tokens.
 pub(crate) struct Step<'a> {
     /// `tokens x query columns`; scaled and rotated in place.
     pub(crate) queries: &'a mut [f32],
-    /// The same for the sinks; empty if there are none.
+    /// The same for the sinks; empty without sinks.
     pub(crate) sink_queries: &'a mut [f32],
     /// `tokens x heads·d_model`, for [`Values::OfInputs`]; empty for others.
     pub(crate) wide_queries: &'a mut [f32],
-    /// `tokens x columns` of the cache's first plane: keys (rotated in place, or the mean subtracted)
-    /// or inputs.
+    /// `tokens x columns` of the cache's first plane: keys (rotated in place, or the mean
+    /// subtracted) or inputs.
     pub(crate) rows: &'a mut [f32],
     /// `tokens x columns` of the plane beside it: values, or rank-correction channels.
     pub(crate) beside: &'a [f32],
-    /// Values of those of the tokens that are first sinks, from the first token on; empty for
+    /// Values of those tokens that are first sinks, from the first token on; empty for
     /// [`Values::Cached`].
     pub(crate) sink_values: &'a [f32],
     /// `tokens x query columns`: the output.
@@ -43,15 +44,15 @@ pub(crate) struct Step<'a> {
     pub(crate) scale: f32,
     /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
     pub(crate) score_cap: f32,
-    /// Values of a smaller softmax weight are left out; 0 for none.
+    /// Smallest softmax weight whose value is added; 0 adds all.
     pub(crate) least_weight: f32,
     /// Angles of each token at its absolute position: `tokens x pairs`.
     pub(crate) angles: &'a [[f32; 2]],
     /// Angles at its position within the cache; empty if there are no sinks.
     pub(crate) sink_angles: &'a [[f32; 2]],
-    /// Tokens before this one need no output: they are only written to the cache.
+    /// Index of the first token that needs an output: earlier tokens are only written to the cache.
     pub(crate) wanted: usize,
-    /// Sums of softmax weights, `heads x slots`; empty if nobody looks.
+    /// Sums of softmax weights, `heads x slots`; empty without a probe.
     pub(crate) probe: &'a mut [f32],
 }
 
@@ -61,11 +62,11 @@ pub(crate) struct Caches<'a> {
     pub(crate) ring: LayerCache<'a>,
     /// A chunk's tokens until they are committed; `None` for a single token.
     pub(crate) chunk: Option<LayerCache<'a>>,
-    /// Number of first sinks whose values are kept as they are, where values are computed.
+    /// Number of first sinks whose values are kept exactly, in layouts that compute values.
     pub(crate) exact_sinks: usize,
 }
 
-/// Where the values of cached tokens come from.
+/// Source of the values of cached tokens.
 #[derive(Clone, Copy)]
 pub(crate) enum Values<'a> {
     /// They are cached: layout kv.
@@ -85,15 +86,16 @@ pub(crate) enum Values<'a> {
 pub(crate) struct Attend<'a> {
     pub(crate) compute: &'a Compute<'a>,
     pub(crate) shape: &'a Shape,
-    /// Which slots the tokens take; not advanced.
+    /// Ring of the tokens' slots; not advanced.
     pub(crate) ring: &'a Ring,
-    /// For keys that are rotated as they are read, and for inputs; unused by [`Values::Cached`].
+    /// Needed for keys that are rotated when they are read, and for inputs; unused by
+    /// [`Values::Cached`].
     pub(crate) geometry: Option<&'a Geometry<'a>>,
     pub(crate) values: Values<'a>,
 }
 
 impl Attend<'_> {
-    /// Writes the tokens of `step` to the caches and attends to all that is kept.
+    /// Writes the tokens of `step` to the caches and attends to all kept tokens.
     pub(crate) fn run(&self, caches: &mut Caches<'_>, step: &mut Step<'_>) {
         let tokens = step.queries.len() / self.shape.query_columns();
         self.write(caches, step, tokens);
@@ -103,10 +105,10 @@ impl Attend<'_> {
                 (Values::OfKeys(map), Some(geometry)) => {
                     derived::over_keys(self, geometry, &map, caches, step, tokens);
                 }
-                (Values::OfInputs { keys, map }, Some(geometry)) => {
+                (Values::OfInputs { keys, map }, Some(geometry)) if FAMILIES => {
                     derived::over_inputs(self, geometry, &keys, &map, caches, step, tokens);
                 }
-                (Values::OfKeys(_) | Values::OfInputs { .. }, None) => {
+                (Values::OfKeys(_) | Values::OfInputs { .. }, _) => {
                     unreachable!("a pass has a geometry if any layer computes values")
                 }
             }
@@ -118,8 +120,7 @@ impl Attend<'_> {
         }
     }
 
-    /// Prepares all tokens and writes them: one to the ring, several to the chunk's store, whose
-    /// slots are the tokens.
+    /// Prepares all tokens and writes them: one to the ring, several to the chunk's store.
     fn write(&self, caches: &mut Caches<'_>, step: &mut Step<'_>, tokens: usize) {
         let kv_columns = self.shape.kv_columns();
         for (i, value) in step.sink_values.chunks_exact(kv_columns).enumerate() {
@@ -127,15 +128,28 @@ impl Attend<'_> {
             caches.ring.write_sink_value(slot, value);
         }
         let prepare = Prepare::new(self, step, tokens);
-        let Some(chunk) = &mut caches.chunk else {
-            let token = Token {
-                index: 0,
-                row: step.rows,
-                query: step.queries,
-                sink_query: step.sink_queries,
-            };
-            return prepare.write(token, &mut caches.ring, self.ring.slot(self.ring.position()));
+        if let Some(chunk) = &mut caches.chunk {
+            return self.write_chunk(&prepare, chunk, step, tokens);
+        }
+        let token = Token {
+            index: 0,
+            row: step.rows,
+            query: step.queries,
+            sink_query: step.sink_queries,
         };
+        prepare.write(token, &mut caches.ring, self.ring.slot(self.ring.position()));
+    }
+
+    /// Writes the tokens of a chunk to its store, whose slots are the tokens. Not inlined: the parts
+    /// would lie on a board's stack while a token attends.
+    #[inline(never)]
+    fn write_chunk(
+        &self,
+        prepare: &Prepare<'_>,
+        chunk: &mut LayerCache<'_>,
+        step: &mut Step<'_>,
+        tokens: usize,
+    ) {
         let (width, columns) = (step.rows.len() / tokens, self.shape.query_columns());
         let sink_columns = if step.sink_queries.is_empty() { 0 } else { columns };
         let (mut parts, cut) = chunk.parts(0..tokens);
@@ -166,7 +180,9 @@ impl Attend<'_> {
         });
     }
 
-    /// Copies the chunk's tokens from `first` on to `slots` of the ring.
+    /// Copies the chunk's tokens from `first` on to `slots` of the ring. Not inlined, as
+    /// [`Attend::write_chunk`].
+    #[inline(never)]
     fn commit(&self, ring: &mut LayerCache<'_>, slots: Range<usize>, chunk: &LayerCache<'_>, first: usize) {
         if slots.is_empty() {
             return;
@@ -192,16 +208,16 @@ struct Token<'t> {
     sink_query: &'t mut [f32],
 }
 
-/// What becomes of a row before it is written.
+/// Change of a row before it is written.
 #[derive(Clone, Copy)]
 enum RowStep<'a> {
-    /// It is rotated at its absolute position.
+    /// Rotation at the token's absolute position.
     Rotate,
-    /// The mean is subtracted; empty for none.
+    /// Subtraction of the mean; empty for none.
     Centre(&'a [F32]),
 }
 
-/// What happens to a token before it is written and attends.
+/// Preparation of a token before it is written and attends.
 struct Prepare<'a> {
     isa: Isa,
     head_dim: usize,
@@ -277,13 +293,13 @@ impl<'a> Prepare<'a> {
     }
 }
 
-/// How the outputs of a pass are divided among jobs.
+/// Division of a pass's outputs into jobs.
 pub(super) struct Split {
     /// Query heads of a job; the last job may have fewer.
     pub(super) heads: usize,
     /// Ranges of tokens, at most [`MAX_RANGES`].
     pub(super) ranges: usize,
-    /// Number that a range's tokens are a multiple of.
+    /// Number of which a range's tokens are a multiple.
     pub(super) multiple: usize,
 }
 
@@ -292,7 +308,7 @@ pub(super) struct JobPart<'p> {
     pub(super) tokens: Range<usize>,
     /// Query heads.
     pub(super) heads: Range<usize>,
-    /// One row for each of the tokens, the columns of the heads.
+    /// One row for each token, with the columns of the heads.
     pub(super) attended: Columns<'p, f32>,
     pub(super) scratch: Columns<'p, f32>,
     pub(super) kernel_scratch: Columns<'p, u8>,
@@ -352,7 +368,7 @@ pub(super) fn run_jobs(
     };
     let head_jobs = shape.heads.div_ceil(heads);
     threads.run(head_jobs * attended.len(), &|worker, index| {
-        // The last tokens see most: the jobs that take longest come first.
+        // The last tokens see the most: the jobs that take longest come first.
         let (part, index) = (attended.len() - 1 - index / head_jobs, index % head_jobs);
         let start = wanted + part * range;
         let part = JobPart {

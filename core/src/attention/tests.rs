@@ -1,5 +1,5 @@
-//! Attention over a cache of inputs, one layer with random weights, against keys and values computed
-//! one by one.
+//! Attention over a cache of inputs, one layer with random weights, against keys and values
+//! computed one by one.
 
 use std::vec;
 use std::vec::Vec;
@@ -23,7 +23,7 @@ use noise::{Noise, kept};
 #[path = "../../tests/common/noise.rs"]
 mod noise;
 
-/// Some threads that start for every call.
+/// Some threads that are started for every call.
 struct Threaded(usize);
 
 impl Threads for Threaded {
@@ -48,7 +48,7 @@ impl Threads for Threaded {
 /// Outputs may differ from f64 by this much times the largest: f32 arithmetic.
 const BUDGET: f64 = 1e-5;
 
-/// A layer's shape, and which terms it has.
+/// Shape of a layer, and the terms that it has.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     shape: Shape,
@@ -78,7 +78,7 @@ fn terms_of(
     }
 }
 
-/// Widths 64 to 512, 2 to 16 heads; as many key columns as the model has columns, more, or fewer.
+/// Widths 64 to 512, 2 to 16 heads; the model has as many columns as keys have, more, or fewer.
 fn terms() -> impl Strategy<Value = Terms> {
     let heads = prop_oneof![
         Just((2, 2)),
@@ -164,7 +164,7 @@ impl Weights {
         }
     }
 
-    /// The output of a token's heads that attends to `seen`.
+    /// Output of a token's heads that attend to `seen`.
     fn attend(&self, query: &[f32], projected: &Projected, seen: &[usize]) -> Vec<f64> {
         let Shape {
             heads,
@@ -198,7 +198,7 @@ impl Weights {
         out
     }
 
-    /// The weights as a file has them.
+    /// The weights as they are in a file.
     fn converted(&self) -> Converted {
         let mean = if self.mean.is_empty() {
             vec![0.0; self.shape.d_model]
@@ -270,18 +270,18 @@ impl Memory {
     }
 }
 
-/// How a layer is run.
+/// Settings of a run of a layer.
 #[derive(Clone, Copy, Debug)]
 struct How {
     isa: Isa,
     workers: usize,
     cache_type: ElementType,
-    /// Most tokens of a pass.
+    /// Largest number of tokens in a pass.
     chunk: usize,
 }
 
-/// All tokens' outputs over a cache of inputs, and the window's start at each: with sinks, a window, and
-/// the oldest tokens evicted before token `evict`.
+/// Outputs of all tokens over a cache of inputs, and the window's start at each: with sinks, a
+/// window, and the oldest tokens evicted before token `evict`.
 fn x(
     weights: &Weights,
     how: How,
@@ -407,13 +407,11 @@ fn activations(weights: &Weights, noise: &mut Noise, queries: usize, inputs: usi
 }
 
 fn config() -> ProptestConfig {
-    // A fixed seed: what passed once passes again. Fewer cases where the environment asks for fewer.
-    let cases = ProptestConfig::default().cases.min(10);
+    // A fixed seed: what passed once passes again.
     ProptestConfig {
-        cases,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(20_240_518),
-        ..ProptestConfig::default()
+        ..ProptestConfig::with_cases(10)
     }
 }
 
@@ -434,7 +432,7 @@ proptest! {
         for chunk in [1, chunk] {
             let how = How { isa: Isa::Scalar, workers: 1, cache_type: ElementType::F32, chunk };
             let (want, starts) = x(&weights, how, (sinks, window), (&queries, &inputs), evict);
-            for isa in crate::kernels::isas() {
+            for isa in kernels::isas() {
                 let (got, _) = x(&weights, How { isa, workers, ..how }, (sinks, window), (&queries, &inputs), evict);
                 prop_assert!(got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{} differs", isa.name());
             }
@@ -452,7 +450,8 @@ proptest! {
     }
 }
 
-/// Root mean square errors relative to the output: what rounding inputs gives, beside what the budget of f32 does.
+/// Root mean square errors relative to the output: those of rounding the inputs, compared with the
+/// budget of f32.
 #[test]
 fn rounded_inputs_err_as_little_as_rounded_keys_and_values() {
     let terms = terms_of(256, 8, 8, 32, true, true);

@@ -9,7 +9,7 @@ use crate::kernels::attend::{Store, TileStore};
 
 /// One layer's cache: the plane that queries are multiplied with (keys or inputs), the plane beside
 /// it (values or rank-correction channels), and the values of the first sinks.
-pub struct LayerCache<'a> {
+pub(crate) struct LayerCache<'a> {
     first: Plane<'a>,
     beside: Option<Plane<'a>>,
     sink_values: &'a mut [f32],
@@ -24,8 +24,8 @@ impl<'a> LayerCache<'a> {
         }
     }
 
-    /// Cuts slots `slots` into caches of their own, for as many workers to write to. The parts have
-    /// no sink values.
+    /// Cuts slots `slots` into separate caches, so that several workers can write to them. The
+    /// parts have no sink values.
     pub(crate) fn parts(
         &mut self,
         slots: Range<usize>,
@@ -42,31 +42,31 @@ impl<'a> LayerCache<'a> {
     }
 
     /// Number of slots.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.first.capacity()
     }
 
-    /// Keys and values together, to attend to, of a cache in layout kv.
+    /// Returns keys and values together, to attend to, of a cache in layout kv.
     ///
     /// # Panics
     /// If the cache has another layout.
-    pub fn keys_and_values(&self) -> Store<'_> {
+    pub(crate) fn keys_and_values(&self) -> Store<'_> {
         match &self.beside {
             Some(values) => Plane::store(&self.first, values),
             None => unreachable!("layout kv has two planes"),
         }
     }
 
-    /// The planes in tiles, to attend to, of a cache from which values are computed.
+    /// Returns the planes in tiles, to attend to, of a cache from which values are computed.
     ///
     /// # Panics
     /// In debug builds, if the cache is in layout kv.
-    pub fn tiles(&self) -> (TileStore<'_>, Option<TileStore<'_>>) {
+    pub(crate) fn tiles(&self) -> (TileStore<'_>, Option<TileStore<'_>>) {
         (self.first.tiles(), self.beside.as_ref().map(Plane::tiles))
     }
 
     /// Values of the first sinks, row after row.
-    pub fn sink_values(&self) -> &[f32] {
+    pub(crate) fn sink_values(&self) -> &[f32] {
         self.sink_values
     }
 
@@ -74,7 +74,7 @@ impl<'a> LayerCache<'a> {
     ///
     /// # Panics
     /// If it is not one of the first sinks, or the row is not as wide as the cache.
-    pub fn write_sink_value(&mut self, slot: usize, value: &[f32]) {
+    pub(crate) fn write_sink_value(&mut self, slot: usize, value: &[f32]) {
         let kept = &mut self.sink_values[slot * value.len()..][..value.len()];
         for (kept, x) in kept.iter_mut().zip(value) {
             *kept = finite(*x);
@@ -85,19 +85,19 @@ impl<'a> LayerCache<'a> {
     ///
     /// # Panics
     /// If there is no such slot, or the rows are not as wide as their planes.
-    pub fn write(&mut self, isa: Isa, slot: usize, first: &[f32], beside: &[f32]) {
+    pub(crate) fn write(&mut self, isa: Isa, slot: usize, first: &[f32], beside: &[f32]) {
         self.first.write(isa, slot, first);
         if let Some(plane) = &mut self.beside {
             plane.write(isa, slot, beside);
         }
     }
 
-    /// Copies a token of another cache of the same shape as it is: committing a prefill chunk
-    /// changes no bit.
+    /// Copies a token of another cache of the same shape unchanged, so that committing a prefill
+    /// chunk changes no bit.
     ///
     /// # Panics
     /// If there is no such slot, or types or columns differ.
-    pub fn copy(&mut self, to: usize, other: &LayerCache<'_>, from: usize) {
+    pub(crate) fn copy(&mut self, to: usize, other: &LayerCache<'_>, from: usize) {
         self.first.copy(to, &other.first, from);
         if let (Some(plane), Some(other)) = (&mut self.beside, &other.beside) {
             plane.copy(to, other, from);

@@ -1,5 +1,5 @@
-//! Cache layouts: what a layer keeps of a token. One description, from which both the bytes and the
-//! carving of a layer's cache follow.
+//! Cache layouts: the rows that a layer keeps of a token. Both the bytes and the carving of a
+//! layer's cache follow from one description.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,21 +10,21 @@ use super::policy::UnknownName;
 use crate::arena::{Carver, padded};
 use crate::kernels::attend::ElementType;
 
-/// What a layer keeps of a token.
+/// Rows that a layer keeps of each token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Layout {
     /// Keys, already rotated at their absolute position, and values.
     Kv,
-    /// Keys as they come from the projection, and `rank` rank-correction channels, from which values
-    /// are computed (slim attention, Graef and Wasielewski, arXiv 2503.05840; with rank 0 its plain
-    /// form). The values of the policy's sinks are kept in f32.
+    /// Keys as they come from the projection, and `rank` rank-correction channels; values are
+    /// computed from both (slim attention, Graef and Wasielewski, arXiv 2503.05840; with rank 0 its
+    /// plain form). The values of the policy's sinks are kept in f32.
     KR {
         /// Number of rank-correction channels.
         rank: u16,
     },
-    /// The layer's normed input, from which keys and values are computed. Exact where keys are not
-    /// rotated; no matrix is inverted.
+    /// The layer's normed input, from which keys and values are computed. It is exact if keys are
+    /// not rotated; no matrix is inverted.
     X,
 }
 
@@ -38,7 +38,7 @@ impl Layout {
     }
 
     /// Returns true if values are computed from what is kept, not kept themselves.
-    pub const fn derives_values(self) -> bool {
+    pub(crate) const fn derives_values(self) -> bool {
         !matches!(self, Layout::Kv)
     }
 
@@ -51,7 +51,7 @@ impl Layout {
         }
     }
 
-    /// Elements kept of a token, for a layer of these columns.
+    /// Number of elements kept of a token, for a layer of these columns.
     pub const fn elements(self, columns: Columns) -> usize {
         match self {
             Layout::Kv => 2 * columns.kv,
@@ -65,8 +65,8 @@ impl Layout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum LayoutChoice {
-    /// The layouts that the file is made for: [`Layout::KR`] where it says how values are made of
-    /// keys, [`Layout::Kv`] elsewhere.
+    /// The layouts that the file is made for: [`Layout::KR`] in layers for which the file has a map
+    /// from keys to values, [`Layout::Kv`] in the others.
     #[default]
     Auto,
     /// [`Layout::Kv`] in every layer.
@@ -89,7 +89,7 @@ impl LayoutChoice {
         LayoutChoice::X,
     ];
 
-    /// Name of the choice, as people write it.
+    /// Name of the choice, as in a command line.
     pub const fn name(self) -> &'static str {
         match self {
             LayoutChoice::Auto => "auto",
@@ -127,32 +127,32 @@ impl FromStr for LayoutChoice {
     }
 }
 
-/// Columns of a layer that a cache's size follows from.
+/// Columns of a layer, from which the size of a cache follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Columns {
-    /// Columns of all key heads together; as many for values.
+    /// Columns of all KV heads' keys together; values have the same number.
     pub kv: usize,
     /// Columns of the layer's input: the width of the residual stream.
     pub input: usize,
 }
 
-/// Everything that the cache of one layer follows from.
+/// All facts from which the cache of one layer follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheShape {
-    /// What is kept of a token.
+    /// Layout of the kept rows.
     pub layout: Layout,
-    /// Element type of the first plane; rank-correction channels have one of their own
+    /// Element type of the first plane; rank-correction channels have their own type
     /// ([`ElementType::of_channels`]).
     pub element: ElementType,
     /// Columns of the layer.
     pub columns: Columns,
     /// Number of slots.
     pub slots: usize,
-    /// Number of first sinks whose values are kept in f32, where values are computed.
+    /// Number of first sinks whose values are kept in f32, in layouts that compute values.
     pub exact_sinks: usize,
 }
 
-/// Shape of a plane: a number for every slot and column.
+/// Shape of a plane: an element for every slot and column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlaneShape {
     pub(super) element: ElementType,
@@ -162,7 +162,7 @@ pub(super) struct PlaneShape {
 }
 
 impl PlaneShape {
-    /// Number of elements, and of their scales.
+    /// Number of elements, and number of their scales.
     pub(super) const fn counts(&self) -> (usize, usize) {
         let scales = self.element.row_scales(self.columns);
         (
@@ -193,7 +193,7 @@ impl CacheShape {
         }
     }
 
-    /// The planes of the layout: first the one that is multiplied by queries, then the one beside it.
+    /// Planes of the layout: first the one that is multiplied by queries, then the one beside it.
     const fn planes(&self) -> (PlaneShape, Option<PlaneShape>) {
         let keys = self.tiles(self.element, self.columns.kv);
         match self.layout {
@@ -223,7 +223,7 @@ impl CacheShape {
     }
 
     /// Bytes that [`CacheShape::carve`] takes; saturates.
-    pub const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         let (first, beside) = self.planes();
         let planes = match beside {
             Some(beside) => first.bytes().saturating_add(beside.bytes()),
@@ -232,7 +232,8 @@ impl CacheShape {
         planes.saturating_add(padded(self.sink_values(), size_of::<f32>()))
     }
 
-    /// Bytes that a layer keeps of a token, without padding and without the first sinks' values.
+    /// Number of bytes that a layer keeps of a token, without padding and without the first sinks'
+    /// values.
     pub const fn token_bytes(layout: Layout, element: ElementType, columns: Columns) -> usize {
         let shape = CacheShape {
             layout,
@@ -249,7 +250,7 @@ impl CacheShape {
     }
 
     /// Takes the cache off the front of `carver`; `None` if its buffer is too short.
-    pub fn carve<'a>(&self, carver: &mut Carver<'a>) -> Option<LayerCache<'a>> {
+    pub(crate) fn carve<'a>(&self, carver: &mut Carver<'a>) -> Option<LayerCache<'a>> {
         let (first, beside) = self.planes();
         Some(LayerCache::new(
             Plane::carve(carver, first)?,
@@ -262,7 +263,7 @@ impl CacheShape {
     }
 
     /// First element type of the layout that this build does not have.
-    pub const fn not_built(&self) -> Option<ElementType> {
+    pub(crate) const fn not_built(&self) -> Option<ElementType> {
         let (first, beside) = self.planes();
         if !first.element.is_built() {
             return Some(first.element);
@@ -277,7 +278,6 @@ impl CacheShape {
 #[cfg(test)]
 mod tests {
     use std::string::ToString;
-    use std::vec;
 
     use super::*;
     use crate::arena::Aligned;
@@ -290,10 +290,10 @@ mod tests {
         assert!("v".parse::<LayoutChoice>().is_err());
     }
 
-    /// The carver takes exactly the bytes that the plan counts, of every layout.
+    /// The carver takes exactly the bytes that the plan counts, in every layout.
     #[test]
     fn bytes_are_what_carving_takes() {
-        let mut memory = vec![Aligned([0u8; 1 << 16])];
+        let mut memory = [Aligned([0u8; 1 << 16])];
         for layout in [
             Layout::Kv,
             Layout::KR { rank: 0 },

@@ -3,9 +3,9 @@
 use super::{CacheShape, LayerCache};
 use crate::arena::Carver;
 
-/// All layers' caches, one after the other, and the memory of a chunk, which layers use in turn.
+/// Caches of all layers, one after the other, and the memory of a chunk, which layers use in turn.
 ///
-/// The places of the layers are found once, when a stream starts.
+/// The places of the layers are computed once, when a stream starts.
 pub(crate) struct CacheMemory<'a> {
     layers: &'a mut [u8],
     /// First byte of every layer's cache.
@@ -14,7 +14,7 @@ pub(crate) struct CacheMemory<'a> {
 }
 
 impl<'a> CacheMemory<'a> {
-    /// Finds the places of `starts.len()` layers, whose shapes `shape` says, in `layers`.
+    /// Computes the places of `starts.len()` layers, of the shapes `shape`, in `layers`.
     pub(crate) fn new(
         layers: &'a mut [u8],
         starts: &'a mut [usize],
@@ -38,7 +38,8 @@ impl<'a> CacheMemory<'a> {
         self.layers.fill(0);
     }
 
-    /// The cache of layer `layer`, of shape `shape`, and that of a chunk, if `chunk` gives it one.
+    /// Returns the cache of layer `layer`, of shape `shape`, and the cache of a chunk if `chunk` is
+    /// given.
     pub(crate) fn layer(
         &mut self,
         layer: usize,
@@ -48,7 +49,8 @@ impl<'a> CacheMemory<'a> {
         let memory = &mut self.layers[self.starts[layer]..];
         let chunk = chunk.map(|chunk| {
             if shape.layout.derives_values() {
-                // Lanes past the tokens are multiplied by a weight of zero, and must be numbers.
+                // Lanes past the tokens are multiplied by a weight of zero, so they must not hold
+                // NaN.
                 self.chunk.fill(0);
             }
             let shape = CacheShape {
@@ -69,10 +71,10 @@ impl<'a> CacheMemory<'a> {
 /// Sizes of a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkShape {
-    /// Tokens of this chunk.
+    /// Number of tokens of this chunk.
     pub(crate) tokens: usize,
-    /// Most tokens of any chunk: the slots of a cache from which values are computed, whose scratch
-    /// has a place for each of them.
+    /// Largest number of tokens in any chunk: the slots of a cache from which values are computed,
+    /// whose scratch has a place for each of them.
     pub(crate) most: usize,
 }
 

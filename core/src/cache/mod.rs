@@ -1,17 +1,18 @@
-//! The cache: tokens that are kept (policy, ring, reach), and what is kept of them (layout, planes).
+//! The cache: the choice of kept tokens (policy, ring, reach), and the rows kept of them (layout,
+//! planes).
 //!
 //! A slot holds one token. Token `t` (counted from the last reset) takes slot `t` while there are
-//! empty ones; then the window's slots are a ring, so that the oldest window token is overwritten
-//! and the sinks, the first slots, never are: eviction moves no byte. Whole messages can be evicted
-//! at once, which moves none either: the [`Ring`] knows where the kept tokens begin. The place of an
-//! element in a plane is [`crate::kernels::attend`]'s.
+//! empty slots. Then the window's slots are a ring: the oldest window token is overwritten, and the
+//! sinks, the first slots, never are. So eviction moves no byte. Whole messages can be evicted at
+//! once, again without moving a byte: the [`Ring`] knows where the kept tokens begin.
+//! [`crate::kernels::attend`] defines the place of an element in a plane.
 //!
-//! - [`Policy`]: which tokens are kept.
-//! - [`Layout`]: what a layer keeps of a token: keys and values, keys and rank-correction channels
-//!   (slim attention, Graef and Wasielewski, arXiv 2503.05840), or inputs. [`CacheShape`] is its one
-//!   description, from which bytes and carving follow.
+//! - [`Policy`]: the choice of tokens to keep.
+//! - [`Layout`]: the rows that a layer keeps of a token: keys and values, keys and rank-correction
+//!   channels (slim attention, Graef and Wasielewski, arXiv 2503.05840), or inputs. [`CacheShape`]
+//!   is its one description, from which bytes and carving follow.
 //! - [`ElementType`]: f32, f16 or q8_0.
-//! - [`Ring`]: which slot a token takes. `Reach`: the ring and the rotary angles of the layers of one
+//! - [`Ring`]: the slot of each token. `Reach`: the ring and the rotary angles of the layers of one
 //!   kind.
 //! - [`LayerCache`]: one layer's cache. `CacheMemory`: all layers'.
 
@@ -25,7 +26,7 @@ mod ring;
 
 use core::ops::Range;
 
-pub use layer::LayerCache;
+pub(crate) use layer::LayerCache;
 pub use layout::{CacheShape, Columns, Layout, LayoutChoice};
 pub(crate) use memory::{CacheMemory, ChunkShape};
 pub use planes::round;
@@ -36,23 +37,23 @@ pub use ring::Ring;
 pub use crate::kernels::attend::ElementType;
 use crate::kernels::attend::TILE;
 
-/// Most parts that a cache is cut into for several workers.
+/// Largest number of parts that a cache is cut into for several workers.
 pub(crate) const MAX_CACHE_PARTS: usize = 8;
 
-/// How slots are cut into parts for several workers to write to: whole tiles, which are a cache like any other, since tiles lie
-/// one after the other in every plane.
+/// Cut of slots into parts for several workers to write to. Parts are whole tiles, and each is
+/// again a cache, because tiles lie one after the other in every plane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     /// First slot of the first part.
     pub(crate) start: usize,
-    /// Slot after the last part's.
+    /// Slot after the last part's last slot.
     pub(crate) end: usize,
     /// Slots of a part; the last may have fewer.
     pub(crate) each: usize,
 }
 
 impl Cut {
-    /// Slots `slots` of `capacity`, in parts of at least a tile, at most [`MAX_CACHE_PARTS`].
+    /// Cuts slots `slots` of `capacity` into at most [`MAX_CACHE_PARTS`] parts of at least a tile.
     fn new(slots: Range<usize>, capacity: usize) -> Cut {
         let start = slots.start / TILE * TILE;
         let end = slots.end.next_multiple_of(TILE).min(capacity);
@@ -63,7 +64,7 @@ impl Cut {
         Cut { start, end, each }
     }
 
-    /// The parts, in order.
+    /// Iterates over the parts, in order.
     fn parts(self) -> impl Iterator<Item = Range<usize>> {
         (self.start..self.end)
             .step_by(self.each)

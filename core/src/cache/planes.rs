@@ -1,4 +1,4 @@
-//! Planes: a number for every slot and column, in an element type.
+//! Planes: an element for every slot and column, in one element type.
 
 use core::ops::Range;
 
@@ -9,17 +9,18 @@ use crate::kernels::{Isa, Narrow};
 use crate::nn::math::round_small;
 use crate::quant::BLOCK;
 
-/// In what order a plane's elements lie.
+/// Order of a plane's elements in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Columns interleaved in tiles of slots: what is multiplied by queries, or summed by tiles.
+    /// Columns interleaved in tiles of slots: for planes that are multiplied by queries, or summed
+    /// by tiles.
     Interleaved,
     /// Slot after slot.
     Rows,
 }
 
 impl Order {
-    /// Slots of a tile. Rows are tiles of one slot.
+    /// Number of slots in a tile. Rows are tiles of one slot.
     const fn tile(self) -> usize {
         match self {
             Order::Interleaved => TILE,
@@ -28,7 +29,7 @@ impl Order {
     }
 }
 
-/// The elements; 8-bit ones with an f16 scale, as bits, per 32 columns of a slot.
+/// The elements; 8-bit elements have an f16 scale, stored as bits, per 32 columns of a slot.
 enum Elements<'a> {
     F32(&'a mut [f32]),
     F16(&'a mut [u16]),
@@ -83,7 +84,7 @@ impl<'a> Plane<'a> {
         self.capacity
     }
 
-    /// The same plane, to be cut into parts.
+    /// Returns a cutter over the whole plane.
     pub(super) fn cutter(&mut self) -> Cutter<'_> {
         Cutter {
             rest: match &mut self.elements {
@@ -97,7 +98,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// The same memory, of an interleaved plane, to attend to.
+    /// Returns the memory of an interleaved plane as tiles, to attend to.
     pub(super) fn tiles(&self) -> TileStore<'_> {
         let (capacity, columns) = (self.capacity, self.columns);
         debug_assert!(self.order == Order::Interleaved);
@@ -123,7 +124,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Interleaved keys and row-major values together, to attend to.
+    /// Returns interleaved keys and row-major values together, to attend to.
     ///
     /// # Panics
     /// If they differ in element type.
@@ -150,7 +151,8 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Rounds `row` to the element type and writes it to `slot`. A plane holds finite numbers only, see [`finite`].
+    /// Rounds `row` to the element type and writes it to `slot`. A plane holds finite elements
+    /// only, see [`finite`].
     ///
     /// # Panics
     /// If there is no such slot, or the row is not as wide as the plane.
@@ -189,7 +191,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Copies a slot of another plane as it is.
+    /// Copies a slot of another plane unchanged.
     ///
     /// # Panics
     /// If there is no such slot, or types, orders or columns differ.
@@ -219,7 +221,7 @@ impl<'a> Plane<'a> {
     }
 }
 
-/// Cuts a plane into planes, from the front on.
+/// Cuts a plane into smaller planes, from the front on.
 pub(super) struct Cutter<'a> {
     rest: Elements<'a>,
     at: usize,
@@ -228,10 +230,10 @@ pub(super) struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    /// Slots `slots`: whole tiles but for the plane's last.
+    /// Cuts off slots `slots`: whole tiles, except for the plane's last.
     ///
     /// # Panics
-    /// If they begin before the last ones ended.
+    /// If they begin before the end of the slots that were cut off last.
     pub(super) fn part(&mut self, slots: Range<usize>) -> Plane<'a> {
         self.rest.take(slots.start - self.at, self.columns);
         self.at = slots.end;
@@ -244,7 +246,7 @@ impl<'a> Cutter<'a> {
     }
 }
 
-/// Where a slot lies in a plane.
+/// Place of a slot in a plane.
 #[derive(Clone, Copy)]
 struct Tile {
     start: usize,
@@ -283,8 +285,9 @@ impl Tile {
     }
 }
 
-/// What a cache keeps of a number: itself, the largest of its sign if it is infinite, zero if it is none. A softmax weight of zero takes a slot
-/// out of a sum (of a token that is not seen yet, or is none), which it could not if zero times what is kept were no number.
+/// Sanitizes a value before it is cached: an infinity saturates to the largest finite value of its
+/// sign, and NaN becomes 0. A softmax weight of zero takes a slot out of a sum (a token that is not
+/// seen yet, or an empty slot), and this only works if zero times the cached value is never NaN.
 pub(super) fn finite(x: f32) -> f32 {
     if x.is_nan() {
         0.0
@@ -293,7 +296,7 @@ pub(super) fn finite(x: f32) -> f32 {
     }
 }
 
-/// As [`finite`], for the bits of an f16.
+/// Sanitizes the bits of an f16 as [`finite`] does.
 fn finite_f16(bits: u16) -> u16 {
     const INFINITY: u16 = half::f16::INFINITY.to_bits();
     match bits & 0x7FFF {
@@ -303,8 +306,9 @@ fn finite_f16(bits: u16) -> u16 {
     }
 }
 
-/// Rounds up to 32 values to 8 bits with an f16 scale, given as bits: the scale is `max|x| / 127`, rounded to f16 first, so that
-/// the integers are the best for the scale that will be used. What is too large for any scale becomes the largest, as in [`finite`].
+/// Rounds up to 32 values to 8 bits with an f16 scale, given as bits. The scale is `max|x| / 127`,
+/// rounded to f16 first, so that the integers fit the scale that will be used. Values too large for
+/// any scale saturate, as in [`finite`].
 fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
     let max = x.iter().fold(0.0f32, |max, v| max.max(v.abs()));
     let scale = half::f16::from_f32((max / 127.0).min(half::f16::MAX.to_f32_const()));
@@ -318,7 +322,7 @@ fn round_block(x: &[f32]) -> (u16, [i8; BLOCK]) {
     (scale.to_bits(), q)
 }
 
-/// What a cache of that type keeps of `row`: each value rounded as it would be there.
+/// Rounds `row` as a cache of this type does.
 pub fn round(element: ElementType, row: &mut [f32]) {
     match element {
         ElementType::F32 => row.iter_mut().for_each(|x| *x = finite(*x)),

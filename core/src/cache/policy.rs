@@ -1,4 +1,4 @@
-//! Cache policies: which tokens a cache keeps.
+//! Cache policies: the choice of the tokens that a cache keeps.
 
 use core::fmt;
 use core::str::FromStr;
@@ -9,25 +9,26 @@ use core::str::FromStr;
 pub enum Policy {
     /// Keeps all tokens, and stops at `capacity`.
     Dense {
-        /// Most tokens.
+        /// Largest number of tokens.
         capacity: usize,
     },
-    /// Keeps the last `window` tokens: collapses once the first tokens leave; a baseline.
+    /// Keeps the last `window` tokens; the output collapses once the first tokens leave. A
+    /// baseline.
     Window {
-        /// Tokens kept, the newest included.
+        /// Number of kept tokens, including the newest.
         window: usize,
     },
-    /// Computes the last `window` tokens afresh for every token: right, and slow; a baseline.
+    /// Computes the last `window` tokens again for every token; right, but slow. A baseline.
     Recompute {
-        /// Tokens computed, the newest included.
+        /// Number of computed tokens, including the newest.
         window: usize,
     },
     /// Keeps the first `sinks` and the last `window` tokens (StreamingLLM, Xiao et al., arXiv
-    /// 2309.17453, section 3.2): endless and flat; the product's default.
+    /// 2309.17453, section 3.2): runs without end at constant cost. The product's default.
     Sink {
-        /// First tokens, kept for ever.
+        /// Number of first tokens, which are kept for ever.
         sinks: usize,
-        /// Tokens kept beside them, the newest included.
+        /// Number of other tokens kept, including the newest.
         window: usize,
     },
 }
@@ -61,7 +62,7 @@ impl Policy {
         }
     }
 
-    /// Number of tokens that the ring holds beside the sinks.
+    /// Number of tokens that the ring holds besides the sinks.
     pub const fn window(self) -> usize {
         match self {
             Policy::Dense { capacity } => capacity,
@@ -69,10 +70,10 @@ impl Policy {
         }
     }
 
-    /// Sinks of a layer, and tokens that it keeps beside them: the policy's, unless the layer was
-    /// trained with a window of `local` tokens. Such a layer keeps no more than that, and only
-    /// those sinks for which a smaller window leaves room: it never saw the first tokens from
-    /// further away.
+    /// Number of a layer's sinks and number of its other slots: the policy's, unless the layer was
+    /// trained with a window of `local` tokens. Such a layer keeps at most `local` tokens, and only
+    /// those sinks for which a smaller window leaves room: in training it never saw the first
+    /// tokens from further away.
     pub const fn slots(self, local: Option<usize>) -> (usize, usize) {
         let (sinks, window) = (self.sinks(), self.window());
         match local {
@@ -97,14 +98,14 @@ impl Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PolicyKind {
-    /// First and last tokens: endless.
+    /// First and last tokens; runs without end.
     #[default]
     Sink,
     /// Last tokens only: a baseline that collapses.
     Window,
     /// All tokens, until the cache is full.
     Dense,
-    /// Last tokens, computed afresh for each: a slow baseline.
+    /// Last tokens, computed again for each token: a slow baseline.
     Recompute,
 }
 
@@ -117,7 +118,7 @@ impl PolicyKind {
         PolicyKind::Recompute,
     ];
 
-    /// Name of the kind, as people write it.
+    /// Name of the kind, as in a command line.
     pub const fn name(self) -> &'static str {
         match self {
             PolicyKind::Sink => "sink",
@@ -137,7 +138,7 @@ impl fmt::Display for PolicyKind {
 /// Error of parsing a name that is not in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownName {
-    /// The names that there are, for the sentence.
+    /// The known names, for the message.
     pub known: &'static str,
 }
 

@@ -1,43 +1,44 @@
-//! The reach of a kind of layer: which tokens its cache keeps, and the rotary angles of the tokens
-//! of a pass.
+//! Visible cache range per kind of layer: the tokens that its cache keeps, and the rotary angles of
+//! the tokens of a pass.
 //!
-//! Most models have one kind. Some have two: layers that attend to all that is kept, and layers that were trained with a local window
-//! and a rotary base of their own, which keep only that.
+//! Most models have one kind of layer. Some have two: layers that attend to all kept tokens, and
+//! layers that were trained with a local window and their own rotary base, which keep only that
+//! window.
 
 use super::{Policy, Ring};
 use crate::nn::rope;
 
 /// The tokens that layers of one kind keep, and angles.
 pub(crate) struct Reach<'a> {
-    /// Which slots tokens take.
+    /// Ring of the tokens' slots.
     pub(crate) ring: Ring,
     /// Turns per position of each pair, in units of 2^-64 turn.
     pub(crate) frequencies: &'a mut [u64],
     /// `tokens x pairs`: angles at absolute positions.
     pub(crate) angles: &'a mut [[f32; 2]],
-    /// The same at positions within the cache; empty if there can be no sinks.
+    /// Angles at positions within the cache, in the same shape; empty if there can be no sinks.
     pub(crate) sink_angles: &'a mut [[f32; 2]],
-    /// The local window, if that is the kind.
+    /// Local window of the kind; `None` for layers that attend to all kept tokens.
     local: Option<usize>,
 }
 
-/// Most kinds of layers of a model.
+/// Largest number of layer kinds in a model.
 pub(crate) const MAX_REACHES: usize = 2;
 
-/// The reaches of a model's kinds of layers.
+/// The reaches of all layer kinds of a model.
 pub(crate) struct Reaches<'a> {
     kinds: [Option<Reach<'a>>; MAX_REACHES],
 }
 
 impl<'a> Reaches<'a> {
-    /// The reaches that `of_kind` makes of kinds `0..count`.
+    /// Creates the reaches of kinds `0..count` with `of_kind`.
     pub(crate) fn new(count: usize, mut of_kind: impl FnMut(usize) -> Reach<'a>) -> Self {
         Reaches {
             kinds: core::array::from_fn(|kind| (kind < count).then(|| of_kind(kind))),
         }
     }
 
-    /// The reach of kind `kind`.
+    /// Reach of kind `kind`.
     ///
     /// # Panics
     /// If there is no such kind.
@@ -48,19 +49,19 @@ impl<'a> Reaches<'a> {
         }
     }
 
-    /// All reaches.
+    /// Iterates over all reaches.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Reach<'a>> {
         self.kinds.iter().flatten()
     }
 
-    /// All reaches, mutable.
+    /// Iterates over all reaches, mutably.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Reach<'a>> {
         self.kinds.iter_mut().flatten()
     }
 }
 
 impl<'a> Reach<'a> {
-    /// An empty one; every slice is as long as the plan has it.
+    /// Creates an empty reach; every slice has its planned length.
     pub(crate) fn new(
         policy: Policy,
         local: Option<usize>,
@@ -85,7 +86,8 @@ impl<'a> Reach<'a> {
         self.ring = Ring::new(sinks, window);
     }
 
-    /// Fills the angles of the next `tokens` tokens. What they are multiplied with is 1 but for LongRoPE.
+    /// Fills the angles of the next `tokens` tokens. `magnitude` multiplies cosines and sines; it
+    /// is 1 except for LongRoPE.
     pub(crate) fn turn(&mut self, tokens: usize, magnitude: f32) {
         let pairs = self.frequencies.len();
         for index in 0..tokens {
@@ -106,14 +108,15 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Evicts what lies before absolute position `start` from the window.
+    /// Evicts the window's tokens before absolute position `start`.
     pub(crate) fn evict_before(&mut self, start: u64) {
         let tokens = start.saturating_sub(self.ring.window_start());
         self.ring.evict(usize::try_from(tokens).unwrap_or(usize::MAX));
     }
 
-    /// Makes sinks of the first tokens of a cache whose other layers now keep `window` beside theirs: as many as a local window leaves
-    /// room for, if they are still there.
+    /// Turns the first tokens into sinks, in a model whose other layers now keep `window` tokens
+    /// besides theirs: as many as a local window leaves room for, if those tokens are still in the
+    /// cache.
     pub(crate) fn pin(&mut self, window: usize) {
         let Some(local) = self.local else {
             self.ring.pin(self.ring.position() as usize);

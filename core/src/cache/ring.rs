@@ -1,8 +1,8 @@
-//! Which slot of a cache a token takes.
+//! Slots of tokens in a cache.
 
 use crate::kernels::attend::SlotRun;
 
-/// Which slot a token takes, and which tokens are kept: the sinks, and all from [`Ring::window_start`] on.
+/// The slots of tokens, and the kept tokens: the sinks, and all from [`Ring::window_start`] on.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring {
     sinks: usize,
@@ -13,7 +13,7 @@ pub struct Ring {
 
 impl Ring {
     /// An empty ring of `sinks + window` slots.
-    pub const fn new(sinks: usize, window: usize) -> Ring {
+    pub(crate) const fn new(sinks: usize, window: usize) -> Ring {
         Ring {
             sinks,
             capacity: sinks + window,
@@ -22,27 +22,28 @@ impl Ring {
         }
     }
 
-    /// Slots, the sinks' included.
+    /// Number of slots, including the sinks'.
     pub const fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Slots that are never overwritten.
+    /// Number of slots that are never overwritten.
     pub const fn sinks(&self) -> usize {
         self.sinks
     }
 
-    /// Tokens seen since the last reset: the absolute position of the next one.
+    /// Number of tokens since the last reset: the absolute position of the next one.
     pub const fn position(&self) -> u64 {
         self.position
     }
 
-    /// Absolute position of the oldest token of the window that is kept; that of the next one if the window is empty.
+    /// Absolute position of the oldest kept token of the window; that of the next token if the
+    /// window is empty.
     pub const fn window_start(&self) -> u64 {
         self.start
     }
 
-    /// Tokens that are kept.
+    /// Number of kept tokens.
     pub const fn live(&self) -> usize {
         if self.position < self.sinks as u64 {
             self.position as usize
@@ -52,7 +53,7 @@ impl Ring {
     }
 
     /// Slots that hold a token, kept or evicted, once `more` further tokens are in.
-    pub const fn used_after(&self, more: usize) -> usize {
+    pub(crate) const fn used_after(&self, more: usize) -> usize {
         let seen = self.position.saturating_add(more as u64);
         if seen < self.capacity as u64 {
             seen as usize
@@ -61,7 +62,7 @@ impl Ring {
         }
     }
 
-    /// The slot that the token at absolute position `position` takes.
+    /// Slot of the token at absolute position `position`.
     pub const fn slot(&self, position: u64) -> usize {
         if position < self.capacity as u64 {
             return position as usize;
@@ -73,7 +74,8 @@ impl Ring {
         self.capacity - self.sinks
     }
 
-    /// Position of the oldest window token that there is room for when the one at `position` is the newest.
+    /// Position of the oldest window token for which there is room when the token at `position` is
+    /// the newest.
     const fn oldest_with_room(&self, position: u64) -> u64 {
         let oldest = (position + 1).saturating_sub(self.window() as u64);
         if oldest > self.sinks as u64 {
@@ -85,7 +87,7 @@ impl Ring {
 
     /// Where in the sequence of kept tokens (sinks, then window) the token at `position` stands when it is the newest: what the
     /// first paper calls positions within the cache.
-    pub const fn cache_position(&self, position: u64) -> u64 {
+    pub(crate) const fn cache_position(&self, position: u64) -> u64 {
         if position < self.sinks as u64 {
             return position;
         }
@@ -95,12 +97,12 @@ impl Ring {
     }
 
     /// The slots that the next tokens will take.
-    pub const fn chunk_slots(&self) -> SlotRun {
+    pub(crate) const fn chunk_slots(&self) -> SlotRun {
         self.run(self.position)
     }
 
     /// Slots of evicted tokens that none has overwritten when the token at `position` is the newest: where they begin, and how many.
-    pub const fn evicted_slots(&self, position: u64) -> (SlotRun, usize) {
+    pub(crate) const fn evicted_slots(&self, position: u64) -> (SlotRun, usize) {
         let oldest = self.oldest_with_room(position);
         (self.run(oldest), self.start.saturating_sub(oldest) as usize)
     }
@@ -114,7 +116,7 @@ impl Ring {
     }
 
     /// Counts `tokens` tokens as written.
-    pub const fn advance(&mut self, tokens: usize) {
+    pub(crate) const fn advance(&mut self, tokens: usize) {
         self.position += tokens as u64;
         if self.position > 0 {
             let oldest = self.oldest_with_room(self.position - 1);
@@ -125,7 +127,7 @@ impl Ring {
     }
 
     /// Evicts the `tokens` oldest tokens of the window, or as many as there are; returns how many. Their slots are taken in turn.
-    pub const fn evict(&mut self, tokens: usize) -> usize {
+    pub(crate) const fn evict(&mut self, tokens: usize) -> usize {
         let window = self.position.saturating_sub(self.start);
         let evicted = if (tokens as u64) < window {
             tokens as u64
@@ -136,11 +138,11 @@ impl Ring {
         evicted as usize
     }
 
-    /// Makes sinks of the first `tokens` tokens, unless there are more sinks already.
+    /// Turns the first `tokens` tokens into sinks, unless there are more sinks already.
     ///
     /// # Panics
     /// If they have not been fed, a token was evicted, or no slot would be left for a window.
-    pub const fn pin(&mut self, tokens: usize) {
+    pub(crate) const fn pin(&mut self, tokens: usize) {
         assert!(tokens as u64 <= self.position && tokens < self.capacity);
         assert!(self.start == self.sinks as u64 && self.position <= self.capacity as u64);
         if tokens > self.sinks {
@@ -163,7 +165,7 @@ mod tests {
         assert_eq!(ring.cache_position(1 << 40), 4);
     }
 
-    /// The ring against a list of (position, slot) that is kept by hand.
+    /// The ring against a list of (position, slot) that the test keeps.
     #[test]
     fn evicting_and_pinning_keep_the_books() {
         for (sinks, window, pinned) in [(0, 5, 0), (2, 7, 2), (1, 9, 4)] {

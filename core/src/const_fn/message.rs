@@ -1,6 +1,7 @@
-//! Sentences with numbers in them, made in `const`: what a compile error says.
+//! Sentences with numbers, built in `const` code for compile errors.
 //!
-//! `panic!` in a `const` context takes a `&str` but formats nothing. A [`Message`] collects text and numbers in a fixed buffer:
+//! `panic!` in a `const` context takes a `&str` but formats nothing. A [`Message`] collects text
+//! and numbers in a fixed buffer:
 //!
 //! ```
 //! use brooklet_core::const_fn::Message;
@@ -11,7 +12,8 @@
 /// Most decimal digits of a `usize`.
 const MAX_DIGITS: usize = usize::MAX.ilog10() as usize + 1;
 
-/// Text of at most `N` bytes. What does not fit is cut off, between characters: a message must never be the thing that fails.
+/// Text of at most `N` bytes. Longer text is cut off between characters, so that a message never
+/// fails.
 #[derive(Clone, Copy)]
 pub struct Message<const N: usize> {
     bytes: [u8; N],
@@ -20,7 +22,7 @@ pub struct Message<const N: usize> {
 }
 
 impl<const N: usize> Message<N> {
-    /// An empty message.
+    /// Creates an empty message.
     pub const fn new() -> Self {
         Message {
             bytes: [0; N],
@@ -29,7 +31,7 @@ impl<const N: usize> Message<N> {
         }
     }
 
-    /// The message followed by `text`.
+    /// Returns the message followed by `text`.
     pub const fn text(mut self, text: &str) -> Self {
         let text = text.as_bytes();
         let mut fits = if self.full { 0 } else { N - self.len };
@@ -51,7 +53,7 @@ impl<const N: usize> Message<N> {
         self
     }
 
-    /// The message followed by `value` in decimal.
+    /// Returns the message followed by `value` in decimal.
     pub const fn number(self, value: usize) -> Self {
         let mut digits = [0u8; MAX_DIGITS];
         let mut start = MAX_DIGITS;
@@ -71,7 +73,7 @@ impl<const N: usize> Message<N> {
         }
     }
 
-    /// What was collected.
+    /// Returns the collected text.
     pub const fn as_str(&self) -> &str {
         let (text, _) = self.bytes.split_at(self.len);
         match core::str::from_utf8(text) {

@@ -26,7 +26,7 @@ pub(crate) const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Returns the value, or `default` where there is none.
+/// Returns the value, or `default` for `None`.
 pub(crate) const fn or(value: Option<usize>, default: usize) -> usize {
     match value {
         Some(value) => value,

@@ -1,4 +1,4 @@
-//! Attention of one layer of a pass: from its normed inputs to what its heads attended to.
+//! Attention of one layer of a pass: from its normed inputs to the output of its heads.
 
 use super::{At, optional, quantized};
 use crate::attention::derived::ValueMap;
@@ -12,7 +12,7 @@ use crate::tensor::Matrix;
 use crate::workers::Activations;
 
 impl Attention<'_> {
-    /// The matrices that take the normed input.
+    /// Matrices that take the normed input.
     pub(super) fn takers(&self) -> [&Matrix<'_>; 3] {
         let key = &self.key.weight;
         [
@@ -27,7 +27,8 @@ impl Attention<'_> {
 struct Numbers {
     shape: Shape,
     cache: CacheShape,
-    /// Tokens at the start of the pass that are first sinks whose values are kept as they are.
+    /// Number of tokens at the start of the pass that are first sinks, whose values are kept
+    /// exactly.
     sinks: usize,
 }
 
@@ -49,8 +50,8 @@ impl At<'_> {
         }
     }
 
-    /// `attended = attention(normed)`: projects queries and what the layout keeps, writes the cache,
-    /// and attends.
+    /// Computes `attended = attention(normed)`: projects queries and the rows that the layout
+    /// keeps, writes the cache, and attends.
     pub(super) fn attention(
         &self,
         weights: &Attention<'_>,
@@ -64,7 +65,7 @@ impl At<'_> {
         let values = match (n.cache.layout, &weights.slim, &weights.value) {
             (Layout::Kv, _, Some(value)) => self.project_kv(&n, weights, value, b),
             (Layout::KR { .. }, Some(slim), _) => self.project_kr(&n, weights, slim, b),
-            (Layout::X, _, Some(value)) => self.project_x(&n, weights, value, b),
+            (Layout::X, _, Some(value)) if FAMILIES => self.project_x(&n, weights, value, b),
             _ => unreachable!("the plan refuses layouts for which a layer lacks a matrix"),
         };
         let (kv, d) = (n.shape.kv_columns(), n.shape.d_model);
@@ -123,7 +124,7 @@ impl At<'_> {
         );
     }
 
-    /// Layout kv: queries, keys and values of all tokens.
+    /// Projects queries, keys and values of all tokens, in layout kv.
     fn project_kv<'w>(
         &self,
         n: &Numbers,
@@ -157,8 +158,8 @@ impl At<'_> {
         Values::Cached
     }
 
-    /// Layout k+r: queries, keys and rank-correction channels of all tokens, values of the first
-    /// sinks.
+    /// Projects queries, keys and rank-correction channels of all tokens, and values of the first
+    /// sinks, in layout k+r.
     fn project_kr<'w>(
         &self,
         n: &Numbers,
@@ -196,7 +197,8 @@ impl At<'_> {
         Values::OfKeys(map)
     }
 
-    /// Layout x: queries of all tokens, values of the first sinks; the inputs are what is kept.
+    /// Projects queries of all tokens and values of the first sinks, in layout x; the inputs are
+    /// the kept rows.
     fn project_x<'w>(
         &self,
         n: &Numbers,
@@ -228,8 +230,8 @@ impl At<'_> {
         }
     }
 
-    /// Values of the first tokens as the map makes them of their keys and channels before these are
-    /// rounded: as exact as the map.
+    /// Computes the values of the first tokens from their keys and channels by the map, before
+    /// these are rounded: as exact as the map.
     fn values_of_keys(
         &self,
         map: &ValueMap<'_>,
@@ -257,8 +259,8 @@ impl At<'_> {
         }
     }
 
-    /// The layer's part of the probe, whose layers all have the slots of one that sees all tokens;
-    /// empty if there is no probe.
+    /// Returns the layer's part of the probe; empty if there is no probe. In the probe every layer
+    /// has as many slots as one that attends to all kept tokens.
     fn probe<'p>(&self, probe: &'p mut [f32]) -> &'p mut [f32] {
         let heads = self.config().heads;
         let len = heads * self.pass.plan.capacity();

@@ -1,4 +1,4 @@
-//! The feed-forward layer, and the projection of attention's output before it.
+//! The feed-forward layer, and before it the projection of attention's output.
 
 use super::{At, optional, quantized};
 use crate::kernels::Activation;
@@ -8,14 +8,14 @@ use crate::tensor::Matrix;
 use crate::workers::Quantized;
 
 impl FeedForward<'_> {
-    /// The matrices that take the normed input.
+    /// Matrices that take the normed input.
     pub(super) fn takers(&self) -> [&Matrix<'_>; 2] {
         [self.gate.as_ref().unwrap_or(&self.up.weight), &self.up.weight]
     }
 }
 
 impl At<'_> {
-    /// Projects what the heads attended to: `normed = output·attended + bias`, for the tokens that
+    /// Projects the output of the heads: `normed = output·attended + bias`, for the tokens that
     /// need an output.
     pub(super) fn attention_output(&self, attention: &Attention<'_>, b: &mut Buffers<'_>) {
         let (pass, compute, columns) = (self.pass, self.pass.compute, self.config().query_columns());
@@ -29,7 +29,8 @@ impl At<'_> {
         compute.add_bias(normed, optional(output.bias));
     }
 
-    /// `normed = down·f(gate·normed, up·normed) + bias`, for the tokens that need an output.
+    /// Computes `normed = down·f(gate·normed, up·normed) + bias`, for the tokens that need an
+    /// output.
     pub(super) fn feed_forward(&self, layer: &FeedForward<'_>, b: &mut Buffers<'_>) {
         let (pass, compute, config) = (self.pass, self.pass.compute, self.config());
         let normed = &mut b.normed[pass.rows(self.wanted, config.d_model)];

@@ -1,5 +1,5 @@
-//! The forward pass of every family, as its [`Design`](crate::model::Design) says. For a model whose
-//! sublayers are normed before and run one after the other:
+//! The forward pass of every family, as its [`Design`](crate::model::Design) describes it. For a
+//! model whose sublayers are normed before and run one after the other:
 //!
 //! ```text
 //! x = embedding(tokens)
@@ -9,8 +9,8 @@
 //! logits = output(norm(x))
 //! ```
 //!
-//! One fusion: a sublayer's output waits in `normed`, and the norm that comes next adds it to `x`
-//! ([`Pending`]), on all workers, while the row is at hand.
+//! One fusion: a sublayer's output waits in `normed`, and the next norm adds it to `x` when it
+//! reads the row ([`Pending`]), on all workers.
 
 mod attention;
 mod feed_forward;
@@ -27,7 +27,8 @@ use crate::quant::{BLOCK, F32, Q8Activation};
 use crate::tensor::Matrix;
 use crate::workers::{Activations, Compute, NormRows, Pending, Quantized};
 
-/// Callback for what enters a layer's attention: called with the layer, and its tokens' normed rows.
+/// Callback for the input of a layer's attention: called with the layer, and its tokens' normed
+/// rows.
 pub type Visit<'v> = dyn FnMut(usize, &[f32]) + Send + 'v;
 
 /// Input of a pass: one row of the residual stream for each token.
@@ -35,7 +36,7 @@ pub type Visit<'v> = dyn FnMut(usize, &[f32]) + Send + 'v;
 pub(crate) enum Input<'i> {
     /// Token ids: their embeddings.
     Tokens(&'i [u32]),
-    /// Rows of `d_model` values, as embeddings are (scaled, if the model scales them).
+    /// Rows of `d_model` values, like embeddings (scaled, if the model scales them).
     Rows(&'i [f32]),
 }
 
@@ -48,7 +49,7 @@ impl<'i> Input<'i> {
         }
     }
 
-    /// Tokens `range` of the input.
+    /// Returns tokens `range` of the input.
     pub(crate) fn part(self, range: Range<usize>, width: usize) -> Input<'i> {
         match self {
             Input::Tokens(tokens) => Input::Tokens(&tokens[range]),
@@ -60,24 +61,24 @@ impl<'i> Input<'i> {
 /// Observers of a pass.
 #[derive(Default)]
 pub(crate) struct Watch<'a> {
-    /// `layers x heads x slots`, or empty: sums of attention weights.
+    /// Sums of attention weights, `layers x heads x slots`; empty for none.
     pub(crate) probe: &'a mut [f32],
     /// Observer of the layers' inputs.
     pub(crate) inputs: Option<&'a mut Visit<'a>>,
 }
 
-/// A model at work on the tokens of a pass.
+/// A model with the tokens of a pass.
 pub(crate) struct Pass<'p> {
     pub(crate) compute: &'p Compute<'p>,
     pub(crate) model: &'p Model<'p>,
     pub(crate) plan: &'p Plan,
-    /// Rings and angles of the kinds of layers.
+    /// Ring and angles of each kind of layer.
     pub(crate) reaches: &'p Reaches<'p>,
-    /// For keys that are rotated as they are read.
+    /// Needed for keys that are rotated when they are read.
     pub(crate) geometry: Option<&'p Geometry<'p>>,
-    /// Tokens of the pass.
+    /// Number of tokens in the pass.
     pub(crate) tokens: usize,
-    /// Tokens before this one have no output.
+    /// Index of the first token that has an output.
     pub(crate) wanted: usize,
 }
 
@@ -86,14 +87,14 @@ struct At<'p> {
     pass: &'p Pass<'p>,
     index: usize,
     reach: &'p Reach<'p>,
-    /// Tokens before this one need no output of the layer: it only caches them.
+    /// Index of the first token that needs an output of the layer: earlier tokens are only cached.
     wanted: usize,
 }
 
 impl Pass<'_> {
-    /// Runs `input` through all layers. Afterwards rows `wanted..` of the normed residual stream are
-    /// in `b.normed`, quantised in `b.activations` from the start (row 0 of it is token `wanted`),
-    /// ready for the output matrix. The rings are not advanced.
+    /// Runs `input` through all layers. Afterwards rows `wanted..` of the normed residual stream
+    /// are in `b.normed`, and their int8 form is at the start of `b.activations` (row 0 of it is
+    /// token `wanted`), ready for the output matrix. The rings are not advanced.
     pub(crate) fn run(
         &self,
         input: Input<'_>,
@@ -110,7 +111,7 @@ impl Pass<'_> {
                 pass: self,
                 index,
                 reach: self.reaches.of(config.kinds.index(index)),
-                // Of the last layer only the wanted tokens' outputs are needed.
+                // In the last layer only the wanted tokens' outputs are needed.
                 wanted: if index == last { self.wanted } else { 0 },
             };
             at.layer(layer, pending, caches, b, watch);
@@ -153,8 +154,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Adds what is pending to the residual stream and norms it, for the tokens from `first` on:
-    /// `x += pending`, `normed = norm(x)`, quantised if any of `takers` wants it.
+    /// Adds the pending output to the residual stream and norms it, for the tokens from `first` on:
+    /// `x += pending`, `normed = norm(x)`, quantised if any of `takers` is quantised.
     fn norm(
         &self,
         first: usize,
@@ -188,7 +189,7 @@ impl At<'_> {
         &self.pass.model.config
     }
 
-    /// One layer: `x += attention(norm(x))`, `x += feed_forward(norm(x))`.
+    /// Runs one layer: `x += attention(norm(x))`, `x += feed_forward(norm(x))`.
     fn layer(
         &self,
         layer: &Layer<'_>,
@@ -227,12 +228,12 @@ fn scaling<'w>(config: &Config, norm: Option<&Norm<'w>>) -> Option<Scaling<'w>> 
     })
 }
 
-/// A row that may be absent: then it is empty.
+/// Returns a row that may be absent; empty if it is.
 fn optional(row: Option<&[F32]>) -> &[F32] {
     row.unwrap_or_default()
 }
 
-/// The f32 rows, with as much of the int8 buffer as belongs to them.
+/// Pairs f32 rows with the part of the int8 buffer that belongs to them.
 pub(crate) fn quantized<'a>(values: &'a [f32], buffer: &'a [Q8Activation], width: usize) -> Activations<'a> {
     let blocks = values.len() / width * (width / BLOCK);
     Activations {

@@ -1,18 +1,20 @@
-//! What tokens are fed to.
+//! The receiver of tokens.
 
 use crate::stream::{Stream, StreamError};
 
-/// What the next token is chosen from.
+/// Logits from which the next token is chosen.
 pub struct Next<'f> {
-    /// The logits that follow the last token fed: one for each token of the vocabulary. A sampler may change them.
+    /// The logits after the last token that was fed: one for each token of the vocabulary. A
+    /// sampler may change them.
     pub logits: &'f mut [f32],
-    /// Scratch for a sampler: as many entries, or none if the plan has no sampling.
+    /// Scratch for a sampler: as many entries as logits, or none if the plan has no sampling.
     pub candidates: &'f mut [u32],
 }
 
-/// A stream, or something that keeps account of one: which message a token belongs to, say.
+/// A stream, or a wrapper that keeps account of one: of the message that a token belongs to, for
+/// example.
 pub trait Feed {
-    /// Tokens that are computed at once.
+    /// Number of tokens that are computed at once.
     fn chunk(&self) -> usize;
 
     /// Feeds tokens without computing logits.
@@ -21,13 +23,13 @@ pub trait Feed {
     /// The stream's.
     fn absorb(&mut self, tokens: &[u32]) -> Result<(), StreamError>;
 
-    /// Feeds tokens, and computes the logits that follow the last of them.
+    /// Feeds tokens, and computes the logits after the last of them.
     ///
     /// # Errors
     /// The stream's.
     fn feed(&mut self, tokens: &[u32]) -> Result<Next<'_>, StreamError>;
 
-    /// What the last [`Feed::feed`] returned, with the changes that were made to it.
+    /// Returns the same as the last [`Feed::feed`], with the changes that were made to it.
     fn last(&mut self) -> Next<'_>;
 }
 

@@ -1,44 +1,44 @@
-//! The loop: a prompt in, then one token and its text at a time.
+//! The generation loop: takes a prompt, then returns one token and its text at a time.
 
 use super::{Feed, Next, StopFilter};
 use crate::sampler::Sampler;
 use crate::stream::StreamError;
 use crate::tokenizer::{Tokenizer, Utf8Stream};
 
-/// Logit of tokens that must not be sampled. Finite, so that no arithmetic on it makes NaN.
+/// Logit of tokens that must not be sampled. It is finite, so that no arithmetic on it gives NaN.
 const NEVER: f32 = -1e30;
 
-/// What tokens that end a text are taken for.
+/// Treatment of tokens that end a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum AtEnd {
-    /// The end.
+    /// They end the generation.
     #[default]
     Finish,
-    /// Tokens that are never sampled.
+    /// They are never sampled.
     Avoid,
-    /// Tokens like any other: a text follows a text.
+    /// They are tokens like any other: one text follows another.
     GoOn,
 }
 
-/// Why a generation has ended.
+/// Reason why a generation has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Finish {
-    /// There are as many tokens as asked for.
+    /// The limit of tokens is reached.
     Length,
     /// The model has ended the text.
     End,
-    /// A stop text came.
+    /// A stop text is complete.
     Stop,
     /// The dense cache is full.
     Full,
-    /// The caller wished so.
+    /// The caller has asked for it.
     Interrupted,
 }
 
 impl Finish {
-    /// The name, in small letters.
+    /// Name in small letters.
     pub const fn name(self) -> &'static str {
         match self {
             Finish::Length => "length",
@@ -50,7 +50,7 @@ impl Finish {
     }
 }
 
-/// What a step of a generation led to.
+/// Result of a step of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Step {
@@ -60,15 +60,15 @@ pub enum Step {
     Finished(Finish),
 }
 
-/// What a generation works with, lent for one step.
+/// Parts that a generation works with, lent for one step.
 pub struct Parts<'p, 'a, F: ?Sized, S> {
-    /// What tokens are fed to.
+    /// Receiver of tokens.
     pub feed: &'p mut F,
     /// The model's tokenizer.
     pub tokenizer: &'p Tokenizer<'a>,
-    /// What chooses tokens.
+    /// Sampler that chooses tokens.
     pub sampler: &'p mut Sampler,
-    /// Texts to end before; the same in every step.
+    /// Texts before which the text ends; the same in every step.
     pub stops: &'p [S],
 }
 
@@ -79,14 +79,14 @@ pub struct Parts<'p, 'a, F: ?Sized, S> {
 ///                                     next()   next()         next()
 /// ```
 ///
-/// A token is fed by the step after the one that chose it: its text is out before its successor is computed, and the
-/// last token costs no pass.
+/// A token is fed by the step after the one that chose it. So its text is out before the next token
+/// is computed, and the last token costs no pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Generation {
     limit: Option<u64>,
     at_end: AtEnd,
     tokens: u64,
-    /// The last token chosen, if it was not fed yet.
+    /// The last chosen token, if it was not fed yet.
     pending: Option<u32>,
     finish: Option<Finish>,
     utf8: Utf8Stream,
@@ -94,7 +94,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// A generation of at most `limit` tokens (for ever, without a limit), before its prompt.
+    /// Creates a generation of at most `limit` tokens (without end if there is no limit), before
+    /// its prompt.
     pub const fn new(limit: Option<u64>, at_end: AtEnd) -> Self {
         Generation {
             limit,
@@ -107,7 +108,8 @@ impl Generation {
         }
     }
 
-    /// Another generation after this one, of the same stream: the last token chosen is fed before its prompt.
+    /// Creates a generation that follows this one on the same stream: the last chosen token is fed
+    /// before its prompt.
     pub const fn followed_by(&self, limit: Option<u64>, at_end: AtEnd) -> Self {
         Generation {
             pending: self.pending,
@@ -115,11 +117,11 @@ impl Generation {
         }
     }
 
-    /// Feeds the first chunk of what is left of a prompt, and returns how many tokens that were. Logits are computed with
-    /// the last chunk alone. The sampler is told of the tokens.
+    /// Feeds the first chunk of the rest of a prompt, and returns the number of its tokens. Logits
+    /// are computed with the last chunk alone. The sampler records the tokens.
     ///
     /// # Errors
-    /// [`StreamError::NoTokens`] if nothing is left; the feed's errors.
+    /// [`StreamError::NoTokens`] if the prompt is empty; the feed's errors.
     pub fn prefill<F: Feed + ?Sized>(
         &mut self,
         feed: &mut F,
@@ -140,11 +142,12 @@ impl Generation {
         Ok(chunk.len())
     }
 
-    /// Feeds the token chosen before, if there is one, and chooses the next; `ends` are the tokens that end a text
-    /// ([`Vocab::ends`](crate::tokenizer::Vocab::ends)). The prompt must have been fed.
+    /// Feeds the last chosen token, if there is one, and chooses the next; `ends` are the tokens
+    /// that end a text ([`Vocab::ends`](crate::tokenizer::Vocab::ends)). The prompt must have been
+    /// fed.
     ///
     /// # Errors
-    /// The feed's, but for [`StreamError::Full`], which is [`Finish::Full`].
+    /// The feed's, except [`StreamError::Full`], which is [`Finish::Full`].
     pub fn next_token<F: Feed + ?Sized>(
         &mut self,
         feed: &mut F,
@@ -179,8 +182,8 @@ impl Generation {
         Ok(Step::Token(token))
     }
 
-    /// Chooses the next token as [`Generation::next_token`] does, and calls `emit` with the text that is certain now. The
-    /// last step, which finishes, passes on what was held back.
+    /// Chooses the next token as [`Generation::next_token`] does, and calls `emit` with the text
+    /// that is now certain. The step that finishes also emits the text that was held back.
     ///
     /// # Errors
     /// As [`Generation::next_token`].
@@ -211,7 +214,8 @@ impl Generation {
         Ok(step)
     }
 
-    /// Ends the text where a caller stops asking: passes on what was held back, with U+FFFD for the start of a character.
+    /// Ends the text when a caller stops early: emits the text that was held back, with U+FFFD for
+    /// the start of a character.
     pub fn flush<S: AsRef<str>>(&mut self, stops: &[S], emit: &mut dyn FnMut(&str)) {
         let stop = &mut self.stop;
         if self.finish != Some(Finish::Stop) {
@@ -221,18 +225,18 @@ impl Generation {
         }
     }
 
-    /// Why the next step will choose no token, as far as that is known.
+    /// Reason why the next step will choose no token, if it is known already.
     pub fn finish(&self) -> Option<Finish> {
         let is_long = self.limit.is_some_and(|limit| self.tokens >= limit);
         self.finish.or(is_long.then_some(Finish::Length))
     }
 
-    /// Tokens chosen, the one that ended the text not counted.
+    /// Number of chosen tokens, without the one that ended the text.
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    /// The last token chosen, if it was not fed: nothing followed that it would have been fed for.
+    /// The last chosen token, if it was not fed, because no later step needed it.
     pub fn pending(&self) -> Option<u32> {
         self.pending
     }

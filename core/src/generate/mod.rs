@@ -1,10 +1,12 @@
-//! From a prompt to text, token by token: the one loop of the command, a chat, firmware and calibration.
+//! From a prompt to text, token by token: the one loop that the command, a chat, firmware and
+//! calibration use.
 //!
-//! - [`Feed`]: what tokens are fed to, a [`Stream`] or something that keeps account of one.
-//! - [`Generation`]: the loop. It feeds a prompt chunk by chunk, then chooses one token a call and turns it into
-//!   text: whole characters ([`Utf8Stream`]) that belong to no stop text ([`StopFilter`]). It owns no buffer, borrows
-//!   nothing between two calls, and may be left alone after any of them: that is how a caller cancels.
-//! - [`Session`]: a generation with the stream, the tokenizer and the sampler that it works with.
+//! - [`Feed`]: the receiver of tokens, a [`Stream`] or a wrapper that keeps account of one.
+//! - [`Generation`]: the loop. It feeds a prompt chunk by chunk, then chooses one token a call and
+//!   turns it into text: whole characters ([`Utf8Stream`]) that belong to no stop text
+//!   ([`StopFilter`]). It owns no buffer and borrows nothing between two calls. A caller cancels by
+//!   not calling it again.
+//! - [`Session`]: a generation with its stream, tokenizer and sampler.
 //!
 //! Nothing here allocates.
 //!

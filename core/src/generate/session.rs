@@ -1,18 +1,18 @@
-//! A generation with all that it works with.
+//! A generation with its stream, tokenizer and sampler.
 
 use super::{AtEnd, Generation, Parts, Step};
 use crate::sampler::{Sampler, SamplerOptions};
 use crate::stream::{Stream, StreamError};
 use crate::tokenizer::Tokenizer;
 
-/// When to end a text.
+/// Conditions that end a text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'r> {
-    /// Most tokens; none for ever.
+    /// Largest number of tokens; `None` is without end.
     pub limit: Option<u64>,
-    /// What tokens that end a text are taken for.
+    /// Treatment of tokens that end a text.
     pub at_end: AtEnd,
-    /// Texts to end before.
+    /// Texts before which the text ends.
     pub stops: &'r [&'r str],
 }
 
@@ -24,7 +24,9 @@ pub struct Request<'r> {
 /// # const fn options(vocab: &Vocab<'_>) -> Options {
 /// #     Options { tokenizer_bytes: vocab.window_bytes(64), ..Options::sink(4, 60) }
 /// # }
-/// # brooklet_core::embed_model!(static TINY = "../../tests/data/random.gguf", options, budget: 256 << 10);
+/// # brooklet_core::embed_model!(
+/// #     static TINY = "../../tests/data/random.gguf", options, budget: 256 << 10
+/// # );
 /// # let arena = TINY.arena.claim().expect("nobody else asks");
 /// # let (engine, window) = TINY.plan.split(arena).expect("it has the planned size");
 /// # let stream = Stream::new(TINY.model, &TINY.plan, engine, Isa::of_target(), &SingleThread)?;
@@ -37,7 +39,8 @@ pub struct Request<'r> {
 /// let request = Request { limit: Some(20), stops: &["\n\n", "The end"], ..Request::default() };
 /// session.begin(SamplerOptions::default(), request);
 /// let mut prompt = Vec::new();
-/// session.tokenizer().encode(b"The sea was", EncodeOptions::default(), &mut |token| prompt.push(token));
+/// let encoding = EncodeOptions::default();
+/// session.tokenizer().encode(b"The sea was", encoding, &mut |token| prompt.push(token));
 /// let mut left = &prompt[..];
 /// while !left.is_empty() {
 ///     let fed = session.prefill(left)?;
@@ -60,7 +63,8 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     // Inline, so that a board's stack need not hold a stream that is then moved.
-    /// A session without a request: greedy, until the model ends the text. [`Session::begin`] says otherwise.
+    /// Creates a session without a request: greedy, until the model ends the text.
+    /// [`Session::begin`] changes this.
     #[inline(always)]
     pub fn new(stream: Stream<'a>, tokenizer: Tokenizer<'a>) -> Self {
         let Request { limit, at_end, stops } = Request::default();
@@ -73,7 +77,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Begins a text after all that came before; [`Session::reset`] forgets that first.
+    /// Begins a new text after everything that was fed before; call [`Session::reset`] first to
+    /// forget that.
     pub fn begin(&mut self, sampling: SamplerOptions, request: Request<'a>) {
         self.sampler.restart(sampling);
         self.generation = self.generation.followed_by(request.limit, request.at_end);
@@ -86,7 +91,7 @@ impl<'a> Session<'a> {
         self.generation = Generation::new(None, AtEnd::default());
     }
 
-    /// Feeds the first chunk of what is left of a prompt, and returns how many tokens that were.
+    /// Feeds the first chunk of the rest of a prompt, and returns the number of its tokens.
     ///
     /// # Errors
     /// As [`Generation::prefill`].
@@ -95,7 +100,7 @@ impl<'a> Session<'a> {
             .prefill(&mut self.stream, &mut self.sampler, prompt)
     }
 
-    /// Chooses the next token, and calls `emit` with the text that is certain now.
+    /// Chooses the next token, and calls `emit` with the text that is now certain.
     ///
     /// # Errors
     /// As [`Generation::next_token`].
@@ -109,22 +114,22 @@ impl<'a> Session<'a> {
         self.generation.next(&mut parts, emit)
     }
 
-    /// Ends the text where the caller stops asking; see [`Generation::flush`].
+    /// Ends the text when the caller stops early; see [`Generation::flush`].
     pub fn flush(&mut self, emit: &mut dyn FnMut(&str)) {
         self.generation.flush(self.stops, emit);
     }
 
-    /// The text being generated.
+    /// Current generation.
     pub fn generation(&self) -> &Generation {
         &self.generation
     }
 
-    /// The stream, whose tokens [`Session::reset`] forgets.
+    /// Stream of the session; [`Session::reset`] forgets its tokens.
     pub fn stream(&mut self) -> &mut Stream<'a> {
         &mut self.stream
     }
 
-    /// The tokenizer.
+    /// Tokenizer of the session.
     pub fn tokenizer(&mut self) -> &mut Tokenizer<'a> {
         &mut self.tokenizer
     }

@@ -1,25 +1,29 @@
-//! Stop texts: where a text ends before them, and what is held back while one may be coming.
+//! Stop texts: end of a text before one of them, and holding back of text that may be the beginning
+//! of one.
 
-/// Looks for stop texts in a text that comes in pieces, and holds back what may be the beginning of one.
+/// Searches for stop texts in a text that comes in pieces, and holds back text that may be the
+/// beginning of one.
 ///
-/// What is held back is always the beginning of a stop text, so that it need not be copied: two numbers say which text
-/// and how many of its bytes. Every call is given the same stop texts; empty ones are ignored.
+/// Text held back is always the beginning of a stop text, so it need not be copied: two numbers
+/// name the stop text and the number of its bytes. Every call gets the same stop texts; empty ones
+/// are ignored.
 ///
-/// A piece (the text of a token) is looked at as a whole: of the stop texts that are complete at its end, the one that
-/// begins first counts, not the one that was complete first.
+/// A piece (the text of a token) is treated as a whole: of the stop texts that are complete at its
+/// end, the one that begins first counts, not the one that was complete first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StopFilter {
-    /// Index of the stop text that begins with what is held back.
+    /// Index of the stop text that begins with the held text.
     stop: usize,
-    /// Bytes held back.
+    /// Number of bytes held back.
     held: usize,
-    /// Bytes held back before a stop text that is complete: one that began earlier may still be completed.
+    /// Number of bytes held back before a complete stop text: one that began earlier may still be
+    /// completed.
     found: Option<usize>,
     is_stopped: bool,
 }
 
 impl StopFilter {
-    /// A filter that holds nothing back.
+    /// Creates a filter that holds nothing back.
     pub const fn new() -> Self {
         StopFilter {
             stop: 0,
@@ -29,7 +33,8 @@ impl StopFilter {
         }
     }
 
-    /// Takes some text of a piece, and calls `emit` with what cannot belong to a stop text.
+    /// Takes some text of a piece, and calls `emit` with the text that cannot belong to a stop
+    /// text.
     pub fn push<S: AsRef<str>>(&mut self, stops: &[S], text: &str, emit: &mut dyn FnMut(&str)) {
         if stops.is_empty() {
             return emit(text);
@@ -42,8 +47,8 @@ impl StopFilter {
         }
     }
 
-    /// Ends a piece; returns `true` once a stop text is complete. Then what precedes it has been passed on, and the rest
-    /// is dropped, as is all that comes later.
+    /// Ends a piece; returns true once a stop text is complete. Then the text before it has been
+    /// emitted, and the rest is dropped, like all later text.
     pub fn end_piece<S: AsRef<str>>(&mut self, stops: &[S], emit: &mut dyn FnMut(&str)) -> bool {
         if let Some(before) = self.found {
             self.stop_at(stops, before, "", emit);
@@ -51,7 +56,7 @@ impl StopFilter {
         self.is_stopped
     }
 
-    /// Ends the text: passes on what was held back, because no stop text came of it.
+    /// Ends the text: emits the text that was held back, because no stop text was completed.
     pub fn finish<S: AsRef<str>>(&mut self, stops: &[S], emit: &mut dyn FnMut(&str)) {
         if self.held > 0 {
             emit(self.held(stops));
@@ -82,7 +87,8 @@ impl StopFilter {
         }
     }
 
-    /// Passes on `before` bytes of what is held back and the character after it, and drops the rest.
+    /// Emits the first `before` bytes of the held text and of the character after it, and drops the
+    /// rest.
     fn stop_at<S: AsRef<str>>(
         &mut self,
         stops: &[S],
@@ -98,14 +104,14 @@ impl StopFilter {
         };
     }
 
-    /// The text that is held back.
+    /// Text that is held back.
     fn held<'s, S: AsRef<str>>(&self, stops: &'s [S]) -> &'s str {
         let stop = stops.get(self.stop).map_or("", AsRef::as_ref);
         stop.get(..self.held).unwrap_or("")
     }
 }
 
-/// What is held back, and a character after it.
+/// The held text, and a character after it.
 #[derive(Clone, Copy)]
 struct Tail<'t> {
     held: &'t str,
@@ -119,7 +125,8 @@ impl Tail<'_> {
         character.ends_with(last) && held.ends_with(before)
     }
 
-    /// The longest end that a stop text begins with, but is not all of: the index of that text, and bytes.
+    /// Returns the longest suffix that is a proper prefix of a stop text, as the index of that stop
+    /// text and the number of bytes.
     fn longest_beginning<S: AsRef<str>>(self, stops: &[S]) -> (usize, usize) {
         let all = self.held.len() + self.character.len();
         let mut best = (0, 0);
@@ -134,9 +141,10 @@ impl Tail<'_> {
         best
     }
 
-    /// Passes on the first `len` bytes: no more than is held back, or all of it and the character.
+    /// Emits the first `len` bytes: at most the held text, or all of it and the character.
     ///
-    /// A stop text begins at the first byte of a character, so that what precedes it is whole characters.
+    /// A stop text begins at the first byte of a character, so the text before it is whole
+    /// characters.
     fn emit(self, len: usize, emit: &mut dyn FnMut(&str)) {
         let held = self.held.get(..len).unwrap_or(self.held);
         if !held.is_empty() {

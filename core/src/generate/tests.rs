@@ -1,4 +1,4 @@
-//! Generations of a feed that counts, and stop texts against a naive search.
+//! Generations of a feed that counts its calls, and stop texts against a naive search.
 
 use std::string::String;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ fn with_tokenizer<R>(work: impl FnOnce(&mut Tokenizer<'_>) -> R) -> R {
     work(&mut Tokenizer::new(&vocab, &mut memory[start..]).unwrap())
 }
 
-/// Logits that depend on the last two tokens alone, and the calls that were made.
+/// A feed whose logits depend on the last two tokens only, and which records its calls.
 struct Counter {
     chunk: usize,
     capacity: usize,
@@ -66,7 +66,7 @@ impl Counter {
     }
 }
 
-/// The logits after a text.
+/// Logits after a text.
 fn logits_after(seen: &[u32], vocab: usize) -> Vec<f32> {
     let last = seen.iter().rev().take(2);
     let hash = last.fold(17u32, |hash, token| (hash ^ token).wrapping_mul(0x9E37_79B1));
@@ -122,7 +122,7 @@ fn logits_are_computed_for_the_last_chunk_of_a_prompt_alone() {
         while let Step::Token(_) = generation.next_token(&mut feed, &mut sampler, &[]).unwrap() {}
         assert_eq!(feed.fed, [last, 1, 1]);
         assert_eq!(generation.pending(), Some(argmax_after(&feed.seen)));
-        // A prompt after it comes after it.
+        // The next prompt comes after it.
         let pending = generation.pending().unwrap();
         let mut next = generation.followed_by(None, AtEnd::GoOn);
         next.prefill(&mut feed, &mut sampler, &[5]).unwrap();
@@ -138,7 +138,8 @@ fn argmax_after(seen: &[u32]) -> u32 {
     crate::sampler::argmax(&logits_after(seen, 50))
 }
 
-/// Each token counts once for the penalty, the prompt's as well: with a token accepted twice, two tokens back would be one.
+/// Each token counts once for the penalty, also the prompt's: if a token were accepted twice, two
+/// tokens back would be one.
 #[test]
 fn the_sampler_is_told_of_every_token_once() {
     let options = SamplerOptions {
@@ -177,7 +178,7 @@ fn ends_finish_or_are_avoided_or_are_tokens() {
             match generation.next_token(&mut feed, &mut sampler, ends).unwrap() {
                 Step::Token(token) => tokens.push(token),
                 Step::Finished(finish) => {
-                    // It stays so.
+                    // The result stays the same.
                     let again = generation.next_token(&mut feed, &mut sampler, ends);
                     assert_eq!(again, Ok(Step::Finished(finish)));
                     assert_eq!(generation.tokens(), tokens.len() as u64);
@@ -190,7 +191,7 @@ fn ends_finish_or_are_avoided_or_are_tokens() {
     assert_eq!((all.len(), finish, pending), (40, Finish::Length, Some(all[39])));
     let end = all[5];
     let first = all.iter().position(|token| *token == end).unwrap();
-    // One beyond the vocabulary is none.
+    // An id beyond the vocabulary has no effect.
     let (some, finish, pending) = run(AtEnd::Finish, &[end, 99]);
     assert_eq!((&some[..], finish, pending), (&all[..first], Finish::End, None));
     let (others, finish, _) = run(AtEnd::Avoid, &[end, 99]);
@@ -215,7 +216,8 @@ fn a_full_cache_and_a_limit_of_nothing_end_it() {
     assert_eq!(step, Ok(Step::Finished(Finish::Length)));
 }
 
-/// The text of a generation is that of its tokens, cut before a stop text, however it comes.
+/// The text of a generation is that of its tokens, cut before a stop text, in whatever pieces it
+/// comes.
 #[test]
 fn text_ends_before_a_stop_text() {
     with_tokenizer(|tokenizer| {
@@ -259,7 +261,7 @@ fn text_ends_before_a_stop_text() {
     });
 }
 
-/// The calling thread, which counts what is asked of it: products of matrices and attention.
+/// The calling thread, which counts its calls: products of matrices and attention.
 #[derive(Default)]
 struct Calls(AtomicUsize);
 
@@ -307,7 +309,7 @@ fn encoded(session: &mut Session<'_>, text: &str) -> Vec<u32> {
     tokens
 }
 
-/// Begins with a prompt; returns the calls that each chunk of it took.
+/// Begins with a prompt; returns the number of calls for each chunk of it.
 fn begun(session: &mut Session<'_>, calls: &Calls, prompt: &[u32], request: Request<'static>) -> Vec<usize> {
     session.begin(SamplerOptions::default(), request);
     let (mut left, mut took) = (prompt, Vec::new());
@@ -320,7 +322,7 @@ fn begun(session: &mut Session<'_>, calls: &Calls, prompt: &[u32], request: Requ
     took
 }
 
-/// All the text that follows.
+/// Returns all the text that follows.
 fn rest(session: &mut Session<'_>) -> String {
     let mut text = String::new();
     while let Step::Token(_) = session.next(&mut |piece| text.push_str(piece)).unwrap() {}
@@ -340,7 +342,8 @@ fn the_output_matrix_is_multiplied_once_a_prompt() {
             let took = begun(session, calls, &prompt, request);
             let (last, others) = took.split_last().unwrap();
             assert_eq!(others.len(), prompt.len().div_ceil(chunk) - 1);
-            // Nothing of the last layer is wanted of the others but keys and values, and no logits.
+            // For the other chunks, the last layer computes only keys and values, and there are no
+            // logits.
             assert!(others.iter().all(|calls| calls < last), "{took:?}");
             rest(session)
         })
@@ -360,7 +363,7 @@ fn a_session_goes_on_after_a_text_and_forgets_when_it_is_told_to() {
         begun(session, calls, &prompt, request);
         let first = rest(session);
         assert_eq!(session.generation().finish(), Some(Finish::Length));
-        // The last token comes before the second prompt.
+        // The last token is fed before the second prompt.
         let seen = session.stream().position();
         assert_eq!(seen, prompt.len() as u64 + 6);
         begun(session, calls, &prompt, request);
@@ -373,7 +376,8 @@ fn a_session_goes_on_after_a_text_and_forgets_when_it_is_told_to() {
     });
 }
 
-/// What comes out for these pieces, how much of it after each, and whether a stop text was met.
+/// Returns the output for these pieces, its length after each of them, and whether a stop text was
+/// found.
 fn filtered(stops: &[&str], pieces: &[&str]) -> (String, Vec<usize>, bool) {
     let mut filter = StopFilter::new();
     let (mut out, mut lengths) = (String::new(), Vec::new());
@@ -391,7 +395,7 @@ fn filtered(stops: &[&str], pieces: &[&str]) -> (String, Vec<usize>, bool) {
     (out, lengths, is_stopped)
 }
 
-/// The same by searching all of the text after each piece.
+/// Does the same by searching all of the text after each piece.
 fn naively_filtered(stops: &[&str], pieces: &[&str]) -> (String, Vec<usize>, bool) {
     let stops: Vec<&str> = stops.iter().copied().filter(|stop| !stop.is_empty()).collect();
     let (mut text, mut lengths) = (String::new(), Vec::new());
@@ -436,7 +440,8 @@ fn stops_however_the_text_is_cut() {
         assert_eq!(out(&["ïx", "</t>"]), (text.into(), false));
         assert_eq!(out(&["", "rest!"]), (text.into(), false));
     }
-    // Of what one piece completes, the one that begins first counts; the other one if it comes a piece earlier.
+    // Of the stop texts that one piece completes, the one that begins first counts; the other one
+    // counts if it is complete a piece earlier.
     assert_eq!(filtered(&["abcd", "bc"], &["xabcd"]).0, "x");
     assert_eq!(filtered(&["abcd", "bc"], &["xabc", "d"]).0, "xa");
 }
@@ -447,7 +452,7 @@ fn text_that_cannot_be_a_stop_is_not_held_back() {
     assert_eq!((out, lengths), ("word ENough".into(), vec![5, 5, 5, 11]));
     let (out, lengths, _) = filtered(&["END"], &["the E", "N"]);
     assert_eq!((out, lengths), ("the EN".into(), vec![4, 4]));
-    // Other stop texts than before are a mistake, but nothing breaks.
+    // Stop texts that differ from those before are a mistake, but nothing breaks.
     let mut filter = StopFilter::new();
     filter.push(&["éa"], "é", &mut |_| panic!("it is held back"));
     filter.push(&["x"], "y", &mut |text| assert_eq!(text, "y"));

@@ -1,8 +1,8 @@
-//! What can be wrong with a GGUF file.
+//! Errors of parsing a GGUF file.
 
 use core::fmt;
 
-/// Why bytes are not a GGUF file that this crate can use.
+/// Reason why bytes are not a GGUF file that this crate can use.
 ///
 /// Offsets are in bytes from the start of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,35 +11,35 @@ use core::fmt;
 pub enum GgufError {
     /// The first four bytes are not `GGUF`.
     NotGguf,
-    /// The version is neither 2 nor 3 (a big-endian file shows here as a huge number).
+    /// The version is neither 2 nor 3 (a big-endian file appears here as a huge number).
     UnsupportedVersion(u32),
     /// The file ends inside a field that starts at this offset.
     Truncated {
-        /// Where the field starts.
+        /// Offset of the field.
         offset: usize,
     },
     /// A count or a length at this offset cannot fit in the file, or overflows.
     CountTooLarge {
-        /// Where the count stands.
+        /// Offset of the count.
         offset: usize,
     },
     /// The file has this many tensors, more than [`super::MAX_TENSORS`].
     TooManyTensors(usize),
     /// A metadata value at this offset has a type number that the format does not define.
     UnknownValueType {
-        /// Where the type stands.
+        /// Offset of the type number.
         offset: usize,
         /// The number found.
         value_type: u32,
     },
     /// Arrays of arrays are nested deeper than [`super::MAX_ARRAY_DEPTH`] at this offset.
     NestedTooDeep {
-        /// Where the array stands.
+        /// Offset of the array.
         offset: usize,
     },
     /// A key or a tensor name at this offset is not UTF-8.
     NameNotUtf8 {
-        /// Where the name's bytes start.
+        /// Offset of the name's first byte.
         offset: usize,
     },
     /// `general.alignment` is not a power of two of at least 8 (and at most 65536).
@@ -51,7 +51,8 @@ pub enum GgufError {
         /// Index in the tensor table.
         tensor: usize,
     },
-    /// The number of elements or bytes of the tensor with this index overflows, or its rows do not hold whole blocks.
+    /// The number of elements or bytes of the tensor with this index overflows, or its rows do not
+    /// hold whole blocks.
     BadTensorSize {
         /// Index in the tensor table.
         tensor: usize,
@@ -65,7 +66,8 @@ pub enum GgufError {
     TensorOutOfFile {
         /// Index in the tensor table.
         tensor: usize,
-        /// Bytes that are missing at the end of the file (or `usize::MAX` and less, where an address cannot say how many).
+        /// Number of bytes missing at the end of the file; smaller than the real number if the end
+        /// of the data saturates at `usize::MAX`.
         missing: usize,
     },
 }
@@ -77,7 +79,7 @@ impl fmt::Display for GgufError {
             Self::UnsupportedVersion(v) => {
                 write!(
                     f,
-                    "GGUF version {v} is not supported: only little-endian versions 2 and 3 are"
+                    "GGUF version {v} is not supported: only little-endian versions 2 and 3 are supported"
                 )
             }
             Self::Truncated { offset } => {
@@ -92,14 +94,14 @@ impl fmt::Display for GgufError {
             Self::TooManyTensors(tensors) => {
                 write!(
                     f,
-                    "the file has {tensors} tensors, more than the {} that are read",
+                    "the file has {tensors} tensors; the largest number is {}",
                     super::MAX_TENSORS
                 )
             }
             Self::UnknownValueType { offset, value_type } => {
                 write!(
                     f,
-                    "GGUF defines no metadata value type {value_type}, which stands at byte {offset}"
+                    "the metadata value type {value_type} at byte {offset} is not defined by GGUF"
                 )
             }
             Self::NestedTooDeep { offset } => {
@@ -126,7 +128,7 @@ impl fmt::Display for GgufError {
             Self::BadTensorSize { tensor } => {
                 write!(
                     f,
-                    "tensor number {tensor} has more elements than memory has addresses, or rows that are not whole blocks"
+                    "tensor number {tensor} is too large to address, or its rows are not whole blocks"
                 )
             }
             Self::MisalignedTensor { tensor } => {

@@ -1,14 +1,17 @@
-//! A checked, zero-copy view of a GGUF file (versions 2 and 3, little-endian), usable in `const` and at run time.
+//! A checked, zero-copy view of a GGUF file (versions 2 and 3, little-endian), usable in `const`
+//! and at run time.
 //!
-//! Format: the *GGUF* specification of the ggml project (`docs/gguf.md`). The bytes are untrusted: [`Gguf::parse`] checks
-//! every count, length and offset for overflow and bounds before it is used, once, so that all later look-ups are
-//! infallible walks over bytes known to be whole. Nothing here panics, whatever the bytes are, and nothing is copied.
+//! Format: the *GGUF* specification of the ggml project (`docs/gguf.md`). The bytes are untrusted:
+//! [`Gguf::parse`] checks every count, length and offset for overflow and bounds before it is used,
+//! once. All later look-ups then walk over checked bytes and cannot fail. Nothing here panics,
+//! whatever the bytes are, and nothing is copied.
 //!
-//! Time is linear in the file: parsing reads the metadata at most twice and the tensor table twice, every look-up reads one of
-//! them at most once, and each count is compared with the bytes that are left before anything is repeated by it. A caller that
-//! repeats look-ups by a number from the file (layers, say) must bound that number itself.
+//! Time is linear in the file: parsing reads the metadata at most twice and the tensor table twice,
+//! and every look-up reads one of them at most once. Each count is compared with the number of
+//! remaining bytes before a loop runs that many times. A caller that repeats look-ups by a number
+//! from the file (the layers, for example) must bound that number itself.
 //!
-//! Where a file repeats a key or a tensor name, the first one counts.
+//! If a file repeats a key or a tensor name, the first one counts.
 //!
 //! In a `const` context the same code makes a truncated model a compile error:
 //!
@@ -33,26 +36,28 @@ use crate::const_fn::{Message, same, same_parts, tri};
 use reader::Reader;
 use value::{read_type, read_value};
 
-/// How deep metadata arrays may be nested.
+/// Largest depth of nested metadata arrays.
 pub const MAX_ARRAY_DEPTH: usize = 4;
 
-/// Most tensors of a file: tens of times those of any real one. Who looks tensors up by name, layer by layer, reads the table each time.
+/// Largest number of tensors in a file: tens of times that of any real one. Every look-up by name
+/// reads the whole table.
 pub const MAX_TENSORS: usize = 1 << 15;
 
-/// Alignment of tensor data where `general.alignment` is absent.
+/// Alignment of tensor data in a file without `general.alignment`.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// Largest `general.alignment` that is accepted: far above any real one, and small enough that rounding a position in a file up
-/// to it cannot overflow.
+/// Largest accepted `general.alignment`: far above any real one, and small enough that rounding a
+/// position in a file up to it cannot overflow.
 const MAX_ALIGNMENT: u64 = 65536;
 
-// A position is at most `isize::MAX`, so `position + MAX_ALIGNMENT` fits a `usize` of 32 bits, and would not fit one of 16.
+// A position is at most `isize::MAX`, so `position + MAX_ALIGNMENT` fits a `usize` of 32 bits; one
+// of 16 bits would overflow.
 const _: () = assert!(
     usize::BITS >= 32,
     "GGUF files need an address space of at least 32 bits"
 );
 
-/// A whole GGUF file, checked.
+/// A whole, checked GGUF file.
 #[derive(Clone, Copy)]
 pub struct Gguf<'a> {
     bytes: &'a [u8],
@@ -66,11 +71,12 @@ pub struct Gguf<'a> {
 }
 
 impl<'a> Gguf<'a> {
-    /// Checks the whole header, all metadata and the tensor table of `bytes`, the complete file.
+    /// Checks the header, all metadata and the tensor table of `bytes`, the complete file.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its offset or tensor index. Tensors of formats that this crate cannot compute
-    /// with are no error here: only their offset is checked, and [`TensorInfo::format`] says `None`.
+    /// The first fault, with its offset or tensor index. A tensor of a format that this crate
+    /// cannot compute with is no error: only its offset is checked, and its [`TensorInfo::format`]
+    /// is `None`.
     pub const fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
         let mut r = Reader::at(bytes, 0);
         match r.take(4) {
@@ -121,22 +127,22 @@ impl<'a> Gguf<'a> {
         Ok(alignment as usize)
     }
 
-    /// The version of the format: 2 or 3.
+    /// Version of the format: 2 or 3.
     pub const fn version(&self) -> u32 {
         self.version
     }
 
-    /// The complete file.
+    /// Bytes of the complete file.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// How many metadata entries the file has.
+    /// Number of metadata entries.
     pub const fn metadata_count(&self) -> usize {
         self.metadata_count
     }
 
-    /// How many tensors the file has.
+    /// Number of tensors.
     pub const fn tensor_count(&self) -> usize {
         self.tensor_count
     }
@@ -146,12 +152,13 @@ impl<'a> Gguf<'a> {
         self.alignment
     }
 
-    /// Where tensor data starts, in bytes from the start of the file; in a file without tensor data this may lie past the end.
+    /// Start of the tensor data, in bytes from the start of the file; in a file without tensor data
+    /// this may lie past the end.
     pub const fn data_start(&self) -> usize {
         self.data_start
     }
 
-    /// A cursor over the metadata, in the file's order.
+    /// Returns a cursor over the metadata, in the file's order.
     pub const fn metadata(&self) -> Metadata<'a> {
         Metadata {
             reader: Reader::at(self.bytes, self.metadata_start),
@@ -159,7 +166,7 @@ impl<'a> Gguf<'a> {
         }
     }
 
-    /// The first metadata value under `key`.
+    /// Returns the first metadata value under `key`.
     pub const fn get(&self, key: &str) -> Option<Value<'a>> {
         let mut entries = self.metadata();
         while let Some((name, value)) = entries.next_entry() {
@@ -170,8 +177,8 @@ impl<'a> Gguf<'a> {
         None
     }
 
-    /// The metadata value whose key is `prefix`, a dot and `suffix`: GGUF names model facts by architecture
-    /// (`llama.block_count`).
+    /// Returns the metadata value whose key is `prefix`, a dot and `suffix`: GGUF names model facts
+    /// by architecture (`llama.block_count`).
     pub const fn get_scoped(&self, prefix: &str, suffix: &str) -> Option<Value<'a>> {
         let mut entries = self.metadata();
         while let Some((name, value)) = entries.next_entry() {
@@ -182,12 +189,12 @@ impl<'a> Gguf<'a> {
         None
     }
 
-    /// A cursor over the tensor table, in the file's order.
+    /// Returns a cursor over the tensor table, in the file's order.
     pub const fn tensors(&self) -> Tensors<'a> {
         Tensors::new(self.bytes, self.tensors_start, self.tensor_count, self.data_start)
     }
 
-    /// The first tensor with this name.
+    /// Returns the first tensor with this name.
     pub const fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
         let mut tensors = self.tensors();
         while let Some(tensor) = tensors.next_tensor() {
@@ -198,7 +205,8 @@ impl<'a> Gguf<'a> {
         None
     }
 
-    /// The tensor `blk.{layer}.{suffix}`, GGUF's name for a tensor of one layer, found without building the name.
+    /// Returns the tensor `blk.{layer}.{suffix}`, GGUF's name for a tensor of one layer, without
+    /// building the name.
     pub const fn layer_tensor(&self, layer: usize, suffix: &str) -> Option<TensorInfo<'a>> {
         let number: Message<20> = Message::new().number(layer);
         let mut tensors = self.tensors();
@@ -230,7 +238,7 @@ pub struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    /// The next entry; the twin of [`Iterator::next`] for `const` code.
+    /// Returns the next entry; the same as [`Iterator::next`], for `const` code.
     pub const fn next_entry(&mut self) -> Option<(&'a str, Value<'a>)> {
         if self.left == 0 {
             return None;
@@ -238,7 +246,8 @@ impl<'a> Metadata<'a> {
         self.left -= 1;
         match read_entry(&mut self.reader) {
             Ok(entry) => Some(entry),
-            // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer all the same.
+            // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer in any
+            // case.
             Err(_) => None,
         }
     }
@@ -252,7 +261,7 @@ impl<'a> Iterator for Metadata<'a> {
     }
 }
 
-/// Fewest bytes of a metadata entry: an empty key, a type and a value of one byte.
+/// Smallest number of bytes of a metadata entry: an empty key, a type and a value of one byte.
 const MIN_METADATA_BYTES: usize = 8 + 4 + 1;
 
 /// Reads and checks one metadata entry.

@@ -16,12 +16,12 @@ impl<'a> Reader<'a> {
         Reader { bytes, pos }
     }
 
-    /// Bytes that are left.
+    /// Number of remaining bytes.
     pub(super) const fn left(&self) -> usize {
         self.bytes.len() - self.pos
     }
 
-    /// The next `n` bytes.
+    /// Returns the next `n` bytes.
     pub(super) const fn take(&mut self, n: usize) -> Result<&'a [u8], GgufError> {
         if n > self.left() {
             return Err(GgufError::Truncated { offset: self.pos });
@@ -57,7 +57,8 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(tri!(self.array())))
     }
 
-    /// A 64-bit count of things that take at least `min_bytes` (not 0) each in the rest of the file.
+    /// Reads a 64-bit count of items; fails unless the rest of the file has at least `min_bytes`
+    /// (not 0) for each of them.
     pub(super) const fn count(&mut self, min_bytes: usize) -> Result<usize, GgufError> {
         let offset = self.pos;
         let n = tri!(self.u64());
@@ -68,13 +69,14 @@ impl<'a> Reader<'a> {
         Ok(n as usize)
     }
 
-    /// A GGUF string: 64-bit length, then bytes (the specification says UTF-8; callers that need it check).
+    /// Reads a GGUF string: 64-bit length, then bytes (UTF-8 by the specification; callers that
+    /// need UTF-8 check it).
     pub(super) const fn string(&mut self) -> Result<&'a [u8], GgufError> {
         let n = tri!(self.count(1));
         self.take(n)
     }
 
-    /// A string that must be UTF-8: a key or a tensor name.
+    /// Reads a string that must be UTF-8: a key or a tensor name.
     pub(super) const fn name(&mut self) -> Result<&'a str, GgufError> {
         let bytes = tri!(self.string());
         match core::str::from_utf8(bytes) {

@@ -18,48 +18,50 @@ pub struct TensorInfo<'a> {
 }
 
 impl<'a> TensorInfo<'a> {
-    /// The tensor's name.
+    /// Name of the tensor.
     pub const fn name(&self) -> &'a str {
         self.name
     }
 
-    /// How many dimensions it has: 1 to 4.
+    /// Number of dimensions: 1 to 4.
     pub const fn rank(&self) -> usize {
         self.rank
     }
 
-    /// Dimensions in GGUF's order, fastest first: `[columns, rows, ...]`; those past [`TensorInfo::rank`] are 1.
+    /// Dimensions in GGUF's order, fastest first: `[columns, rows, ...]`; those past
+    /// [`TensorInfo::rank`] are 1.
     pub const fn dims(&self) -> [usize; 4] {
         self.dims
     }
 
-    /// Elements of a row (the fastest dimension).
+    /// Number of elements in a row (the fastest dimension).
     pub const fn cols(&self) -> usize {
         self.dims[0]
     }
 
-    /// Product of the other dimensions. Neither this nor `cols() * rows()` overflows: both were checked with the file.
+    /// Product of the other dimensions. Neither this nor `cols() * rows()` overflows: both were
+    /// checked with the file.
     pub const fn rows(&self) -> usize {
         self.dims[1] * self.dims[2] * self.dims[3]
     }
 
-    /// ggml's number of the element format.
+    /// ggml's number for the element format.
     pub const fn ggml_type(&self) -> u32 {
         self.ggml_type
     }
 
-    /// The element format, if this crate can compute with it.
+    /// Element format, if this crate can compute with it.
     pub const fn format(&self) -> Option<Format> {
         Format::from_ggml_type(self.ggml_type)
     }
 
-    /// The tensor's bytes; empty if [`TensorInfo::format`] is `None`.
+    /// Bytes of the tensor; empty if [`TensorInfo::format`] is `None`.
     pub const fn data(&self) -> &'a [u8] {
         self.data
     }
 }
 
-/// Names the tensor without its data: it may be gigabytes long.
+/// Names the tensor without its data, which may be gigabytes long.
 impl fmt::Debug for TensorInfo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TensorInfo")
@@ -88,13 +90,14 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// The next tensor; the twin of [`Iterator::next`] for `const` code.
+    /// Returns the next tensor; the same as [`Iterator::next`], for `const` code.
     pub const fn next_tensor(&mut self) -> Option<TensorInfo<'a>> {
         if self.left == 0 {
             return None;
         }
         self.left -= 1;
-        // No error below can happen after the checks of `Gguf::parse`; ending early is the safe answer all the same.
+        // No error below can happen after the checks of `Gguf::parse`; ending early is the safe
+        // answer in any case.
         let Ok(entry) = Entry::read(&mut self.reader, 0) else {
             return None;
         };
@@ -129,10 +132,11 @@ impl<'a> Iterator for Tensors<'a> {
     }
 }
 
-/// Fewest bytes of an entry: an empty name, a number of dimensions, one dimension, a type and an offset.
+/// Smallest number of bytes of an entry: an empty name, a number of dimensions, one dimension, a
+/// type and an offset.
 pub(super) const MIN_ENTRY_BYTES: usize = 8 + 4 + 8 + 4 + 8;
 
-/// The fields of an entry as they stand in the file.
+/// Fields of an entry as they are in the file.
 struct Entry<'a> {
     name: &'a str,
     dims: [usize; 4],
@@ -178,7 +182,8 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Bytes of the data, or `None` for a format that is not known. Also checks that the number of elements fits a `usize`.
+    /// Number of bytes of the data, or `None` for an unknown format. Also checks that the number of
+    /// elements fits a `usize`.
     const fn byte_len(&self, tensor: usize) -> Result<Option<usize>, GgufError> {
         let error = Err(GgufError::BadTensorSize { tensor });
         let mut elements = 1usize;
@@ -203,7 +208,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Checks the table at `r` and every tensor's place in the file; returns where tensor data starts.
+/// Checks the table at `r` and every tensor's place in the file; returns the start of the tensor
+/// data.
 pub(super) const fn check(r: &mut Reader<'_>, count: usize, alignment: usize) -> Result<usize, GgufError> {
     let table = *r;
     let mut i = 0;
@@ -224,7 +230,7 @@ pub(super) const fn check(r: &mut Reader<'_>, count: usize, alignment: usize) ->
             Some(len) => len,
             None => 0,
         };
-        // Saturated, it is past the end of any file.
+        // A saturated sum is past the end of any file.
         let end = data_start.saturating_add(entry.offset).saturating_add(len);
         if end > r.bytes.len() {
             return Err(GgufError::TensorOutOfFile {

@@ -9,7 +9,7 @@ fn string(out: &mut Vec<u8>, s: &[u8]) {
     out.extend(s);
 }
 
-/// The fixed start of a file of version 3.
+/// Fixed start of a file of version 3.
 fn header(tensors: u64, metadata: u64) -> Vec<u8> {
     let mut f = b"GGUF".to_vec();
     f.extend(3u32.to_le_bytes());
@@ -18,7 +18,7 @@ fn header(tensors: u64, metadata: u64) -> Vec<u8> {
     f
 }
 
-/// A file with one of everything, and one F32 tensor of 2 x 4.
+/// A file with a value of every type, and one F32 tensor of 2 x 4.
 fn sample() -> Vec<u8> {
     let mut f = header(1, 3);
     string(&mut f, b"general.architecture");
@@ -98,7 +98,7 @@ fn every_byte_flip_is_survived() {
     }
 }
 
-/// The sample with `new` written over its bytes from `at` on.
+/// The sample with each `new` written over its bytes from `at` on.
 fn changed(changes: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = sample();
     for (at, new) in changes {
@@ -195,7 +195,7 @@ fn alignments_are_powers_of_two_within_bounds() {
     assert_eq!(parse(6, 32), Err(GgufError::AlignmentNotInteger));
 }
 
-/// A file whose only entry, `x`, is `depth` arrays of one element each, one in another, around the byte 7.
+/// A file whose only entry, `x`, is `depth` nested arrays of one element each, around the byte 7.
 fn nested(depth: usize) -> Vec<u8> {
     let mut f = header(0, 1);
     string(&mut f, b"x");
@@ -245,7 +245,8 @@ fn the_first_of_equal_names_counts() {
     assert_eq!(g.tensor("tensor").unwrap().cols(), 1);
 }
 
-/// With a million of the smallest entries, and as many tensors as there may be, anything quadratic would not end.
+/// With a million of the smallest entries and the largest number of tensors, anything quadratic
+/// would not end.
 #[test]
 fn small_entries_by_the_million_take_linear_time() {
     const MANY: u64 = if cfg!(miri) { 100 } else { 1_000_000 };

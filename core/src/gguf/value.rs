@@ -6,8 +6,9 @@ use super::reader::Reader;
 use super::{GgufError, MAX_ARRAY_DEPTH};
 use crate::const_fn::tri;
 
-/// One metadata value. Strings are bytes: the specification asks for UTF-8, but tokens of real files break that. A boolean is any
-/// byte, true if it is not 0: nothing depends on which.
+/// One metadata value. Strings are bytes: the specification asks for UTF-8, but tokens of real
+/// files are not always UTF-8. A boolean is any byte, and true if it is not 0; nothing depends on
+/// which nonzero byte it is.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the variants are the specification's own type names")]
 pub enum Value<'a> {
@@ -27,7 +28,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The value as an unsigned integer, from any integer type that holds one without loss.
+    /// Returns the value as an unsigned integer, from any integer type, if that loses nothing.
     pub const fn as_u64(&self) -> Option<u64> {
         match *self {
             Value::U8(v) => Some(v as u64),
@@ -42,7 +43,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as a float, from `F32` or `F64`.
+    /// Returns the value as a float, from `F32` or `F64`.
     pub const fn as_f32(&self) -> Option<f32> {
         match *self {
             Value::F32(v) => Some(v),
@@ -51,7 +52,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as a boolean.
+    /// Returns the value as a boolean.
     pub const fn as_bool(&self) -> Option<bool> {
         match *self {
             Value::Bool(v) => Some(v),
@@ -59,7 +60,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The bytes of a string.
+    /// Returns the bytes of a string.
     pub const fn as_bytes(&self) -> Option<&'a [u8]> {
         match *self {
             Value::Str(v) => Some(v),
@@ -67,7 +68,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A string that is UTF-8.
+    /// Returns a string that is UTF-8.
     pub const fn as_str(&self) -> Option<&'a str> {
         match *self {
             Value::Str(v) => match core::str::from_utf8(v) {
@@ -78,7 +79,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An array.
+    /// Returns an array.
     pub const fn as_array(&self) -> Option<Array<'a>> {
         match *self {
             Value::Array(a) => Some(a),
@@ -99,22 +100,22 @@ pub struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// How many elements the array has.
+    /// Number of elements.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the array has no element.
+    /// Returns true if the array has no element.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The specification's type number of the elements (8 is a string, 9 an array, ...).
+    /// Type number of the elements by the specification (8 is a string, 9 an array, ...).
     pub const fn element_type(&self) -> u32 {
         self.element
     }
 
-    /// A cursor over the elements; usable in `const`.
+    /// Returns a cursor over the elements; usable in `const`.
     pub const fn elements(&self) -> Elements<'a> {
         Elements {
             reader: Reader::at(self.file, self.start),
@@ -123,13 +124,13 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// Element `index` of an array of numbers or booleans, found without walking; `None` past the end, or if the elements
-    /// have no fixed size (strings, arrays).
+    /// Returns element `index` of an array of numbers or booleans, without walking; `None` past the
+    /// end, or if the elements have no fixed size (strings, arrays).
     pub const fn get(&self, index: usize) -> Option<Value<'a>> {
         if index >= self.len || self.element == 8 || self.element == 9 {
             return None;
         }
-        // No overflow: the whole array was found to lie inside the file.
+        // No overflow: parsing found the whole array inside the file.
         let mut reader = Reader::at(self.file, self.start + index * min_bytes(self.element));
         match read_value(&mut reader, self.element, 0) {
             Ok(value) => Some(value),
@@ -137,13 +138,14 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// Where the first element starts, in bytes from the start of the file: for indices that must find an element again
-    /// without walking (see [`Array::string_at`]).
+    /// Start of the first element, in bytes from the start of the file: for an index that must find
+    /// an element again without walking (see [`Array::string_at`]).
     pub const fn start(&self) -> usize {
         self.start
     }
 
-    /// The string whose length field stands `offset` bytes after [`Array::start`], if the file has a whole one there.
+    /// Returns the string whose length field lies `offset` bytes after [`Array::start`], if the
+    /// file has a whole one there.
     pub const fn string_at(&self, offset: usize) -> Option<&'a [u8]> {
         let mut reader = match self.start.checked_add(offset) {
             Some(pos) if pos <= self.file.len() => Reader::at(self.file, pos),
@@ -156,7 +158,7 @@ impl<'a> Array<'a> {
     }
 }
 
-/// Names the array without its bytes: it may be megabytes long.
+/// Names the array without its bytes, which may be megabytes long.
 impl fmt::Debug for Array<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Array")
@@ -184,7 +186,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// The next element; the twin of [`Iterator::next`] for `const` code.
+    /// Returns the next element; the same as [`Iterator::next`], for `const` code.
     pub const fn next_value(&mut self) -> Option<Value<'a>> {
         if self.left == 0 {
             return None;
@@ -192,12 +194,13 @@ impl<'a> Elements<'a> {
         self.left -= 1;
         match read_value(&mut self.reader, self.element, MAX_ARRAY_DEPTH) {
             Ok(value) => Some(value),
-            // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer all the same.
+            // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer in any
+            // case.
             Err(_) => None,
         }
     }
 
-    /// Where the next element starts, in bytes from the start of the file.
+    /// Start of the next element, in bytes from the start of the file.
     pub const fn position(&self) -> usize {
         self.reader.pos
     }
@@ -215,7 +218,8 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// Smallest number of bytes an element of this type takes in the file: all of it, unless it is a string (8) or an array (9).
+/// Smallest number of bytes that an element of this type takes in the file: all of its bytes,
+/// unless it is a string (8) or an array (9).
 const fn min_bytes(value_type: u32) -> usize {
     match value_type {
         0 | 1 | 7 => 1,
@@ -236,8 +240,8 @@ pub(super) const fn read_type(r: &mut Reader<'_>) -> Result<u32, GgufError> {
     Ok(value_type)
 }
 
-/// Reads one value of type `value_type` (from [`read_type`]), checking all of it, arrays to their last element included. Arrays may be nested `depth`
-/// deep, which also bounds the recursion.
+/// Reads one value of type `value_type` (from [`read_type`]) and checks all of it, including every
+/// element of an array. Arrays may be nested `depth` deep, which also bounds the recursion.
 pub(super) const fn read_value<'a>(
     r: &mut Reader<'a>,
     value_type: u32,
@@ -256,7 +260,7 @@ pub(super) const fn read_value<'a>(
         9 => return read_array(r, depth),
         10 => Value::U64(tri!(r.u64())),
         11 => Value::I64(tri!(r.u64()) as i64),
-        // 12: `read_type` lets no larger number through.
+        // 12: `read_type` accepts no larger number.
         _ => Value::F64(f64::from_bits(tri!(r.u64()))),
     })
 }

@@ -1,4 +1,4 @@
-//! From an instruction set to a kernel: the one place that chooses.
+//! The choice of the kernel for an instruction set, made only here.
 
 use super::generic::Op;
 use super::isa::{Isa, Scalar, on_isa};
@@ -6,12 +6,14 @@ use super::product::{Input, Product, ProductF32, ProductQ8};
 use super::{Q8Activation, scalar};
 use crate::quant::BLOCK;
 
-/// What an instruction set computes with its own instructions. What it leaves out is plain Rust, which gives the same bits.
+/// Kernels that an instruction set implements with its own instructions. The default methods are
+/// plain Rust, which gives the same bits.
 pub(super) trait InstructionSet: Copy {
     /// Evaluates a vector algorithm with the instruction set's lanes, compiled with its features.
     fn run<O: Op>(self, op: O) -> O::Output;
 
-    /// Computes a product with int8 activations, or gives it back if there is no kernel for the format of its weights.
+    /// Computes a product with int8 activations, or gives it back if there is no kernel for the
+    /// format of its weights.
     fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
         Some(product)
     }
@@ -21,7 +23,7 @@ pub(super) trait InstructionSet: Copy {
         Some(product)
     }
 
-    /// As [`scalar::quantize_activations`], the same bits.
+    /// Does the same as [`scalar::quantize_activations`], with the same bits.
     fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
         scalar::quantize_activations(x, out);
     }
@@ -33,7 +35,7 @@ impl InstructionSet for Scalar {
         op.eval(self)
     }
 
-    // One instance of each algorithm, for the sake of flash: the bits are the same.
+    // One instance of each algorithm saves flash; the bits are the same.
     #[cfg(all(target_arch = "arm", feature = "dsp", not(test)))]
     fn run<O: Op>(self, op: O) -> O::Output {
         super::isa::Dsp::of_target().run(op)
@@ -50,8 +52,8 @@ impl Isa {
 /// Computes a [`Product`].
 ///
 /// # Panics
-/// If `rows` or the shapes of activations and `out` do not fit the weights, if int8 activations meet float weights, or if the scratch
-/// is too small.
+/// If `rows` or the shapes of activations and `out` do not fit the weights, if int8 activations
+/// meet float weights, or if the scratch is too small.
 pub fn matmul(isa: Isa, product: Product<'_, '_>) {
     let (w, rows, out) = (product.weights, &product.rows, &*product.out);
     assert!(rows.start <= rows.end && rows.end <= w.rows() && out.width() == rows.len());
@@ -74,7 +76,8 @@ pub fn matmul(isa: Isa, product: Product<'_, '_>) {
     }
 }
 
-/// Quantises one token's activations `x` to int8 in blocks of 32: [`scalar::quantize_activations`], the same bits, faster.
+/// Quantises one token's activations `x` to int8 in blocks of 32, with the same bits as
+/// [`scalar::quantize_activations`], but faster.
 ///
 /// # Panics
 /// If `out` does not have a block for every 32 values of `x`.

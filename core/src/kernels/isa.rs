@@ -1,14 +1,16 @@
-//! Which instruction set the kernels use: the one table of them.
+//! The table of instruction sets that kernels use.
 //!
-//! An instruction set is a zero-size token that can only be made where the processor has its features. To add one: its features
-//! and its token, a variant of [`Isa`] with its name, its place in [`Isa::of_target`], [`detected_isas`](crate::detected_isas) and
-//! `on_isa`, all here; and a folder in `arch`, with an implementation of `InstructionSet`.
+//! An instruction set is a zero-size token that can only be made where the processor has its
+//! features. To add one, add here its features, its token, a variant of [`Isa`] with its name, and
+//! its place in [`Isa::of_target`], [`detected_isas`](crate::detected_isas) and `on_isa`. Add also
+//! a folder in `arch` with an implementation of `InstructionSet`.
 #![allow(
     unsafe_code,
     reason = "constructors of tokens whose caller vouches for the processor"
 )]
 
-/// The features of each instruction set: the one place that lists them, and what is made of a list.
+/// The features of each instruction set, listed only here, and the expressions that are built from
+/// a list.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __isa_features {
@@ -33,8 +35,9 @@ macro_rules! __isa_features {
     };
 }
 
-/// The instruction sets of the processor that runs the program as a `Vec` of [`Isa`](crate::kernels::Isa), the reference first, the
-/// best last. A macro, since only a crate with `std` can ask the processor.
+/// Returns the instruction sets of the processor that runs the program as a `Vec` of
+/// [`Isa`](crate::kernels::Isa), the reference first, the best last. It is a macro, since only a
+/// crate with `std` can ask the processor.
 #[macro_export]
 macro_rules! detected_isas {
     () => {{
@@ -45,7 +48,8 @@ macro_rules! detected_isas {
         #[cfg(target_arch = "x86_64")]
         {
             if $crate::__isa_features!(Avx2 detected_x86) {
-                // SAFETY: the processor has just said that it has every feature, and detection includes the system's support.
+                // SAFETY: the processor has just said that it has every feature, and detection
+                // includes the system's support.
                 isas.push(Isa::Avx2(unsafe { kernels::Avx2::new_unchecked() }));
             }
             if $crate::__isa_features!(Avx512 detected_x86) {
@@ -68,7 +72,8 @@ macro_rules! detected_isas {
     }};
 }
 
-/// Defines a proof token: a zero-size value whose existence says that the processor has the features.
+/// Defines a proof token: a zero-size value whose existence says that the processor has the
+/// features.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident) => {
@@ -80,16 +85,16 @@ macro_rules! token {
             /// Names of the processor features that the token stands for.
             pub const FEATURES: &[&str] = $crate::__isa_features!($name names);
 
-            /// The token, where the compilation target is known to have the features.
+            /// Returns the token if the compilation target is known to have the features.
             pub const fn of_target() -> Option<Self> {
                 if $crate::__isa_features!($name of_target) { Some($name(())) } else { None }
             }
 
-            /// The token, without a check.
+            /// Returns the token without a check.
             ///
             /// # Safety
-            /// The processor that runs this program must have all of [`Self::FEATURES`], and the operating system must save their
-            /// registers.
+            /// The processor that runs this program must have all of [`Self::FEATURES`], and the
+            /// operating system must save their registers.
             pub const unsafe fn new_unchecked() -> Self {
                 $name(())
             }
@@ -127,7 +132,7 @@ token!(
 
 #[cfg(target_arch = "aarch64")]
 impl NeonDotprod {
-    /// The token of what a processor with dot products has as well.
+    /// Returns the NEON token: a processor with dot products has NEON, too.
     pub const fn neon(self) -> Neon {
         Neon(())
     }
@@ -140,8 +145,8 @@ pub struct Dsp(());
 
 #[cfg(all(target_arch = "arm", feature = "dsp"))]
 impl Dsp {
-    /// The token. This type exists where the feature `dsp` says that the target has the instructions, and the assembler accepts
-    /// them for such a target only.
+    /// Returns the token. This type exists only if the feature `dsp` is on, which says that the
+    /// target has the instructions. The assembler accepts them only for such a target.
     pub const fn of_target() -> Self {
         Dsp(())
     }
@@ -154,20 +159,21 @@ pub struct Helium(());
 
 #[cfg(all(target_arch = "arm", feature = "helium"))]
 impl Helium {
-    /// The token. This type exists where the feature `helium` says that the target has the instructions, and the assembler accepts
-    /// them for such a target only.
+    /// Returns the token. This type exists only if the feature `helium` is on, which says that the
+    /// target has the instructions. The assembler accepts them only for such a target.
     pub const fn of_target() -> Self {
         Helium(())
     }
 
-    /// The token of what a processor with Helium has as well.
+    /// Returns the DSP token: a processor with Helium has the DSP extension, too.
     pub const fn dsp(self) -> Dsp {
         Dsp(())
     }
 }
 
-/// An instruction set that this program can use. A variant other than `Scalar` holds a token that can only be made where the
-/// processor has the instructions, so that having an `Isa` is the proof that its kernels may run.
+/// An instruction set that this program can use. A variant other than `Scalar` holds a token that
+/// can only be made where the processor has the instructions. An `Isa` is therefore the proof that
+/// its kernels may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Isa {
@@ -188,9 +194,10 @@ pub enum Isa {
     /// A 32-bit Arm core that has the DSP extension, as the feature `dsp` says.
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
     Dsp(Dsp),
-    /// A 32-bit Arm core that has Helium, as the feature `helium` says. Its vectors of f32 flush subnormal numbers to zero in every
-    /// floating-point mode, also those that the compiler makes of plain Rust for such a core: outside the matrix products a
-    /// number under 1.2e-38 can differ from another instruction set's.
+    /// A 32-bit Arm core that has Helium, as the feature `helium` says. Its vectors of f32 flush
+    /// subnormal numbers to zero in every floating-point mode, also the vectors that the compiler
+    /// makes of plain Rust for such a core. Outside the matrix products a number under 1.2e-38 can
+    /// therefore differ from the result of another instruction set.
     #[cfg(all(target_arch = "arm", feature = "helium"))]
     Helium(Helium),
 }
@@ -221,7 +228,8 @@ macro_rules! on_isa {
 pub(super) use on_isa;
 
 impl Isa {
-    /// The best that the *compilation target* is known to have: what a board uses. A host detects at run time instead.
+    /// Returns the best instruction set that the *compilation target* is known to have. A board
+    /// uses this; a host detects at run time instead.
     pub const fn of_target() -> Isa {
         #[cfg(target_arch = "aarch64")]
         {
@@ -249,7 +257,8 @@ impl Isa {
         Isa::Scalar
     }
 
-    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `avx2`, `avx512`, `neon`, `dotprod`, `dsp`, `helium`.
+    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `avx2`, `avx512`, `neon`, `dotprod`, `dsp`,
+    /// `helium`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",

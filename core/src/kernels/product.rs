@@ -7,13 +7,15 @@ use crate::arena::{Carver, Columns, Pod};
 use crate::quant::BLOCK;
 use crate::tensor::Matrix;
 
-/// `out[t][r - rows.start] = Σ_c weights[r][c] · activations[t][c]` for every row `r` in `rows` and every token `t`.
+/// `out[t][r - rows.start] = Σ_c weights[r][c] ·
+/// activations[t][c]` for every row `r` in `rows` and every token `t`.
 ///
-/// `X` is [`Input`] for a caller of [`super::matmul`], and a slice of one kind of activations for a kernel.
+/// `X` is [`Input`] for a caller of [`super::matmul`], and a slice of one kind of activations for a
+/// kernel.
 pub struct Product<'p, 'c, X = Input<'p>> {
     /// A matrix of `rows x cols`.
     pub weights: &'p Matrix<'p>,
-    /// The matrix's rows whose outputs are wanted.
+    /// Range of the matrix's rows to compute.
     pub rows: Range<usize>,
     /// Activations of one or more tokens, token after token, each of as many columns as the matrix.
     pub activations: X,
@@ -38,7 +40,7 @@ pub(super) type ProductF32<'p, 'c> = Product<'p, 'c, &'p [f32]>;
 pub(super) type ProductQ8<'p, 'c> = Product<'p, 'c, &'p [Q8Activation]>;
 
 impl<'p, 'c, X> Product<'p, 'c, X> {
-    /// The same product with other activations.
+    /// Returns the same product with other activations.
     pub(super) fn with<Y>(self, activations: Y) -> Product<'p, 'c, Y> {
         Product {
             weights: self.weights,
@@ -50,11 +52,12 @@ impl<'p, 'c, X> Product<'p, 'c, X> {
     }
 }
 
-/// Rows of a prefill's panel, at most, over the instruction sets.
+/// Most rows of a prefill panel on any instruction set.
 pub(super) const PANEL_ROWS: usize = 32;
 
-/// Bytes of scratch that [`super::matmul`] needs for a matrix of `cols` columns: a panel of 32 rows, unpacked with their scales
-/// and minima, for prefill on any instruction set; a row of f32 for one token.
+/// Returns the bytes of scratch that [`super::matmul`] needs for a matrix of `cols` columns. One
+/// token needs a row of f32; more tokens also need a panel of 32 rows, unpacked with their scales
+/// and minima, which is enough on any instruction set.
 pub const fn scratch_bytes(cols: usize, tokens: usize) -> usize {
     let row = (cols * size_of::<f32>()).next_multiple_of(crate::arena::ALIGN);
     if tokens == 1 {
@@ -64,7 +67,7 @@ pub const fn scratch_bytes(cols: usize, tokens: usize) -> usize {
     }
 }
 
-/// The first `len` values of `T` of an aligned scratch.
+/// Returns the first `len` values of type `T` of an aligned scratch.
 ///
 /// # Panics
 /// If the scratch is not aligned or too small.

@@ -1,4 +1,5 @@
-//! Every kernel on every instruction set that this machine has, against the scalar reference and exact arithmetic.
+//! Tests of every kernel on every instruction set of this machine, against the scalar reference and
+//! exact arithmetic.
 
 use std::{vec, vec::Vec};
 
@@ -44,7 +45,8 @@ pub(crate) fn random_weights(format: Format, rows: usize, cols: usize, noise: &m
     bytes
 }
 
-/// Sets the f16 of a block: its scale and its minimum, or what they are made of in a super-block.
+/// Sets the f16 of a block: its scale and its minimum (if any), which are `d` and `dmin` in a
+/// super-block.
 fn set_scales(format: Format, block: &mut [u8], scale: f32, min: f32) {
     let (scale_at, min_at) = scale_and_min_at(format);
     block[scale_at..scale_at + 2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
@@ -53,7 +55,7 @@ fn set_scales(format: Format, block: &mut [u8], scale: f32, min: f32) {
     }
 }
 
-/// Where the f16 of a block are.
+/// Byte offsets of the f16 of a block: scale, then minimum.
 fn scale_and_min_at(format: Format) -> (usize, Option<usize>) {
     match format {
         Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => (0, Some(2)),
@@ -180,7 +182,7 @@ fn activations_round_to_nearest_and_never_to_minus_128() {
     assert_eq!((q[0].scale, q[0].sum), (0.0, 0));
 }
 
-/// Bits of a result: every NaN is the same.
+/// Bits of a result; all NaN get the same bits.
 fn bits(out: &[f32]) -> Vec<u32> {
     out.iter()
         .map(|v| if v.is_nan() { f32::NAN } else { *v }.to_bits())
@@ -193,7 +195,7 @@ fn quantized(x: &[f32]) -> Vec<Q8Activation> {
     q
 }
 
-/// Every instruction set, numbers of tokens and ranges of rows, against the reference.
+/// Checks every instruction set against the reference, with several ranges of rows.
 fn agrees(w: &Matrix<'_>, x: Input<'_>, tokens: usize) {
     let mut scratch = Aligned([0xA5u8; 1 << 17]);
     let ranges = [
@@ -207,7 +209,8 @@ fn agrees(w: &Matrix<'_>, x: Input<'_>, tokens: usize) {
     for rows in ranges {
         let width = rows.len().max(1);
         let results = isas().into_iter().map(|isa| {
-            // Wider than the range, so that the stride between tokens is not the range's width.
+            // The output is wider than the range, so that the stride between tokens is not the
+            // range's width.
             let mut out = vec![7.0f32; tokens * (width + 3)];
             let shared = crate::arena::Shared::new(&mut out, width + 3, width);
             if !rows.is_empty() {

@@ -1,5 +1,5 @@
-//! The blocks of a layer: attention, and the feed-forward layer; weights borrowed from the file and
-//! checked once.
+//! Blocks of a layer: attention, and the feed-forward layer; their weights are borrowed from the
+//! file and checked once.
 
 use super::names::{KEY, QKV, QUERY, SLIM_CHANNELS, SLIM_MAP, SLIM_MEAN, SLIM_OFFSET, VALUE};
 use super::tensors::Tensors;
@@ -15,7 +15,7 @@ use crate::tensor::Matrix;
 pub struct Norm<'w> {
     /// Factor of a normed row.
     pub weight: &'w [F32],
-    /// Term that is added to it then.
+    /// Term that is added after the factor.
     pub bias: Option<&'w [F32]>,
 }
 
@@ -24,7 +24,7 @@ pub struct Norm<'w> {
 pub struct Linear<'w> {
     /// `outputs x inputs`.
     pub weight: Matrix<'w>,
-    /// `1 x outputs`, if the file has it.
+    /// Bias, `1 x outputs`, if the file has it.
     pub bias: Option<&'w [F32]>,
 }
 
@@ -41,7 +41,7 @@ impl<'w> Linear<'w> {
         })
     }
 
-    /// `outputs` rows from row `start` on: one of several layers that a file stores as one.
+    /// Returns `outputs` rows from row `start` on, for files that store several layers as one.
     const fn row_range(&self, start: usize, outputs: usize) -> Linear<'w> {
         Linear {
             weight: self.weight.row_range(start, outputs),
@@ -57,21 +57,20 @@ impl<'w> Linear<'w> {
     }
 }
 
-/// Matrices from which a layer's values are computed: slim attention with a rank correction. Written
-/// by `brooklet slim`.
+/// Matrices from which a layer's values are computed: slim attention with a rank correction.
+/// Written by `brooklet slim`.
 #[derive(Clone, Copy)]
 pub struct SlimWeights<'w> {
-    /// `kv_heads·head_dim x (kv_heads·head_dim + rank)`, F16 or F32: values are keys and rank-correction
-    /// channels times its transpose.
+    /// `kv_heads·head_dim x (kv_heads·head_dim + rank)`, F16 or F32: its transpose maps keys and
+    /// rank-correction channels to values.
     pub map: Matrix<'w>,
-    /// `rank x d_model`: the projection to the rank-correction channels; `None` if there are
-    /// none.
+    /// `rank x d_model`: the projection to the rank-correction channels; `None` if the rank is 0.
     pub channels: Option<Matrix<'w>>,
-    /// `1 x kv_heads·head_dim`: mean that is subtracted from keys before they are rounded,
-    /// their bias included.
+    /// `1 x kv_heads·head_dim`: mean of the keys with their bias, subtracted before keys are
+    /// rounded.
     pub mean: Option<&'w [F32]>,
-    /// `1 x kv_heads·head_dim`: value of the mean without the bias, which values have no part
-    /// of.
+    /// `1 x kv_heads·head_dim`: value of the mean without the keys' bias, which has no part in
+    /// values.
     pub offset: Option<&'w [F32]>,
 }
 
@@ -95,7 +94,7 @@ impl<'w> SlimWeights<'w> {
         };
         if !config.may_be_slim() {
             return Err(ModelError::UnsupportedFeature(
-                "the layout k+r in a family with key norms, score caps, local windows or layers of unlike rotation, which it cannot be used with",
+                "the layout k+r together with key norms, score caps, local windows or layers of unlike rotation",
             ));
         }
         let rank = rank as usize;
@@ -110,7 +109,7 @@ impl<'w> SlimWeights<'w> {
             Format::F16 | Format::F32 => {}
             _ => {
                 return Err(ModelError::UnsupportedFeature(
-                    "a slim map in another format than F16 or F32",
+                    "a slim map in a format other than F16 and F32",
                 ));
             }
         }
@@ -147,7 +146,7 @@ impl<'w> Layer<'w> {
     /// Reads the weights of layer `layer`.
     ///
     /// # Errors
-    /// The first tensor that is missing or does not fit.
+    /// The first tensor that is missing or does not fit the model.
     pub const fn read(file: &Gguf<'w>, config: &Config, layer: usize) -> Result<Layer<'w>, ModelError> {
         let of = Tensors::of_layer(file, layer);
         Ok(Layer {
@@ -164,14 +163,14 @@ pub struct Attention<'w> {
     pub norm: Option<Norm<'w>>,
     /// `heads·head_dim x d_model`; the bias is added before queries are normed or rotated.
     pub query: Linear<'w>,
-    /// `kv_heads·head_dim x d_model`; likewise.
+    /// `kv_heads·head_dim x d_model`; the bias is added before keys are normed or rotated.
     pub key: Linear<'w>,
     /// `kv_heads·head_dim x d_model`; a slim layer may lack it.
     pub value: Option<Linear<'w>>,
-    /// Weight of the norm of queries before they are rotated: as wide as what is normed together, a
-    /// head or all of them.
+    /// Weight of the norm of queries, which comes before rotation. It is as wide as one head or as
+    /// all heads, whichever is normed together.
     pub query_norm: Option<&'w [F32]>,
-    /// The same for keys.
+    /// Weight of the same norm for keys.
     pub key_norm: Option<&'w [F32]>,
     /// Matrices from which values are computed, if the file has them.
     pub slim: Option<SlimWeights<'w>>,
@@ -209,14 +208,14 @@ impl<'w> Attention<'w> {
                 },
             )
         };
-        // Also where there is no value projection: its bias has no meaning then.
+        // Read also if there is no value projection: such a bias is refused below.
         let value_bias = match value {
             Some(value) => value.bias,
             None => tri!(of.bias("attn_v.bias", kv)),
         };
         if slim.is_some() && value_bias.is_some() {
             return Err(ModelError::UnsupportedFeature(
-                "a value bias beside a slim map, which takes it for part of the output's bias",
+                "a value bias beside a slim map (the output's bias must contain it)",
             ));
         }
         let (query_norm, key_norm) = match design.query_key_norm {
@@ -251,7 +250,7 @@ impl<'w> Attention<'w> {
     }
 }
 
-/// The feed-forward layer of a layer.
+/// Feed-forward part of a layer.
 #[derive(Clone, Copy)]
 pub struct FeedForward<'w> {
     /// Norm of the input, over `d_model`.
@@ -275,8 +274,7 @@ impl<'w> FeedForward<'w> {
                 tri!(Linear::read(of, ["ffn_up.weight", "ffn_up.bias"], ff, d)),
             )
         } else {
-            // A biased layer computes something else than these families do: better refused than
-            // wrong.
+            // The equation of these families has no biases, so a file with biases is refused.
             if of.find("ffn_gate.bias").is_ok()
                 || of.find("ffn_up.bias").is_ok()
                 || of.find("ffn_down.bias").is_ok()

@@ -1,4 +1,4 @@
-//! The facts of a model, from its metadata.
+//! Facts of a model, from its metadata.
 
 use core::fmt;
 
@@ -13,10 +13,10 @@ use crate::features::FAMILIES;
 use crate::gguf::Gguf;
 use crate::nn::rope::Pairs;
 
-/// Most layers whose layout may differ from [`Layout::Kv`].
+/// Number of first layers whose layout may differ from [`Layout::Kv`].
 pub const MAX_SLIM_LAYERS: usize = 96;
 
-/// The layout that the file is made for, of every layer.
+/// Layout of every layer, as the file is made for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Layouts {
@@ -25,10 +25,10 @@ pub struct Layouts {
 }
 
 impl Layouts {
-    /// Mark of a layer in layout kv. No rank is as large: see [`Layouts::MOST_RANK`].
+    /// Mark of a layer in layout kv. It is larger than any rank: see [`Layouts::MOST_RANK`].
     const KV_ONLY: u16 = u16::MAX;
 
-    /// Most rank-correction channels of a layer.
+    /// Largest number of rank-correction channels of a layer.
     pub const MOST_RANK: u16 = u16::MAX - 1;
 
     /// [`Layout::Kv`] in every layer.
@@ -36,10 +36,10 @@ impl Layouts {
         ranks: [Layouts::KV_ONLY; MAX_SLIM_LAYERS],
     };
 
-    /// Returns the same with `rank` rank-correction channels in layer `layer`.
+    /// Returns these layouts with `rank` rank-correction channels in layer `layer`.
     ///
     /// # Panics
-    /// If `layer` is not under [`MAX_SLIM_LAYERS`], or `rank` is over [`Layouts::MOST_RANK`].
+    /// If `layer` is not less than [`MAX_SLIM_LAYERS`], or `rank` is over [`Layouts::MOST_RANK`].
     pub const fn with_rank(mut self, layer: usize, rank: u16) -> Layouts {
         assert!(rank <= Layouts::MOST_RANK);
         self.ranks[layer] = rank;
@@ -80,15 +80,15 @@ impl fmt::Debug for Layouts {
     }
 }
 
-/// The facts of a model. [`Config::from_gguf`] has checked them all: dimensions are not zero and fit
+/// Facts of a model. [`Config::from_gguf`] has checked all of them: dimensions are not zero and fit
 /// together, products do not overflow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Config {
-    /// The family.
+    /// Family of the model.
     pub family: Family,
-    /// How its layers are put together.
+    /// Structure of the layers.
     pub design: Design,
     /// Settings of attention that differ by layer.
     pub kinds: LayerKinds,
@@ -104,41 +104,42 @@ pub struct Config {
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub ff: usize,
-    /// Tokens of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocab: usize,
-    /// Positions that the model was trained for.
+    /// Number of positions that the model was trained for.
     pub context: usize,
-    /// Elements of a head that are rotated in layers that rotate; 0 where positions are learned.
+    /// Number of a head's elements that are rotated, in layers that rotate; 0 if positions are
+    /// learned.
     pub rope_dim: usize,
     /// Divisor of positions (linear RoPE scaling), 1 for none; local layers have none.
     pub rope_scale: f32,
-    /// Where a file has frequency factors for short and for long contexts: most tokens that a cache
-    /// holds for the short ones to apply.
+    /// Largest cache, in tokens, for which the short frequency factors apply, in a file that has
+    /// factors for short and for long contexts.
     pub rope_short_context: usize,
-    /// Factor of cosines and sines: 1 unless the file asks for more.
+    /// Factor of cosines and sines: 1 unless the file has another one.
     pub rope_magnitude: f32,
     /// Term added to the mean square in norms.
     pub norm_eps: f32,
-    /// Scores are divided by the root of this: the head's width, but for a few models.
+    /// Number whose square root divides the scores: the width of a head, except for a few models.
     pub query_scale_of: usize,
     /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
     pub score_cap: f32,
-    /// The same of logits.
+    /// The same cap for logits; 0 for none.
     pub logit_cap: f32,
-    /// The layouts that the file is made for.
+    /// Layouts that the file is made for.
     pub layouts: Layouts,
     /// True if any slim layer lacks `attn_v.weight`: then keys and values cannot be cached.
     pub values_dropped: bool,
 }
 
-/// No model has more layers: each looks its tensors up in the whole table.
+/// Largest number of layers: each layer looks its tensors up in the whole table.
 const MAX_LAYERS: usize = 1 << 10;
 
 impl Config {
     /// Reads the facts from the metadata.
     ///
     /// # Errors
-    /// The first fact that is missing, out of range, or asks for what is not implemented.
+    /// The first fact that is missing or out of range, or that needs an unsupported feature.
     pub const fn from_gguf(file: &Gguf<'_>) -> Result<Config, ModelError> {
         let architecture = match file.get("general.architecture") {
             Some(value) => value.as_str(),
@@ -152,7 +153,7 @@ impl Config {
         };
         if !FAMILIES && !matches!(family, Family::Llama) {
             return Err(ModelError::UnsupportedFeature(
-                "another family than llama (brooklet-core's feature families)",
+                "a family other than llama (brooklet-core's feature families)",
             ));
         }
         let facts = Facts { file, architecture };
@@ -160,7 +161,7 @@ impl Config {
         family.complete(&facts, config)
     }
 
-    /// The facts that all families have.
+    /// Reads the facts that all families have.
     const fn shared(facts: &Facts<'_>, family: Family) -> Result<Config, ModelError> {
         let design = family.design();
         if let Some(experts) = tri!(facts.optional_dim("expert_count"))
@@ -220,12 +221,12 @@ impl Config {
         self.heads * self.head_dim
     }
 
-    /// Columns of all key heads together; as many for values.
+    /// Columns of all KV heads' keys together; values have the same number.
     pub const fn kv_columns(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 
-    /// Which elements of a head are rotated together.
+    /// Pairs of elements that are rotated together in a head.
     pub const fn rope_pairs(&self) -> Pairs {
         match self.design.positions {
             Positions::Rotary(pairs) => pairs,
@@ -233,7 +234,7 @@ impl Config {
         }
     }
 
-    /// Numbers of the attention of the layers of kind `kind`.
+    /// Numbers of the attention in the layers of kind `kind`.
     pub const fn shape_of(&self, kind: LayerKind) -> Shape {
         Shape {
             d_model: self.d_model,
@@ -248,7 +249,7 @@ impl Config {
         }
     }
 
-    /// Numbers of the attention of the layers that rotate, if any do: what decides which layouts
+    /// Numbers of the attention in the layers that rotate, if any do. They decide which layouts
     /// suit the whole model.
     pub const fn shape(&self) -> Shape {
         let kinds = self.kinds.list();
@@ -263,9 +264,9 @@ impl Config {
         self.shape_of(kind)
     }
 
-    /// Returns true if values may be computed from keys: these are cached as they come from their
-    /// projection, nothing but their bias and their rotation comes between that and a score, and all
-    /// layers rotate alike.
+    /// Returns true if values may be computed from keys. Then keys are cached as they come from
+    /// their projection, only their bias and their rotation come between that and a score, and all
+    /// layers rotate in the same way.
     pub const fn may_be_slim(&self) -> bool {
         matches!(self.design.query_key_norm, QueryKeyNorm::None)
             && self.kinds.smallest_window().is_none()
@@ -273,24 +274,24 @@ impl Config {
             && self.score_cap == 0.0
     }
 
-    /// Returns true if keys and values may be computed from inputs: nothing but a bias comes between
-    /// a key's projection and a score.
+    /// Returns true if keys and values may be computed from inputs: only a bias comes between a
+    /// key's projection and a score.
     pub const fn may_keep_inputs(&self) -> bool {
         self.may_be_slim() && !self.shape().is_rotated()
     }
 
-    /// The local window of layer `layer`, if it has one.
+    /// Local window of layer `layer`, if it has one.
     pub const fn local_window(&self, layer: usize) -> Option<usize> {
         self.kinds.of(layer).window
     }
 
-    /// Query heads that share a KV head.
+    /// Number of query heads that share a KV head.
     pub const fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 }
 
-/// The layouts that the file's tensors are made for.
+/// Reads the layouts that the file's tensors are made for.
 const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> {
     let mut layouts = Layouts::KV;
     let mut layer = 0;
@@ -319,7 +320,7 @@ const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> 
     Ok(layouts)
 }
 
-/// Returns true if any slim layer lacks the matrix that makes values of inputs.
+/// Returns true if any slim layer lacks the matrix that maps inputs to values.
 const fn values_dropped(file: &Gguf<'_>, layers: usize, design: &Design, layouts: &Layouts) -> bool {
     let mut layer = 0;
     while layer < layers {
@@ -334,7 +335,7 @@ const fn values_dropped(file: &Gguf<'_>, layers: usize, design: &Design, layouts
     false
 }
 
-/// How many heads, and how wide.
+/// Number and width of heads.
 struct HeadFacts {
     d_model: usize,
     queries: usize,
@@ -352,7 +353,7 @@ const fn heads(facts: &Facts<'_>) -> Result<HeadFacts, ModelError> {
     );
     if or(tri!(facts.optional_dim("attention.value_length")), width) != width {
         return Err(ModelError::UnsupportedFeature(
-            "values of another width than keys",
+            "values of a different width than keys",
         ));
     }
     if keys == 0 || !queries.is_multiple_of(keys) {
@@ -361,7 +362,7 @@ const fn heads(facts: &Facts<'_>) -> Result<HeadFacts, ModelError> {
             kv_heads: keys as u64,
         });
     }
-    // The file need not say the width.
+    // The width may be derived instead of stored in the file.
     if width == 0 || width > 1024 || !width.is_multiple_of(2) {
         return Err(ModelError::OutOfRange {
             key: "width of a head",
@@ -394,7 +395,7 @@ const fn rope_dim(facts: &Facts<'_>, width: usize) -> Result<usize, ModelError> 
     Ok(rope_dim)
 }
 
-/// The vocabulary is as large as its embedding says.
+/// Reads the size of the vocabulary, which is the number of rows of the embedding.
 const fn vocabulary(file: &Gguf<'_>) -> Result<usize, ModelError> {
     let name = "token_embd.weight";
     match file.tensor(name) {

@@ -1,11 +1,11 @@
-//! How a family puts its layers together: what the section "architecture" of its paper says, as data.
+//! Structure of a family's layers: the section "architecture" of its paper, as data.
 
 use super::names::QUERY;
 use crate::cache::MAX_REACHES;
 use crate::gguf::Gguf;
 use crate::nn::rope::Pairs;
 
-/// How a row is normed.
+/// Kind of a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum NormKind {
@@ -15,39 +15,40 @@ pub enum NormKind {
     Layer,
 }
 
-/// Where a sublayer (attention, feed-forward) is normed.
+/// Place of the norm of a sublayer (attention, feed-forward).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Norms {
-    /// What goes in: `x + f(norm(x))`.
+    /// The input is normed: `x + f(norm(x))`.
     Before,
-    /// What comes out: `x + norm(f(x))`.
+    /// The output is normed: `x + norm(f(x))`.
     After,
-    /// Both: `x + norm(f(norm(x)))`.
+    /// Both are normed: `x + norm(f(norm(x)))`.
     Around,
 }
 
 impl Norms {
-    /// Whether what goes in is normed.
+    /// Returns true if the input is normed.
     pub const fn before(self) -> bool {
         matches!(self, Norms::Before | Norms::Around)
     }
 
-    /// Whether what comes out is normed.
+    /// Returns true if the output is normed.
     pub const fn after(self) -> bool {
         matches!(self, Norms::After | Norms::Around)
     }
 }
 
-/// Which columns of queries and keys are normed together, before they are rotated (always by their root mean square).
+/// Columns of queries and keys that are normed together, before they are rotated (always by their
+/// root mean square).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum QueryKeyNorm {
     /// They are not normed.
     None,
-    /// Each head's, with one weight for all heads.
+    /// The columns of each head, with one weight for all heads.
     EachHead,
-    /// Those of all heads.
+    /// The columns of all heads.
     AllHeads,
 }
 
@@ -66,19 +67,21 @@ pub enum FeedForwardKind {
 }
 
 impl FeedForwardKind {
-    /// Whether there is a gate beside `up`.
+    /// Returns true if there is a gate beside `up`.
     pub const fn gated(self) -> bool {
         matches!(self, FeedForwardKind::SwiGlu | FeedForwardKind::GeGlu)
     }
 }
 
-/// How a model knows where a token stands.
+/// Source of the positions of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Positions {
-    /// Queries and keys are rotated (RoPE): scores depend on distances only, so that a stream has no end.
+    /// Queries and keys are rotated (RoPE): scores depend on distances only, so a stream has no
+    /// end.
     Rotary(Pairs),
-    /// A row for every position is added to the embedding: there are as many as there are rows.
+    /// A row for every position is added to the embedding: the number of rows is the largest number
+    /// of positions.
     Learned,
 }
 
@@ -86,14 +89,14 @@ pub enum Positions {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct LayerKind {
-    /// Tokens that the layer was trained to see, the newest included; `None` for all.
+    /// Number of tokens that the layer was trained to see, including the newest; `None` for all.
     pub window: Option<usize>,
-    /// Base of the rotary frequencies; `None` where queries and keys are not rotated (NoPE).
+    /// Base of the rotary frequencies; `None` if queries and keys are not rotated (NoPE).
     pub rotation: Option<f32>,
 }
 
-/// The kinds of a model's layers: the last of every `period` layers is of one kind, the others are
-/// of another.
+/// The kinds of a model's layers: in each period of `period` layers, the last is of one kind and
+/// the others are of another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct LayerKinds {
@@ -102,7 +105,7 @@ pub struct LayerKinds {
 }
 
 impl LayerKinds {
-    /// Most kinds.
+    /// Largest number of kinds.
     pub const MOST: usize = MAX_REACHES;
 
     /// One kind for all layers.
@@ -113,7 +116,8 @@ impl LayerKinds {
         }
     }
 
-    /// The last of every `period` layers (at least 1) of kind `last`, the others of kind `others`.
+    /// Creates periods of `period` layers (at least 1): the last is of kind `last`, the others of
+    /// kind `others`.
     pub const fn alternating(last: LayerKind, others: LayerKind, period: usize) -> LayerKinds {
         LayerKinds {
             kinds: [last, others],
@@ -121,7 +125,7 @@ impl LayerKinds {
         }
     }
 
-    /// The kinds that there are; kind 0 is that of the last layer of a period.
+    /// The kinds in use; kind 0 is that of the last layer of a period.
     pub const fn list(&self) -> &[LayerKind] {
         let count = if self.period == 1 { 1 } else { LayerKinds::MOST };
         let (kinds, _) = self.kinds.split_at(count);
@@ -143,7 +147,7 @@ impl LayerKinds {
     }
 
     /// Index of the first kind whose layers see all tokens; 0 if there is none.
-    pub const fn first_full(&self) -> usize {
+    pub(crate) const fn first_full(&self) -> usize {
         match (self.kinds[0].window, self.list()[self.list().len() - 1].window) {
             (Some(_), None) => 1,
             _ => 0,
@@ -160,7 +164,7 @@ impl LayerKinds {
         }
     }
 
-    /// The smallest window of any kind; `None` if all layers see all tokens.
+    /// Smallest window of any kind; `None` if all layers attend to all kept tokens.
     pub const fn smallest_window(&self) -> Option<usize> {
         let of_others = self.list()[self.list().len() - 1].window;
         match (self.kinds[0].window, of_others) {
@@ -171,32 +175,33 @@ impl LayerKinds {
     }
 }
 
-/// What is the same for all models of a family.
+/// Structure that all models of a family share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Design {
-    /// How rows are normed.
+    /// Kind of the norms.
     pub norm: NormKind,
-    /// Where sublayers are normed.
+    /// Place of the sublayers' norms.
     pub norms: Norms,
-    /// Whether queries and keys are normed, too.
+    /// Norm of queries and keys.
     pub query_key_norm: QueryKeyNorm,
     /// Equation of a feed-forward layer.
     pub feed_forward: FeedForwardKind,
-    /// Attention and feed-forward both take what enters the layer (parallel residual).
+    /// True if attention and feed-forward both take the layer's input (parallel residual).
     pub parallel_residual: bool,
-    /// How positions come in.
+    /// Source of positions.
     pub positions: Positions,
-    /// Whether the embedding is multiplied by `sqrt(d_model)`.
+    /// True if the embedding is multiplied by `sqrt(d_model)`.
     pub scaled_embedding: bool,
-    /// Whether queries, keys and values come of one tensor, `attn_qkv`, in this order.
+    /// True if queries, keys and values may be one tensor, `attn_qkv`, in this order.
     pub fused_qkv: bool,
-    /// Whether gate and up are one tensor, `ffn_up`, in this order.
+    /// True if gate and up may be one tensor, `ffn_up`, in this order.
     pub fused_gate: bool,
 }
 
 impl Design {
-    /// Whether queries, keys and values of layer `layer` of a file are one tensor: where they may be, and have none of their own.
+    /// Returns true if queries, keys and values of layer `layer` are one tensor in `file`: the
+    /// design allows it, and the file has no separate query tensor.
     pub const fn fuses_qkv(&self, file: &Gguf<'_>, layer: usize) -> bool {
         self.fused_qkv && file.layer_tensor(layer, QUERY).is_none()
     }

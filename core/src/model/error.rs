@@ -1,36 +1,37 @@
-//! What can be wrong with a model.
+//! Errors of reading a model.
 
 use core::fmt;
 
 use super::Family;
 use crate::gguf::GgufError;
 
-/// Why a GGUF file is not a model that this crate runs.
+/// Reason why a GGUF file is not a model that this crate runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ModelError {
     /// The file itself is broken.
     Gguf(GgufError),
-    /// `general.architecture` is missing, or none of the families here.
+    /// `general.architecture` is missing, or is not a supported family.
     UnsupportedArchitecture,
-    /// A metadata value that the family needs is missing or has the wrong type: its key without the architecture.
+    /// A metadata value that the family needs is missing or has the wrong type; the field is its
+    /// key without the architecture.
     MissingMetadata(&'static str),
     /// A whole number is out of its range.
     OutOfRange {
-        /// Its key without the architecture, or what it counts.
+        /// Its key without the architecture, or a name of the number.
         key: &'static str,
-        /// What the file says, or what follows from what it says.
+        /// The value, as stored or derived.
         value: u64,
     },
-    /// A number is out of its range, or none.
+    /// A number is NaN or out of its range.
     FloatOutOfRange {
         /// Its key without the architecture.
         key: &'static str,
-        /// What the file says.
+        /// The value, as stored.
         value: f32,
     },
-    /// Query heads cannot be shared out among KV heads.
+    /// Query heads cannot be divided evenly among KV heads.
     HeadsDoNotDivide {
         /// Query heads.
         heads: u64,
@@ -41,36 +42,36 @@ pub enum ModelError {
     UnsupportedFeature(&'static str),
     /// A tensor that the family needs is missing.
     MissingTensor {
-        /// The name without `blk.N.`.
+        /// Name of the tensor, without `blk.N.`.
         name: &'static str,
-        /// The layer, if it belongs to one.
+        /// Layer of the tensor, if it belongs to one.
         layer: Option<usize>,
     },
     /// A tensor's shape does not fit the model.
     BadShape {
-        /// The name without `blk.N.`.
+        /// Name of the tensor, without `blk.N.`.
         name: &'static str,
-        /// The layer, if it belongs to one.
+        /// Layer of the tensor, if it belongs to one.
         layer: Option<usize>,
         /// Rows and columns that the model needs.
         expected: (usize, usize),
         /// Rows and columns that the file has.
         found: (usize, usize),
     },
-    /// A tensor's format is one that this crate does not compute with: ggml's number of it.
+    /// This crate does not compute with the tensor's format.
     UnsupportedFormat {
-        /// The name without `blk.N.`.
+        /// Name of the tensor, without `blk.N.`.
         name: &'static str,
-        /// The layer, if it belongs to one.
+        /// Layer of the tensor, if it belongs to one.
         layer: Option<usize>,
-        /// ggml's number of the format.
+        /// ggml's number for the format.
         ggml_type: u32,
     },
-    /// The table of layers that was handed in has not the model's number of layers.
+    /// The given table of layers does not have the model's number of layers.
     LayerCount {
-        /// Layers of the model.
+        /// Number of the model's layers.
         model: usize,
-        /// Entries of the table.
+        /// Number of entries in the table.
         given: usize,
     },
 }
@@ -92,7 +93,7 @@ impl fmt::Display for ModelError {
         match *self {
             ModelError::Gguf(error) => error.fmt(f),
             ModelError::UnsupportedArchitecture => {
-                write!(f, "the model's architecture is none of those that are supported:")?;
+                write!(f, "the model's architecture is not one of the supported ones:")?;
                 for (i, family) in Family::ALL.into_iter().enumerate() {
                     write!(f, "{} {}", if i == 0 { "" } else { "," }, family.name())?;
                 }
@@ -107,7 +108,7 @@ impl fmt::Display for ModelError {
             }
             ModelError::HeadsDoNotDivide { heads, kv_heads } => write!(
                 f,
-                "the model's {heads} query heads cannot be shared out among {kv_heads} key heads"
+                "the model's {heads} query heads cannot be divided evenly among {kv_heads} KV heads"
             ),
             ModelError::UnsupportedFeature(what) => {
                 write!(f, "the model needs {what}, which is not supported")
@@ -122,7 +123,7 @@ impl fmt::Display for ModelError {
                 found,
             } => write!(
                 f,
-                "the tensor {} is {} x {} where the model needs {} x {}",
+                "the tensor {} is {} x {}, but the model needs {} x {}",
                 Tensor(name, layer),
                 found.0,
                 found.1,
@@ -139,7 +140,7 @@ impl fmt::Display for ModelError {
                 Tensor(name, layer)
             ),
             ModelError::LayerCount { model, given } => {
-                write!(f, "the model has {model} layers, the table handed in {given}")
+                write!(f, "the model has {model} layers, but the given table has {given}")
             }
         }
     }

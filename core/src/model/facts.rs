@@ -4,7 +4,8 @@ use super::{LayerKind, LayerKinds, ModelError};
 use crate::const_fn::{or, same, tri};
 use crate::gguf::{Gguf, Value};
 
-/// No dimension of a model is larger; products of two then never overflow 64 bits, and are checked where they are made.
+/// Largest dimension of a model; the product of two never overflows 64 bits, and products are
+/// checked where they are computed.
 pub(super) const MAX_DIMENSION: u64 = 1 << 24;
 
 /// A file's facts, under the name of its architecture.
@@ -18,7 +19,7 @@ impl<'a> Facts<'a> {
         self.file.get_scoped(self.architecture, key)
     }
 
-    /// A dimension that may be absent.
+    /// Reads a dimension that may be absent.
     pub(super) const fn optional_dim(&self, key: &'static str) -> Result<Option<usize>, ModelError> {
         match self.get(key) {
             None => Ok(None),
@@ -30,7 +31,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// A dimension that must be there, and not zero.
+    /// Reads a dimension that must be present and not zero.
     pub(super) const fn dim(&self, key: &'static str) -> Result<usize, ModelError> {
         match tri!(self.optional_dim(key)) {
             None => Err(ModelError::MissingMetadata(key)),
@@ -39,7 +40,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// A float from `low` to `high`.
+    /// Reads a float from `low` to `high`.
     pub(super) const fn float(
         &self,
         key: &'static str,
@@ -57,7 +58,7 @@ impl<'a> Facts<'a> {
                 None => return Err(ModelError::MissingMetadata(key)),
             },
         };
-        // Also refuses NaN.
+        // The comparison also refuses NaN.
         if value >= low && value <= high {
             Ok(value)
         } else {
@@ -65,7 +66,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// A truth value that may be absent.
+    /// Reads a boolean that may be absent.
     pub(super) const fn flag(&self, key: &'static str, default: bool) -> Result<bool, ModelError> {
         match self.get(key) {
             None => Ok(default),
@@ -76,7 +77,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether the text under `key` is `text`.
+    /// Returns true if the text under `key` is `text`.
     pub(super) const fn says(&self, key: &'static str, text: &str) -> bool {
         match self.get(key) {
             Some(value) => match value.as_str() {
@@ -87,14 +88,15 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// A soft cap: `cap·tanh(x/cap)`; 0 for none.
+    /// Reads a soft cap: `cap·tanh(x/cap)`; 0 for none.
     pub(super) const fn soft_cap(&self, key: &'static str, default: f32) -> Result<f32, ModelError> {
         self.float(key, Some(default), 0.0, 1e6)
     }
 
-    /// Kinds of layers where the last of every `period` is of the only kind of `kinds` and the others
-    /// see a local window; their rotary base is `base`, or the others', unless the file says
-    /// otherwise. `kinds` itself if the file has no local window.
+    /// Returns kinds in periods of `period` layers: the last layer is of the only kind of `kinds`,
+    /// the others have a local window. The rotary base of the others is `base` (the last layer's if
+    /// that is `None`) unless the file has one. Returns `kinds` unchanged if the file has no local
+    /// window.
     pub(super) const fn local_layers(
         &self,
         kinds: LayerKinds,
@@ -109,7 +111,7 @@ impl<'a> Facts<'a> {
         }
         let key = "attention.sliding_window_pattern";
         let period = match self.get(key) {
-            // A list of truth values: what they say, if it is a period's.
+            // A list of booleans: its period, if it is periodic.
             Some(value) if value.as_array().is_some() => tri!(self.period(key)),
             _ => or(tri!(self.optional_dim(key)), period),
         };
@@ -125,7 +127,7 @@ impl<'a> Facts<'a> {
         Ok(LayerKinds::alternating(last, local, period))
     }
 
-    /// The period of a list that says for each layer whether it is local.
+    /// Period of a list that has a boolean for each layer, true for a local one.
     const fn period(&self, key: &'static str) -> Result<usize, ModelError> {
         let array = match self.get(key) {
             Some(value) => value.as_array(),
@@ -146,16 +148,16 @@ impl<'a> Facts<'a> {
             }
             if period > 0 && local == (layer % period == period - 1) {
                 return Err(ModelError::UnsupportedFeature(
-                    "local and global layers in another order than a period's",
+                    "an order of local and global layers that is not periodic",
                 ));
             }
             layer += 1;
         }
-        // No global layer at all is a period of one more than there are.
+        // Without a global layer, the period is one more than the number of layers.
         Ok(if period == 0 { layer + 1 } else { period })
     }
 
-    /// What positions are divided by.
+    /// Divisor of the positions.
     pub(super) const fn rope_scale(&self) -> Result<f32, ModelError> {
         let key = "rope.scaling.type";
         if self.get(key).is_none() || self.says(key, "none") {

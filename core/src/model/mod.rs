@@ -1,7 +1,7 @@
 //! A model: its facts ([`Config`]) and its weights, borrowed from the file ([`Model`]).
 //!
-//! A family is a [`Design`], which says how layers are put together; the blocks are written once for
-//! all of them.
+//! A family is a [`Design`], the structure of its layers; the blocks are written once for all
+//! families.
 
 mod blocks;
 mod config;

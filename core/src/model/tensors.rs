@@ -6,19 +6,19 @@ use crate::gguf::{Gguf, TensorInfo};
 use crate::quant::F32;
 use crate::tensor::Matrix;
 
-/// The tensors of a layer, or those that belong to none.
+/// Tensors of a layer, or those that belong to no layer.
 pub(super) struct Tensors<'f, 'w> {
     file: &'f Gguf<'w>,
     layer: Option<usize>,
 }
 
 impl<'f, 'w> Tensors<'f, 'w> {
-    /// Those that belong to no layer.
+    /// Tensors that belong to no layer.
     pub(super) const fn of_model(file: &'f Gguf<'w>) -> Self {
         Tensors { file, layer: None }
     }
 
-    /// Those of layer `layer`, `blk.{layer}.` before their names.
+    /// Tensors of layer `layer`, whose names begin with `blk.{layer}.`.
     pub(super) const fn of_layer(file: &'f Gguf<'w>, layer: usize) -> Self {
         Tensors {
             file,
@@ -26,7 +26,7 @@ impl<'f, 'w> Tensors<'f, 'w> {
         }
     }
 
-    /// The tensor called `name`.
+    /// Returns the tensor with the name `name`.
     pub(super) const fn find(&self, name: &'static str) -> Result<TensorInfo<'w>, ModelError> {
         let tensor = match self.layer {
             Some(layer) => self.file.layer_tensor(layer, name),
@@ -41,7 +41,7 @@ impl<'f, 'w> Tensors<'f, 'w> {
         }
     }
 
-    /// A matrix of `rows` x `cols`.
+    /// Returns a matrix of `rows` x `cols`.
     pub(super) const fn matrix(
         &self,
         name: &'static str,
@@ -79,17 +79,17 @@ impl<'f, 'w> Tensors<'f, 'w> {
         }
     }
 
-    /// A row of F32.
+    /// Returns a row of F32.
     pub(super) const fn row(&self, name: &'static str, len: usize) -> Result<&'w [F32], ModelError> {
         match tri!(self.matrix(name, 1, len)).row() {
             Some(row) => Ok(row),
             None => Err(ModelError::UnsupportedFeature(
-                "norms or biases in another format than F32",
+                "norms or biases in a format other than F32",
             )),
         }
     }
 
-    /// A row of F32 that may be absent.
+    /// Returns a row of F32 that may be absent.
     pub(super) const fn bias(&self, name: &'static str, len: usize) -> Result<Option<&'w [F32]>, ModelError> {
         match self.find(name) {
             Ok(_) => Ok(Some(tri!(self.row(name, len)))),
@@ -97,7 +97,7 @@ impl<'f, 'w> Tensors<'f, 'w> {
         }
     }
 
-    /// A norm's weight and, for a kind that has them, bias; `None` unless the design has it.
+    /// Returns a norm's weight and, for a kind that has one, its bias; `None` unless `is_there`.
     pub(super) const fn norm(
         &self,
         is_there: bool,

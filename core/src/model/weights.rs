@@ -1,4 +1,4 @@
-//! A whole model: its blocks and the weights around them, borrowed from the file and checked once.
+//! A whole model: its blocks and the weights outside them, borrowed from the file and checked once.
 
 use super::tensors::Tensors;
 use super::{Config, Layer, LayerKind, ModelError, Norm, Positions};
@@ -8,7 +8,7 @@ use crate::nn::rope;
 use crate::quant::F32;
 use crate::tensor::Matrix;
 
-/// The table of all layers, for boards: in a `const` it costs flash and no RAM.
+/// Returns the table of all layers, for boards: in a `const` it costs flash and no RAM.
 ///
 /// # Errors
 /// As [`Layer::read`]; [`ModelError::LayerCount`] if `N` is not the model's number of layers.
@@ -34,33 +34,35 @@ pub const fn layers<'w, const N: usize>(
 /// Divisors of rotary frequencies: `1 x rope_dim/2`.
 #[derive(Clone, Copy)]
 pub struct RopeFactors<'w> {
-    /// For caches that hold no more than [`Config::rope_short_context`].
+    /// For caches of at most [`Config::rope_short_context`] tokens.
     pub short: &'w [F32],
-    /// For larger ones.
+    /// For larger caches.
     pub long: &'w [F32],
 }
 
 /// A whole model, borrowed.
 #[derive(Clone, Copy)]
 pub struct Model<'w> {
-    /// The facts.
+    /// Facts of the model.
     pub config: Config,
-    /// One entry a layer.
+    /// One entry for each layer.
     pub layers: &'w [Layer<'w>],
     /// `vocab x d_model`: row `i` is the embedding of token `i`.
     pub embedding: Matrix<'w>,
-    /// `context x d_model`: row `i` is added to the embedding of the token at position `i`, where positions are learned.
+    /// `context x d_model`, for learned positions: row `i` is added to the embedding of the token
+    /// at position `i`.
     pub positions: Option<Matrix<'w>>,
     /// `1 x d_model`.
     pub output_norm: Norm<'w>,
-    /// `vocab x d_model`: the embedding itself where the model ties them.
+    /// `vocab x d_model`; the embedding itself in models that tie the two.
     pub output: Matrix<'w>,
-    /// If the file says so: Llama 3's scaling, or LongRoPE.
+    /// Factors of Llama 3's scaling or of LongRoPE, if the file has them.
     pub rope_factors: Option<RopeFactors<'w>>,
 }
 
 impl<'w> Model<'w> {
-    /// Puts a model together from its file and the table of its layers ([`Layer::read`] for each, or [`layers`]).
+    /// Builds a model from its file and the table of its layers ([`Layer::read`] for each, or
+    /// [`layers`]).
     ///
     /// # Errors
     /// As [`Config::from_gguf`] and [`Layer::read`].
@@ -78,7 +80,7 @@ impl<'w> Model<'w> {
             Ok(_) => tri!(of.matrix("output.weight", vocab, d)),
             Err(_) => embedding,
         };
-        // A bias that is not added would change every logit.
+        // Ignoring such a bias would change every logit.
         if of.find("output.bias").is_ok() {
             return Err(ModelError::UnsupportedFeature("a bias of its logits"));
         }
@@ -112,8 +114,8 @@ impl<'w> Model<'w> {
 
 impl Model<'_> {
     /// Writes the rotary frequencies of the layers of kind `kind`, for a cache of `slots` tokens:
-    /// turns per position of each pair, as [`rope::frequencies`] gives them. Only layers without a
-    /// window of their own have scaled positions.
+    /// turns per position of each pair, as [`rope::frequencies`] gives them. Positions are scaled
+    /// only in layers without a local window.
     ///
     /// # Panics
     /// If `frequencies` has more entries than there are pairs, and the file has factors.

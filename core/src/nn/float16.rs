@@ -4,13 +4,15 @@
     allow(unsafe_code, reason = "an instruction of the processor")
 )]
 
-/// Widens an f16, exactly. By an instruction also so that no vector of the compiler's does it, which would lose subnormals.
+/// Widens an f16 exactly. The instruction is written by hand so that the compiler cannot vectorise
+/// the conversion, which would lose subnormals.
 #[cfg(all(target_arch = "arm", feature = "dsp"))]
 #[inline(always)]
 pub(crate) fn widen(half: u16) -> f32 {
     let wide: u32;
-    // SAFETY: register to register; the assembler accepts the instructions for targets that have them only. The operands are core
-    // registers, since the compiler does not take floating-point ones for all of these targets.
+    // SAFETY: register to register; the assembler accepts the instructions only for targets that
+    // have them. The operands are core registers, since the compiler does not take floating-point
+    // ones for all of these targets.
     unsafe {
         core::arch::asm!(
             "vmov s0, {half}",
@@ -27,7 +29,8 @@ pub(crate) fn widen(half: u16) -> f32 {
 
 /// f16 to f32 in integers and one product: exact for every finite value, subnormals included.
 ///
-/// The product scales the exponent from f16's bias (15) to f32's (127); infinities and NaNs keep their exponent of all ones.
+/// The product scales the exponent from f16's bias (15) to f32's (127); infinities and NaNs keep
+/// their exponent of all ones.
 #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
 #[inline(always)]
 pub(crate) fn widen(h: u16) -> f32 {

@@ -1,18 +1,21 @@
-//! Every transcendental function that is not a vector kernel, routed to one library: `libm` by default, `micromath` by feature.
+//! Every transcendental function that is not a vector kernel, routed to one library: `libm` by
+//! default, `micromath` by feature.
 //!
-//! With both features on `libm` wins. Each function has a budget, tested for both libraries on a host by one test.
-//! What runs in inner loops (the exponential of softmax and SiLU) is a polynomial of its own in [`crate::kernels`], with the same
-//! bits everywhere.
+//! With both features on `libm` wins. Each function has an error budget; one test on a host checks
+//! it for both libraries. The exponential of softmax and SiLU, which runs in inner loops, is a
+//! polynomial in [`crate::kernels`] that gives the same bits everywhere.
 
 /// Named error budgets of this module, for whichever library is in use.
 pub mod budget {
     /// [`super::sqrt`], relative: correctly rounded with libm.
     pub const SQRT_LIBM: f32 = 6.0e-8;
-    /// [`super::sqrt`] with micromath (whose own is up to 6 % off) after three Newton steps, relative.
+    /// [`super::sqrt`] with micromath after three Newton steps, relative (micromath's own root is
+    /// up to 6 % off).
     pub const SQRT_MICROMATH: f32 = 2.4e-7;
     /// [`super::sin_cos_turns`] with libm, absolute.
     pub const SIN_COS_LIBM: f32 = 2.4e-7;
-    /// [`super::sin_cos_turns`] with micromath, absolute: enough for a toy, felt as a small phase error of RoPE.
+    /// [`super::sin_cos_turns`] with micromath, absolute: a small phase error of RoPE, good enough
+    /// for a toy model.
     pub const SIN_COS_MICROMATH: f32 = 2.5e-3;
     /// [`super::exp`] with libm, relative.
     pub const EXP_LIBM: f32 = 1.2e-7;
@@ -20,8 +23,9 @@ pub mod budget {
     pub const EXP_MICROMATH: f32 = 2.0e-2;
 }
 
-/// 1.5 · 2^23. A sum of it and a number within ±2^22 has no bits for a fraction: it is that number rounded to the nearest integer,
-/// ties to even, and the integer stands in its low bits.
+/// 1.5 · 2^23. The sum of it and a number within ±2^22 has no bits for a fraction: the number is
+/// rounded to the nearest integer, ties to even, and that integer stands in the low bits of the
+/// sum.
 pub(crate) const ROUNDING: f32 = 12_582_912.0;
 
 /// Nearest integer, ties to even, of a number within ±2^22.
@@ -52,7 +56,7 @@ mod with_libm {
     }
 }
 
-// With both features on only the tests use it.
+// If both features are on, only the tests use this module.
 #[cfg(all(feature = "micromath", any(test, not(feature = "libm"))))]
 mod with_micromath {
     use micromath::F32Ext;
@@ -89,8 +93,8 @@ pub fn exp(x: f32) -> f32 {
 
 /// Sine and cosine of an angle given as a fraction of a turn: `phase / 2^64` turns.
 ///
-/// The quadrant comes off in integers, so that the angle that is left (within an eighth of a turn) has full precision however
-/// far a position has run.
+/// The quadrant is subtracted in integers, so that the remaining angle (within an eighth of a turn)
+/// has full precision at any position.
 pub fn sin_cos_turns(phase: u64) -> (f32, f32) {
     sin_cos_turns_with(phase, library::sin_cos)
 }
@@ -110,8 +114,9 @@ fn sin_cos_turns_with(phase: u64, sin_cos: fn(f32) -> (f32, f32)) -> (f32, f32) 
 
 /// The `n`-th root of `1/a`, for `a >= 1`, by Newton's method on `x^n - 1/a` in f64.
 ///
-/// Starting at 1, above the root of a convex function, the iteration falls monotonically, so it ends when it stops falling. Only
-/// sums, products and quotients: the same bits on every target, and usable in `const`.
+/// Starting at 1, above the root of a convex function, the iteration falls monotonically, so it
+/// ends when it stops falling. It uses only sums, products and quotients, which give the same bits
+/// on every target and can run in `const`.
 pub const fn inverse_root(a: f64, n: usize) -> f64 {
     let target = 1.0 / a;
     let mut x = 1.0f64;
@@ -123,7 +128,7 @@ pub const fn inverse_root(a: f64, n: usize) -> f64 {
             i += 1;
         }
         let next = x - (power * x - target) / (n as f64 * power);
-        // Written so that NaN ends it, too.
+        // Written this way, NaN ends the loop, too.
         if next < x {
             x = next;
         } else {

@@ -1,4 +1,5 @@
-//! The small mathematics of a transformer: transcendental functions, rotary positions, half precision numbers.
+//! The small mathematics of a transformer: transcendental functions, rotary positions, half
+//! precision numbers.
 
 pub(crate) mod float16;
 pub mod math;

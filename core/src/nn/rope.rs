@@ -1,19 +1,21 @@
 //! Rotary position embedding by integer phase.
 //!
-//! RoPE (Su et al., arXiv 2104.09864, equation 34) turns the pair of elements `2i, 2i + 1` of a head by `position · θ^(-2i/d)`
-//! radians. Here the frequency is a 64-bit fraction of a turn and the position a `u64`: their product wraps exactly where a turn
-//! ends, so that position four thousand million is as precise as position 0, and the difference of two angles depends on the
-//! distance alone.
+//! RoPE (Su et al., arXiv 2104.09864, equation 34) turns the pair of elements `2i, 2i + 1` of a
+//! head by `position · θ^(-2i/d)` radians. Here the frequency is a 64-bit fraction of a turn and
+//! the position a `u64`: their product wraps exactly where a turn ends. Position 4,000,000,000 is
+//! therefore as precise as position 0, and the difference of two angles depends on the distance
+//! alone.
 //!
-//! Which columns are a pair is a family's choice: see [`Pairs`].
+//! The model family determines which columns form a pair: see [`Pairs`].
 
 use super::math::{inverse_root, sin_cos_turns};
 
-/// Which columns of a head are rotated together.
+/// Pairing of the columns of a head for rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Pairs {
-    /// Columns `2i` and `2i + 1`: the paper's, and how GGUF files of the llama family store their projections.
+    /// Columns `2i` and `2i + 1`, as in the paper and in the projections of GGUF files of the llama
+    /// family.
     Neighbours,
     /// Columns `i` and `i + pairs` (GPT-NeoX).
     Halves,
@@ -32,7 +34,8 @@ impl Pairs {
 
 /// Fills `frequencies` (one per pair) with turns per position, in units of 2^-64 turn.
 ///
-/// `scale(i)` is what frequency `i` is divided by: 1, a linear scaling factor, or a model's own table (Llama 3's `rope_freqs`).
+/// Frequency `i` is divided by `scale(i)`: 1, a linear scaling factor, or an entry of a model's own
+/// table (Llama 3's `rope_freqs`).
 pub fn frequencies(theta: f32, scale: impl Fn(usize) -> f32, frequencies: &mut [u64]) {
     let step = inverse_root(f64::from(theta), frequencies.len());
     let mut radians = 1.0f64;
@@ -47,7 +50,7 @@ pub fn frequencies(theta: f32, scale: impl Fn(usize) -> f32, frequencies: &mut [
 /// Writes the cosine and sine of every pair at `position`: `[cos, sin]` per frequency.
 ///
 /// # Panics
-/// If `table` has not one entry per frequency.
+/// If `table` does not have one entry per frequency.
 pub fn angles(frequencies: &[u64], position: u64, table: &mut [[f32; 2]]) {
     assert!(frequencies.len() == table.len());
     for (frequency, entry) in frequencies.iter().zip(table) {
@@ -72,7 +75,8 @@ mod tests {
                 (f64::from(*cos) - angle.cos()).abs() < 1e-6 && (f64::from(*sin) - angle.sin()).abs() < 1e-6
             );
         }
-        // The score of a rotated query and key at a distance of 5, near and 4,000,000,000 tokens on.
+        // The score of a rotated query and key at a distance of 5, near and 4,000,000,000 tokens
+        // on.
         let rotate = |head: &mut [f32; 32], table: &[[f32; 2]; 16]| {
             for (pair, [cos, sin]) in head.as_chunks_mut::<2>().0.iter_mut().zip(table) {
                 let [a, b] = *pair;

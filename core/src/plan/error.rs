@@ -11,14 +11,14 @@ use crate::const_fn::Message;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The plan takes more bytes than there are.
+    /// The plan takes more bytes than the budget has.
     OverBudget {
         /// Bytes that the plan takes.
         needed: usize,
-        /// Bytes that there are.
+        /// Bytes of the budget.
         given: usize,
     },
-    /// Sinks and window together are more than the model was trained for.
+    /// Sinks and window together are larger than the trained context.
     BeyondContext {
         /// Sinks plus window.
         asked: usize,
@@ -27,16 +27,18 @@ pub enum PlanError {
     },
     /// The cache's element type, or that of a slim layer's channels, is left out of this build.
     NotBuilt(ElementType),
-    /// Only dense caches and recomputed windows can hold a model with learned positions.
+    /// Only the policies dense and recompute can run a model with learned positions.
     LearnedPositions {
         /// Positions that the model was trained for.
         trained: usize,
     },
-    /// Keys and values cannot be cached: there are slim layers without what makes values of inputs.
+    /// Keys and values cannot be cached: some slim layers have no value projection.
     NoValues,
+    /// Caches of inputs are left out of this build.
+    NoInputs,
     /// Inputs cannot be cached: something comes between a key's projection and a score.
     Inputs {
-        /// It is the rotation of the keys (RoPE).
+        /// True if keys are rotated (RoPE).
         rotated: bool,
     },
     /// Some layers of the file are not made for the layout.
@@ -48,9 +50,9 @@ pub enum PlanError {
         /// Number of all layers.
         layers: usize,
     },
-    /// A number that must be at least 1 is zero: its words.
+    /// A number that must be at least 1 is zero; the field is its name.
     Zero(&'static str),
-    /// There are more workers than parts that work is divided into.
+    /// There are more workers than parts into which work can be divided.
     Workers {
         /// Workers asked for.
         asked: usize,
@@ -60,7 +62,7 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// The whole sentence, in `const`: what a board's compile error says.
+    /// Returns the whole sentence, in `const`, for a board's compile error.
     pub const fn message(&self) -> Message<160> {
         match *self {
             PlanError::OverBudget { needed, given } => budget_message(needed, given),
@@ -74,13 +76,16 @@ impl PlanError {
                 .text(cache_type.name())
                 .text(": brooklet-core's feature cache-")
                 .text(cache_type.name())
-                .text(" brings it"),
+                .text(" adds it"),
             PlanError::LearnedPositions { trained } => Message::new()
                 .text("the model's ")
                 .number(trained)
-                .text(" positions are learned and cannot move in a cache: neither sinks nor a window stream it; dense and recompute run it"),
+                .text(" learned positions cannot move in a cache: use the policy dense or recompute, not sink or window"),
             PlanError::NoValues => Message::new().text(
-                "keys and values cannot be cached: the file lacks attn_v.weight where it has values computed from keys",
+                "keys and values cannot be cached: the file lacks attn_v.weight in layers whose values are computed from keys",
+            ),
+            PlanError::NoInputs => Message::new().text(
+                "this build has no cache of layer inputs: brooklet-core's feature families brings it",
             ),
             PlanError::Inputs { rotated: true } => Message::new().text(
                 "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)",
@@ -104,10 +109,10 @@ impl PlanError {
                 .text(" is 0; it must be at least 1"),
             PlanError::Workers { asked } => Message::new()
                 .number(asked)
-                .text(" workers are too many: there can be ")
+                .text(" workers are too many: the largest number is ")
                 .number(MAX_PARTS),
             PlanError::Overflow => {
-                Message::new().text("the sizes asked for overflow this machine's address space")
+                Message::new().text("the requested sizes overflow this machine's address space")
             }
         }
     }
@@ -121,7 +126,8 @@ impl fmt::Display for PlanError {
 
 impl core::error::Error for PlanError {}
 
-/// Says that a plan of `needed` bytes does not fit a budget of `given`, and how many bytes are missing.
+/// Builds the message that a plan of `needed` bytes does not fit a budget of `given`, with the
+/// number of missing bytes.
 const fn budget_message(needed: usize, given: usize) -> Message<160> {
     let missing = needed.saturating_sub(given);
     Message::new()

@@ -1,11 +1,11 @@
-//! The plan: what every byte of an arena is for. From a model and options to the size of every
-//! buffer, in `const`.
+//! The plan: the purpose of every byte of an arena. It computes the size of every buffer from a
+//! model and options, in `const`.
 //!
-//! On a board [`Plan::within`] in a `const` turns a model that does not fit into a compile error that
-//! names needed, given and missing bytes (see [`PlanError::message`]). On a host [`Plan::largest`]
-//! turns a budget into the largest window that fits it.
+//! On a board [`Plan::within`] in a `const` turns a model that does not fit into a compile error
+//! that names needed, given and missing bytes (see [`PlanError::message`]). On a host
+//! [`Plan::largest`] turns a budget into the largest window that fits it.
 //!
-//! `part` holds the one table of the buffers, `sizes` the numbers that it is written with.
+//! `part` holds the one table of the buffers, `sizes` the numbers that the table uses.
 
 mod error;
 mod options;
@@ -20,6 +20,7 @@ pub use part::Part;
 use crate::arena::MAX_PARTS;
 use crate::cache::{CacheShape, LayoutChoice, Policy};
 use crate::const_fn::{min, tri};
+use crate::features::FAMILIES;
 use crate::model::{Config, Positions};
 use sizes::{LayerSizes, Sizes};
 
@@ -32,13 +33,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Most tokens of a prefill chunk: [`Plan::new`] takes fewer where more are asked for.
+    /// Largest number of tokens in a prefill chunk; [`Plan::new`] lowers a larger number to this
+    /// one.
     pub const MOST_CHUNK: usize = MAX_PARTS;
 
     /// Returns the plan for `config` and `options`.
     ///
     /// # Errors
-    /// If the options are out of range, the model cannot be kept as they say, or sizes overflow.
+    /// If the options are out of range or do not suit the model, or sizes overflow.
     pub const fn new(config: &Config, options: &Options) -> Result<Plan, PlanError> {
         tri!(check_numbers(options));
         tri!(check_layout(config, options));
@@ -84,7 +86,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// As [`Plan::new`], within `budget` bytes.
+    /// Returns the plan as [`Plan::new`] does, if it fits `budget` bytes.
     ///
     /// # Errors
     /// As [`Plan::new`], and [`PlanError::OverBudget`].
@@ -98,8 +100,8 @@ impl Plan {
         }
     }
 
-    /// The plan with the largest window of the options' policy (its own window is not looked at) that fits `budget` bytes and the
-    /// trained context.
+    /// Returns the plan with the largest window that fits `budget` bytes and the trained context.
+    /// The window in the options' policy is ignored.
     ///
     /// # Errors
     /// As [`Plan::within`] for the smallest window, 1.
@@ -126,12 +128,13 @@ impl Plan {
         Ok(best)
     }
 
-    /// The facts of the model that the plan was made for.
+    /// Facts of the model that the plan was made for.
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The options that the plan was made for; chunk and rows of logits as they came out.
+    /// Options that the plan was made for; chunk and rows of logits have the values that the plan
+    /// uses.
     pub const fn options(&self) -> Options {
         self.options
     }
@@ -153,16 +156,16 @@ impl Plan {
     }
 
     /// Bytes of the engine's part of the arena: all but the tokenizer's.
-    pub const fn engine_bytes(&self) -> usize {
+    pub(crate) const fn engine_bytes(&self) -> usize {
         self.bytes() - self.part(Part::Tokenizer)
     }
 
-    /// Bytes of one part, its padding included.
+    /// Bytes of one part, with its padding.
     pub const fn part(&self, part: Part) -> usize {
         self.sizes[part as usize]
     }
 
-    /// Every part that is not empty: what for, and how many bytes.
+    /// Iterates over the parts that are not empty, with their bytes.
     pub fn parts(&self) -> impl Iterator<Item = (Part, usize)> {
         Part::ALL
             .into_iter()
@@ -170,7 +173,8 @@ impl Plan {
             .filter(|(_, bytes)| *bytes > 0)
     }
 
-    /// Cuts an arena of [`Plan::bytes`] into the engine's part and the tokenizer's; `None` if it is shorter.
+    /// Cuts an arena of [`Plan::bytes`] into the engine's part and the tokenizer's; `None` if the
+    /// arena is shorter.
     pub fn split<'a>(&self, arena: &'a mut [u8]) -> Option<(&'a mut [u8], &'a mut [u8])> {
         let arena = arena.get_mut(..self.bytes())?;
         Some(arena.split_at_mut(self.engine_bytes()))
@@ -188,7 +192,7 @@ impl Plan {
     }
 
     /// Everything that the cache of layer `layer` follows from.
-    pub const fn cache_shape(&self, layer: usize) -> CacheShape {
+    pub(crate) const fn cache_shape(&self, layer: usize) -> CacheShape {
         self.options.cache_shape(&self.config, layer)
     }
 }
@@ -215,10 +219,11 @@ const fn check_numbers(options: &Options) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Refuses layouts that the model cannot be kept in, or that this build does not have.
+/// Refuses layouts that do not suit the model, or that this build does not have.
 const fn check_layout(config: &Config, options: &Options) -> Result<(), PlanError> {
     match options.layout {
         LayoutChoice::Kv | LayoutChoice::X if config.values_dropped => return Err(PlanError::NoValues),
+        LayoutChoice::X if !FAMILIES => return Err(PlanError::NoInputs),
         LayoutChoice::X if !config.may_keep_inputs() => {
             return Err(PlanError::Inputs {
                 rotated: config.shape().is_rotated(),

@@ -9,32 +9,35 @@ use crate::model::Config;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Options {
-    /// How tokens are kept.
+    /// Choice of the tokens to keep.
     pub policy: Policy,
     /// Element type of the cache.
     pub cache_type: ElementType,
-    /// What is kept of a token.
+    /// Choice of the rows that layers keep of each token.
     pub layout: LayoutChoice,
-    /// Tokens that a prefill computes at once; at least 1. At most the window is used, and at most 256.
+    /// Number of tokens that a prefill computes at once, at least 1.
+    /// [`Plan::new`](super::Plan::new) lowers it to the smallest window of any layer and to 256.
     pub chunk: usize,
-    /// Tokens of a chunk whose logits are wanted: 1, or more where every token's are (perplexity).
+    /// Number of a chunk's tokens whose logits are computed at once: 1, or more if every token's
+    /// logits are needed (perplexity).
     pub logits_rows: usize,
-    /// Workers that compute ([`crate::threads::Threads::workers`]).
+    /// Number of workers that compute ([`crate::threads::Threads::workers`]).
     pub workers: usize,
-    /// Keep activations in f32 instead of int8: slow; a switch for tests.
+    /// Keeps activations in f32 instead of int8: slow; a switch for tests.
     pub f32_activations: bool,
-    /// Leave out values whose softmax weight is under one in so many (slim attention, Graef and Wasielewski, arXiv 2503.05840, appendix
-    /// D): faster, and the output errs by what those weights add up to at most, times the largest value. In
-    /// a slim layer with a mean the mean's value stands for what is left out. `None` leaves out nothing.
+    /// Leaves out values whose softmax weight is under one in this number (slim attention, Graef
+    /// and Wasielewski, arXiv 2503.05840, appendix D). This is faster, and the error of the output
+    /// is at most the sum of the left-out weights times the largest value. In a slim layer with a
+    /// mean, the mean's value replaces the left-out values. `None` leaves out nothing.
     pub skip_under_one_in: Option<NonZeroU32>,
     /// Bytes that the tokenizer's index takes from the same arena.
     pub tokenizer_bytes: usize,
-    /// Whether the sampler may sort the vocabulary (anything but greedy).
+    /// True if the sampler may sort the vocabulary (every choice except greedy).
     pub sampling: bool,
 }
 
 impl Options {
-    /// Sinks and a window in f16, one token at a time, one worker, greedy: what a board wants.
+    /// Options for a board: sinks and a window in f16, one token at a time, one worker, greedy.
     pub const fn sink(sinks: usize, window: usize) -> Options {
         Options {
             policy: Policy::Sink { sinks, window },
@@ -52,7 +55,7 @@ impl Options {
 }
 
 impl Options {
-    /// Slots of the cache: sinks plus window; saturates.
+    /// Number of the cache's slots: sinks plus window; saturates.
     pub const fn capacity(&self) -> usize {
         self.policy.sinks().saturating_add(self.policy.window())
     }
@@ -63,7 +66,7 @@ impl Options {
     }
 
     /// Everything that the cache of layer `layer` follows from.
-    pub const fn cache_shape(&self, config: &Config, layer: usize) -> CacheShape {
+    pub(crate) const fn cache_shape(&self, config: &Config, layer: usize) -> CacheShape {
         let kind = config.kinds.of(layer);
         let (sinks, window) = self.policy.slots(kind.window);
         CacheShape {
@@ -84,7 +87,7 @@ impl Options {
     }
 
     /// Returns true if any layer computes values from what it keeps.
-    pub const fn derives_values(&self, config: &Config) -> bool {
+    pub(crate) const fn derives_values(&self, config: &Config) -> bool {
         let mut layer = 0;
         while layer < config.layers {
             if self.layout_of(config, layer).derives_values() {

@@ -5,7 +5,7 @@ use crate::arena::{Carver, padded};
 use crate::kernels::attend::LaneAngles;
 use crate::quant::Q8Activation;
 
-/// Makes of one row a buffer: [`Part`], its words, its number of elements, its place in
+/// Turns each row into a buffer: its [`Part`], its words, its number of elements, its place in
 /// [`Buffers`], and its carving. The order of the rows is the order of the arena.
 macro_rules! parts {
     (
@@ -13,7 +13,7 @@ macro_rules! parts {
         { $($part:ident $field:ident: [$type:ty; $count:expr], $words:literal;)* }
         apart: $last:ident [$last_type:ty; $last_count:expr], $last_words:literal;
     ) => {
-        /// A buffer of the arena, in the order in which they lie there.
+        /// A buffer of the arena; the order is the one in the arena.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
         pub enum Part {
@@ -27,7 +27,7 @@ macro_rules! parts {
             pub const ALL: [Part; [$(Part::$part,)* Part::$last].len()] =
                 [$(Part::$part,)* Part::$last];
 
-            /// Words for the use of the bytes.
+            /// Words that name the use of the bytes.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Part::$part => $words,)*
@@ -43,7 +43,7 @@ macro_rules! parts {
                 }
             }
 
-            /// Bytes of an element.
+            /// Number of bytes of an element.
             const fn each(self) -> usize {
                 match self {
                     $(Part::$part => size_of::<$type>(),)*
@@ -51,20 +51,20 @@ macro_rules! parts {
                 }
             }
 
-            /// Bytes of the part, its padding included; saturates.
+            /// Number of bytes of the part, with its padding; saturates.
             pub(super) const fn bytes(self, sizes: &Sizes<'_>) -> usize {
                 padded(self.count(sizes), self.each())
             }
         }
 
-        /// The engine's buffers: every part but the last.
+        /// The engine's buffers: every part except the last.
         pub(crate) struct Buffers<'a> {
             $(#[doc = $words] pub(crate) $field: &'a mut [$type],)*
         }
 
         impl<'a> Buffers<'a> {
-            /// Takes the buffers in order from an arena that was planned with `sizes`; `None` if it
-            /// is too short, or not aligned.
+            /// Takes the buffers in order from an arena that was planned with `sizes`; `None` if
+            /// the arena is too short or not aligned.
             pub(super) fn carve($sizes: &Sizes<'_>, arena: &'a mut [u8]) -> Option<Self> {
                 let mut carver = Carver::new(arena)?;
                 Some(Buffers {
@@ -75,7 +75,6 @@ macro_rules! parts {
     };
 }
 
-// `T` is a chunk's tokens.
 parts! {
     (s)
     {

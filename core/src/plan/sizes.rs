@@ -1,4 +1,4 @@
-//! Sizes that the buffers of an arena follow from.
+//! Sizes from which the buffers of an arena follow.
 
 use super::Options;
 use crate::arena::padded;
@@ -22,11 +22,11 @@ pub(super) struct Sizes<'p> {
 pub(super) struct LayerSizes {
     /// Bytes of all layers' caches.
     pub(super) cache: usize,
-    /// Bytes of the largest layer's chunk.
+    /// Bytes of the largest layer's chunk cache.
     pub(super) chunk_cache: usize,
     /// Floats of a worker's attention scratch.
     pub(super) scores: usize,
-    /// Most rank-correction channels of a layer.
+    /// Largest number of rank-correction channels in a layer.
     pub(super) rank: usize,
     /// Columns of the widest map from cached rows to values; 0 if all layers are in layout kv.
     mapped: usize,
@@ -34,7 +34,7 @@ pub(super) struct LayerSizes {
     pub(super) wide: usize,
 }
 
-/// Query rows that one attention job works on at a time.
+/// Number of query rows that one attention job computes at a time.
 const fn attention_rows(config: &Config, chunk: usize) -> usize {
     min(MAX_ROWS, config.group().saturating_mul(chunk))
 }
@@ -89,12 +89,13 @@ impl LayerSizes {
 }
 
 impl Sizes<'_> {
-    /// Rows of `columns` for a whole chunk.
+    /// Number of values in a chunk's rows of `columns`.
     pub(super) const fn rows(&self, columns: usize) -> usize {
         self.options.chunk.saturating_mul(columns)
     }
 
-    /// The same at sink positions. Prompts may be pinned as sinks where none were planned.
+    /// Number of values in the same rows at sink positions. A prompt may be pinned as sinks even if
+    /// none were planned.
     pub(super) const fn sink_rows(&self, columns: usize) -> usize {
         match self.options.policy {
             Policy::Sink { .. } => self.rows(columns),
@@ -102,7 +103,7 @@ impl Sizes<'_> {
         }
     }
 
-    /// Tokens that are computed again, for the policy that does.
+    /// Number of tokens that are computed again under the policy recompute.
     pub(super) const fn recomputed(&self) -> usize {
         match self.options.policy {
             Policy::Recompute { window } => window,
@@ -119,13 +120,13 @@ impl Sizes<'_> {
         }
     }
 
-    /// Widest input of a linear layer.
+    /// Width of the widest input of a linear layer.
     const fn widest(&self) -> usize {
         let config = self.config;
         max(max(config.d_model, config.query_columns()), config.ff)
     }
 
-    /// Blocks of int8 activations.
+    /// Number of blocks of int8 activations.
     pub(super) const fn activations(&self) -> usize {
         if self.options.f32_activations {
             0
@@ -144,33 +145,34 @@ impl Sizes<'_> {
         kernels::scratch_bytes(max(self.widest(), self.layers.mapped), tokens)
     }
 
-    /// Elements of `each` bytes for all workers, so that each worker's start on a boundary.
+    /// Number of elements, of `each` bytes, for all workers, so that each worker's part starts on a
+    /// boundary.
     pub(super) const fn by_worker(&self, count: usize, each: usize) -> usize {
         (padded(count, each) / each).saturating_mul(self.options.workers)
     }
 
-    /// Elements for layers of every kind.
+    /// Number of elements for layers of every kind.
     pub(super) const fn by_kind(&self, count: usize) -> usize {
         count.saturating_mul(self.config.kinds.list().len())
     }
 
-    /// Rotated pairs of a head.
+    /// Number of rotated pairs in a head.
     pub(super) const fn pairs(&self) -> usize {
         self.config.rope_dim / 2
     }
 
-    /// Rotated pairs of a head, if keys are rotated as they are read.
+    /// Number of rotated pairs in a head, if keys are rotated when they are read.
     pub(super) const fn derived_pairs(&self) -> usize {
         if self.layers.mapped > 0 { self.pairs() } else { 0 }
     }
 
-    /// Angles of all tiles of a pass.
+    /// Number of angles of all tiles in a pass.
     pub(super) const fn tile_angles(&self) -> usize {
         let tiles = geometry::base_tiles(self.options.capacity(), self.options.chunk);
         self.derived_pairs().saturating_mul(tiles)
     }
 
-    /// Tokens that the sampler sorts.
+    /// Number of tokens that the sampler sorts.
     pub(super) const fn candidates(&self) -> usize {
         if self.options.sampling {
             self.config.vocab

@@ -1,4 +1,4 @@
-//! Activations quantised to int8: what quantised weights are multiplied with.
+//! Activations quantised to int8, the other operand of quantised weights.
 #![allow(unsafe_code, reason = "a declaration that a plain struct is plain bytes")]
 
 use super::BLOCK;
@@ -6,13 +6,14 @@ use crate::arena::Pod;
 
 /// Activations of one token in one block of 32 columns, quantised to int8.
 ///
-/// `value[i] ≈ scale · q[i]`, `q` in -127..=127, `scale = max|value| / 127`, rounded to the nearest, ties to even.
+/// `value[i] ≈ scale · q[i]`, `q` in -127..=127, `scale = max|value| / 127`, rounded to the
+/// nearest, ties to even.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C)]
 pub struct Q8Activation {
     /// Scale.
     pub scale: f32,
-    /// `scale · sum`, rounded once: what a format's minimum multiplies.
+    /// `scale · sum`, rounded once; a format's minimum multiplies it.
     pub scaled_sum: f32,
     /// Sum of the 32 integers.
     pub sum: i16,
@@ -35,6 +36,6 @@ impl Q8Activation {
     };
 }
 
-// SAFETY: `repr(C)`, two f32, two i16 and 32 bytes: 44 bytes in all (asserted above), so no padding; every bit pattern is a value;
-// the alignment is that of f32.
+// SAFETY: `repr(C)`, two f32, two i16 and 32 bytes: 44 bytes in all (asserted above), so no
+// padding; every bit pattern is a value; the alignment is that of f32.
 unsafe impl Pod for Q8Activation {}

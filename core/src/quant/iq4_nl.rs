@@ -2,7 +2,8 @@
 
 use super::{BLOCK, Block, Format, QuantBlock, f16_at, sealed::Sealed};
 
-/// 32 elements in 18 bytes. Byte `i` of `qs` holds element `i` in its low half and element `i + 16` in its high half.
+/// 32 elements in 18 bytes. Byte `i` of `qs` holds element `i` in its low half and element `i + 16`
+/// in its high half.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockIq4Nl {
@@ -12,7 +13,7 @@ pub struct BlockIq4Nl {
     pub qs: [u8; 16],
 }
 
-/// What the indices stand for (ggml's `kvalues_iq4nl`): denser near zero, where most weights are.
+/// Values of the indices (ggml's `kvalues_iq4nl`): denser near zero, where most weights are.
 pub const VALUES: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];

@@ -1,10 +1,11 @@
-//! Block formats: how weights are stored.
+//! Block formats, in which weights are stored.
 //!
-//! A quantised row is a sequence of blocks. Simple blocks have 32 elements, an f16 scale `d` and some an f16 minimum `m`
-//! ([`QuantBlock`]). Super-blocks, the `K` formats, have 256: 8 parts of 32, whose scales are small integers that share an f16
-//! ([`SuperBlock`]). The layouts are those of ggml (`ggml-common.h`, the `block_*` structs); each file here holds one format: its
-//! struct, a compile-time assertion of its size, and the scalar reference. All structs have alignment 1, so that any offset in a
-//! file or in flash can be viewed in place.
+//! A quantised row is a sequence of blocks. Simple blocks have 32 elements, an f16 scale `d` and
+//! some an f16 minimum `m` ([`QuantBlock`]). Super-blocks, the `K` formats, have 256: 8 parts of
+//! 32, whose scales are small integers that share an f16 ([`SuperBlock`]). The layouts are those of
+//! ggml (`ggml-common.h`, the `block_*` structs); each file here holds one format: its struct, a
+//! compile-time assertion of its size, and the scalar reference. All structs have alignment 1, so
+//! that any offset in a file or in flash can be viewed in place.
 
 mod activation;
 mod float;
@@ -40,9 +41,10 @@ pub const BLOCK: usize = 32;
 /// Elements in a super-block.
 pub const SUPER_BLOCK: usize = 256;
 
-/// Defines [`Format`] and `with_block` from the one table of formats. A row is: the name and ggml's number of it, the type of its
-/// blocks, their kind (`float` of 1 element, `simple` of [`BLOCK`], `super_block` of [`SUPER_BLOCK`]) and bytes, and the feature
-/// that it is a part of (or `always`).
+/// Defines [`Format`] and `with_block` from the one table of formats. A row holds the name, ggml's
+/// number of the format, the type of its blocks, their kind (`float` of 1 element, `simple` of
+/// [`BLOCK`], `super_block` of [`SUPER_BLOCK`]) and bytes, and the cargo feature that it belongs to
+/// (or `always`).
 macro_rules! formats {
     ($d:tt $($(#[$doc:meta])* $name:ident = $number:literal, $block:ident, $kind:ident, $bytes:literal, $built:tt;)+) => {
         /// A storage format of tensor elements.
@@ -61,7 +63,8 @@ macro_rules! formats {
             /// Every format, in the order of ggml's numbers.
             pub const ALL: [Format; [$($number),+].len()] = [$(Format::$name),+];
 
-            /// The format with this number in ggml's `enum ggml_type`, if this crate computes with it.
+            /// Returns the format with this number in ggml's `enum ggml_type`, if this crate
+            /// computes with it.
             pub const fn from_ggml_type(number: u32) -> Option<Format> {
                 match number {
                     $($number => Some(Format::$name),)+
@@ -76,7 +79,7 @@ macro_rules! formats {
                 }
             }
 
-            /// The usual name.
+            /// The usual name, as in ggml.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Format::$name => stringify!($name)),+
@@ -97,8 +100,8 @@ macro_rules! formats {
                 }
             }
 
-            /// True if this build has it: super-blocks and IQ4_NL are the feature `super-blocks`, which firmware leaves out to save
-            /// flash.
+            /// Returns true if this build has the format. Super-blocks and IQ4_NL need the feature
+            /// `super-blocks`, which firmware leaves out to save flash.
             pub const fn is_built(self) -> bool {
                 match self {
                     $(Format::$name => formats!(@ built $built)),+
@@ -106,8 +109,10 @@ macro_rules! formats {
             }
         }
 
-        /// Matches a format and evaluates an expression with the type of its blocks: `with_block!(format; any B => ...)` with one
-        /// for all, or `float F => ...; quantized Q => ...`, or `float F => ...; simple S => ...; super_block P => ...`.
+        /// Matches a format and evaluates an expression with the type of its blocks:
+        /// `with_block!(format; any B => ...)` with one for all, or
+        /// `float F => ...; quantized Q => ...`, or
+        /// `float F => ...; simple S => ...; super_block P => ...`.
         macro_rules! with_block {
             ($d format:expr; $d($d arms:tt)+) => {
                 match $d format {
@@ -182,12 +187,13 @@ formats! {$
 }
 
 impl Format {
-    /// True if elements are integers with a scale per block.
+    /// Returns true if elements are integers with a scale per block.
     pub const fn is_quantized(self) -> bool {
         !matches!(self, Format::F32 | Format::F16 | Format::BF16)
     }
 
-    /// Bytes of a row of `cols` elements; `None` if they are not whole blocks or the number overflows.
+    /// Bytes of a row of `cols` elements; `None` if they are not whole blocks or the number
+    /// overflows.
     pub const fn row_bytes(self, cols: usize) -> Option<usize> {
         if !cols.is_multiple_of(self.block_len()) {
             return None;
@@ -210,9 +216,10 @@ pub trait Block: Copy + sealed::Sealed + 'static {
     fn dequantize(&self, out: &mut [f32]);
 }
 
-/// A block of 32 integers with an f16 scale, for products with int8 activations: element `i` is `scale · q[i] + min`.
+/// A block of 32 integers with an f16 scale, for products with int8 activations: element `i` is
+/// `scale · q[i] + min`.
 pub trait QuantBlock: Block {
-    /// Whether [`QuantBlock::min`] is anything but zero.
+    /// True if [`QuantBlock::min`] can be other than zero.
     const HAS_MIN: bool;
 
     /// The scale, widened exactly.
@@ -221,13 +228,13 @@ pub trait QuantBlock: Block {
     /// The minimum, widened exactly; 0 for formats without one.
     fn min(&self) -> f32;
 
-    /// The 32 integers, with their offset (8 or 16) already taken away.
+    /// The 32 integers, with their offset (8 or 16) already subtracted.
     fn quants(&self) -> [i8; BLOCK];
 }
 
 /// A block of 256 integers, for products with int8 activations: eight parts of 32.
 pub trait SuperBlock: Block {
-    /// Whether [`Part::min`] is anything but zero.
+    /// True if [`Part::min`] can be other than zero.
     const HAS_MIN: bool;
 
     /// Elements `32 i..32 i + 32`.
@@ -237,10 +244,11 @@ pub trait SuperBlock: Block {
     fn part(&self, i: usize) -> Part;
 }
 
-/// 32 elements of a super-block: element `j` is `(scale · factors[j / 16]) · quants[j] + min · min_factors[j / 16]`.
+/// 32 elements of a super-block: element `j` is `(scale · factors[j / 16]) · quants[j] + min ·
+/// min_factors[j / 16]`.
 ///
-/// An f16 times an integer of 8 bits needs 19 bits at most: it is exact in f32, so that it makes no difference whether an integer
-/// scale is part of `scale` or one of `factors`.
+/// An f16 times an integer of 8 bits needs 19 bits at most: it is exact in f32. An integer scale
+/// can therefore be part of `scale` or one of `factors`, with the same result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part {
     /// Scale of the part.
@@ -249,9 +257,9 @@ pub struct Part {
     pub factors: [i8; 2],
     /// Minimum of the part; 0 for formats without one.
     pub min: f32,
-    /// What the minimum is multiplied with in each half.
+    /// Integer factors of the minimum in each half.
     pub min_factors: [i8; 2],
-    /// The integers, with their offset already taken away.
+    /// The integers, with their offset already subtracted.
     pub quants: [i8; BLOCK],
 }
 
@@ -289,7 +297,7 @@ fn dequantize<B: QuantBlock>(block: &B, out: &mut [f32]) {
     }
 }
 
-/// As [`Part`] says, in that order, each step rounded to f32.
+/// Evaluates the formula of [`Part`] in its order, each step rounded to f32.
 fn dequantize_parts<B: SuperBlock>(block: &B, out: &mut [f32]) {
     for (i, out) in out[..SUPER_BLOCK].chunks_exact_mut(BLOCK).enumerate() {
         let part = block.part(i);

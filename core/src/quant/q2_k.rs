@@ -1,14 +1,16 @@
-//! Q2_K: element `i` is `(d · sc) · q[i] - dmin · m` with 2-bit `q`, `sc` and `m` of 4 bits for each 16 elements.
+//! Q2_K: element `i` is `(d · sc) · q[i] - dmin · m` with 2-bit `q`, `sc` and `m` of 4 bits for
+//! each 16 elements.
 
 use super::{BLOCK, Block, Format, Part, SUPER_BLOCK, SuperBlock, f16_at, sealed::Sealed};
 
 /// 256 elements in 84 bytes.
 ///
-/// Of each 128 elements, byte `i` of 32 bytes of `qs` holds elements `i`, `i + 32`, `i + 64` and `i + 96`, from its lowest bits up.
+/// Of each 128 elements, byte `i` of 32 bytes of `qs` holds elements `i`, `i + 32`, `i + 64` and
+/// `i + 96`, from its lowest bits up.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockQ2K {
-    /// Of each 16 elements the scale, low half, and the minimum, high half.
+    /// For each 16 elements a byte: the scale in the low half, the minimum in the high half.
     pub scales: [u8; SUPER_BLOCK / 16],
     /// 2-bit integers.
     pub qs: [u8; SUPER_BLOCK / 4],

@@ -1,9 +1,11 @@
-//! Q3_K: element `i` is `(d · (sc - 32)) · (q[i] - 4)` with 3-bit `q` and a 6-bit `sc` for each 16 elements.
+//! Q3_K: element `i` is `(d · (sc - 32)) · (q[i] - 4)` with 3-bit `q` and a 6-bit `sc` for each 16
+//! elements.
 
 use super::q2_k::pairs_of_bits;
 use super::{BLOCK, Block, Format, Part, SUPER_BLOCK, SuperBlock, f16_at, sealed::Sealed};
 
-/// 256 elements in 110 bytes: low two bits as in Q2_K; the third bit of element `32k + i` is bit `k` of byte `i` of `hmask`.
+/// 256 elements in 110 bytes. The low two bits are stored as in Q2_K; the third bit of element
+/// `32k + i` is bit `k` of byte `i` of `hmask`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockQ3K {
@@ -11,8 +13,8 @@ pub struct BlockQ3K {
     pub hmask: [u8; BLOCK],
     /// Low two bits.
     pub qs: [u8; SUPER_BLOCK / 4],
-    /// Sixteen scales of 6 bits: low four bits in the low, then the high halves of bytes 0 to 7; the high two bits of scale `4k + i`
-    /// are bits `2k` and `2k + 1` of byte `8 + i`.
+    /// Sixteen scales of 6 bits: low four bits in the low, then the high halves of bytes 0 to 7;
+    /// the high two bits of scale `4k + i` are bits `2k` and `2k + 1` of byte `8 + i`.
     pub scales: [u8; 12],
     /// Scale of the scales, f16.
     pub d: [u8; 2],

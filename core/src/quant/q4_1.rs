@@ -2,7 +2,8 @@
 
 use super::{BLOCK, Block, Format, QuantBlock, f16_at, sealed::Sealed};
 
-/// 32 elements in 20 bytes. Byte `i` of `qs` holds element `i` in its low half and element `i + 16` in its high half.
+/// 32 elements in 20 bytes. Byte `i` of `qs` holds element `i` in its low half and element `i + 16`
+/// in its high half.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockQ4_1 {

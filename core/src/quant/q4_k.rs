@@ -1,10 +1,12 @@
-//! Q4_K: element `i` is `(d · sc) · q[i] - dmin · m` with 4-bit `q`, `sc` and `m` of 6 bits for each 32 elements.
+//! Q4_K: element `i` is `(d · sc) · q[i] - dmin · m` with 4-bit `q`, `sc` and `m` of 6 bits for
+//! each 32 elements.
 
 use super::{BLOCK, Block, Format, Part, SUPER_BLOCK, SuperBlock, f16_at, sealed::Sealed};
 
 /// 256 elements in 144 bytes.
 ///
-/// Byte `i` of the `k`-th 32 bytes of `qs` holds element `64k + i` in its low half and element `64k + i + 32` in its high half.
+/// Byte `i` of the `k`-th 32 bytes of `qs` holds element `64k + i` in its low half and element
+/// `64k + i + 32` in its high half.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockQ4K {
@@ -12,7 +14,7 @@ pub struct BlockQ4K {
     pub d: [u8; 2],
     /// Scale of the minima, f16.
     pub dmin: [u8; 2],
-    /// Eight scales and eight minima of 6 bits, packed as `scale_and_min` below takes them apart.
+    /// Eight scales and eight minima of 6 bits; `scale_and_min` below unpacks them.
     pub scales: [u8; 12],
     /// 4-bit integers.
     pub qs: [u8; SUPER_BLOCK / 2],
@@ -45,8 +47,9 @@ impl SuperBlock for BlockQ4K {
 
 /// Scale and minimum of part `i` of Q4_K and Q5_K, 0 to 63 each.
 ///
-/// The low 6 bits of bytes 0 to 3 are the first four scales, those of bytes 4 to 7 the first four minima. The others have their
-/// low 4 bits in the halves of bytes 8 to 11, scales in the low ones, and their high 2 bits on top of the first four.
+/// The low 6 bits of bytes 0 to 3 are the first four scales, those of bytes 4 to 7 the first four
+/// minima. The others have their low 4 bits in the halves of bytes 8 to 11, scales in the low ones,
+/// and their high 2 bits on top of the first four.
 pub(super) fn scale_and_min(packed: &[u8; 12], i: usize) -> (u8, u8) {
     if i < 4 {
         return (packed[i] & 63, packed[i + 4] & 63);

@@ -2,7 +2,8 @@
 
 use super::{BLOCK, Block, Format, QuantBlock, f16_at, sealed::Sealed};
 
-/// 32 elements in 22 bytes: low four bits as in Q4_0, the fifth bit of element `i` is bit `i` of `qh`.
+/// 32 elements in 22 bytes. The low four bits are stored as in Q4_0; the fifth bit of element `i`
+/// is bit `i` of `qh`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockQ5_0 {

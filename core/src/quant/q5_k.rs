@@ -1,9 +1,11 @@
-//! Q5_K: element `i` is `(d · sc) · q[i] - dmin · m` with 5-bit `q`, `sc` and `m` of 6 bits for each 32 elements.
+//! Q5_K: element `i` is `(d · sc) · q[i] - dmin · m` with 5-bit `q`, `sc` and `m` of 6 bits for
+//! each 32 elements.
 
 use super::q4_k::{nibbles, scale_and_min};
 use super::{BLOCK, Block, Format, Part, SUPER_BLOCK, SuperBlock, f16_at, sealed::Sealed};
 
-/// 256 elements in 176 bytes: scales and low four bits as in Q4_K; the fifth bit of element `32k + i` is bit `k` of byte `i` of `qh`.
+/// 256 elements in 176 bytes. Scales and low four bits are stored as in Q4_K; the fifth bit of
+/// element `32k + i` is bit `k` of byte `i` of `qh`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockQ5K {

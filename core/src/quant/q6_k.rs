@@ -1,12 +1,13 @@
-//! Q6_K: element `i` is `(d · sc) · (q[i] - 32)` with 6-bit `q` and a signed 8-bit `sc` for each 16 elements.
+//! Q6_K: element `i` is `(d · sc) · (q[i] - 32)` with 6-bit `q` and a signed 8-bit `sc` for each 16
+//! elements.
 
 use super::{BLOCK, Block, Format, Part, SUPER_BLOCK, SuperBlock, f16_at, sealed::Sealed};
 
 /// 256 elements in 210 bytes.
 ///
-/// Of each 128 elements, byte `i` of 64 bytes of `ql` holds the low four bits of element `i` in its low half and of element `i + 64`
-/// in its high half; byte `i` of 32 bytes of `qh` holds the high two bits of elements `i`, `i + 32`, `i + 64` and `i + 96`, from its
-/// lowest bits up.
+/// Of each 128 elements, byte `i` of 64 bytes of `ql` holds the low four bits of element `i` in its
+/// low half and of element `i + 64` in its high half; byte `i` of 32 bytes of `qh` holds the high
+/// two bits of elements `i`, `i + 32`, `i + 64` and `i + 96`, from its lowest bits up.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BlockQ6K {

@@ -1,4 +1,5 @@
-//! Filling the tables of the index: in `const`, so that a firmware's tables lie in flash, and at run time by the same code.
+//! Filling the tables of the index: in `const`, so that a firmware's tables lie in flash, and at
+//! run time by the same code.
 
 use super::error::{Field, TokenizerError};
 use super::index::{Extent, Hash, PROBES, Slots, Spelling, halves, text_at};
@@ -10,7 +11,7 @@ use crate::gguf::Array;
 
 /// The parts of an index's memory.
 pub(super) struct Parts<'m> {
-    /// For each token, where its string stands after the start of the array.
+    /// For each token, the offset of its string from the start of the array.
     pub(super) offsets: &'m mut [u32],
     /// The table of tokens.
     pub(super) tokens: &'m mut [u32],
@@ -20,7 +21,7 @@ pub(super) struct Parts<'m> {
     pub(super) specials: &'m mut [u32],
 }
 
-/// What there is to know about filled parts besides their content.
+/// Facts about filled parts, besides their content.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Summary {
     pub(super) extent: Extent,
@@ -29,11 +30,11 @@ pub(super) struct Summary {
     pub(super) words_apart: bool,
 }
 
-/// Fills the parts, which have the lengths of [`Vocab::parts`], whatever is in them.
+/// Fills the parts, which have the lengths of [`Vocab::parts`]; their old content does not matter.
 ///
-/// Control and unknown tokens, empty ones and those that cannot be spelled are not in the table: text never becomes one of
-/// them by merging. Of equal tokens the first counts, and of equal merges. Merges without two halves that spell bytes are
-/// left out: they could never apply.
+/// The table leaves out control and unknown tokens, empty ones and those that cannot be spelled:
+/// merging text never makes one of them. Of equal tokens the first counts, and the same holds for
+/// merges. Merges without two halves that spell bytes are left out: they could never apply.
 pub(super) const fn fill(vocab: &Vocab<'_>, parts: Parts<'_>) -> Result<Summary, TokenizerError> {
     let Parts {
         offsets,
@@ -60,7 +61,7 @@ pub(super) const fn fill(vocab: &Vocab<'_>, parts: Parts<'_>) -> Result<Summary,
     })
 }
 
-/// Fills the table of tokens; also the length of the longest.
+/// Fills the table of tokens; also returns the length of the longest token.
 const fn add_tokens(
     vocab: &Vocab<'_>,
     offsets: &[u32],
@@ -90,7 +91,7 @@ const fn add_tokens(
     Ok((of, longest))
 }
 
-/// Fills the table of merges; also the length of the longest.
+/// Fills the table of merges; also returns the length of the longest merge.
 const fn add_merges(vocab: &Vocab<'_>, slots: &mut [u32]) -> Result<(Slots, usize), TokenizerError> {
     clear(slots);
     let Some(merges) = vocab.merges() else {
@@ -138,7 +139,7 @@ const fn hash_of_merge(spelling: Spelling, text: &[u8]) -> Option<u32> {
     }
 }
 
-/// The token in the table that the file spells `text`.
+/// Returns the token in the table whose string in the file is `text`.
 const fn find_token(
     strings: Array<'_>,
     offsets: &[u32],
@@ -163,7 +164,7 @@ const fn find_token(
     None
 }
 
-/// Whether a merge is in the table already.
+/// Returns true if the merge is already in the table.
 const fn has_merge(merges: Array<'_>, slots: &[u32], of: Slots, hash: u32, text: &[u8]) -> bool {
     let mut probe = 0;
     while probe < PROBES && probe < slots.len() {
@@ -182,7 +183,7 @@ const fn has_merge(merges: Array<'_>, slots: &[u32], of: Slots, hash: u32, text:
     false
 }
 
-/// Puts a number in; whether there was room near its place.
+/// Inserts a number; returns true if there was room near its place.
 const fn insert(slots: &mut [u32], of: Slots, hash: u32, number: u32) -> bool {
     let mut probe = 0;
     while probe < PROBES && probe < slots.len() {
@@ -204,7 +205,7 @@ const fn clear(slots: &mut [u32]) {
     }
 }
 
-/// Writes down where each string of `strings` stands after the array's start.
+/// Writes the offset of each string of `strings` from the array's start.
 const fn locate(strings: Array<'_>, offsets: &mut [u32]) -> Result<(), TokenizerError> {
     tri!(last_offset(strings, Field::Tokens));
     let mut elements = strings.elements();
@@ -217,7 +218,8 @@ const fn locate(strings: Array<'_>, offsets: &mut [u32]) -> Result<(), Tokenizer
     Ok(())
 }
 
-/// Where the last string of `strings` ends after the array's start, if 32 bits can say so with one number to spare.
+/// End of the last string of `strings`, from the array's start; it must be less than
+/// `u32::MAX - 1`.
 const fn last_offset(strings: Array<'_>, field: Field) -> Result<u32, TokenizerError> {
     let mut elements = strings.elements();
     while elements.next_value().is_some() {}
@@ -228,7 +230,8 @@ const fn last_offset(strings: Array<'_>, field: Field) -> Result<u32, TokenizerE
     Ok(end as u32)
 }
 
-/// Whether no token of the table has a space after something else inside, so that words can be merged one by one.
+/// Returns true if no token of the table has a space after a non-space, so that words can be merged
+/// one by one.
 const fn words_are_apart(vocab: &Vocab<'_>, offsets: &[u32], slots: &[u32], of: Slots) -> bool {
     let mut id = 0;
     while id < offsets.len() {
@@ -246,7 +249,7 @@ const fn words_are_apart(vocab: &Vocab<'_>, offsets: &[u32], slots: &[u32], of: 
     true
 }
 
-/// Whether a space stands after something that is none.
+/// Returns true if a space follows a non-space.
 const fn has_inner_space(text: &[u8]) -> bool {
     let mut at = 1;
     while at + 3 <= text.len() {
@@ -259,7 +262,7 @@ const fn has_inner_space(text: &[u8]) -> bool {
     false
 }
 
-/// Whether U+2581, which stands for a space, is at `at`, where three bytes are.
+/// Returns true if the three bytes at `at` are U+2581, which stands for a space.
 const fn is_space(text: &[u8], at: usize) -> bool {
     text[at] == SPACE[0] && text[at + 1] == SPACE[1] && text[at + 2] == SPACE[2]
 }

@@ -1,12 +1,14 @@
-//! GPT-2's spelling of bytes: every byte is written as one printable character in `tokenizer.ggml.tokens` and
-//! `tokenizer.ggml.merges`, so that tokens are text even where they are half a character.
+//! GPT-2's spelling of bytes: every byte is written as one printable character in
+//! `tokenizer.ggml.tokens` and `tokenizer.ggml.merges`, so that even a token that is half a
+//! character can be written as text.
 //!
-//! Source: `bytes_to_unicode` of OpenAI's `gpt-2` repository (`encoder.py`). The 188 printable bytes of Latin-1 stand for
-//! themselves; the others, in order, are U+0100, U+0101, ... Both directions are arithmetic here, without a table.
+//! Source: `bytes_to_unicode` of OpenAI's `gpt-2` repository (`encoder.py`). The 188 printable
+//! bytes of Latin-1 are written as themselves; the others, in order, as U+0100, U+0101, ... Both
+//! directions are computed here, without a table.
 
 use super::unicode::first_char;
 
-/// The byte that the character `code` spells, if it spells one.
+/// Byte that the character `code` spells, if it spells one.
 const fn byte(code: u32) -> Option<u8> {
     Some(match code {
         0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code as u8,
@@ -17,12 +19,13 @@ const fn byte(code: u32) -> Option<u8> {
     })
 }
 
-/// The bytes that a spelled token or half of a merge stands for; `None` where a character spells no byte.
+/// Iterator over the bytes that a spelled token or half of a merge stands for; `None` for a
+/// character that spells no byte.
 #[derive(Clone)]
 pub(super) struct Unspelled<'a>(pub(super) &'a [u8]);
 
 impl Unspelled<'_> {
-    /// The next; the twin of [`Iterator::next`] for `const` code.
+    /// Returns the next byte; the same as [`Iterator::next`], for `const` code.
     pub(super) const fn next_byte(&mut self) -> Option<Option<u8>> {
         let (code, len) = first_char(self.0);
         if len == 0 {
@@ -54,7 +57,7 @@ mod tests {
                 spelled[usize::from(byte)] = code;
             }
         }
-        // The order of the 68 unprintable bytes is what OpenAI's loop counts.
+        // The order of the 68 unprintable bytes is the order of OpenAI's loop.
         let mut next = 0x100;
         for (byte, &code) in spelled.iter().enumerate() {
             let printable = matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);

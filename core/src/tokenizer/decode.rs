@@ -1,21 +1,21 @@
-//! From tokens back to bytes, and from bytes to text that never shows half a character.
+//! Tokens back to bytes, and bytes to text that never shows half a character.
 
 use super::bytes::Unspelled;
 use super::spm::{SPACE, byte_of};
 
-/// The bytes of one token. They need not be whole characters: feed them to a [`Utf8Stream`].
+/// Bytes of one token. They need not be whole characters: feed them to a [`Utf8Stream`].
 #[derive(Clone)]
 pub struct Piece<'a> {
     form: Form,
     text: &'a [u8],
-    /// Bytes of a character that spells no byte, still to come.
+    /// Remaining bytes of a character that spells no byte.
     pending: &'a [u8],
 }
 
-/// How a token's string becomes bytes.
+/// Form in which the file stores a token's string.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
-    /// As it stands.
+    /// The bytes themselves.
     Plain,
     /// One character for each byte.
     Mapped,
@@ -74,8 +74,8 @@ impl Iterator for Piece<'_> {
     }
 }
 
-/// Joins bytes into text: holds back the start of a character until the rest has come, and replaces what is no UTF-8 by
-/// U+FFFD, as the standard library's `from_utf8_lossy` does.
+/// Joins bytes into text: holds back the start of a character until the rest arrives, and replaces
+/// bytes that are not UTF-8 by U+FFFD, as the standard library's `from_utf8_lossy` does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Utf8Stream {
     held: [u8; 4],
@@ -83,12 +83,12 @@ pub struct Utf8Stream {
 }
 
 impl Utf8Stream {
-    /// A stream that holds nothing back.
+    /// Creates a stream that holds nothing back.
     pub const fn new() -> Self {
         Utf8Stream { held: [0; 4], len: 0 }
     }
 
-    /// Takes `bytes` and calls `emit` with each character that is whole now.
+    /// Takes `bytes` and calls `emit` with each character that is now complete.
     pub fn push(&mut self, bytes: impl IntoIterator<Item = u8>, emit: &mut dyn FnMut(&str)) {
         for byte in bytes {
             self.held[self.len] = byte;
@@ -105,7 +105,7 @@ impl Utf8Stream {
         }
     }
 
-    /// Emits what is whole or broken for sure.
+    /// Emits every character that is complete, and U+FFFD for bytes that are certainly broken.
     fn flush(&mut self, emit: &mut dyn FnMut(&str)) {
         while self.len > 0 {
             let broken = match core::str::from_utf8(&self.held[..self.len]) {
@@ -114,7 +114,8 @@ impl Utf8Stream {
                     self.len
                 }
                 Err(error) => match error.error_len() {
-                    // Only the start of the held bytes can be broken: whole characters never wait here.
+                    // Only the start of the held bytes can be broken: whole characters are never
+                    // held back.
                     Some(broken) => {
                         emit("\u{FFFD}");
                         broken

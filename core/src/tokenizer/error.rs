@@ -1,8 +1,8 @@
-//! What can be wrong with a model's tokenizer.
+//! Errors of reading a model's tokenizer.
 
 use core::fmt;
 
-/// A metadata entry that tokenizers are made of.
+/// A metadata entry that a tokenizer is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -17,7 +17,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// The entry's key in a GGUF file.
+    /// Key of the entry in a GGUF file.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Model => "tokenizer.ggml.model",
@@ -39,7 +39,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// The first bytes of `name`.
+    /// Keeps the first bytes of `name`.
     pub(super) const fn new(name: &[u8]) -> Self {
         let mut bytes = [0; 24];
         let mut len = 0;
@@ -57,7 +57,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Why a GGUF file's metadata is no tokenizer that this crate can use.
+/// Reason why a GGUF file's metadata is not a tokenizer that this crate can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -68,24 +68,25 @@ pub enum TokenizerError {
     WrongType(Field),
     /// `tokenizer.ggml.model` is neither `gpt2` (byte-level BPE) nor `llama` (SentencePiece).
     UnknownModel(Name),
-    /// `tokenizer.ggml.pre` names no pre-tokenizer that this crate has.
+    /// `tokenizer.ggml.pre` names a pre-tokenizer that this crate does not have.
     UnknownPreTokenizer(Name),
     /// The entry has fewer elements than there are tokens.
     TooFew {
         /// The short entry.
         field: Field,
-        /// Elements it has.
+        /// Number of its elements.
         found: usize,
-        /// Tokens there are.
+        /// Number of tokens.
         tokens: usize,
     },
     /// There is no token, or the entry has more bytes or elements than 32-bit indices can address.
     BadSize(Field),
-    /// The file's strings share their hashes far more often than chance allows: a search would not be bounded.
+    /// The file's strings share their hashes far more often than chance allows, and a search would
+    /// not be bounded.
     Crowded {
         /// The entry whose strings collide.
         field: Field,
-        /// The element that found no place.
+        /// The element for which there was no place.
         index: usize,
     },
     /// The memory given is too small for the index and the smallest window of text.

@@ -1,22 +1,24 @@
-//! Finding tokens and merges by their bytes: hash tables over the mapped file, filled once ([`super::build`]).
+//! Finding tokens and merges by their bytes: hash tables over the mapped file, filled once
+//! ([`super::build`]).
 //!
-//! A table holds no strings, only where in the file they stand. A slot is one `u32`: 0, or a number plus 1 in the low
-//! bits and part of the string's hash in the bits that are left, so that few wrong strings are compared. For tokens the
-//! number is the id; for merges it is the merge's offset in the file, which orders merges by rank as well as its number
-//! would. Slots are filled by linear probing, two thirds full.
+//! A table holds no strings, only their places in the file. A slot is one `u32`: 0, or a number
+//! plus 1 in the low bits and part of the string's hash in the remaining bits, so that few wrong
+//! strings are compared. For tokens the number is the id; for merges it is the merge's offset in
+//! the file, which has the same order as the rank. Slots are filled by linear probing, two thirds
+//! full.
 //!
-//! Searches are bounded: no string is further than [`PROBES`] slots from its place, or the file is refused (a file made
-//! to collide; by chance it does not happen).
+//! Searches are bounded: each string is at most [`PROBES`] slots from its place, or the file is
+//! refused. Only a file that is made to collide is refused; chance does not do it.
 
 use super::bytes::Unspelled;
 use super::merge::NEVER;
 use super::vocab::Vocab;
 use crate::gguf::Array;
 
-/// Farthest that a string may stand from its place in a table.
+/// Largest distance of a string from its place in a table.
 pub(super) const PROBES: usize = 512;
 
-/// How the numbers of a table lie in its slots.
+/// Layout of a table's numbers in its slots.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slots {
     /// Low bits of a slot that hold a number plus 1.
@@ -24,7 +26,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// For numbers of at most `largest`.
+    /// Creates the layout for numbers of at most `largest`.
     pub(super) const fn new(largest: u32) -> Self {
         // `largest + 1` must fit; arrays of 2^32 - 1 elements or bytes were refused.
         Slots {
@@ -32,12 +34,12 @@ impl Slots {
         }
     }
 
-    /// The slot of this hash and number.
+    /// Slot of this hash and number.
     pub(super) const fn with(self, hash: u32, number: u32) -> u32 {
         ((hash as u64) << self.bits) as u32 | (number + 1)
     }
 
-    /// The number in a slot that has this hash.
+    /// Number in a slot, if the slot has this hash.
     pub(super) const fn number(self, slot: u32, hash: u32) -> Option<u32> {
         let number = (slot & ((1u64 << self.bits) - 1) as u32).wrapping_sub(1);
         if slot != 0 && self.with(hash, number) == slot {
@@ -47,7 +49,7 @@ impl Slots {
         }
     }
 
-    /// The `probe`th place to look at, of at most [`PROBES`], in a table of `len` slots.
+    /// Place of probe number `probe`, of at most [`PROBES`], in a table of `len` slots.
     pub(super) const fn place(hash: u32, probe: usize, len: usize) -> usize {
         let first = ((hash as u64 * len as u64) >> 32) as usize;
         let place = first + probe;
@@ -63,7 +65,7 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// The first number with this hash that `is_it` accepts.
+    /// Returns the first number with this hash that `is_it` accepts.
     fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         for probe in 0..PROBES.min(self.slots.len()) {
             let slot = self.slots[Slots::place(hash, probe, self.slots.len())];
@@ -80,7 +82,7 @@ impl Table<'_> {
     }
 }
 
-/// A hash that is fed byte by byte: FNV-1a (Fowler, Noll, Vo), with MurmurHash3's finalizer (Appleby).
+/// A hash of single bytes: FNV-1a (Fowler, Noll, Vo), with MurmurHash3's finalizer (Appleby).
 #[derive(Clone, Copy)]
 pub(super) struct Hash(u32);
 
@@ -100,12 +102,12 @@ impl Hash {
         self
     }
 
-    /// The finished hash after all of `bytes`.
+    /// Finishes the hash after all of `bytes`.
     pub(super) const fn of_all(self, bytes: &[u8]) -> u32 {
         self.bytes(bytes).finish()
     }
 
-    /// Between the halves of a merge: no byte.
+    /// Marks the boundary between the halves of a merge, by a value that is no byte.
     pub(super) const fn middle(self) -> Self {
         self.step(0x100)
     }
@@ -118,17 +120,18 @@ impl Hash {
     }
 }
 
-/// How the file spells strings.
+/// Spelling of strings in the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// One character for each byte ([`super::bytes`]).
     Mapped,
-    /// As they are.
+    /// The bytes themselves.
     Plain,
 }
 
 impl Spelling {
-    /// Goes on hashing the bytes that `text` spells; `None` if it spells none or cannot be read.
+    /// Continues the hash with the bytes that `text` spells; `None` if it spells none or cannot be
+    /// read.
     pub(super) const fn hash(self, mut hash: Hash, text: &[u8]) -> Option<Hash> {
         if text.is_empty() {
             return None;
@@ -148,7 +151,7 @@ impl Spelling {
         }
     }
 
-    /// Whether `text` spells `bytes`.
+    /// Returns true if `text` spells `bytes`.
     fn is(self, text: &[u8], bytes: &[u8]) -> bool {
         match self {
             Self::Plain => text == bytes,
@@ -157,7 +160,7 @@ impl Spelling {
     }
 }
 
-/// The halves of a merge: the text around the first space that is not its first character.
+/// Splits a merge into its halves, at the first space that is not its first character.
 pub(super) const fn halves(merge: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut space = 1;
     while space < merge.len() {
@@ -171,7 +174,8 @@ pub(super) const fn halves(merge: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
-/// The string of token `id` as the file has it, by where its strings stand; nothing if there is no such token.
+/// Returns the string of token `id` as the file has it, by the offsets of the strings; empty if
+/// there is no such token.
 pub(super) const fn text_at<'a>(strings: Array<'a>, offsets: &[u32], id: u32) -> &'a [u8] {
     if (id as usize) < offsets.len()
         && let Some(text) = strings.string_at(offsets[id as usize] as usize)
@@ -181,24 +185,24 @@ pub(super) const fn text_at<'a>(strings: Array<'a>, offsets: &[u32], id: u32) ->
     &[]
 }
 
-/// What filling the tables found out.
+/// Results of filling the tables.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     pub(super) tokens: Slots,
     pub(super) ranks: Slots,
-    /// Bytes of the longest indexed token, and of the longest indexed merge, as spelled: no string longer than these is
-    /// looked up.
+    /// Bytes of the longest indexed token and of the longest indexed merge, as spelled: longer
+    /// strings are not looked up.
     pub(super) longest_token: usize,
     pub(super) longest_merge: usize,
 }
 
-/// Where tokens and merges stand in the file.
+/// Places of tokens and merges in the file.
 #[derive(Clone, Copy)]
 pub(super) struct Index<'a> {
     strings: Array<'a>,
     merges: Option<Array<'a>>,
     spelling: Spelling,
-    /// For each token id, where its string stands after the start of the array.
+    /// For each token id, the offset of its string from the start of the array.
     offsets: &'a [u32],
     tokens: Table<'a>,
     ranks: Table<'a>,
@@ -207,7 +211,7 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    /// Over tables that [`super::build`] filled for `vocab`.
+    /// Creates an index over tables that [`super::build`] filled for `vocab`.
     pub(super) const fn over(
         vocab: &Vocab<'a>,
         extent: Extent,
@@ -233,12 +237,12 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The string of token `id` as the file has it; nothing if there is no such token.
+    /// Returns the string of token `id` as the file has it; empty if there is no such token.
     pub(super) fn text(&self, id: u32) -> &'a [u8] {
         text_at(self.strings, self.offsets, id)
     }
 
-    /// The token that spells `bytes`.
+    /// Returns the token that spells `bytes`.
     pub(super) fn token(&self, bytes: &[u8]) -> Option<u32> {
         if bytes.len() > self.longest_token {
             return None;
@@ -248,8 +252,8 @@ impl<'a> Index<'a> {
             .find(hash, |id| self.spelling.is(self.text(id), bytes))
     }
 
-    /// The rank of merging `pair[..middle]` with `pair[middle..]`: the lowest is merged first. [`NEVER`] if no merge
-    /// names them.
+    /// Rank of merging `pair[..middle]` with `pair[middle..]`: the lowest is merged first.
+    /// [`NEVER`] if no merge names them.
     pub(super) fn rank(&self, pair: &[u8], middle: usize) -> u32 {
         let Some(merges) = self.merges.filter(|_| pair.len() < self.longest_merge) else {
             return NEVER;

@@ -1,4 +1,4 @@
-//! A vocabulary with its index: what a tokenizer needs besides memory to work in.
+//! A vocabulary with its index: everything that a tokenizer needs except memory to work in.
 
 use super::build::{self, Parts, Summary};
 use super::error::TokenizerError;
@@ -9,8 +9,8 @@ use crate::const_fn::tri;
 
 /// A [`Vocab`] and the tables that find its tokens and merges by their bytes.
 ///
-/// Hosts have them made by [`Tokenizer::new`](super::Tokenizer::new). On a board they are made by the compiler
-/// ([`embed_model!`](crate::embed_model) does it) and lie in flash:
+/// On hosts [`Tokenizer::new`](super::Tokenizer::new) makes them. On a board the compiler makes
+/// them ([`embed_model!`](crate::embed_model) does it), and they lie in flash:
 ///
 /// ```
 /// # #![allow(long_running_const_eval)]
@@ -48,10 +48,10 @@ pub struct Tables<const N: usize> {
 }
 
 impl<const N: usize> Tables<N> {
-    /// Fills them.
+    /// Fills the tables.
     ///
     /// # Errors
-    /// If the file's strings are made to collide in the tables.
+    /// If too many of the file's strings collide in the tables.
     ///
     /// # Panics
     /// If `N` is less than [`IndexedVocab::words`].
@@ -61,14 +61,15 @@ impl<const N: usize> Tables<N> {
         Ok(Tables { words, summary })
     }
 
-    /// The vocabulary that they were filled for, with them. (Over another one, nothing is found.)
+    /// Returns the vocabulary that the tables were filled for, with the tables. (Over another
+    /// vocabulary, nothing is found.)
     pub const fn over<'a>(&'a self, vocab: Vocab<'a>) -> IndexedVocab<'a> {
         IndexedVocab::over(vocab, &self.words, self.summary)
     }
 }
 
 impl<'a> IndexedVocab<'a> {
-    /// Words of 32 bits that the tables of `vocab` take.
+    /// Number of 32-bit words that the tables of `vocab` take.
     pub const fn words(vocab: &Vocab<'_>) -> usize {
         vocab.tables_bytes() / 4
     }
@@ -76,7 +77,7 @@ impl<'a> IndexedVocab<'a> {
     /// Fills the tables in `words`.
     ///
     /// # Errors
-    /// If the file's strings are made to collide in the tables.
+    /// If too many of the file's strings collide in the tables.
     ///
     /// # Panics
     /// If there are fewer words than [`IndexedVocab::words`].
@@ -102,18 +103,18 @@ impl<'a> IndexedVocab<'a> {
         }
     }
 
-    /// The vocabulary.
+    /// Vocabulary without its index.
     pub const fn vocab(&self) -> &Vocab<'a> {
         &self.vocab
     }
 }
 
-/// Words of a part with the padding to the next, which starts on a cache line.
+/// Number of words of a part, with the padding to the next part, which starts on a cache line.
 const fn padded(len: usize) -> usize {
     len.next_multiple_of(crate::arena::ALIGN / 4)
 }
 
-/// The parts of an index's memory.
+/// Cuts an index's memory into its parts.
 const fn cut<'m>(vocab: &Vocab<'_>, words: &'m mut [u32]) -> Parts<'m> {
     let lens = vocab.parts();
     let (offsets, rest) = words.split_at_mut(padded(lens[0]));

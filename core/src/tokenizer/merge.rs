@@ -1,51 +1,54 @@
-//! Merging neighbouring symbols until no pair may be merged: the heart of both byte-level BPE and SentencePiece, which
-//! differ only in what a pair's priority is.
+//! Merging of neighbouring symbols until no pair may be merged: the common part of byte-level BPE
+//! and SentencePiece, which differ only in the priority of a pair.
 //!
-//! Method: the lowest priority wins, the leftmost pair among equals. A tournament tree over the positions of a window of
-//! the text holds, for each symbol, the priority of the pair it starts, so a merge costs O(log n) and a window of n bytes
-//! O(n log n). Source of the algorithms: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units"
-//! (2016), algorithm 1; Kudo and Richardson, "SentencePiece" (2018).
+//! Method: the lowest priority wins, the leftmost pair among equals. A tournament tree over the
+//! positions of a window of the text holds, for each symbol, the priority of the pair it starts, so
+//! a merge costs O(log n) and a window of n bytes O(n log n). Source of the algorithms: Sennrich et
+//! al., "Neural Machine Translation of Rare Words with Subword Units" (2016), algorithm 1; Kudo and
+//! Richardson, "SentencePiece" (2018).
 //!
 //! # Pieces longer than the window
 //!
-//! A piece that is longer than the window is merged window by window: of each window only the tokens that start in its
-//! first half are final, the next window starts where they end. Merges depend on what stands near them, so this gives
-//! the tokens of the whole piece unless a decision depends on text more than half a window ahead. A window of four times
-//! the longest token was enough for every text tried (100,000 letters, 20,000 blanks, 20,000 times the same letter).
+//! A piece that is longer than the window is merged window by window. Of each window only the
+//! tokens that start in its first half are final, and the next window starts where they end. A
+//! merge depends on its neighbours, so this gives the tokens of the whole piece unless a decision
+//! depends on text more than half a window ahead. A window of four times the longest token was
+//! enough for every tested text (100,000 letters, 20,000 blanks, 20,000 times the same letter).
 
 use crate::arena::Carver;
 
 /// Priority of a pair that may not be merged.
 pub(super) const NEVER: u32 = u32::MAX;
 
-/// No symbol before this one.
+/// Marks that there is no symbol before this one.
 const NO_SYMBOL: u32 = u32::MAX;
 
-/// Bytes of text that the smallest window holds.
+/// Number of bytes of text in the smallest window.
 pub(super) const MIN_WINDOW: usize = 64;
 
-/// Bytes of text that the largest window holds.
+/// Number of bytes of text in the largest window.
 const MAX_WINDOW: usize = 1 << 26;
 
-/// The smallest part of a text that is an initial symbol or several: a character, whole or escaped.
+/// Smallest part of a text that consists of whole initial symbols: a character, plain or escaped.
 #[derive(Clone, Copy)]
 pub(super) struct Chunk {
     pub(super) bytes: [u8; 4],
     pub(super) len: usize,
 }
 
-/// What a kind of tokenizer knows about symbols.
+/// Rules of a kind of tokenizer for its symbols.
 pub(super) trait Rules {
-    /// How many bytes the initial symbol at the start of `text` (not empty) takes: from 1 to 4, and at most all of them.
+    /// Number of bytes of the initial symbol at the start of `text` (not empty): from 1 to 4, and
+    /// at most all of them.
     fn symbol(&self, text: &[u8]) -> usize;
 
-    /// The priority of merging `pair[..middle]` with `pair[middle..]`, or [`NEVER`].
+    /// Priority of merging `pair[..middle]` with `pair[middle..]`, or [`NEVER`].
     fn priority(&self, pair: &[u8], middle: usize) -> u32;
 
-    /// Puts out the token, or the tokens of the bytes, of a symbol that is not merged further.
+    /// Emits the token of a symbol that is not merged further, or the tokens of its bytes.
     fn emit(&self, symbol: &[u8], out: &mut dyn FnMut(u32));
 
-    /// The token of a whole piece that needs no merging.
+    /// Token of a whole piece that needs no merging.
     fn whole(&self, piece: &[u8]) -> Option<u32>;
 }
 
@@ -53,22 +56,23 @@ pub(super) trait Rules {
 pub(super) struct Window<'a> {
     /// The text; its length, a power of two, is the capacity.
     bytes: &'a mut [u8],
-    /// For each symbol's first byte: where it ends.
+    /// For each symbol's first byte: the end of the symbol.
     end: &'a mut [u32],
-    /// For each symbol's first byte: where the symbol before it starts.
+    /// For each symbol's first byte: the start of the symbol before it.
     before: &'a mut [u32],
-    /// Twice the capacity: node 1 is the root, node i has children 2i and 2i + 1, the leaf of position p is m + p.
+    /// Tournament tree of twice the capacity: node 1 is the root, node `i` has children `2i`
+    /// and `2i + 1`, the leaf of position `p` is `m + p`, with `m` leaves.
     tree: &'a mut [u32],
 }
 
 impl<'a> Window<'a> {
-    /// Bytes of memory for a window of `capacity` bytes of text, a power of two.
+    /// Number of bytes of memory for a window of `capacity` bytes of text, a power of two.
     pub(super) const fn bytes(capacity: usize) -> usize {
         // Powers of two of at least 64: no part needs padding.
         capacity * (1 + 4 + 4 + 8)
     }
 
-    /// The capacity for pieces of `piece` bytes.
+    /// Capacity for pieces of `piece` bytes.
     pub(super) const fn capacity(piece: usize) -> usize {
         if piece < MIN_WINDOW {
             MIN_WINDOW
@@ -79,7 +83,8 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Takes the largest window that fits into `memory` bytes; `None` if not even the smallest does.
+    /// Takes the largest window that fits into `memory` bytes; `None` if not even the smallest
+    /// does.
     pub(super) fn take(carver: &mut Carver<'a>, memory: usize) -> Option<Self> {
         let mut capacity = MIN_WINDOW;
         while capacity < MAX_WINDOW && Self::bytes(2 * capacity) <= memory {
@@ -93,7 +98,7 @@ impl<'a> Window<'a> {
         })
     }
 
-    /// Merges the piece that `chunks` spell and puts out its tokens.
+    /// Merges the piece that `chunks` spell and emits its tokens.
     pub(super) fn encode(
         &mut self,
         chunks: impl Iterator<Item = Chunk>,
@@ -122,7 +127,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// From how many bytes on a window counts as full: the next chunk might not fit.
+    /// Number of bytes from which a window counts as full, because the next chunk might not fit.
     fn full(&self) -> usize {
         self.bytes.len() - 3
     }
@@ -137,7 +142,7 @@ impl<'a> Window<'a> {
         len
     }
 
-    /// Merges the first `len` bytes (at least 1) as far as they go.
+    /// Merges the first `len` bytes (at least 1) until no pair may be merged.
     fn merge(&mut self, len: usize, rules: &impl Rules) {
         let leaves = len.next_power_of_two();
         self.start(len, leaves, rules);
@@ -165,7 +170,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Cuts the first `len` bytes into initial symbols and plays the tournament.
+    /// Cuts the first `len` bytes into initial symbols and builds the tournament tree.
     fn start(&mut self, len: usize, leaves: usize, rules: &impl Rules) {
         self.tree[leaves..2 * leaves].fill(NEVER);
         let (mut at, mut before) = (0, NO_SYMBOL);
@@ -186,7 +191,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// The priority of the pair that the symbol at `left` starts.
+    /// Priority of the pair that the symbol at `left` starts.
     fn priority(&self, left: usize, len: usize, rules: &impl Rules) -> u32 {
         let right = self.end[left] as usize;
         if right >= len {
@@ -196,7 +201,7 @@ impl<'a> Window<'a> {
         rules.priority(&self.bytes[left..end], right - left)
     }
 
-    /// Sets the priority at a position and replays its matches.
+    /// Sets the priority at a position and updates the tree above it.
     fn set(&mut self, leaves: usize, position: usize, priority: u32) {
         let mut node = leaves + position;
         self.tree[node] = priority;

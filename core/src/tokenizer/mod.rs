@@ -1,25 +1,30 @@
-//! Text to token ids and back, from the metadata of a GGUF file: byte-level BPE (`gpt2`) and SentencePiece (`llama`).
+//! Text to token ids and back, from the metadata of a GGUF file: byte-level BPE (`gpt2`) and
+//! SentencePiece (`llama`).
 //!
-//! The ids are llama.cpp's. A [`Vocab`] is the checked metadata and knows how much memory is needed; a [`Tokenizer`] is
-//! that memory, filled: an index over the strings in the file, which are never copied, and a window of text in which
-//! symbols are merged. Metadata is untrusted: what makes no sense is refused or left out, and no text makes the work per
-//! byte depend on its length.
+//! The ids are llama.cpp's. A [`Vocab`] is the checked metadata and knows how much memory is
+//! needed. A [`Tokenizer`] is that memory, filled: an index over the strings in the file, which are
+//! never copied, and a window of text in which symbols are merged. Metadata is untrusted: invalid
+//! entries are refused or left out, and for every text the work per byte is bounded.
 //!
 //! # Where ids may differ from llama.cpp's
 //!
-//! - A piece (a word; a run of blanks; for SentencePiece a word with its spaces) longer than the window is merged window
-//!   by window: the ids are the same unless a merge depends on text more than half a window ahead. A window of four times
-//!   the longest token (1024 bytes for SmolLM2, whose longest are 80 blanks) gave the same ids on every text tried.
+//! - A piece (a word; a run of blanks; for SentencePiece a word with its spaces) longer than the
+//!   window is merged window by window: the ids are the same unless a merge depends on text more
+//!   than half a window ahead. A window of four times the longest token (1024 bytes for SmolLM2,
+//!   whose longest are 80 blanks) gave the same ids on every text tried.
 //! - Control tokens never come from merging. In llama.cpp a text may spell one by accident.
-//! - A merge that makes no token falls back to the tokens of its bytes, where llama.cpp drops those beyond ASCII.
-//! - Bytes that spell a code point over 0x10FFFF become U+FFFD in BPE, where llama.cpp throws an exception. (Other bytes
-//!   that are not UTF-8 become U+FFFD in both, one by one; SentencePiece keeps them as byte tokens in both.)
-//! - Special tokens longer than 256 bytes are not looked for.
+//! - A merge that makes no token falls back to the tokens of its bytes; llama.cpp drops those
+//!   beyond ASCII.
+//! - Bytes that spell a code point over 0x10FFFF become U+FFFD in BPE; llama.cpp throws an
+//!   exception. (Other bytes that are not UTF-8 become U+FFFD in both, one by one; SentencePiece
+//!   keeps them as byte tokens in both.)
+//! - Special tokens longer than 256 bytes are not found.
 //!
 //! ```
 //! use brooklet_core::gguf::Gguf;
 //! use brooklet_core::tokenizer::{Field, TokenizerError, Vocab};
-//! // A file without metadata or tensors. `Vocab` is made in `const`, so a board's build can fail here.
+//! // A file without metadata or tensors. `Vocab` is made in `const`, so a board's build can fail
+//! // here.
 //! const FILE: &[u8] = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 //! const VOCAB: Result<Vocab, TokenizerError> = match Gguf::parse(FILE) {
 //!     Ok(file) => Vocab::from_gguf(&file),
@@ -60,16 +65,16 @@ use vocab::{Kind, Model};
 
 use crate::arena::Carver;
 
-/// Whether a token marks an end of the text.
+/// Setting for the token that marks one end of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Mark {
-    /// As the model's metadata says.
+    /// The choice of the model's metadata.
     #[default]
     Model,
-    /// Yes, if the model has such a token.
+    /// Always, if the model has such a token.
     Always,
-    /// No.
+    /// Never.
     Never,
 }
 
@@ -79,36 +84,39 @@ impl Mark {
     }
 }
 
-/// How to encode a text.
+/// Options of encoding a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct EncodeOptions {
-    /// The token of the start of a sequence, before the text.
+    /// Token of the start of a sequence, before the text.
     pub bos: Mark,
-    /// The token of the end of a sequence, after the text.
+    /// Token of the end of a sequence, after the text.
     pub eos: Mark,
-    /// Whether control tokens written out in the text (`<|im_start|>`) become those tokens. Only for text that the
-    /// program wrote itself: a user could forge turns with them. User-defined tokens are always found.
+    /// True if control tokens written out in the text (`<|im_start|>`) become those tokens. Only
+    /// for text that the program wrote itself: a user could forge turns with them. User-defined
+    /// tokens are always found.
     pub special: bool,
-    /// Whether the text goes on from one before it. SentencePiece then puts no blank before its first word.
+    /// True if the text continues the one before it. SentencePiece then puts no blank before its
+    /// first word.
     pub continued: bool,
 }
 
-/// Encodes and decodes; made from a [`Vocab`] and a piece of memory.
+/// Encoder and decoder, made from a [`Vocab`] and a piece of memory.
 pub struct Tokenizer<'a> {
     indexed: IndexedVocab<'a>,
     window: Window<'a>,
 }
 
 impl<'a> Tokenizer<'a> {
-    /// Builds the index of `vocab` in `memory`; what is left of it becomes the window. [`Vocab::index_bytes`] says how
-    /// much is needed.
+    /// Builds the index of `vocab` in `memory`; the rest of the memory becomes the window.
+    /// [`Vocab::index_bytes`] gives the needed size.
     ///
-    /// Empty tokens are never found in a text. Of tokens with the same string, and of equal merges, the first counts.
-    /// Merges that do not consist of two halves are left out.
+    /// Empty tokens are never found in a text. Of tokens with the same string, and of equal merges,
+    /// the first counts. Merges that do not consist of two halves are left out.
     ///
     /// # Errors
-    /// If the memory is too small or misaligned, or the file's strings are made to collide in the index.
+    /// If the memory is too small or misaligned, or too many of the file's strings collide in the
+    /// index.
     pub fn new(vocab: &Vocab<'a>, memory: &'a mut [u8]) -> Result<Self, TokenizerError> {
         let given = memory.len();
         let needed = vocab.index_bytes(MIN_WINDOW);
@@ -123,8 +131,8 @@ impl<'a> Tokenizer<'a> {
         Ok(Tokenizer { indexed, window })
     }
 
-    /// Over an index that is there already, in flash; `memory` becomes the window. [`Vocab::window_bytes`] says how much is
-    /// needed.
+    /// Creates a tokenizer over a finished index, in flash; `memory` becomes the window.
+    /// [`Vocab::window_bytes`] gives the needed size.
     ///
     /// # Errors
     /// If the memory is too small or misaligned.
@@ -136,14 +144,16 @@ impl<'a> Tokenizer<'a> {
         Ok(Tokenizer { indexed, window })
     }
 
-    /// Calls `out` with each token of `text`, in order. Any bytes are a text; a whole book is no problem.
+    /// Calls `out` with each token of `text`, in order. The text may be any bytes, and as long as a
+    /// whole book.
     pub fn encode(&mut self, text: &[u8], options: EncodeOptions, out: &mut dyn FnMut(u32)) {
         self.encode_quoting(text, options, &[], out);
     }
 
-    /// As [`Tokenizer::encode`], where the bytes in the ranges `quoted` are a user's words within a text of the program's: control
-    /// tokens written out there, even in part, are text. So a chat template and what it frames become the tokens of one text, and the
-    /// user can forge no turn.
+    /// Encodes as [`Tokenizer::encode`] does, but the bytes in the ranges `quoted` are a user's
+    /// words within a text of the program: control tokens written there, even in part, remain text.
+    /// So a chat template and the messages in it become the tokens of one text, and the user cannot
+    /// forge a turn.
     pub fn encode_quoting(
         &mut self,
         text: &[u8],
@@ -165,7 +175,8 @@ impl<'a> Tokenizer<'a> {
         while at < text.len() {
             let special = self.indexed.specials.next(text, at, allowed);
             let end = special.map_or(text.len(), |special| special.start);
-            // Every fragment but the first follows a special token, and the first counts as if it did.
+            // Every fragment except the first follows a special token, and the first counts as if
+            // it did.
             self.fragment(&text[at..end], options.continued && at == 0, out);
             at = end;
             if let Some(special) = special {
@@ -211,9 +222,9 @@ impl<'a> Tokenizer<'a> {
         }
     }
 
-    /// The bytes of token `id`; none if there is no such token. Control and unknown tokens have bytes (their names) only
-    /// with `special`; unused ones never. With SentencePiece the first word of a text brings the space that encoding put
-    /// before it.
+    /// Bytes of token `id`; empty if there is no such token. Control and unknown tokens have bytes
+    /// (their names) only with `special`; unused ones never. With SentencePiece the first word of a
+    /// text includes the space that encoding put before it.
     pub fn piece(&self, id: u32, special: bool) -> Piece<'a> {
         let text = self.indexed.index.text(id);
         let normal = match self.indexed.vocab.model {
@@ -229,33 +240,33 @@ impl<'a> Tokenizer<'a> {
         }
     }
 
-    /// The control, unknown or user-defined token with this name, such as `<|im_start|>`.
+    /// Returns the control, unknown or user-defined token with this name, such as `<|im_start|>`.
     pub fn special(&self, name: &[u8]) -> Option<u32> {
         self.indexed.specials.named(name)
     }
 
-    /// The token of the start of a sequence.
+    /// Token of the start of a sequence.
     pub fn bos(&self) -> Option<u32> {
         self.indexed.vocab.bos
     }
 
-    /// The token of the end of a sequence.
+    /// Token of the end of a sequence.
     pub fn eos(&self) -> Option<u32> {
         self.indexed.vocab.eos
     }
 
-    /// Whether generation ends with this token; see [`Vocab::is_end_of_generation`].
+    /// Returns true if generation ends with this token; see [`Vocab::is_end_of_generation`].
     pub fn is_end_of_generation(&self, id: u32) -> bool {
         self.indexed.vocab.is_end_of_generation(id)
     }
 
-    /// What the tokenizer was made from.
+    /// Vocabulary that the tokenizer was made from.
     pub fn vocab(&self) -> &Vocab<'a> {
         &self.indexed.vocab
     }
 }
 
-/// C's `isspace`.
+/// Returns true for the characters of C's `isspace`.
 const fn is_blank(byte: u8) -> bool {
     byte == b' ' || (b'\t' <= byte && byte <= b'\r')
 }

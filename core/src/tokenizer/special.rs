@@ -1,34 +1,36 @@
 //! Special tokens (control, unknown, user-defined) written out in a text, such as `<|im_start|>`.
 //!
-//! llama.cpp takes them out of a text before anything else, longest token first, over the whole text at once. Here the
-//! text is walked once and each match is checked against longer ones that overlap it, which gives the same matches. (Of
-//! two overlapping matches of equal length the earlier wins; llama.cpp leaves that open.)
+//! llama.cpp takes them out of a text before anything else, longest token first, over the whole
+//! text at once. Here the text is walked once, and each match is checked against longer ones that
+//! overlap it, which gives the same matches. (Of two overlapping matches of equal length the
+//! earlier wins; llama.cpp does not define which.)
 
 use core::ops::Range;
 
 use super::index::{Index, text_at};
 use super::vocab::{Kind, Vocab};
 
-/// Longer special tokens are not looked for, which bounds the work at each byte of a text.
+/// Length of the longest special token that is looked for, which bounds the work at each byte of a
+/// text.
 const MAX_LEN: usize = 256;
 
 /// An occurrence of a special token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Match {
-    /// Where it starts, in bytes of the text.
+    /// Start, in bytes of the text.
     pub(super) start: usize,
-    /// How long it is, in bytes.
+    /// Length in bytes.
     pub(super) len: usize,
     /// The token.
     pub(super) id: u32,
 }
 
-/// Which special tokens count; user-defined ones always do.
+/// Choice of the special tokens that count; user-defined ones always do.
 #[derive(Clone, Copy)]
 pub(super) struct Allowed<'q> {
-    /// Whether control and unknown tokens count.
+    /// True if control and unknown tokens count.
     pub(super) control: bool,
-    /// Bytes of the text in which they do not.
+    /// Ranges of the text in which control and unknown tokens do not count.
     pub(super) quoted: &'q [Range<usize>],
 }
 
@@ -39,17 +41,18 @@ impl Allowed<'_> {
     }
 }
 
-/// What collecting the special tokens found.
+/// Results of collecting the special tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpecialTokens {
     len: usize,
-    /// A bit for each byte that one of them starts with.
+    /// A bit for each byte with which one of them starts.
     starts: [u32; 8],
     any_user_defined: bool,
 }
 
 impl SpecialTokens {
-    /// Puts the ids of the special tokens into `ids`, which has room for all of them, sorted by their strings.
+    /// Collects the ids of the special tokens into `ids`, which has room for all of them, sorted by
+    /// their strings.
     pub(super) const fn collect(vocab: &Vocab<'_>, offsets: &[u32], ids: &mut [u32]) -> Self {
         let mut found = SpecialTokens {
             len: 0,
@@ -77,7 +80,8 @@ impl SpecialTokens {
     }
 }
 
-/// Heapsort (Williams, 1964) by string, then by id: it needs no more memory, whatever the file, and works in `const`.
+/// Heapsort (Williams, 1964) by string, then by id: it needs no extra memory for any file, and
+/// works in `const`.
 const fn sort(vocab: &Vocab<'_>, offsets: &[u32], ids: &mut [u32]) {
     let mut root = ids.len() / 2;
     let mut end = ids.len();
@@ -103,7 +107,7 @@ const fn sort(vocab: &Vocab<'_>, offsets: &[u32], ids: &mut [u32]) {
     }
 }
 
-/// Whether token `a` sorts before token `b`.
+/// Returns true if token `a` sorts before token `b`.
 const fn is_before(vocab: &Vocab<'_>, offsets: &[u32], a: u32, b: u32) -> bool {
     let (first, second) = (
         text_at(vocab.tokens, offsets, a),
@@ -135,7 +139,7 @@ pub(super) struct Specials<'a> {
 }
 
 impl<'a> Specials<'a> {
-    /// Those that [`SpecialTokens::collect`] put into `ids`.
+    /// Creates the list of those that [`SpecialTokens::collect`] put into `ids`.
     pub(super) const fn over(
         vocab: Vocab<'a>,
         index: Index<'a>,
@@ -152,12 +156,13 @@ impl<'a> Specials<'a> {
         }
     }
 
-    /// The first special token in `text` at or after byte `from` that counts.
+    /// Returns the first special token in `text` at or after byte `from` that counts.
     pub(super) fn next(&self, text: &[u8], from: usize, allowed: Allowed<'_>) -> Option<Match> {
         if !allowed.control && !self.any_user_defined {
             return None;
         }
-        // Before a longer match that overlaps, a shorter one may still fit: `end` is where the longer one starts.
+        // Before a longer match that overlaps, a shorter one may still fit: `end` is the start of
+        // the longer one.
         let (mut from, mut end, mut found) = (from, text.len(), None);
         while let Some(first) = self.leftmost(&text[..end], from, allowed) {
             let Some(mut longer) = self.overlapped(&text[..end], first, allowed) else {
@@ -175,7 +180,8 @@ impl<'a> Specials<'a> {
         (from..text.len()).find_map(|start| self.longest(text, start, allowed))
     }
 
-    /// The longest match that starts inside `shorter` and is longer; the earliest of equals.
+    /// Returns the longest match that starts inside `shorter` and is longer; the earliest of
+    /// equals.
     fn overlapped(&self, text: &[u8], shorter: Match, allowed: Allowed<'_>) -> Option<Match> {
         let mut best = shorter;
         for start in shorter.start + 1..shorter.start + shorter.len {
@@ -187,7 +193,7 @@ impl<'a> Specials<'a> {
         (best != shorter).then_some(best)
     }
 
-    /// The longest special token at byte `start`: the sorted list is narrowed byte by byte.
+    /// Returns the longest special token at byte `start`: the sorted list is narrowed byte by byte.
     fn longest(&self, text: &[u8], start: usize, allowed: Allowed<'_>) -> Option<Match> {
         let rest = &text[start..text.len().min(start + MAX_LEN)];
         let first = *rest.first()?;
@@ -197,7 +203,8 @@ impl<'a> Specials<'a> {
         let mut ids = self.sorted;
         let mut best = None;
         for (depth, &byte) in rest.iter().enumerate() {
-            // Strings that share the first `depth` bytes are left; those that end here come first.
+            // The range holds the strings that share the first `depth` bytes; those that end here
+            // come first.
             let key = |id: u32| self.index.text(id).get(depth).copied();
             let low = ids.partition_point(|&id| key(id) < Some(byte));
             let high = ids.partition_point(|&id| key(id) <= Some(byte));
@@ -216,14 +223,15 @@ impl<'a> Specials<'a> {
         best
     }
 
-    /// Whether the blanks after token `id` belong to it: in Phi-3 those after every special token but three. GGUF has no place for that
-    /// property, so that llama.cpp too goes by the model's name.
+    /// Returns true if the blanks after token `id` belong to it: in Phi-3 those after every special
+    /// token but three. GGUF has no entry for that property, so llama.cpp also decides by the
+    /// model's name.
     pub(super) fn swallows_blanks(&self, id: u32) -> bool {
         let exceptions: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
         self.vocab.is_phi3 && !exceptions.contains(&self.index.text(id))
     }
 
-    /// The special token spelled exactly so.
+    /// Returns the special token with exactly this spelling.
     pub(super) fn named(&self, name: &[u8]) -> Option<u32> {
         let place = self.sorted.partition_point(|&id| self.index.text(id) < name);
         let &id = self.sorted.get(place)?;

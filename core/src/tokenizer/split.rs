@@ -1,8 +1,9 @@
-//! Splitting text into the pieces that byte-level BPE encodes one by one: the "pre-tokenizers" of
-//! `tokenizer.ggml.pre`, written by hand because there is no regular expression engine here.
+//! Splitting of text into the pieces that byte-level BPE encodes one by one: the "pre-tokenizers"
+//! of `tokenizer.ggml.pre`, written by hand because there is no regular expression engine here.
 //!
-//! Each function takes the rest of a text and says how many bytes its first piece has. They agree with llama.cpp
-//! (`llama-vocab.cpp`, `unicode.cpp`) on every text; the patterns are quoted from there.
+//! Each function takes the rest of a text and returns the number of bytes of its first piece. They
+//! agree with llama.cpp (`llama-vocab.cpp`, `unicode.cpp`) on every text; the patterns are quoted
+//! from there.
 
 use super::unicode::{Class, class, first_char};
 
@@ -13,10 +14,11 @@ use super::unicode::{Class, class, first_char};
 pub enum PreTokenizer {
     /// GPT-2's `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
     Gpt2,
-    /// As [`PreTokenizer::Gpt2`], on what is left after every digit was split off alone.
+    /// As [`PreTokenizer::Gpt2`], after every digit was split off as a piece of its own.
     Smollm,
-    /// Llama 3's `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
-    /// a piece that is a token as a whole is not merged.
+    /// Llama 3's `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}`, continued by
+    /// `| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`; a piece that is a token as a whole is
+    /// not merged.
     LlamaBpe,
     /// As [`PreTokenizer::LlamaBpe`], and pieces are always merged (OLMo 2, DBRX).
     Dbrx,
@@ -25,10 +27,10 @@ pub enum PreTokenizer {
 }
 
 impl PreTokenizer {
-    /// The rule that a value of `tokenizer.ggml.pre` names. Several names share a rule.
+    /// Returns the rule that a value of `tokenizer.ggml.pre` names. Several names share a rule.
     pub(super) const fn named(name: &[u8]) -> Option<Self> {
         Some(match name {
-            // GPT-NeoX's own pattern is GPT-2's: its models (Pythia, OLMo 1, MPT) come under these names.
+            // GPT-NeoX's own pattern is GPT-2's: its models (Pythia, OLMo 1, MPT) use these names.
             b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" | b"gigachat" | b"mellum"
             | b"exaone4" => Self::Gpt2,
             b"smollm" | b"starcoder" | b"refact" | b"command-r" | b"codeshell" | b"exaone"
@@ -42,13 +44,14 @@ impl PreTokenizer {
         })
     }
 
-    /// Whether a piece that is a token as a whole stands for itself, whatever the merges say.
+    /// Returns true if a piece that is a token as a whole becomes that token, whatever the merges
+    /// say.
     pub(super) const fn ignores_merges(self) -> bool {
         matches!(self, Self::LlamaBpe)
     }
 
-    /// Bytes of the first piece of `text`: at least 1 unless `text` is empty. `text` ends where a special token or the
-    /// whole text does.
+    /// Number of bytes of the first piece of `text`: at least 1 unless `text` is empty. `text` ends
+    /// at a special token or at the end of the whole text.
     pub(super) fn piece(self, text: &[u8]) -> usize {
         match self {
             Self::Gpt2 => gpt2(text, false),
@@ -59,12 +62,12 @@ impl PreTokenizer {
     }
 }
 
-/// A character of the text, as the patterns see it.
+/// A character of the text, with the facts that the patterns test.
 #[derive(Clone, Copy)]
 struct Char {
     code: u32,
     class: Class,
-    /// Where the next character starts, in bytes.
+    /// Start of the next character, in bytes.
     next: usize,
 }
 
@@ -73,13 +76,13 @@ impl Char {
         self.class == Class::Blank
     }
 
-    /// `[\r\n]`
+    /// Matches `[\r\n]`.
     fn breaks_line(self) -> bool {
         self.code == 0x0D || self.code == 0x0A
     }
 }
 
-/// The character at byte `at`; `None` at the end of the text.
+/// Returns the character at byte `at`; `None` at the end of the text.
 fn look(text: &[u8], at: usize) -> Option<Char> {
     let (code, len) = first_char(text.get(at..)?);
     (len > 0).then(|| Char {
@@ -89,7 +92,7 @@ fn look(text: &[u8], at: usize) -> Option<Char> {
     })
 }
 
-/// Where the run of characters that `wanted` accepts ends, from byte `at` on.
+/// End of the run of characters that `wanted` accepts, from byte `at` on.
 fn run(text: &[u8], mut at: usize, wanted: impl Fn(Char) -> bool) -> usize {
     while let Some(char) = look(text, at).filter(|&char| wanted(char)) {
         at = char.next;
@@ -97,7 +100,7 @@ fn run(text: &[u8], mut at: usize, wanted: impl Fn(Char) -> bool) -> usize {
     at
 }
 
-/// `'s|'t|'re|'ve|'m|'ll|'d` at the start of `text`: how many bytes.
+/// Number of bytes of `'s|'t|'re|'ve|'m|'ll|'d` at the start of `text`.
 fn contraction(text: &[u8], any_case: bool) -> Option<usize> {
     let ascii = |at| {
         let char = look(text, at)?;
@@ -116,8 +119,8 @@ fn contraction(text: &[u8], any_case: bool) -> Option<usize> {
     matches!((first, second), (b'r', b'e') | (b'v', b'e') | (b'l', b'l')).then_some(at)
 }
 
-/// `\s+(?!\S)|\s+` at the start of `text`: a run of blanks, without its last one if it has more than one and something
-/// that `ends` does not call the end of the text follows.
+/// Matches `\s+(?!\S)|\s+` at the start of `text`: a run of blanks. If the run has more than one
+/// blank and a character follows for which `ends` is false, the last blank is left out.
 fn blanks(text: &[u8], ends: impl Fn(Class) -> bool) -> usize {
     let (mut end, mut last) = (0, 0);
     loop {
@@ -129,7 +132,8 @@ fn blanks(text: &[u8], ends: impl Fn(Class) -> bool) -> usize {
     }
 }
 
-/// GPT-2's pattern. With `digits_apart`, a number is a piece of its own and the text ends before it.
+/// Matches GPT-2's pattern. With `digits_apart`, a digit is a piece of its own and the text ends
+/// before it.
 fn gpt2(text: &[u8], digits_apart: bool) -> usize {
     let ends = |class| digits_apart && class == Class::Number;
     let Some(first) = look(text, 0) else {
@@ -153,7 +157,7 @@ fn gpt2(text: &[u8], digits_apart: bool) -> usize {
     }
 }
 
-/// Llama 3's pattern, with at most `digits` digits in a piece.
+/// Matches Llama 3's pattern, with at most `digits` digits in a piece.
 fn llama3(text: &[u8], digits: usize) -> usize {
     let Some(first) = look(text, 0) else {
         return 0;

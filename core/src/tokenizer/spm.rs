@@ -1,8 +1,9 @@
-//! SentencePiece as Llama 2 uses it: characters are the initial symbols, spaces are U+2581, and the pair that makes the
-//! token with the highest score is merged first. Characters without a token fall back to their bytes.
+//! SentencePiece as Llama 2 uses it: characters are the initial symbols, spaces are U+2581, and the
+//! pair that makes the token with the highest score is merged first. Characters without a token
+//! fall back to their bytes.
 //!
-//! Source: Kudo and Richardson, "SentencePiece" (2018); llama.cpp's `llm_tokenizer_spm_session` for bytes that are not
-//! UTF-8 and for vocabularies without byte tokens.
+//! Source: Kudo and Richardson, "SentencePiece" (2018); llama.cpp's `llm_tokenizer_spm_session` for
+//! bytes that are not UTF-8 and for vocabularies without byte tokens.
 
 use super::index::Index;
 use super::merge::{Chunk, NEVER, Rules};
@@ -11,7 +12,7 @@ use super::vocab::Vocab;
 /// U+2581, which stands for a space.
 pub(super) const SPACE: [u8; 3] = [0xE2, 0x96, 0x81];
 
-/// What merges the characters of one piece.
+/// Rules that merge the characters of one piece.
 pub(super) struct Spm<'a> {
     pub(super) vocab: Vocab<'a>,
     pub(super) index: Index<'a>,
@@ -42,7 +43,7 @@ impl Rules for Spm<'_> {
 }
 
 impl Spm<'_> {
-    /// The token of a byte: `<0xXX>`, else the byte itself, else the unknown token.
+    /// Token of a byte: `<0xXX>`, else the byte itself, else the unknown token.
     fn byte(&self, byte: u8) -> Option<u32> {
         const HEX: [u8; 16] = *b"0123456789ABCDEF";
         let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
@@ -53,7 +54,7 @@ impl Spm<'_> {
     }
 }
 
-/// The byte that a token `<0xXX>` stands for.
+/// Byte that a token `<0xXX>` stands for.
 pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
     let [b'<', b'0', b'x', high, low, b'>'] = text else {
         return None;
@@ -62,18 +63,20 @@ pub(super) fn byte_of(text: &[u8]) -> Option<u8> {
     u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
 }
 
-/// A number that is lower for a higher score, below [`NEVER`]; the worst for a score that is no number.
+/// Number that is lower for a higher score, below [`NEVER`]; the largest such number for NaN.
 fn rank(score: f32) -> u32 {
     if score.is_nan() {
         return NEVER - 1;
     }
-    // Adding 0 makes -0 equal to 0. The bits of floats order as integers once the negative ones are flipped.
+    // Adding 0 makes -0 equal to 0. The bits of floats order as integers once the negative ones are
+    // flipped.
     let bits = (score + 0.0).to_bits();
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     !ascending
 }
 
-/// Bytes of the character that `lead` starts, by its high bits alone; 1 for a byte that starts none.
+/// Number of bytes of the character that `lead` starts, by its high bits alone; 1 for a byte that
+/// starts none.
 fn character_len(lead: u8) -> usize {
     match lead >> 4 {
         0xC | 0xD => 2,
@@ -83,16 +86,16 @@ fn character_len(lead: u8) -> usize {
     }
 }
 
-/// A text with its spaces escaped, cut into characters.
+/// A text with escaped spaces, cut into characters.
 #[derive(Clone, Copy)]
 pub(super) struct Escaped<'t> {
     text: &'t [u8],
-    /// Bytes of an escaped space that are still to come.
+    /// Remaining bytes of an escaped space.
     space: &'static [u8],
 }
 
 impl<'t> Escaped<'t> {
-    /// Escapes `text`, with a space before it if `prefix` says so.
+    /// Escapes `text`, with a space before it if `prefix` is true.
     pub(super) fn new(text: &'t [u8], prefix: bool) -> Self {
         Escaped {
             text,
@@ -114,7 +117,7 @@ impl<'t> Escaped<'t> {
         Some(SPACE[0])
     }
 
-    /// The next character.
+    /// Returns the next character.
     fn chunk(&mut self) -> Option<Chunk> {
         let lead = self.byte()?;
         let mut bytes = [lead, 0, 0, 0];
@@ -127,13 +130,14 @@ impl<'t> Escaped<'t> {
         Some(Chunk { bytes, len })
     }
 
-    /// Whether nothing is left.
+    /// Returns true if nothing is left.
     pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty() && self.space.is_empty()
     }
 
-    /// The characters up to the next place where no merge can happen: before a space that follows something else, if
-    /// `cut` says that no token has such a place inside; else all of them.
+    /// Iterates over the characters up to the next place where no merge can happen: before a space
+    /// that follows a non-space, if `cut` says that no token has such a place inside; otherwise all
+    /// characters.
     pub(super) fn word(&mut self, cut: bool) -> impl Iterator<Item = Chunk> {
         let mut after_word = false;
         core::iter::from_fn(move || {

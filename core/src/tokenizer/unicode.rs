@@ -2,7 +2,7 @@
 
 use super::unicode_table::RUNS;
 
-/// What the splitting patterns distinguish: `\p{L}`, `\p{N}`, `\s` and the rest.
+/// Classes that the splitting patterns distinguish: `\p{L}`, `\p{N}`, `\s` and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     Letter,
@@ -11,7 +11,7 @@ pub(super) enum Class {
     Other,
 }
 
-/// The class of a code point.
+/// Class of a code point.
 pub(super) fn class(code: u32) -> Class {
     match code {
         0x61..=0x7A | 0x41..=0x5A => Class::Letter,
@@ -41,14 +41,14 @@ pub(super) fn class(code: u32) -> Class {
     }
 }
 
-/// The code point that stands for a byte which is no part of a character.
+/// Code point for a byte that is not part of a character.
 const REPLACEMENT: u32 = 0xFFFD;
 
-/// The first code point of `text` and the number of bytes it takes: (U+FFFD, 1) for a byte that starts no whole character,
-/// (U+FFFD, 0) for no bytes.
+/// Decodes the first code point of `text` and the number of its bytes: (U+FFFD, 1) for a byte that
+/// starts no whole character, (U+FFFD, 0) for no bytes.
 ///
-/// As llama.cpp does, this accepts surrogates and characters spelled longer than needed; unlike it, no code point over
-/// 0x10FFFF (it throws on those).
+/// Like llama.cpp, this accepts surrogates and overlong encodings. Unlike llama.cpp, which throws
+/// on code points over 0x10FFFF, it returns U+FFFD for them.
 pub(super) const fn first_char(text: &[u8]) -> (u32, usize) {
     let Some(&lead) = text.first() else {
         return (REPLACEMENT, 0);
@@ -79,7 +79,8 @@ pub(super) const fn first_char(text: &[u8]) -> (u32, usize) {
     }
 }
 
-/// The 1 to 4 bytes that spell `code` (at most 0x10FFFF; surrogates as any other), and how many they are.
+/// Encodes `code` (at most 0x10FFFF; surrogates too) in 1 to 4 bytes, and returns them with their
+/// number.
 pub(super) fn spell(code: u32) -> ([u8; 4], usize) {
     let tail = |shift: u32| 0x80 | (code >> shift & 0x3F) as u8;
     match code {

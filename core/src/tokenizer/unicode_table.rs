@@ -1,6 +1,6 @@
 //! Letters and numbers of Unicode 15.1.0. Written by `make_unicode.py`; do not edit.
 
-/// Runs of code points of one class: the first code point times 4, plus 0 (other), 1 (letter) or 2 (number).
+/// Runs of code points of one class: first code point times 4, plus 0 other, 1 letter or 2 number.
 #[rustfmt::skip]
 pub(super) static RUNS: [u32; 1546] = [
     0x0, 0xc2, 0xe8, 0x105, 0x16c, 0x185, 0x1ec, 0x2a9, 0x2ac, 0x2ca, 0x2d0, 0x2d5,

@@ -1,7 +1,8 @@
-//! What a GGUF file says about its tokenizer, checked; nothing is built yet.
+//! Checked metadata of a GGUF file's tokenizer; nothing is built yet.
 //!
-//! Keys and types: the *GGUF* specification, section "Tokenizer" (`docs/gguf.md` of ggml). Defaults, and what a token's
-//! name implies where the file is silent: llama.cpp's `llama-vocab.cpp`.
+//! Keys and types: the *GGUF* specification, section "Tokenizer" (`docs/gguf.md` of ggml).
+//! Defaults, and conclusions from a token's name when the file says nothing: llama.cpp's
+//! `llama-vocab.cpp`.
 
 use super::error::{Field, Name, TokenizerError};
 use super::index::Spelling;
@@ -11,7 +12,7 @@ use crate::arena::Carver;
 use crate::const_fn::{same, tri};
 use crate::gguf::{Array, Gguf, Value};
 
-/// The two algorithms, and what only one of them has.
+/// The two algorithms, with the data that only one of them has.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Model<'a> {
     /// Byte-level BPE.
@@ -23,7 +24,7 @@ pub(super) enum Model<'a> {
     },
 }
 
-/// What a token is for: the numbers of `tokenizer.ggml.token_type`.
+/// Purpose of a token: the numbers of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Normal,
@@ -36,7 +37,8 @@ pub(super) enum Kind {
 
 /// A model's vocabulary: borrowed, validated metadata of a GGUF file.
 ///
-/// It knows how much memory a [`super::Tokenizer`] needs, so a plan can be made from it, in `const` too.
+/// It knows how much memory a [`super::Tokenizer`] needs, so that a plan can be made from it, also
+/// in `const`.
 #[derive(Clone, Copy, Debug)]
 pub struct Vocab<'a> {
     pub(super) model: Model<'a>,
@@ -50,14 +52,16 @@ pub struct Vocab<'a> {
     pub(super) unknown: Option<u32>,
     pub(super) add_bos: bool,
     pub(super) add_eos: bool,
-    /// Whether the file's name says that it is a Phi-3, whose special tokens take the blanks after them.
+    /// True if the file's name says that it is a Phi-3, whose special tokens take the blanks after
+    /// them.
     pub(super) is_phi3: bool,
     /// Tokens that end generation; `ends[..ends_len]` are set.
     ends: [u32; MAX_ENDS],
     ends_len: usize,
 }
 
-/// Names of tokens that end an answer, whatever type the file gives them: those llama.cpp knows.
+/// Names of tokens that end an answer, whatever type the file gives them: the names that llama.cpp
+/// knows.
 const END_NAMES: [&[u8]; 31] = [
     b"<|eot_id|>",
     b"<|im_end|>",
@@ -79,7 +83,7 @@ const END_NAMES: [&[u8]; 31] = [
     b"<eos>",
     b"<turn|>",
     "<\u{FF5C}end\u{2581}of\u{2581}sentence\u{FF5C}>".as_bytes(),
-    // Separators of documents in code models: what follows is no answer any more.
+    // Separators of documents in code models: the text after them is no longer the answer.
     b"<|fim_pad|>",
     b"<fim-pad>",
     b"<fim_pad>",
@@ -93,10 +97,10 @@ const END_NAMES: [&[u8]; 31] = [
     b"<|file_sep|>",
 ];
 
-/// One for each name, and the end-of-sequence, -turn and -message tokens of the metadata.
+/// Room for each name, and for the end-of-sequence, -turn and -message tokens of the metadata.
 const MAX_ENDS: usize = END_NAMES.len() + 3;
 
-/// Slots of the index's table for `len` strings.
+/// Number of slots of the index's table for `len` strings.
 pub(super) const fn table_len(len: usize) -> usize {
     len.saturating_add(len / 2).saturating_add(1)
 }
@@ -104,11 +108,11 @@ pub(super) const fn table_len(len: usize) -> usize {
 impl<'a> Vocab<'a> {
     /// Reads and checks the tokenizer of `file`.
     ///
-    /// Ids out of range are ignored, as if the file did not have them; merges and tokens that make no sense are left out
-    /// of the index later (see [`super::Tokenizer::new`]).
+    /// Ids out of range are ignored, as if the file did not have them; invalid merges and tokens
+    /// are left out of the index later (see [`super::Tokenizer::new`]).
     ///
     /// # Errors
-    /// What is missing, of the wrong type, too short, or unknown to this crate.
+    /// If an entry is missing, of the wrong type, too short, or unknown to this crate.
     pub const fn from_gguf(file: &Gguf<'a>) -> Result<Self, TokenizerError> {
         let tokens = match tri!(array(file, Field::Tokens, 8)) {
             Some(tokens) => tokens,
@@ -146,7 +150,7 @@ impl<'a> Vocab<'a> {
         Ok(vocab)
     }
 
-    /// Counts the special tokens and collects those whose names say that they end generation.
+    /// Counts the special tokens and collects those whose names mean that they end generation.
     const fn walk(&mut self) {
         let mut elements = self.tokens.elements();
         let mut id = 0;
@@ -176,7 +180,8 @@ impl<'a> Vocab<'a> {
         }
     }
 
-    /// Lengths of the index's parts, each of `u32`: where tokens stand, the tables of tokens and of merges, special tokens.
+    /// Lengths of the index's parts, each of `u32`: offsets of tokens, the tables of tokens and of
+    /// merges, special tokens.
     pub(super) const fn parts(&self) -> [usize; 4] {
         let merges = match self.merges() {
             Some(merges) => merges.len(),
@@ -186,7 +191,7 @@ impl<'a> Vocab<'a> {
         [tokens, table_len(tokens), table_len(merges), self.specials]
     }
 
-    /// The merges of byte-level BPE.
+    /// Merges of byte-level BPE.
     pub(super) const fn merges(&self) -> Option<Array<'a>> {
         match self.model {
             Model::Bpe { merges, .. } => Some(merges),
@@ -194,7 +199,7 @@ impl<'a> Vocab<'a> {
         }
     }
 
-    /// How the file spells tokens and merges.
+    /// Spelling of tokens and merges in the file.
     pub(super) const fn spelling(&self) -> Spelling {
         match self.model {
             Model::Bpe { .. } => Spelling::Mapped,
@@ -224,31 +229,33 @@ impl<'a> Vocab<'a> {
         self.tokens.len()
     }
 
-    /// Whether there is no token: never, a vocabulary has at least one.
+    /// Returns true if there is no token, which never happens: a vocabulary has at least one.
     pub const fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// Bytes of memory that a [`super::Tokenizer`] needs that makes its index itself, and whose window holds pieces of up to `piece` bytes whole (rounded
-    /// up to a power of two, at least 64): the index, and 17 bytes for each byte of the window.
+    /// Number of bytes of memory for a [`super::Tokenizer`] that builds its own index, and whose
+    /// window holds pieces of up to `piece` bytes whole (rounded up to a power of two, at least
+    /// 64): the index, and 17 bytes for each byte of the window.
     pub const fn index_bytes(&self, piece: usize) -> usize {
         self.index_bytes
             .saturating_add(Window::bytes(Window::capacity(piece)))
     }
 
-    /// Bytes of memory that a [`super::Tokenizer`] over an [`IndexedVocab`](super::IndexedVocab) needs: the window of
-    /// [`Vocab::index_bytes`] alone.
+    /// Number of bytes of memory for a [`super::Tokenizer`] over an
+    /// [`IndexedVocab`](super::IndexedVocab): only the window of [`Vocab::index_bytes`].
     pub const fn window_bytes(&self, piece: usize) -> usize {
         Window::bytes(Window::capacity(piece))
     }
 
-    /// Bytes of the index alone.
+    /// Number of bytes of the index alone.
     pub(super) const fn tables_bytes(&self) -> usize {
         self.index_bytes
     }
 
-    /// Whether generation ends with this token: end of sequence, of a turn or of a message, by the file's metadata or by
-    /// one of the usual names (`<|im_end|>`, `<|endoftext|>`, `<|eot_id|>`, `<end_of_turn>`, `</s>`, ...).
+    /// Returns true if generation ends with this token: end of sequence, of a turn or of a message,
+    /// by the file's metadata or by one of the usual names (`<|im_end|>`, `<|endoftext|>`,
+    /// `<|eot_id|>`, `<end_of_turn>`, `</s>`, ...).
     pub const fn is_end_of_generation(&self, id: u32) -> bool {
         let mut i = 0;
         while i < self.ends_len {
@@ -260,12 +267,12 @@ impl<'a> Vocab<'a> {
         false
     }
 
-    /// The tokens of which [`Vocab::is_end_of_generation`] is true.
+    /// Tokens for which [`Vocab::is_end_of_generation`] is true.
     pub const fn ends(&self) -> &[u32] {
         self.ends.split_at(self.ends_len).0
     }
 
-    /// What token `id`, spelled `text`, is for.
+    /// Purpose of token `id`, spelled `text`.
     pub(super) const fn kind(&self, id: u32, text: &[u8]) -> Kind {
         if ends_by_name(text) {
             return Kind::Control;
@@ -287,7 +294,8 @@ impl<'a> Vocab<'a> {
         }
     }
 
-    /// The score of a token; the better of two merges has the higher one. 0 where the file has no scores.
+    /// Score of a token; the better of two merges has the higher score. 0 if the file has no
+    /// scores.
     pub(super) fn score(&self, id: u32) -> f32 {
         match self.model {
             Model::Spm {
@@ -333,7 +341,8 @@ const fn string<'a>(file: &Gguf<'a>, field: Field) -> Result<Option<&'a [u8]>, T
     }
 }
 
-/// An array of elements of the specification's type number `element`, with fewer than 2^32 - 1 of them.
+/// Returns the array of `field`, whose elements must have the specification's type number
+/// `element`; it must have fewer than 2^32 - 1 of them.
 const fn array<'a>(file: &Gguf<'a>, field: Field, element: u32) -> Result<Option<Array<'a>>, TokenizerError> {
     match file.get(field.key()) {
         None => Ok(None),
@@ -347,7 +356,7 @@ const fn array<'a>(file: &Gguf<'a>, field: Field, element: u32) -> Result<Option
     }
 }
 
-/// As [`array`], with an element for each token.
+/// Returns the array as [`array`] does, but checks that it has an element for each token.
 const fn per_token<'a>(
     file: &Gguf<'a>,
     field: Field,
@@ -364,7 +373,7 @@ const fn per_token<'a>(
     Ok(found)
 }
 
-/// The token id under `key`, else `default`, if it is one.
+/// Returns the token id under `key`, else `default`, if it is a token of the vocabulary.
 const fn token_id(file: &Gguf<'_>, key: &str, default: Option<u32>, tokens: usize) -> Option<u32> {
     let default = match default {
         Some(id) if (id as usize) < tokens => default,
@@ -386,7 +395,7 @@ const fn flag(file: &Gguf<'_>, key: &str, default: bool) -> bool {
     }
 }
 
-/// Whether `phi3` or `phi-3` stands in `general.name`, in any case.
+/// Returns true if `general.name` contains `phi3` or `phi-3`, in any case.
 const fn is_named_phi3(file: &Gguf<'_>) -> bool {
     let Some(Value::Str(name)) = file.get("general.name") else {
         return false;
@@ -403,7 +412,7 @@ const fn is_named_phi3(file: &Gguf<'_>) -> bool {
     false
 }
 
-/// Whether a token of this name ends generation.
+/// Returns true if a token with this name ends generation.
 const fn ends_by_name(text: &[u8]) -> bool {
     let mut i = 0;
     while i < END_NAMES.len() {

@@ -1,16 +1,17 @@
-//! Any bytes as weights in any format: dequantised, and multiplied on every instruction set handed in: the body of the fuzz target and of
-//! the replay of its corpus.
+//! Any bytes as weights in any format: dequantised, and multiplied on every given instruction set.
+//! This is the body of the fuzz target and of the replay of its corpus.
 //!
-//! The first bytes choose: format, blocks in a row, tokens, size of the activations, their seed; the rest is weights.
+//! The first bytes choose the format, the blocks in a row, the tokens, the size of the activations
+//! and their seed; the rest is weights.
 
 use brooklet_core::arena::{Aligned, Columns};
 use brooklet_core::kernels::{Input, Isa, Product, Q8Activation, matmul, quantize, scratch_bytes};
 use brooklet_core::quant::{BLOCK, Format};
 use brooklet_core::tensor::Matrix;
 
-/// Bytes before the weights.
+/// Number of bytes before the weights.
 const CHOICES: usize = 5;
-/// Most elements of a row, rows, and tokens.
+/// Largest numbers of elements in a row, of rows, and of tokens.
 const MOST: (usize, usize, usize) = (1024, 40, 9);
 
 /// Reads `bytes` as weights.
@@ -42,7 +43,8 @@ pub fn walk(bytes: &[u8], isas: &[Isa]) {
     }
 }
 
-/// Reads every row; whether all weights are numbers so small that no sum of products overflows.
+/// Reads every row; returns true if all weights are finite and so small that no sum of products
+/// overflows.
 fn dequantize(w: &Matrix<'_>) -> bool {
     let mut row = vec![0.0; w.cols()];
     (0..w.rows()).fold(true, |small, r| {
@@ -51,7 +53,7 @@ fn dequantize(w: &Matrix<'_>) -> bool {
     })
 }
 
-/// Finite values about a power of two; some zeros.
+/// Returns finite values around a power of two, with some zeros.
 fn activations(len: usize, size: u8, seed: u8) -> Vec<f32> {
     let mut state = u32::from(seed) + 1;
     let scale = 2.0f32.powi(i32::from(size as i8) / 4);

@@ -1,5 +1,5 @@
-//! The tiny models of every family and the logits that `transformers` gave for them, for tests of several crates. Made by
-//! `runtime-std/oracles/family_goldens.py`, which describes the files.
+//! The tiny models of every family and their logits by `transformers`, for tests of several crates.
+//! Made by `runtime-std/oracles/family_goldens.py`, which describes the files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,8 @@ mod streamed;
 
 pub use streamed::with_stream;
 
-/// The folder of the files: this one is a part of core's tests and of the host program's.
+/// Returns the folder of the files: this source file is a part of core's tests and of the host
+/// program's.
 pub fn folder() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let core = match env!("CARGO_PKG_NAME") {
@@ -26,7 +27,7 @@ pub fn folder() -> PathBuf {
     core.join("tests/golden/families")
 }
 
-/// `families.txt`: the tokens, and what is kept of their logits.
+/// Content of `families.txt`: the tokens, and the positions of the kept logits.
 pub struct Goldens {
     /// The tokens that are fed.
     pub ids: Vec<u32>,
@@ -34,7 +35,7 @@ pub struct Goldens {
     pub rows: Vec<usize>,
     pub sinks: usize,
     pub window: usize,
-    /// Name, and whether the second block of logits is that of recomputed windows.
+    /// Name, and true if the second block of logits is that of the recompute policy.
     pub models: Vec<(String, bool)>,
 }
 
@@ -73,7 +74,7 @@ impl Goldens {
         }
     }
 
-    /// The policy of the second block.
+    /// Returns the policy of the second block.
     pub fn other(&self, recompute: bool) -> Policy {
         let (sinks, window) = (self.sinks, self.window);
         if recompute {
@@ -84,7 +85,7 @@ impl Goldens {
     }
 }
 
-/// A family's file and its logits.
+/// File of a family and its logits.
 pub struct Golden {
     pub bytes: Vec<u8>,
     pub logits: Vec<f32>,
@@ -108,14 +109,15 @@ impl Golden {
         Config::from_gguf(&Gguf::parse(&self.bytes).unwrap()).unwrap()
     }
 
-    /// Logits after each of `ids`.
+    /// Returns the logits after each of `ids`.
     pub fn run(&self, options: &Options, ids: &[u32]) -> Vec<Vec<f32>> {
         let mut out = Vec::new();
         with_stream(&self.bytes, options, |stream| feed(stream, ids, &mut out));
         out
     }
 
-    /// The largest difference from the goldens' block `block`, relative to their largest number.
+    /// Returns the largest difference from the goldens' block `block`, relative to the largest
+    /// number in it.
     pub fn error(&self, block: usize, rows: &[usize], ours: &[Vec<f32>]) -> f32 {
         let vocab = ours[0].len();
         let len = rows.len() * vocab;
@@ -135,7 +137,7 @@ pub fn feed(stream: &mut Stream<'_>, ids: &[u32], out: &mut Vec<Vec<f32>>) {
         .unwrap();
 }
 
-/// Everything in f32.
+/// Options with everything in f32.
 pub fn exact(policy: Policy, chunk: usize) -> Options {
     Options {
         policy,

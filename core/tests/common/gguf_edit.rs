@@ -1,18 +1,18 @@
-//! A GGUF file taken apart, so that a test can put it together wrongly.
+//! A GGUF file taken apart, so that a test can put it together with faults.
 //!
-//! It reads good files only, with code of its own, and writes whatever its fields say.
+//! It reads good files only, with its own code, and writes exactly the content of its fields.
 
 /// Metadata of one key.
 #[derive(Clone)]
 pub struct Entry {
     pub key: Vec<u8>,
-    /// The specification's number of the type.
+    /// Number of the type by the specification.
     pub kind: u32,
-    /// As the file has it.
+    /// Bytes of the value as in the file.
     pub value: Vec<u8>,
 }
 
-/// A line of the tensor table.
+/// An entry of the tensor table.
 #[derive(Clone)]
 pub struct Tensor {
     pub name: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Tensor {
     pub offset: u64,
 }
 
-/// A file in its parts.
+/// The parts of a file.
 #[derive(Clone)]
 pub struct Edit {
     pub version: u32,
@@ -29,7 +29,7 @@ pub struct Edit {
     pub tensors: Vec<Tensor>,
     /// Everything after the header.
     pub data: Vec<u8>,
-    /// What the header claims, where that is not the truth.
+    /// Counts that the header claims, if they differ from the true ones.
     pub entry_count: Option<u64>,
     pub tensor_count: Option<u64>,
 }
@@ -56,7 +56,7 @@ impl Cursor<'_> {
         self.take(len)
     }
 
-    /// The bytes of a value of type `kind`.
+    /// Returns the bytes of a value of type `kind`.
     fn value(&mut self, kind: u32) -> Vec<u8> {
         let start = self.1;
         match kind {
@@ -114,7 +114,7 @@ impl Edit {
         }
     }
 
-    /// The file, and where its header ends.
+    /// Returns the file, and the end of its header.
     pub fn bytes(&self) -> (Vec<u8>, usize) {
         let mut out = b"GGUF".to_vec();
         out.extend(self.version.to_le_bytes());
@@ -146,13 +146,13 @@ impl Edit {
         (out, header)
     }
 
-    /// The value of a key with text.
+    /// Returns the text under a key.
     pub fn text(&self, key: &str) -> Option<String> {
         let entry = self.entries.iter().find(|entry| entry.key == key.as_bytes())?;
         (entry.kind == 8).then(|| String::from_utf8_lossy(&entry.value[8..]).into_owned())
     }
 
-    /// Sets a key, which is added if it is not there.
+    /// Sets the value of a key, and adds the key if it is missing.
     pub fn set(&mut self, key: &str, kind: u32, value: impl Into<Vec<u8>>) {
         let value = value.into();
         match self.entries.iter_mut().find(|entry| entry.key == key.as_bytes()) {
@@ -182,14 +182,15 @@ impl Edit {
         self.set(key, 9, array(8, values.len() as u64, &bytes));
     }
 
-    /// The tensor whose name ends so, the first where layers repeat it; a family that has none by that name gives its first tensor.
+    /// Returns the tensor whose name has this end: the first one if layers repeat it, the file's
+    /// first tensor if a family has none with that name.
     pub fn tensor(&mut self, name: &str) -> &mut Tensor {
         let named = |tensor: &Tensor| tensor.name.ends_with(name.as_bytes());
         let at = self.tensors.iter().position(named).unwrap_or(0);
         &mut self.tensors[at]
     }
 
-    /// Fills the data of a tensor, up to the next one's, with `pattern`.
+    /// Fills the data of a tensor, up to the next tensor's data, with `pattern`.
     pub fn fill(&mut self, name: &str, pattern: &[u8]) {
         let start = self.tensor(name).offset as usize;
         let ends = self.tensors.iter().map(|tensor| tensor.offset as usize);
@@ -200,12 +201,12 @@ impl Edit {
     }
 }
 
-/// A string as a file has it.
+/// Returns a string as it is in a file.
 pub fn string(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u64).to_le_bytes(), bytes].concat()
 }
 
-/// An array's value with the `count` that it claims.
+/// Returns the value of an array that claims to have `count` elements.
 pub fn array(element: u32, count: u64, bytes: &[u8]) -> Vec<u8> {
     [&element.to_le_bytes()[..], &count.to_le_bytes(), bytes].concat()
 }

@@ -1,13 +1,13 @@
-//! Touches everything that a parsed file offers and checks what the parser promises: the body of the fuzz target, of the replay of
-//! its corpus and of the mutation tests.
+//! Reads everything that a parsed file offers and checks the promises of the parser: the body of
+//! the fuzz target, of the replay of its corpus and of the mutation tests.
 
 use brooklet_core::gguf::{Array, Gguf, Value};
 use brooklet_core::tensor::Matrix;
 
-/// Look-ups are repeated for this many entries only: each walks the file.
+/// Number of entries for which look-ups are repeated: each look-up walks the file.
 const LOOKUPS: usize = 64;
 
-/// Longest row that is dequantised.
+/// Length of the longest row that is dequantised.
 const MAX_COLS: usize = 4096;
 
 /// Parses `bytes` and, if they are a GGUF file, reads all of it.

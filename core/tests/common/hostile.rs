@@ -1,17 +1,17 @@
-//! The hostile set: files that are wrong in one way each, made of a good one. By name.
+//! The hostile set: files made from a good one, each with one fault, by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::gguf_edit::{Edit, Tensor, array, string};
 
-/// A file's name in the set, and its bytes.
+/// Name of a file in the set, and its bytes.
 pub type Hostile = (String, Vec<u8>);
 
-/// A way to make a file wrong; its name says in which.
+/// A fault for a file, with its name.
 type Way = (String, Box<dyn Fn(&mut Edit)>);
 
-/// Every model of the core's tests, by path; broken files are among them.
+/// Returns every model of core's tests, by path; broken files are among them.
 pub fn models() -> Vec<(String, Vec<u8>)> {
     let core = core_folder();
     let mut paths = Vec::new();
@@ -25,7 +25,7 @@ pub fn models() -> Vec<(String, Vec<u8>)> {
     paths.iter().map(read).collect()
 }
 
-/// The folder of core: this file is a part of its tests and of the host program's.
+/// Returns the folder of core: this source file is a part of its tests and of the host program's.
 fn core_folder() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     match env!("CARGO_PKG_NAME") {
@@ -43,7 +43,8 @@ impl Ways {
     }
 }
 
-/// Everything of the set that can be made of `good`: a tokenizer's part needs a file that has one.
+/// Returns everything of the set that can be made from `good`: the tokenizer's part needs a file
+/// that has a tokenizer.
 pub fn hostile(good: &[u8]) -> Vec<Hostile> {
     let edit = Edit::new(good);
     let mut ways = Ways(Vec::new());
@@ -66,7 +67,7 @@ pub fn hostile(good: &[u8]) -> Vec<Hostile> {
     ways.0.into_iter().map(make).collect()
 }
 
-/// Counts, lengths, types, keys.
+/// Faults in counts, lengths, types and keys.
 fn header(ways: &mut Ways) {
     ways.add("version-1", |e| e.version = 1);
     ways.add("version-big-endian", |e| e.version = 3u32.swap_bytes());
@@ -127,7 +128,7 @@ fn header(ways: &mut Ways) {
     });
 }
 
-/// The tensor table.
+/// Faults in the tensor table.
 fn tensors(ways: &mut Ways) {
     for (name, offset) in [
         ("offset-past-the-end", 1 << 30),
@@ -214,7 +215,7 @@ fn remove(e: &mut Edit, name: &str) {
     e.tensors.retain(|tensor| !tensor.name.ends_with(name.as_bytes()));
 }
 
-/// The model's dimensions and numbers.
+/// Faults in the model's dimensions and numbers.
 fn facts(ways: &mut Ways, arch: String) {
     ways.add("architecture-missing", |e| {
         e.entries.retain(|entry| entry.key != b"general.architecture")
@@ -320,7 +321,7 @@ fn facts(ways: &mut Ways, arch: String) {
     });
 }
 
-/// Weights that are no numbers: there is nothing to refuse, and nothing may break.
+/// Weights that are NaN or infinite: such files are not refused, and nothing may break.
 fn weights(ways: &mut Ways) {
     let f32s = [
         ("nan", f32::NAN),
@@ -332,7 +333,7 @@ fn weights(ways: &mut Ways) {
         let name = format!("weights-norm-{value_name}");
         ways.add(name, move |e| e.fill("output_norm.weight", &value.to_le_bytes()));
     }
-    // Of every byte 0x7e or 0xff, blocks have scales that are no numbers, or the largest integers.
+    // If every byte is 0x7e or 0xff, blocks have scales that are NaN, or the largest integers.
     for (name, tensor, byte) in [
         ("weights-embedding-nan", "token_embd.weight", 0x7e),
         ("weights-embedding-ff", "token_embd.weight", 0xff),
@@ -351,7 +352,7 @@ fn weights(ways: &mut Ways) {
     ways.add("weights-all-zero", |e| e.data.fill(0));
 }
 
-/// Vocabularies, merges, special tokens.
+/// Faults in vocabularies, merges and special tokens.
 fn tokenizer(ways: &mut Ways) {
     const TOKENS: &str = "tokenizer.ggml.tokens";
     const TYPES: &str = "tokenizer.ggml.token_type";

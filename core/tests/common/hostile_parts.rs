@@ -1,12 +1,13 @@
-//! A good file with each key and each tensor made wrong, whatever its family calls them.
+//! A good file with a fault in each key and each tensor, whatever the names in its family.
 
 use super::gguf_edit::{Edit, array, string};
 use super::hostile::Hostile;
 
-/// A way to make one tensor, by its place in the table, wrong.
+/// A fault for one tensor, by its place in the table.
 type TensorWay = (&'static str, fn(&mut Edit, usize));
 
-/// Every key's value and every tensor of `good` made wrong, whatever its family calls them: each in several ways.
+/// Returns files made from `good` with several faults for every key's value and every tensor,
+/// whatever the names in its family.
 pub fn each_part(good: &[u8]) -> Vec<Hostile> {
     let edit = Edit::new(good);
     let mut all = Vec::new();
@@ -52,7 +53,7 @@ pub fn each_part(good: &[u8]) -> Vec<Hostile> {
     all
 }
 
-/// Values of any type for any key: name, type, bytes.
+/// Returns values of any type for any key: name, type, bytes.
 fn values() -> [(&'static str, u32, Vec<u8>); 11] {
     [
         ("0", 4, 0u32.to_le_bytes().into()),

@@ -1,14 +1,16 @@
-//! The inputs of the fuzz target `load`: files, and changes to good ones.
+//! Inputs of the fuzz target `load`: files, and changes to good ones.
 
-/// Good files, which an input can change instead of being a file itself: with and without a tokenizer.
+/// Good files, with and without a tokenizer; an input can change one of them instead of being a
+/// file itself.
 const GOOD: [&[u8]; 3] = [
     include_bytes!("../data/random-gqa-q4_0.gguf"),
     include_bytes!("../data/other.gguf"),
     include_bytes!("../data/random-gqa-q8_0.gguf"),
 ];
 
-/// The file that a fuzz target's input stands for: itself, if it starts as one, else a good file (its first byte) with changes, each
-/// of which is an offset of two bytes, a kind, and the bytes that the kind takes.
+/// Returns the file that a fuzz target's input stands for: the input itself, if it starts like a
+/// file; otherwise a good file (chosen by the first byte) with changes. A change is an offset of
+/// two bytes, a kind, and the bytes that the kind takes.
 pub fn file_of(input: &[u8]) -> Vec<u8> {
     let Some((&base, mut changes)) = input.split_first() else {
         return Vec::new();

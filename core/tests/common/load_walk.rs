@@ -1,5 +1,6 @@
-//! The whole way from a file's bytes to logits: header, facts, layers, plan, stream, tokenizer, a few tokens. The body of the fuzz target,
-//! of the replay of its corpus and of the hostile set.
+//! The whole way from a file's bytes to logits: header, facts, layers, plan, stream, tokenizer, a
+//! few tokens. This is the body of the fuzz target, of the replay of its corpus and of the hostile
+//! set.
 
 use brooklet_core::arena::ALIGN;
 use brooklet_core::cache::{ElementType, Policy};
@@ -11,25 +12,26 @@ use brooklet_core::stream::{Stream, StreamError};
 use brooklet_core::threads::SingleThread;
 use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, Vocab};
 
-/// Bytes of the arena, at most: whatever a file says.
+/// Largest number of bytes of the arena, for any file.
 const BUDGET: usize = 4 << 20;
-/// Window that is asked for, where the model was trained for as much.
+/// Requested window, if the trained context is as large.
 const WINDOW: usize = 12;
-/// Tokens that are fed.
+/// Number of tokens that are fed.
 const TOKENS: usize = 7;
 const TEXT: &[u8] = "The sea <s></s>\u{fffd} 12\n".as_bytes();
 
-/// Loads `bytes`, in the way that the last of them chooses, and feeds a few tokens on each of `isas`.
+/// Loads `bytes`, with the options that the last byte chooses, and feeds a few tokens on each of
+/// `isas`.
 ///
 /// # Errors
-/// The first step's that refuses, in the words that a person is shown.
+/// The sentence of the first step that refuses, as a person sees it.
 ///
 /// # Panics
 /// If a promise is broken.
 pub fn walk(bytes: &[u8], isas: &[Isa]) -> Result<(), String> {
     let file = Gguf::parse(bytes).map_err(said)?;
     let tokenizer = tokenize(&file);
-    // A tokenizer is missed only where text is asked for.
+    // A missing tokenizer is an error only if text is needed.
     let tokens = tokenizer.clone().unwrap_or(vec![0, 1, 2, 3]);
     let config = Config::from_gguf(&file).map_err(said)?;
     let layers: Result<Vec<Layer<'_>>, _> = (0..config.layers)
@@ -63,7 +65,8 @@ fn said(error: impl std::fmt::Display) -> String {
     text
 }
 
-/// The tokens of a text; of a file without a tokenizer, some ids. A broken vocabulary is an error.
+/// Returns the tokens of a text, or some ids for a file without a tokenizer. A broken vocabulary is
+/// an error.
 fn tokenize(file: &Gguf<'_>) -> Result<Vec<u32>, String> {
     let mut tokens = vec![0, 1, 2, 3];
     if file.get("tokenizer.ggml.tokens").is_none() {
@@ -85,7 +88,7 @@ fn tokenize(file: &Gguf<'_>) -> Result<Vec<u32>, String> {
     Ok(tokens)
 }
 
-/// Policies and types of the cache in turn.
+/// Returns options that go through policies and types of the cache in turn.
 fn options(config: &Config, choice: usize) -> Options {
     let window = WINDOW.min(config.context.saturating_sub(2)).max(1);
     let sinks = if config.context > 2 { 2 } else { 0 };

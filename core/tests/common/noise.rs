@@ -1,4 +1,4 @@
-//! Random numbers, and which tokens are kept: for whole models and for one layer.
+//! Random numbers, and the choice of kept tokens: for whole models and for one layer.
 
 extern crate std;
 
@@ -15,7 +15,7 @@ impl Noise {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// Roughly normal, standard deviation 1.
+    /// Returns a roughly normal number with standard deviation 1.
     pub fn normal(&mut self) -> f32 {
         (0..12)
             .map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32)
@@ -24,7 +24,8 @@ impl Noise {
     }
 }
 
-/// Tokens that token `t` attends to, itself last: the sinks, and of the last `window` those from `from` on.
+/// Returns the tokens that token `t` attends to, itself last: the sinks, and those of the last
+/// `window` from `from` on.
 pub fn kept(t: usize, sinks: usize, window: usize, from: usize) -> Vec<usize> {
     let first = (t + 1).saturating_sub(window).max(sinks.min(t + 1)).max(from);
     (0..sinks.min(first)).chain(first..=t).collect()

@@ -1,4 +1,5 @@
-//! A stream over a model file, for tests of one thread on what they are compiled for.
+//! A stream over a model file, for tests with one thread on the instruction set that they are
+//! compiled for.
 
 use brooklet_core::arena::ALIGN;
 use brooklet_core::gguf::Gguf;

@@ -1,11 +1,12 @@
-//! Makes a tokenizer of a file's metadata, whatever it is, and feeds it text: the body of the fuzz target and of the replay of its
-//! corpus. The text is what stands in the file where tensors' data would be.
+//! Builds a tokenizer from any file's metadata and feeds it text: the body of the fuzz target and
+//! of the replay of its corpus. The text is the part of the file where tensors' data would be.
 
 use brooklet_core::arena::ALIGN;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer, Utf8Stream, Vocab};
 
-/// Parses `bytes` and, if they are a GGUF file with a tokenizer, encodes the text and decodes the tokens.
+/// Parses `bytes` and, if they are a GGUF file with a tokenizer, encodes the text and decodes the
+/// tokens.
 ///
 /// # Panics
 /// If a promise of the tokenizer is broken.
@@ -58,7 +59,7 @@ fn use_all(tokenizer: &mut Tokenizer<'_>, text: &[u8]) {
             "what was encoded before makes a difference"
         );
         assert!(ids.iter().all(|&id| (id as usize) < vocab_len));
-        // A byte can become an escaped space of three bytes, and each of those a token.
+        // A byte can become an escaped space of three bytes, and each of these a token.
         assert!(
             ids.len() <= 3 * text.len() + 8,
             "{} tokens for {} bytes",

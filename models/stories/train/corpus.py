@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""From what the model wrote to training text: joins beginnings and continuations, drops what is not a plain story, holds some back.
+"""Makes training text of the model's output: joins beginnings and continuations, drops all that
+is not a plain story, holds some stories back.
 
     python3 corpus.py --out FOLDER PROMPTS.jsonl TEXTS.jsonl [PROMPTS.jsonl TEXTS.jsonl ...]
 
-Writes train.txt and held.txt, stories separated by an empty line. Which stories are held back (one in 18) depends on their text only.
+Writes train.txt and held.txt, stories separated by an empty line. One story in 18 is
+held back; the choice depends on the text only.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a trained model as a GGUF file in F32, for `brooklet quantize` to make smaller ones of.
+"""Writes a trained model as a GGUF file in F32, from which `brooklet quantize` makes smaller ones.
 
     python3 export.py --size tiny|small --run FOLDER --name NAME [--no-sink] OUT.gguf
 """
@@ -23,7 +23,7 @@ TENSORS = {"attention_norm": "attn_norm", "query": "attn_q", "key": "attn_k", "v
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, required=True)
-    parser.add_argument("--run", type=Path, required=True, help="what train.py wrote")
+    parser.add_argument("--run", type=Path, required=True, help="output folder of train.py")
     parser.add_argument("--name", required=True)
     parser.add_argument("--no-sink", dest="sink", action="store_false")
     parser.add_argument("out")
@@ -50,7 +50,8 @@ def main():
         ("token_list", tokens),
         ("token_types", [TokenType.CONTROL] + [TokenType.NORMAL] * (len(tokens) - 1)),
         ("token_merges", [merge if isinstance(merge, str) else " ".join(merge) for merge in bpe["merges"]]),
-        # The sink begins every text and ends none; llama.cpp takes an ordinary token for the end if none is named.
+        # The sink begins every text and ends none; llama.cpp takes an ordinary token for the end if
+        # none is named.
         ("bos_token_id", 0),
         ("eos_token_id", 0),
         ("add_bos_token", args.sink),
@@ -59,7 +60,7 @@ def main():
 
 
 def tensors(weights):
-    """Names as in the file, and values."""
+    """Returns names as in the file, and values."""
     for name, weight in weights.items():
         match name.split("."):
             case ["embedding", _]:

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What the README of the models says: bits per byte, samples, sinks, conditioning.
+"""Measures the figures in the README of the models: bits per byte, samples, sinks, conditioning.
 
     python3 measure.py bits    --brooklet BROOKLET --text held.txt MODEL.gguf...
     python3 measure.py samples --brooklet BROOKLET --words /usr/share/dict/words MODEL.gguf...
     python3 measure.py sinks   --brooklet BROOKLET --text held.txt [--window 255] [--count 50000] MODEL.gguf...
     python3 measure.py keys    --text held.txt --brooklet BROOKLET MODEL-F32.gguf...
 
-`keys`: cond(W_K) of every layer, and the relative error of V when it is computed from K as slim attention does it (W_K^-1 W_V), with K
-rounded to f16 and to q8_0, on real activations; and the perplexity with such V beside that with the true one.
+`keys`: cond(W_K) of every layer; the relative error of V when it is computed from K as slim
+attention does it (W_K^-1 W_V), with K rounded to f16 and to q8_0, on real activations; and the
+perplexity with such V beside that with the true one.
 """
 
 import argparse

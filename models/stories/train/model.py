@@ -1,6 +1,7 @@
-"""A small Llama: RMSNorm, multi-head attention with rotary positions on neighbouring pairs, SwiGLU, tied embeddings.
+"""A small Llama: RMSNorm, multi-head attention with rotary positions on neighbouring pairs, SwiGLU,
+tied embeddings.
 
-What it computes is what brooklet and llama.cpp compute for GGUF files of the architecture `llama`.
+It computes the same as brooklet and llama.cpp for GGUF files of the architecture `llama`.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ class Config:
     context: int
     theta: float = 10000.0
     eps: float = 1e-5
-    # In training only: where a model is large for its text.
+    # In training only, for a model that is large for its text.
     dropout: float = 0.0
 
     as_dict = asdict
@@ -99,8 +100,9 @@ class Model(nn.Module):
         return F.linear(self.norm(x), self.embedding.weight)
 
     def key_spread(self):
-        """How far the matrices W_K are from a multiple of an orthogonal one: the mean over layers of |G - I|^2 / d, where G is W_K W_K^T
-        scaled to a mean diagonal of 1. Zero means cond(W_K) = 1, so that slim attention's W_K^-1 amplifies no rounding."""
+        """Distance of the matrices W_K from a multiple of an orthogonal one: the mean over layers of
+        |G - I|^2 / d, where G is W_K W_K^T scaled to a mean diagonal of 1. Zero means
+        cond(W_K) = 1, so that slim attention's W_K^-1 amplifies no rounding."""
         spread = 0.0
         for layer in self.layers:
             w = layer.key.weight

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""The beginnings of the stories that the training text is made of: what SmolLM2-135M-Instruct is given to continue.
+"""Writes the beginnings of the stories of the training text, which SmolLM2-135M-Instruct continues.
 
     python3 prompts.py COUNT > prompts.jsonl
 
-A prompt is two example stories, written for this purpose, and a title and first words put together from lists. The examples make the
-model write short sentences in easy words; they change every GROUP stories, which, with the beginnings, keeps its stories apart. The
-same on every machine and with every version of Python: the choice is by a generator of our own, not by a library's.
+A prompt is two example stories, written for this purpose, and a title and first words put together
+from lists. The examples make the model write short sentences in easy words. They change every GROUP
+stories: this and the beginnings keep its stories different. The output is the same on every machine
+and with every version of Python: the choice is by a generator in this file, not by a library's.
 """
 
 import json

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Trains one model; goes on where an interrupted run was.
+"""Trains one model; resumes an interrupted run.
 
     python3 train.py --size tiny|small --text FOLDER --out FOLDER [--steps N] [--no-sink] [--condition 0.1] [--minutes M]
 
-Every sample is the sink token and then a piece of the text (StreamingLLM, Xiao et al., arXiv 2309.17453, section 3.3); with --no-sink
-it is the piece alone. The loss has a term that keeps W_K well-conditioned (`Model.key_spread`), unless --condition is 0. Two runs
-with the same arguments on the same machine and number of threads give the same weights, however often they were interrupted.
+Every sample is the sink token and then a piece of the text (StreamingLLM, Xiao et al., arXiv
+2309.17453, section 3.3); with --no-sink it is the piece alone. The loss has a term that keeps W_K
+well-conditioned (`Model.key_spread`), unless --condition is 0. Two runs with the same arguments on
+the same machine and number of threads give the same weights, however often they were interrupted.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 SINK = "<|sink|>"
 SEED = 20261122
 
-# Tokens in a step, steps, largest learning rate. More steps of the larger model learn the text by heart: after 1,000 of 2,200 its bits per
-# byte of other text rose.
+# Tokens in a step, steps, largest learning rate. More steps of the larger model learn the text by
+# heart: after 1,000 of 2,200 its bits per byte of other text rose.
 SCHEDULES = {"tiny": (16384, 2000, 6e-3), "small": (16384, 1100, 3e-3)}
 
 
@@ -44,7 +45,7 @@ def tokenizer(text, vocab, path):
 
 
 def ids(bpe, text):
-    # In parts: an encoding keeps much more than its ids.
+    # In parts, since an encoding keeps much more than its ids.
     parts = text.split("\n\n")
     return np.concatenate([np.array(e.ids, dtype=np.int64) for e in bpe.encode_batch([part + "\n\n" for part in parts if part])])
 
@@ -122,7 +123,8 @@ def main():
         rate = peak * min((step + 1) / 100, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        # A generator of its own for every step, so that a resumed run draws what an uninterrupted one would.
+        # A generator of its own for every step, so that a resumed run draws what an uninterrupted
+        # one would.
         torch.manual_seed(SEED + step)
         inputs, targets = sample(train, np.random.default_rng((SEED, step)), batch, config.context, args.sink)
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -197,7 +197,7 @@ class Program:
         return subprocess.run([*self.command, *words], input=stdin.encode(), capture_output=True, env=environment, check=False)
 
     def answer(self, case):
-        """What the case writes, and the arena's bytes where it says them."""
+        """Returns the output of the case, and the bytes of the arena if the program reports them."""
         with tempfile.NamedTemporaryFile(dir=self.scratch) as out:
             done = self.run(case.words, case.isa, case.stdin, out.name)
             if done.returncode:
@@ -207,7 +207,7 @@ class Program:
             return pathlib.Path(out.name).read_bytes(), json.loads(done.stdout)["arena_bytes"]
 
     def isas(self):
-        """The instruction sets that it says it has when it is asked for one that there is not."""
+        """Returns the instruction sets that the program lists when it is asked for an unknown one."""
         said = self.run(["bench", "-m", "small"], isa="none").stderr.decode()
         found = re.search(r"has ([a-z0-9, ]+)\)?", said)
         if not found:
@@ -216,7 +216,7 @@ class Program:
 
 
 class Kept:
-    """What an earlier program wrote: an index, and every different output once."""
+    """Outputs of an earlier program: an index, and every different output once."""
 
     def __init__(self, folder):
         self.folder, self.index = folder, {}

@@ -1,4 +1,5 @@
-//! Any text as a chat template. The engine is the host program's; the rest of that is not needed here.
+//! Fuzz target that takes any text as a chat template. The template engine is the host program's;
+//! its other modules are not needed here.
 #![no_main]
 
 #[path = "../../src/chat/bounded.rs"]
@@ -10,6 +11,6 @@ mod template;
 mod template_walk;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    // Whether it is a template does not matter here, only that no promise is broken on the way.
+    // The input need not be a template; the walk must only keep every promise.
     template_walk::walk(bytes);
 });

@@ -1,4 +1,4 @@
-"""What moonshine.py and whisper.py share: the recording, attention, rows as a cache gives them back, and the commands that both have."""
+"""Code that moonshine.py and whisper.py share: the recording, attention, rows as read from a cache, and the commands of both."""
 
 import argparse
 import sys
@@ -89,7 +89,7 @@ def attend(heads, queries, keys, values, first_position=None):
 
 
 class Hooks:
-    """What a decoder shows of attention and lets a caller replace. These change nothing.
+    """Hooks by which a caller sees and replaces parts of a decoder's attention. These change nothing.
 
     Every call is for the rows that are new: all frames of a cross-attention at once, the next tokens of a self-attention. `layer` is
     its Attention. `keys` are without their bias and not rotated. `inputs` are what keys and values are projected from.
@@ -208,7 +208,7 @@ class Encoded(CrossCache):
         columns = self.rows.shape[1]
         key, value = (part.weight.reshape(layer.heads, -1, columns) for part in (layer.key, layer.value))
         inner = (split_heads(layer.heads, queries) @ key).reshape(-1, columns)
-        # What the mean adds to a score is the same for every frame: softmax drops it.
+        # The mean adds the same number to the score of every frame, which softmax drops.
         weights = softmax(inner @ self.rows.T * np.float32(key.shape[1] ** -0.5))
         mixed = (weights @ self.rows + self.mean).reshape(layer.heads, -1, columns)
         return join_heads(mixed @ value.transpose(0, 2, 1))
@@ -234,7 +234,7 @@ class CrossErrors(Hooks):
 
 
 class Products(NamedTuple):
-    """Multiply-adds of one layer's cross-attention but for the projections of query and output (`core/src/layouts.rs`)."""
+    """Multiply-adds of one layer's cross-attention but for the projections of query and output (`core/src/attention/shape.rs`)."""
 
     once: int  # before the first token
     token: int

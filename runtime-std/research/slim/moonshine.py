@@ -59,7 +59,7 @@ class Table:
         return position + self.integer(position, "<u4")
 
     def field(self, number):
-        """Where the field's value lies, or None."""
+        """Position of the field's value, or None."""
         field_offsets = self.position - self.integer(self.position, "<i4")
         entry = 4 + 2 * number
         if entry >= self.integer(field_offsets, "<u2"):
@@ -88,7 +88,7 @@ class Table:
         return self.array(number, "u1").tobytes().decode()
 
     def elements(self, number):
-        """Where the elements of a vector of tables or strings lie."""
+        """Positions of the elements of a vector of tables or strings."""
         position = self.field(number)
         if position is None:
             return []
@@ -207,7 +207,7 @@ class Model:
 
 
 def quantise_dynamically(inputs):
-    """What ONNX Runtime's DynamicQuantizeLinear leaves of the inputs of a matrix product: 256 levels for the whole tensor."""
+    """Rounds the inputs of a matrix product as ONNX Runtime's DynamicQuantizeLinear does: 256 levels for the whole tensor."""
     low, high = min(inputs.min(), np.float32(0)), max(inputs.max(), np.float32(0))
     scale = (high - low) / np.float32(255)
     zero_point = np.rint(-low / scale)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a decoded token costs against the window, with keys and values in the cache and with slim attention.
+"""Cost of a decoded token by the size of the window, with keys and values in the cache and with slim attention.
 
     python3 window.py --brooklet brooklet [--json FILE]                           milliseconds
     python3 window.py --brooklet AARCH64-BROOKLET --guest "qemu-aarch64 -cpu cortex-a76 -plugin ./libcount.so"   instructions
@@ -8,7 +8,7 @@ The models are random (../../oracles/random_gguf.py), one a shape and layout, si
 first of them as it was and the others of the same model slimmed. A window is all tokens of the cache, 4 sinks among them; each program
 fills it first, so that every token that is measured evicts one. Milliseconds: medians of turns in which the layouts alternate; in
 brackets the median of the paired ratios to keys and values. Instructions (../../bench/guest/count.c counts them; one thread): 8 tokens, then 24,
-the difference over 16; in brackets the ratio. The last column is the ratio of the multiply-adds of attention that core/src/layouts.rs
+the difference over 16; in brackets the ratio. The last column is the ratio of the multiply-adds of attention that core/src/attention/shape.rs
 counts, for the first slim layout.
 
 Needs numpy and gguf. Prints a table in Markdown; --json has the runs too.

@@ -1,13 +1,16 @@
 //! Runs a template in bounded steps, memory and depth.
 //!
-//! The engine bounds steps, but a step can double a string, so that forty of them fill any memory; it can put a list into a list until
-//! dropping it overflows the stack, and a namespace into itself. So its program is changed before it runs: whatever an instruction makes is
-//! measured by one that is put behind it, and must be small ([`MOST_VALUE`]), flat ([`MOST_DEPTH`]) and free of namespaces; filters and
-//! methods are called only where the product of their arguments' sizes, which bounds what they can make, is small ([`MOST_PRODUCT`]);
-//! and all that was made or written counts towards [`MOST_WORK`]. A value is thus small by construction, and no other instruction can
-//! take long over it.
+//! The engine bounds steps, but a step can double a string, so that forty of them fill any memory;
+//! it can put a list into a list until dropping it overflows the stack, and a namespace into
+//! itself. So its program is changed before it runs: whatever an instruction makes is measured by
+//! one that is put behind it, and must be small ([`MOST_VALUE`]), flat ([`MOST_DEPTH`]) and free of
+//! namespaces; filters and methods are called only where the product of their arguments' sizes,
+//! which bounds what they can make, is small ([`MOST_PRODUCT`]); and all that was made or written
+//! counts towards [`MOST_WORK`]. A value is thus small by construction, and no other instruction
+//! can take long over it.
 //!
-//! This needs the engine's program, which it shows without a promise to keep its form: the version in `Cargo.toml` is exact.
+//! This needs the engine's program, which it shows without a promise to keep its form: the version
+//! in `Cargo.toml` is exact.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,28 +23,29 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, escape_
 
 /// Steps of the engine.
 const MOST_STEPS: u64 = 200_000;
-/// Bytes and elements that are made in all.
+/// Bytes and elements that a render may make in all.
 const MOST_WORK: usize = 4 << 20;
 /// Bytes and elements of one value.
 const MOST_VALUE: usize = 32 << 10;
-/// Lists in lists.
+/// Depth of lists in lists.
 const MOST_DEPTH: usize = 12;
-/// Product of the sizes of what a filter or a method is given.
+/// Product of the sizes of a filter's or a method's arguments.
 const MOST_PRODUCT: usize = 4 << 20;
 /// Bytes of a template.
 const MOST_SOURCE: usize = 128 << 10;
-/// Words and signs between one pair of brackets, `{{` and `}}` or `{%` and `%}`: the engine goes as deep as an expression is long.
+/// Words and signs between one pair of brackets, `{{` and `}}` or `{%` and `%}`: the engine goes as
+/// deep as an expression is long.
 const MOST_TOKENS: usize = 600;
 /// Alternatives in a template, each of which the engine takes to lie within the one before.
 const MOST_ELIFS: usize = 200;
 /// Macros within macros.
 const MOST_CALLS: usize = 100;
 
-/// Names of the filters that do the measuring: none that a template can write either.
+/// Names of the filters that measure, which a template cannot write.
 const CHECK: &str = "\u{F0000}check";
 const FIELD: &str = "\u{F0000}field";
 const TIMES: &str = "\u{F0000}times";
-/// Where a render's work is counted, and the field by which a namespace is known.
+/// The counter of a render's work, and the field that marks a namespace.
 const WORK: &str = "\u{F0000}work";
 const MARK: &str = "\u{F0000}mark";
 
@@ -69,7 +73,7 @@ pub(super) fn environment() -> Environment<'static> {
     environment
 }
 
-/// What a template calls, in whose place this is called, with the name as its last argument.
+/// The stand-in for a call of a template, with the callee's name as its last argument.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Filter,
@@ -78,7 +82,7 @@ enum Call {
 }
 
 impl Call {
-    /// The global's name: none that a template can write.
+    /// Name of the global, which a template cannot write.
     fn name(self) -> &'static str {
         match self {
             Call::Filter => "\u{F0000}filter",
@@ -89,7 +93,7 @@ impl Call {
 }
 
 impl Object for Call {
-    // Not a function's arguments, which would take keywords apart.
+    // Takes raw arguments: a function's arguments would take keywords apart.
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, arguments: &[Value]) -> Result<Value, Error> {
         let (name, arguments) = named(arguments)?;
         match **self {
@@ -103,7 +107,7 @@ impl Object for Call {
     }
 }
 
-/// The engine's `namespace`, with a mark by which it is known.
+/// The engine's `namespace`, with a mark that identifies it.
 fn namespace(state: &mut State<'_, '_>, fields: &[Value]) -> Result<Value, Error> {
     let mut marked = BTreeMap::from([(Value::from(MARK), Value::from(true))]);
     for fields in fields {
@@ -139,14 +143,14 @@ pub(super) fn render(environment: &Environment<'_>, source: &str, values: Value)
     Ok(text)
 }
 
-/// Refuses what would take the engine's compiler too deep.
+/// Refuses a source that would take the engine's compiler too deep.
 fn check_source(environment: &Environment<'_>, source: &str) -> Result<(), Error> {
     if source.len() > MOST_SOURCE {
         return Err(too_long());
     }
     let (mut tokens, mut elifs) = (0, 0);
     for token in tokenize(source, false, environment.syntax().clone()) {
-        // What is no token is refused in the compiler's words.
+        // The compiler itself reports an invalid token.
         let Ok((token, _)) = token else { break };
         tokens = match token {
             Token::VariableStart | Token::BlockStart => 0,
@@ -174,7 +178,7 @@ fn too_large() -> Error {
     )
 }
 
-/// The program with its measuring. Positions move, so that jumps are set anew.
+/// Returns the program with its measuring. Positions move, so the jumps are set anew.
 fn measured<'s>(program: &Instructions<'s>) -> Result<Instructions<'s>, Error> {
     let mut starts = vec![0];
     let mut parts = Vec::new();
@@ -202,7 +206,7 @@ fn measured<'s>(program: &Instructions<'s>) -> Result<Instructions<'s>, Error> {
     Ok(out)
 }
 
-/// What stands for one instruction.
+/// The instructions that replace one.
 fn expanded<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>, Error> {
     let filter = |name, arguments| Instruction::ApplyFilter(name, Some(arguments), !0);
     let check = || filter(CHECK, 1);
@@ -243,7 +247,8 @@ fn expanded<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>, E
     })
 }
 
-/// Takes the name that comes last from a call's arguments, if the call cannot make much of them.
+/// Splits off the name, which is a call's last argument. Refuses a call whose result could be too
+/// large.
 fn named(arguments: &[Value]) -> Result<(&str, &[Value]), Error> {
     let (name, arguments) = arguments.split_last().ok_or_else(too_large)?;
     let name = name.as_str().ok_or_else(too_large)?;
@@ -265,13 +270,13 @@ fn named(arguments: &[Value]) -> Result<(&str, &[Value]), Error> {
     Ok((name, arguments))
 }
 
-/// Whether a text has a number of more than three digits.
+/// True if a text has a number of more than three digits.
 fn has_long_number(text: &str) -> bool {
     let numbers = text.split(|character: char| !character.is_ascii_digit());
     numbers.into_iter().any(|number| number.len() > 3)
 }
 
-/// `left * right`, where it does not repeat a text or a list too often.
+/// Computes `left * right`, unless it repeats a text or a list too often.
 fn times(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
     named(&[left.clone(), right.clone(), Value::from("*")]).or_else(|error| {
         if left.is_number() && right.is_number() {
@@ -284,7 +289,7 @@ fn times(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
     state.env().compile_expression("left * right")?.eval(values)
 }
 
-/// Counts a value that was made or is written, if it is small.
+/// Counts a value that was made or is written; refuses one that is not small.
 fn checked(state: &mut State, value: &Value, may_be_namespace: bool) -> Result<(), Error> {
     let is_refused = !may_be_namespace && is_namespace(value);
     let size = size_of(value, MOST_DEPTH).filter(|size| *size <= MOST_VALUE && !is_refused);
@@ -301,7 +306,8 @@ fn is_namespace(value: &Value) -> bool {
     value.kind() == ValueKind::Map && value.get_attr(MARK).is_ok_and(|mark| !mark.is_undefined())
 }
 
-/// Bytes and elements of a value, looking `depth` deep; none if it is deeper, has more than [`MOST_VALUE`], or has a namespace within.
+/// Bytes and elements of a value, looking `depth` deep; none if it is deeper, has more than
+/// [`MOST_VALUE`], or has a namespace within.
 fn size_of(value: &Value, depth: usize) -> Option<usize> {
     match value.kind() {
         ValueKind::String | ValueKind::Bytes => value.len(),

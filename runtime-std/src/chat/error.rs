@@ -1,11 +1,11 @@
-//! Why a conversation cannot go on.
+//! Errors of conversations.
 
 use brooklet_core::stream::StreamError;
 
 use super::template::TemplateError;
 use crate::Error;
 
-/// Why a conversation cannot start or go on.
+/// The reason why a conversation cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {

@@ -1,12 +1,13 @@
-//! What a chat remembers: a stream whose oldest messages are evicted as a whole.
+//! The memory of a chat: a stream whose oldest messages are evicted as a whole.
 
 use std::collections::VecDeque;
 
+use brooklet_core::cache::Ring;
 use brooklet_core::stream::{Stream, StreamError};
 
 use crate::generate::{Feed, Next};
 
-/// Who wrote a message.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -33,27 +34,21 @@ impl Span {
     }
 }
 
-/// A stream, the tokens in its slots, and which message each belongs to.
-pub(super) struct Memory<'s, 'a> {
-    stream: &'s mut Stream<'a>,
+/// The tokens in a stream's slots, and which message each belongs to.
+pub(super) struct Notes {
     /// By slot.
     tokens: Vec<u32>,
     spans: VecDeque<Span>,
 }
 
-impl<'s, 'a> Memory<'s, 'a> {
-    pub(super) fn new(stream: &'s mut Stream<'a>) -> Self {
-        let capacity = stream.ring().capacity();
-        Memory {
-            stream,
+impl Notes {
+    /// Notes of a stream that keeps at most `capacity` tokens.
+    pub(super) fn new(capacity: usize) -> Self {
+        Notes {
             tokens: vec![0; capacity],
             // A message has a token at least, and one more is opened before an old one goes.
             spans: VecDeque::with_capacity(capacity + 1),
         }
-    }
-
-    pub(super) fn stream(&self) -> &Stream<'a> {
-        self.stream
     }
 
     /// Slots of the cache.
@@ -61,10 +56,36 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.tokens.len()
     }
 
-    /// Forgets everything and starts with `prefix`, which is never evicted, and leaves a slot at least.
+    /// Tokens of the sinks.
+    pub(super) fn pinned(&self, ring: &Ring) -> &[u32] {
+        &self.tokens[..ring.sinks().min(ring.live())]
+    }
+
+    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens
+    /// that are.
+    pub(super) fn live<'n>(&'n self, ring: &'n Ring) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + 'n {
+        self.spans.iter().map(move |span| {
+            let from = span.start.max(ring.window_start());
+            let tokens = (from..span.end()).map(|at| self.tokens[ring.slot(at)]).collect();
+            // Sinks that lie in a message stay where they are.
+            let first_evictable = span.start.max(ring.sinks() as u64);
+            (*span, ring.window_start() <= first_evictable, tokens)
+        })
+    }
+}
+
+/// A stream whose tokens are noted.
+pub(super) struct Memory<'s, 'a> {
+    pub(super) stream: &'s mut Stream<'a>,
+    pub(super) notes: &'s mut Notes,
+}
+
+impl Memory<'_, '_> {
+    /// Forgets everything and starts with `prefix`, which is never evicted, and leaves a slot at
+    /// least.
     pub(super) fn begin(&mut self, prefix: &[u32]) -> Result<(), StreamError> {
         self.stream.reset();
-        self.spans.clear();
+        self.notes.spans.clear();
         if !prefix.is_empty() {
             self.note(prefix);
             self.stream.absorb(prefix)?;
@@ -74,13 +95,14 @@ impl<'s, 'a> Memory<'s, 'a> {
 
     /// Forgets all messages, and keeps the prefix.
     pub(super) fn forget(&mut self) -> Result<(), StreamError> {
-        self.spans.clear();
+        self.notes.spans.clear();
         self.stream.evict(usize::MAX).map(|_| ())
     }
 
-    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are made.
+    /// From now on what is fed belongs to a new message, for which `expected` tokens of room are
+    /// made.
     pub(super) fn open(&mut self, role: Role, turn: u64, expected: usize) -> Result<(), StreamError> {
-        self.spans.push_back(Span {
+        self.notes.spans.push_back(Span {
             role,
             turn,
             start: self.stream.position(),
@@ -89,15 +111,15 @@ impl<'s, 'a> Memory<'s, 'a> {
         self.make_room(expected)
     }
 
-    /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is left. An answer whose question
-    /// went goes with it, unless it is the one being written.
+    /// Evicts whole messages, the oldest first, until `tokens` fit or only the one being written is
+    /// left. An answer whose question went goes with it, unless it is the one being written.
     fn make_room(&mut self, tokens: usize) -> Result<(), StreamError> {
         let ring = self.stream.ring();
         let tokens = tokens.min(ring.capacity() - ring.sinks());
-        while self.stream.live() + tokens > self.stream.ring().capacity() && self.spans.len() > 1 {
+        while self.stream.live() + tokens > self.stream.ring().capacity() && self.notes.spans.len() > 1 {
             let Some(turn) = self.evict_oldest()? else { break };
             let is_orphan = |span: &Span| span.turn == turn && span.role == Role::Assistant;
-            if self.spans.len() > 1 && self.spans.front().is_some_and(is_orphan) {
+            if self.notes.spans.len() > 1 && self.notes.spans.front().is_some_and(is_orphan) {
                 self.evict_oldest()?;
             }
         }
@@ -106,7 +128,7 @@ impl<'s, 'a> Memory<'s, 'a> {
 
     /// Evicts the oldest message; returns its turn.
     fn evict_oldest(&mut self) -> Result<Option<u64>, StreamError> {
-        let Some(oldest) = self.spans.pop_front() else {
+        let Some(oldest) = self.notes.spans.pop_front() else {
             return Ok(None);
         };
         let left = oldest.end().saturating_sub(self.stream.ring().window_start());
@@ -119,7 +141,7 @@ impl<'s, 'a> Memory<'s, 'a> {
         let position = self.stream.position();
         for (i, token) in tokens.iter().enumerate() {
             let slot = self.stream.ring().slot(position + i as u64);
-            self.tokens[slot] = *token;
+            self.notes.tokens[slot] = *token;
         }
     }
 
@@ -127,27 +149,10 @@ impl<'s, 'a> Memory<'s, 'a> {
     fn take_in(&mut self, tokens: &[u32]) -> Result<(), StreamError> {
         self.make_room(tokens.len())?;
         self.note(tokens);
-        if let Some(span) = self.spans.back_mut() {
+        if let Some(span) = self.notes.spans.back_mut() {
             span.len += tokens.len() as u64;
         }
         Ok(())
-    }
-
-    /// Tokens of the sinks.
-    pub(super) fn pinned(&self) -> &[u32] {
-        &self.tokens[..self.stream.ring().sinks().min(self.stream.live())]
-    }
-
-    /// Messages that are live, the oldest first: each with whether all of it is, and the tokens that are.
-    pub(super) fn live(&self) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + '_ {
-        let ring = self.stream.ring();
-        self.spans.iter().map(move |span| {
-            let from = span.start.max(ring.window_start());
-            let tokens = (from..span.end()).map(|at| self.tokens[ring.slot(at)]).collect();
-            // Sinks that lie in a message stay where they are.
-            let first_evictable = span.start.max(ring.sinks() as u64);
-            (*span, ring.window_start() <= first_evictable, tokens)
-        })
     }
 }
 

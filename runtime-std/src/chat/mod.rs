@@ -1,8 +1,9 @@
 //! A conversation for ever, in a fixed number of bytes.
 //!
-//! The system prompt is pinned: its tokens are the attention sinks (StreamingLLM, Xiao et al., arXiv 2309.17453, section 3.2). When the
-//! window is full, whole messages leave, the oldest first, so that what the model sees is always a conversation that begins with a
-//! message; only a message longer than the window itself leaves token by token.
+//! The system prompt is pinned: its tokens are the attention sinks (StreamingLLM, Xiao et al.,
+//! arXiv 2309.17453, section 3.2). When the window is full, whole messages leave, the oldest first,
+//! so that what the model sees is always a conversation that begins with a message; only a message
+//! longer than the window itself leaves token by token.
 
 mod bounded;
 mod error;
@@ -10,29 +11,30 @@ mod memory;
 mod template;
 
 use brooklet_core::sampler::Sampler;
-use brooklet_core::stream::{Stream, StreamError};
+use brooklet_core::stream::StreamError;
 use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
 
-use crate::engine::Engine;
-use crate::generate::{Feed, Next, Report, Request, generate_with};
+use crate::generate::{Feed, Next, Report, Request, Writing};
+use crate::session::Session;
 use crate::text::TextSink;
 pub use error::ChatError;
-use memory::Memory;
 pub use memory::Role;
+use memory::{Memory, Notes};
 pub use template::{CHATML, Framed, Template, TemplateError};
 
-/// Tokens that a system prompt must leave for the conversation: a question and the beginning of an answer.
+/// Tokens that a system prompt must leave for the conversation: a question and the beginning of an
+/// answer.
 const LEAST_WINDOW: usize = 32;
 
 /// A message as far as it is in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LiveMessage {
-    /// Who wrote it.
+    /// Its author.
     pub role: Role,
-    /// Which exchange it belongs to, counted from 1.
+    /// Its exchange, counted from 1.
     pub turn: u64,
-    /// Whether none of its tokens has left.
+    /// True if all of its tokens are still in the window.
     pub whole: bool,
     /// Tokens in the window.
     pub tokens: usize,
@@ -40,30 +42,25 @@ pub struct LiveMessage {
     pub text: String,
 }
 
-/// A conversation at work.
-pub struct Chat<'c, 'a> {
-    memory: Memory<'c, 'a>,
-    tokenizer: &'c mut Tokenizer<'a>,
+/// A conversation: a session and what was said in it. It can be stored, and sent to other threads.
+pub struct Chat {
+    session: Session,
+    notes: Notes,
     template: Template,
     system: Option<String>,
     turn: u64,
     is_first: bool,
 }
 
-impl<'c, 'a> Chat<'c, 'a> {
-    /// Starts a conversation on an engine whose policy is `sink`.
+impl Chat {
+    /// Starts a conversation in a session whose policy is `sink`, from its start.
     ///
     /// # Errors
     /// If the file has no tokenizer, or the system prompt does not fit.
-    pub fn new(
-        engine: &'c mut Engine<'a>,
-        template: Template,
-        system: Option<String>,
-    ) -> Result<Chat<'c, 'a>, ChatError> {
-        let (stream, tokenizer) = engine.parts()?;
+    pub fn new(session: Session, template: Template, system: Option<String>) -> Result<Chat, ChatError> {
         let mut chat = Chat {
-            memory: Memory::new(stream),
-            tokenizer,
+            notes: Notes::new(session.ring().capacity()),
+            session,
             template,
             system: None,
             turn: 0,
@@ -79,16 +76,20 @@ impl<'c, 'a> Chat<'c, 'a> {
     /// If it does not fit; then nothing was forgotten.
     pub fn set_system(&mut self, system: Option<String>) -> Result<(), ChatError> {
         let prefix = self.template.prefix(system.as_deref())?;
-        let tokens = self.encode(&prefix, Mark::Model);
-        let (len, capacity) = (tokens.len(), self.memory.capacity());
-        if len + LEAST_WINDOW > capacity {
-            return Err(ChatError::System {
-                tokens: len,
-                least: LEAST_WINDOW,
-                capacity,
-            });
-        }
-        self.memory.begin(&tokens)?;
+        let notes = &mut self.notes;
+        self.session.with(|engine| {
+            let (stream, tokenizer) = engine.parts()?;
+            let tokens = encode(tokenizer, &prefix, Mark::Model);
+            let (len, capacity) = (tokens.len(), notes.capacity());
+            if len + LEAST_WINDOW > capacity {
+                return Err(ChatError::System {
+                    tokens: len,
+                    least: LEAST_WINDOW,
+                    capacity,
+                });
+            }
+            Ok(Memory { stream, notes }.begin(&tokens)?)
+        })?;
         self.system = system;
         self.is_first = true;
         Ok(())
@@ -99,7 +100,11 @@ impl<'c, 'a> Chat<'c, 'a> {
     /// # Errors
     /// None with the policy `sink`.
     pub fn reset(&mut self) -> Result<(), ChatError> {
-        self.memory.forget()?;
+        let notes = &mut self.notes;
+        self.session.with(|engine| {
+            let stream = engine.stream();
+            Memory { stream, notes }.forget()
+        })?;
         self.is_first = true;
         Ok(())
     }
@@ -109,7 +114,8 @@ impl<'c, 'a> Chat<'c, 'a> {
         self.system.as_deref()
     }
 
-    /// Says `words` to the model and writes its answer to `sink`. Interrupted or ended at a limit, the answer counts as complete.
+    /// Says `words` to the model and writes its answer to `sink`. Cancelled or ended at a limit,
+    /// the answer counts as complete.
     ///
     /// # Errors
     /// If the sink fails.
@@ -119,45 +125,49 @@ impl<'c, 'a> Chat<'c, 'a> {
         request: &Request,
         sampler: &mut Sampler,
         sink: &mut dyn TextSink,
-        interrupted: &dyn Fn() -> bool,
     ) -> Result<Report, ChatError> {
         let system = self.system.as_deref();
         let question = self.template.question(system, self.is_first, words)?;
         let (open, close) = (self.template.open(system)?, self.template.close(system)?);
-        let question_tokens = self.encode(&question, Mark::Never);
-        let mut prompt = question_tokens.clone();
-        prompt.extend(self.encode(&Framed::plain(&open), Mark::Never));
         self.turn += 1;
         self.is_first = false;
-        self.memory.open(Role::User, self.turn, question_tokens.len())?;
-        let mut talk = Talk {
-            memory: &mut self.memory,
-            turn: self.turn,
-            left_of_question: question_tokens.len(),
-            is_answer: false,
-        };
-        let report = generate_with(
-            &mut talk,
-            self.tokenizer,
-            &prompt,
-            request,
-            sampler,
-            sink,
-            interrupted,
-        )?;
-        // The frame is completed whatever ended the answer, be it in the middle of the question.
-        let mut rest: Vec<u32> = report.pending.into_iter().collect();
-        if report.prompt_tokens < question_tokens.len() {
-            rest.extend(self.encode(&Framed::plain(&question.text[question.words.end..]), Mark::Never));
-        }
-        for part in rest.chunks(self.memory.chunk()) {
-            self.memory.absorb(part)?;
-        }
-        let close = self.encode(&Framed::plain(&close), Mark::Never);
-        if !close.is_empty() {
-            self.memory.absorb(&close)?;
-        }
-        Ok(report)
+        let (turn, notes) = (self.turn, &mut self.notes);
+        self.session.with(|engine| {
+            let (stream, tokenizer) = engine.parts()?;
+            let mut memory = Memory { stream, notes };
+            let question_tokens = encode(tokenizer, &question, Mark::Never);
+            let mut prompt = question_tokens.clone();
+            prompt.extend(encode(tokenizer, &Framed::plain(&open), Mark::Never));
+            memory.open(Role::User, turn, question_tokens.len())?;
+            let mut talk = Talk {
+                memory: &mut memory,
+                turn,
+                left_of_question: question_tokens.len(),
+                is_answer: false,
+            };
+            let writing = Writing {
+                feed: &mut talk,
+                tokenizer,
+                sampler,
+                request,
+            };
+            let report = writing.run(&prompt, sink)?;
+            // The frame is completed whatever ended the answer, be it in the middle of the
+            // question.
+            let mut rest: Vec<u32> = report.pending.into_iter().collect();
+            if report.prompt_tokens < question_tokens.len() {
+                let after = Framed::plain(&question.text[question.words.end..]);
+                rest.extend(encode(tokenizer, &after, Mark::Never));
+            }
+            for part in rest.chunks(memory.chunk()) {
+                memory.absorb(part)?;
+            }
+            let close = encode(tokenizer, &Framed::plain(&close), Mark::Never);
+            if !close.is_empty() {
+                memory.absorb(&close)?;
+            }
+            Ok(report)
+        })
     }
 
     /// Exchanges so far.
@@ -165,14 +175,14 @@ impl<'c, 'a> Chat<'c, 'a> {
         self.turn
     }
 
-    /// The stream, to be asked what it holds.
-    pub fn stream(&self) -> &Stream<'a> {
-        self.memory.stream()
+    /// The session, to be asked what it holds.
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The text of the tokens that are never evicted.
     pub fn pinned(&self) -> String {
-        self.text_of(self.memory.pinned())
+        self.text_of(self.notes.pinned(self.session.ring()))
     }
 
     /// The messages in the window, the oldest first, read from the tokens in the cache's slots.
@@ -184,38 +194,35 @@ impl<'c, 'a> Chat<'c, 'a> {
             tokens: tokens.len(),
             text: self.text_of(&tokens),
         };
-        self.memory.live().map(message).collect()
+        self.notes.live(self.session.ring()).map(message).collect()
     }
 
+    /// Control tokens included. A chat has a tokenizer, or it would not have started.
     fn text_of(&self, tokens: &[u32]) -> String {
-        let bytes: Vec<u8> = tokens
-            .iter()
-            .flat_map(|id| self.tokenizer.piece(*id, true))
-            .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.session.decode(tokens, true).unwrap_or_default()
     }
+}
 
-    fn encode(&mut self, framed: &Framed, bos: Mark) -> Vec<u32> {
-        let options = EncodeOptions {
-            bos,
-            eos: Mark::Never,
-            special: true,
-            continued: bos == Mark::Never,
-        };
-        let mut tokens = Vec::new();
-        let words = std::slice::from_ref(&framed.words);
-        let text = framed.text.as_bytes();
-        self.tokenizer
-            .encode_quoting(text, options, words, &mut |token| tokens.push(token));
-        // Many templates write the start token that the tokenizer puts there too.
-        if let (Mark::Model, [first, second, ..], Some(bos)) = (bos, &*tokens, self.tokenizer.bos())
-            && *first == bos
-            && *second == bos
-        {
-            tokens.remove(0);
-        }
-        tokens
+/// The tokens of a framed text.
+fn encode(tokenizer: &mut Tokenizer<'_>, framed: &Framed, bos: Mark) -> Vec<u32> {
+    let options = EncodeOptions {
+        bos,
+        eos: Mark::Never,
+        special: true,
+        continued: bos == Mark::Never,
+    };
+    let mut tokens = Vec::new();
+    let words = std::slice::from_ref(&framed.words);
+    let text = framed.text.as_bytes();
+    tokenizer.encode_quoting(text, options, words, &mut |token| tokens.push(token));
+    // Many templates write the start token that the tokenizer puts there too.
+    if let (Mark::Model, [first, second, ..], Some(bos)) = (bos, &*tokens, tokenizer.bos())
+        && *first == bos
+        && *second == bos
+    {
+        tokens.remove(0);
     }
+    tokens
 }
 
 /// The memory during an exchange: the tokens after the question's are the answer's.
@@ -227,7 +234,8 @@ struct Talk<'t, 's, 'a> {
 }
 
 impl Talk<'_, '_, '_> {
-    /// Feeds what of `tokens` belongs to the question, if that is not all, and returns the rest, which belongs to one message.
+    /// Feeds what of `tokens` belongs to the question, if that is not all, and returns the rest,
+    /// which belongs to one message.
     fn enter<'t>(&mut self, tokens: &'t [u32]) -> Result<&'t [u32], StreamError> {
         let left = self.left_of_question;
         if tokens.len() <= left {

@@ -1,10 +1,13 @@
-//! A model's own chat template (Jinja, as Hugging Face's tokenizers have it), asked for one message at a time.
+//! A model's own chat template (Jinja, as Hugging Face's tokenizers have it), asked for one message
+//! at a time.
 //!
-//! A template turns a whole conversation into one text. A chat that lasts for ever has no whole conversation: what has left the window
-//! is gone. So the template is rendered over a few stand-in messages, and what a real message adds is cut out of that: the text that
-//! frames it, with the words in their place. The work for a message does not depend on how many came before it.
+//! A template turns a whole conversation into one text. A chat that lasts for ever has no whole
+//! conversation: what has left the window is gone. So the template is rendered over a few stand-in
+//! messages, and what a real message adds is cut out of that: the text that frames it, with the
+//! words in their place. The work for a message does not depend on how many came before it.
 //!
-//! The template is untrusted: its steps, its memory and its output are bounded (`bounded.rs`), and it sees nothing but the messages.
+//! The template is untrusted: its steps, its memory and its output are bounded (`bounded.rs`), and
+//! it sees nothing but the messages.
 
 use std::ops::Range;
 
@@ -13,7 +16,8 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::bounded;
 
-/// Stand-ins: characters that no template writes of itself, and no blank at either end to be trimmed.
+/// Stand-ins: characters that no template writes of itself, and no blank at either end to be
+/// trimmed.
 const SYSTEM: &str = "\u{F0001}\u{F0010}";
 const FIRST: &str = "\u{F0001}\u{F0011}";
 const ANSWER: &str = "\u{F0001}\u{F0012}";
@@ -24,19 +28,20 @@ const OTHER: &str = "\u{F0001}\u{F0014}";
 pub const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// Why a chat template cannot be used.
+/// The reason why a chat template cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// It is no template, fails, or does not end.
+    /// It is not a template, fails, or does not end.
     #[error("the model's chat template fails: {0}")]
     Jinja(#[from] Error),
-    /// A message changes what is rendered for the messages before it, or is left out.
+    /// A message changes the text of the messages before it, or is left out.
     #[error("the model's chat template does not write a conversation message by message")]
     NotByMessage,
 }
 
-/// Text for the tokenizer, and which of its bytes are somebody's words, in which control tokens are not obeyed.
+/// Text for the tokenizer, and which of its bytes are somebody's words, in which control tokens are
+/// not obeyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
     /// The text.
@@ -62,9 +67,10 @@ pub struct Template {
     bos: String,
     eos: String,
     knows_system: bool,
-    /// What ends every text that asks for no answer, messages or not (Phi-3 puts the end of the text there).
+    /// The end of every text that asks for no answer, messages or not (Phi-3 puts the end of the
+    /// text there).
     tail: String,
-    /// The template's `enable_thinking`, if somebody has said.
+    /// The template's `enable_thinking`, if it is set.
     thinking: Option<bool>,
 }
 
@@ -72,7 +78,7 @@ impl Template {
     /// Compiles `source`; `bos` and `eos` are the texts of the tokens that the template may name.
     ///
     /// # Errors
-    /// [`TemplateError`] if it is no template, or cannot be asked for single messages.
+    /// [`TemplateError`] if it is not a template, or cannot be asked for single messages.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template, TemplateError> {
         let mut environment = bounded::environment();
         // As Hugging Face's tokenizers have it.
@@ -101,7 +107,8 @@ impl Template {
         Ok(template)
     }
 
-    /// Tells templates that know `enable_thinking` (Qwen 3's) whether the model is to think aloud before it answers; others take no notice.
+    /// Tells templates that know `enable_thinking` (Qwen 3's) whether the model is to think aloud
+    /// before it answers; others take no notice.
     ///
     /// # Errors
     /// [`TemplateError`] if the template fails then.
@@ -111,7 +118,7 @@ impl Template {
         Ok(self)
     }
 
-    /// Asks for everything once.
+    /// Renders every part once.
     fn check(&self) -> Result<(), TemplateError> {
         self.prefix(Some("x"))?;
         self.question(None, true, "x")?;
@@ -133,7 +140,8 @@ impl Template {
         Ok(())
     }
 
-    /// What stands before all messages: the system prompt in its frame, or what the template says without one. May be empty.
+    /// The text before all messages: the system prompt in its frame, or what the template says
+    /// without one. May be empty.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -145,10 +153,10 @@ impl Template {
         if !other.starts_with(common) {
             return Err(TemplateError::NotByMessage);
         }
-        // The frame of a later message tells what of this belongs to the first message.
+        // The frame of a later message tells which part of this belongs to the first message.
         let later = self.later_question(stand_in)?;
         let header = later.split_once(WORDS).ok_or(TemplateError::NotByMessage)?.0;
-        // Some write a line break before every message but the first.
+        // Some templates write a line break before every message but the first.
         let prefix = common
             .strip_suffix(header)
             .or_else(|| common.strip_suffix(Some(header.trim_start()).filter(|header| !header.is_empty())?))
@@ -177,7 +185,7 @@ impl Template {
         frame(&text, WORDS, words)
     }
 
-    /// What stands before an answer of the model.
+    /// The text before an answer of the model.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -189,7 +197,7 @@ impl Template {
         Ok(header.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
-    /// What follows an answer of the model.
+    /// The text after an answer of the model.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -199,7 +207,8 @@ impl Template {
         Ok(end.to_owned())
     }
 
-    /// The question [`WORDS`] after an exchange. What stands before the answer may change by it: Qwen 3 leaves out what was thought.
+    /// The question [`WORDS`] after an exchange. What stands before the answer may change by it:
+    /// Qwen 3 leaves out what was thought.
     fn later_question(&self, system: Option<&str>) -> Result<String, TemplateError> {
         let whole = self.render(system, &[FIRST, ANSWER, WORDS], false)?;
         let after = whole.rsplit_once(ANSWER).ok_or(TemplateError::NotByMessage)?.1;
@@ -207,8 +216,8 @@ impl Template {
         Ok(rest.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
-    /// Renders a system prompt and messages of person and model in turn. Where the template has no place for a system prompt, it
-    /// opens the first message.
+    /// Renders a system prompt and messages of person and model in turn. Where the template has no
+    /// place for a system prompt, it opens the first message.
     fn render(&self, system: Option<&str>, messages: &[&str], answer: bool) -> Result<String, TemplateError> {
         let opened;
         let mut all = Vec::new();

@@ -1,7 +1,7 @@
-//! `brooklet bench`: how fast, from an empty cache.
+//! `brooklet bench`: speed from an empty cache.
 //!
-//! Prefill feeds P tokens and computes the last one's logits; decode feeds N tokens one by one and computes every one's. Which tokens
-//! they are does not matter to the work.
+//! Prefill feeds P tokens and computes the last one's logits; decode feeds N tokens one by one and
+//! computes every one's. Which tokens they are does not matter to the work.
 
 use std::io::{self, BufRead, Write};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use super::cache::CacheArguments;
 use super::failure::Failure;
 use super::json::write_json;
 use super::model::ModelArguments;
-use crate::engine::{Engine, Resources, Weights};
+use crate::engine::{Engine, Resources};
 use crate::planning::Settings;
 use crate::system::memory::MemoryUse;
 
@@ -37,8 +37,8 @@ pub struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Print READY, then answer each line of standard input (`p N`, `n N`: seconds of one run; `d N`: of N tokens
-    /// decoded after those of the last line; `m`: peak and anonymous kB)
+    /// Print READY, then answer each line of standard input (`p N`, `n N`: seconds of one run; `d
+    /// N`: of N tokens decoded after those of the last line; `m`: peak and anonymous kB)
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -49,17 +49,17 @@ pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> 
         return Err(Failure::Usage("-p, -n and -r must be at least 1".into()));
     }
     let open = arguments.model.open()?;
-    let weights = Weights::read(&open.file)?;
+    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
     let settings = Settings {
         sampling: false,
-        ..arguments.cache.settings(&open)?
+        ..arguments.cache.settings(manifest.as_ref())?
     };
-    let mut resources = Resources::new(&weights, &settings)?;
-    let plan = *resources.plan();
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let plan = model.plan_with_index(&settings)?;
+    let mut resources = Resources::as_planned(&model, &plan)?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     let mut bench = Bench {
         stream: engine.stream(),
-        vocab: weights.config().vocab,
+        vocab: model.config().vocab,
         tokens: Vec::new(),
     };
     if arguments.serve {
@@ -157,7 +157,8 @@ impl Bench<'_, '_> {
         self.decode_further(count)
     }
 
-    /// Seconds of decoding `count` tokens after those that the cache has: with a cache that an earlier run filled, each evicts one.
+    /// Seconds of decoding `count` tokens after those that the cache has: with a cache that an
+    /// earlier run filled, each evicts one.
     fn decode_further(&mut self, count: usize) -> Result<f64, Failure> {
         self.choose(count);
         let start = Instant::now();
@@ -191,7 +192,7 @@ impl Bench<'_, '_> {
                 }
                 _ => {
                     return Err(Failure::Input(format!(
-                        "\"{line}\" is none of `p N`, `n N`, `d N` and `m`"
+                        "\"{line}\" is not `p N`, `n N`, `d N` or `m`"
                     )));
                 }
             }

@@ -1,4 +1,4 @@
-//! Options of every command that computes: how tokens are kept, and with how many threads.
+//! Options of every command that computes: the cache, and the number of threads.
 
 use std::error::Error;
 use std::num::NonZeroU32;
@@ -9,8 +9,9 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::failure::Failure;
-use super::model::OpenModel;
+use crate::models::manifest::Manifest;
 use crate::planning::{DEFAULT_CACHE, DEFAULT_SINKS, Settings};
+use crate::size::Size;
 use crate::system::pool::{MAX_WORKERS, Pool};
 
 /// Names of the policies, and their help.
@@ -38,7 +39,7 @@ pub const ELEMENT_TYPES: Names = &[
 const LAYOUTS: Names = &[
     (
         "auto",
-        "What the file is made for: keys and values, unless `brooklet slim` wrote it",
+        "The layout of the file: keys and values, unless `brooklet slim` wrote it",
     ),
     ("kv", "Keys and values"),
     ("k", "Keys alone"),
@@ -60,7 +61,7 @@ where
     PossibleValuesParser::new(values).try_map(|name| name.parse::<T>())
 }
 
-/// Threads to start for what `--threads` says.
+/// Returns the number of threads to start for `--threads`.
 pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
     let workers = threads.unwrap_or_else(Pool::default_workers);
     if (1..=MAX_WORKERS).contains(&workers) {
@@ -69,6 +70,21 @@ pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
     Err(Failure::Usage(format!(
         "--threads must be from 1 to {MAX_WORKERS}, not {workers}"
     )))
+}
+
+/// Most memory.
+#[derive(Args)]
+pub struct RamArguments {
+    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
+    #[arg(long, value_name = "BYTES")]
+    ram: Option<Size>,
+}
+
+impl RamArguments {
+    /// The budget of [`Settings`], of which the tokenizer's index is a part.
+    pub fn budget(&self) -> Option<usize> {
+        self.ram.map(|size| size.0)
+    }
 }
 
 /// Tokens in the cache, and threads that compute.
@@ -80,7 +96,7 @@ pub struct ComputeArguments {
     /// Element type of the cache
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
     pub cache_type: ElementType,
-    /// What is kept of a token
+    /// Cache layout
     #[arg(
         long,
         value_name = "LAYOUT",
@@ -92,7 +108,8 @@ pub struct ComputeArguments {
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     pub threads: Option<usize>,
-    /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is lost, and little gained
+    /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is
+    /// lost, and little gained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub skip_weights: Option<u32>,
     /// Keep activations in f32 instead of int8: slow, for tests
@@ -100,13 +117,14 @@ pub struct ComputeArguments {
     pub f32_activations: bool,
 }
 
-/// How tokens are kept, and with how many threads to compute.
+/// Policy, size and layout of the cache, and number of threads.
 #[derive(Args)]
 pub struct CacheArguments {
-    /// How tokens are kept
+    /// Cache policy
     #[arg(long, value_parser = one_of::<PolicyKind>(POLICIES), default_value = "sink", hide_possible_values = false)]
     pub policy: PolicyKind,
-    /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to need another number
+    /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to
+    /// need another number
     #[arg(long, value_name = "S")]
     pub sinks: Option<usize>,
     #[command(flatten)]
@@ -115,34 +133,32 @@ pub struct CacheArguments {
 
 impl CacheArguments {
     /// The settings, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
+    pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         Ok(Settings {
             policy: self.policy,
-            sinks: self
-                .sinks
-                .or_else(|| model.manifest.as_ref()?.sinks)
-                .unwrap_or(DEFAULT_SINKS),
-            ..self.compute.settings(model)?
+            sinks: self.sinks.or_else(|| manifest?.sinks).unwrap_or(DEFAULT_SINKS),
+            ..self.compute.settings(manifest)?
         })
     }
 }
 
 impl ComputeArguments {
-    /// The settings with the policy `sink`, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, model: &OpenModel) -> Result<Settings, Failure> {
-        let workers = workers(self.threads)?;
+    /// Workers to start.
+    pub fn workers(&self) -> Result<usize, Failure> {
+        workers(self.threads)
+    }
+
+    /// The settings with the policy `sink`, for a model that may have a manifest with its own
+    /// defaults.
+    pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         if self.window == Some(0) {
             return Err(Failure::Usage("--window must be at least 1".into()));
         }
         Ok(Settings {
             window: self.window,
-            default_cache: model
-                .manifest
-                .as_ref()
-                .map_or(DEFAULT_CACHE, |manifest| manifest.window),
+            default_cache: manifest.map_or(DEFAULT_CACHE, |manifest| manifest.window),
             cache_type: self.cache_type,
             layout: self.cache,
-            workers,
             f32_activations: self.f32_activations,
             skip_under_one_in: self.skip_weights.and_then(NonZeroU32::new),
             ..Settings::default()

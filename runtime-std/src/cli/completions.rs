@@ -1,4 +1,4 @@
-//! `brooklet completions`: what a shell needs to complete this program's command lines.
+//! `brooklet completions`: scripts by which shells complete this program's command lines.
 
 use std::io::Write;
 

@@ -1,7 +1,9 @@
-//! `brooklet plan -m MODELS.json`: the exact layouts of models that are given by their dimensions alone.
+//! `brooklet plan -m MODELS.json`: the exact layouts of models that are given by their dimensions
+//! alone.
 //!
-//! The numbers are those of Tables 1 and 7 of the slim attention paper (Graef and Wasielewski, arXiv 2503.05840): elements, not bytes, of one
-//! sequence. Beside its savings for encoder-decoder models, which count the encoder's output as free, stand those that count it.
+//! The numbers are those of Tables 1 and 7 of the slim attention paper (Graef and Wasielewski,
+//! arXiv 2503.05840): elements, not bytes, of one sequence. Beside its savings for encoder-decoder
+//! models, which count the encoder's output as free, stand those that count it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -31,7 +33,7 @@ pub struct Dimensions {
     rotated: bool,
     /// Vectors of the encoder, for encoder-decoder models.
     frames: Option<usize>,
-    /// With `vocab`, for what a pass reads.
+    /// Feed-forward columns; with `vocab`, for the elements that a pass reads.
     ff: Option<usize>,
     vocab: Option<usize>,
 }
@@ -39,26 +41,26 @@ pub struct Dimensions {
 /// One figure of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// What it is.
+    /// Its kind.
     pub name: &'static str,
     /// Its value: elements, or a ratio.
     pub value: f64,
 }
 
-/// What there is to say of a model.
+/// A row of the report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// The model.
     pub name: String,
     /// Its smallest exact layout for the tokens of its decoder.
     pub layout: &'static str,
-    /// Why that one.
+    /// The reason for that one.
     pub why: &'static str,
     /// Figures by name.
     pub figures: Vec<Figure>,
 }
 
-/// Whether a path names dimensions and not a model.
+/// True if a path names dimensions and not a model.
 pub fn is_dimensions(path: &str) -> bool {
     Path::new(path)
         .extension()
@@ -84,7 +86,7 @@ pub fn dimensions(path: &str, json: bool, out: &mut dyn Write) -> Result<(), Fai
     print(&rows, out).map_err(Failure::Output)
 }
 
-/// No number of a model is larger: products of four then fit.
+/// Largest dimension that is accepted, so that products of four fit.
 const MOST: usize = 1 << 24;
 
 impl Dimensions {
@@ -109,7 +111,7 @@ impl Dimensions {
             || product.is_none()
         {
             return Err(Failure::Input(format!(
-                "{}: its dimensions are not a model's",
+                "{}: a model cannot have these dimensions",
                 self.name
             )));
         }
@@ -156,7 +158,8 @@ impl Dimensions {
         ]
     }
 
-    /// Table 7 of the paper. Option 1 halves both caches; option 2 keeps the encoder's output, once, and half of the decoder's own.
+    /// Table 7 of the paper. Option 1 halves both caches; option 2 keeps the encoder's output,
+    /// once, and half of the decoder's own.
     fn encoder_decoder(&self, frames: usize) -> Vec<(&'static str, f64)> {
         let shape = self.shape();
         let of = |layout, tokens: usize| (tokens * shape.elements(layout) * self.layers) as f64;
@@ -179,7 +182,8 @@ impl Dimensions {
         ];
         if let (Some(ff), Some(vocab)) = (self.ff, self.vocab) {
             let (d, layers) = (self.d_model as f64, self.layers as f64);
-            // What a decoder's pass reads: two attentions less the cross-attention's keys and values, the feed-forward layer, the output.
+            // What a decoder's pass reads: two attentions less the cross-attention's keys and
+            // values, the feed-forward layer, the output.
             let weights = vocab as f64 * d + layers * (6.0 * d * d + 2.0 * d * ff as f64);
             let options = [
                 (baseline, weights),

@@ -1,4 +1,4 @@
-//! How a command fails: one sentence on standard error, and an exit code.
+//! Failures of commands: one sentence on standard error, and an exit code.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::models::pull::PullError;
 use crate::models::store::StoreError;
 use crate::system::pool::IsaError;
 
-/// Why a command has failed.
+/// The reason why a command has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The command line makes no sense.
+    /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
     /// The input cannot be used.
@@ -44,10 +44,10 @@ pub enum Failure {
         /// The system's reason.
         error: io::Error,
     },
-    /// The system does not do what was asked of it.
+    /// The system refuses a request.
     #[error("the system refuses {what}: {error}")]
     System {
-        /// What was asked of it.
+        /// The request.
         what: String,
         /// Its reason.
         error: io::Error,
@@ -66,7 +66,7 @@ pub enum Failure {
     Quantize {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         error: QuantizeError,
     },
     /// The store cannot be changed.
@@ -81,7 +81,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code of the command: 2 for a wrong command line, 0 where the reader of the output has just gone, else 1.
+    /// The exit code of the command: 2 for a wrong command line, 0 where the reader of the output
+    /// has just gone, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
@@ -90,13 +91,14 @@ impl Failure {
         }
     }
 
-    /// True if the reader of standard output has gone, which is no failure: it has read what it wanted.
+    /// True if the reader of standard output has gone, which is no failure: it has read what it
+    /// wanted.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
-/// The end of the sentence: what to do about it with this command.
+/// End of the sentence: advice that names this command.
 fn hint(error: &Error) -> &'static str {
     match error {
         Error::Plan {

@@ -25,7 +25,8 @@ fn standard_input() -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of an argument, a file, or standard input, whichever is given. `what` names it for the error.
+/// The text of an argument, a file, or standard input, whichever is given. `what` names it for the
+/// error.
 pub fn text(argument: Option<&str>, file: Option<&PathBuf>, what: &str) -> Result<Vec<u8>, Failure> {
     match (argument, file) {
         (Some(text), _) => Ok(text.as_bytes().to_vec()),
@@ -47,7 +48,7 @@ pub fn ids(path: &Path, vocab: usize) -> Result<Vec<u32>, Failure> {
             id.ok_or_else(|| {
                 let most = vocab.saturating_sub(1);
                 Failure::Input(format!(
-                    "{}: \"{word}\" is no token id from 0 to {most}",
+                    "{}: \"{word}\" is not a token id from 0 to {most}",
                     path.display()
                 ))
             })

@@ -1,4 +1,4 @@
-//! `brooklet inspect`: what a file says about itself, whether or not this program can run it.
+//! `brooklet inspect`: contents of a file, also of one that this program cannot run.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -60,11 +60,11 @@ struct Report<'a> {
     file: Gguf<'a>,
     licence: Option<String>,
     formats: BTreeMap<String, (usize, usize)>,
-    /// Why this program cannot run it.
+    /// The reason why this program cannot run it.
     problem: Option<String>,
 }
 
-/// Name of a tensor's format, also of one that only has a number here.
+/// Name of a tensor's format; its number if this program does not know it.
 fn format_name(tensor: &TensorInfo<'_>) -> String {
     tensor.format().map_or_else(
         || format!("type {}", tensor.ggml_type()),
@@ -170,7 +170,7 @@ fn tensor_json(tensor: &TensorInfo<'_>) -> serde_json::Value {
     })
 }
 
-/// A value on one line, cut where it is long. What a terminal would obey is escaped.
+/// Returns a value on one line, cut if it is long, with control characters escaped.
 fn shown(value: &Value<'_>) -> String {
     match value {
         Value::Str(bytes) => {
@@ -200,7 +200,7 @@ fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// A value as JSON; of an array only its length and first elements.
+/// Returns a value as JSON; an array only as its length and first elements.
 fn as_json(value: &Value<'_>) -> serde_json::Value {
     match *value {
         Value::U8(v) => v.into(),

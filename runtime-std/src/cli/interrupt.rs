@@ -7,19 +7,21 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::failure::Failure;
+use crate::generate::Cancel;
 
 /// Exit code after the second signal: the shells' for an interrupted program.
 const KILLED: i32 = 130;
 
-/// Whether Ctrl-C was pressed (or the process was asked to terminate).
+/// The flag that Ctrl-C sets, or a request to terminate.
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on the first signal is only noted.
+    /// Installs the handlers: from now on the first signal only sets the flag.
     pub fn catch() -> Result<Interrupt, Failure> {
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first looks at what the second has set when the signal comes again.
+            // In this order: the first looks at what the second has set when the signal comes
+            // again.
             flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&noted))
                 .and_then(|_| flag::register(signal, Arc::clone(&noted)))
                 .map_err(|error| Failure::System {
@@ -35,7 +37,12 @@ impl Interrupt {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a signal has come.
+    /// A handle that ends a text when a signal comes.
+    pub fn cancel(&self) -> Cancel {
+        Cancel::from(Arc::clone(&self.0))
+    }
+
+    /// True if a signal has come.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What a model's file itself says of its licence.
+//! The licence that a model's file states.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use brooklet_core::gguf::Gguf;
 
 use crate::system::mmap::{Access, ModelFile};
 
-/// Characters of a licence that are shown where the file is anybody's: it may state anything.
+/// Most characters that are shown of a licence from a file of unknown origin, which may state
+/// anything.
 const LONGEST_LICENCE: usize = 40;
 
 /// The licence that the file states.

@@ -49,7 +49,8 @@ fn write_all(command: Command, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The page of the program or of a subcommand. The synopsis is the usage: a list of every flag would only repeat what follows it.
+/// The page of the program or of a subcommand. The synopsis is the usage: a list of every flag
+/// would only repeat what follows it.
 fn page(mut command: Command) -> Man {
     let usage = command.render_usage().to_string();
     let command = command.override_usage(usage.trim_start_matches("Usage: ").to_owned());

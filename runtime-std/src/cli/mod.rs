@@ -1,8 +1,9 @@
 //! The `brooklet` command: one file a subcommand.
 //!
-//! Results go to standard output and nothing else does; errors, logs, statistics and progress go to standard error. Exit codes:
-//! 0 done (also where the reader of the output went away, or Ctrl-C ended an endless run), 1 failed (also where a mapped model's file was cut
-//! short meanwhile), 2 wrong command line.
+//! Results go to standard output and nothing else does; errors, logs, statistics and progress go to
+//! standard error. Exit codes: 0 done (also where the reader of the output went away, or Ctrl-C
+//! ended an endless run), 1 failed (also where a mapped model's file was cut short meanwhile), 2
+//! wrong command line.
 
 mod bench;
 mod cache;
@@ -49,7 +50,7 @@ pub use failure::Failure;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Log what is chosen and why to standard error; twice for more
+    /// Log choices and their reasons to standard error; twice for more
     #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     verbose: u8,
 }
@@ -64,27 +65,29 @@ enum Command {
     Ppl(ppl::Arguments),
     /// Show the tokens of a text
     Tokenize(tokenize::Arguments),
-    /// Show what every byte is for, and the window that each budget buys
+    /// Show the purpose of every byte, and the window that fits each budget
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
     Inspect(inspect::Arguments),
     /// Write a copy of a model with its weights in another format
     ///
-    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where that one writes Q6_K: for the output
-    /// matrix of models whose rows are a multiple of 256, in files of 4 or 5 bits. A file that is quantised already is converted too,
-    /// with a warning: its errors add up.
+    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where
+    /// that one writes Q6_K: for the output matrix of models whose rows are a multiple of 256, in
+    /// files of 4 or 5 bits. A file that is quantised already is converted too, with a warning: its
+    /// errors add up.
     Quantize(quantize::Arguments),
     /// Write a copy of a model that caches keys alone, and computes values from them
     ///
-    /// For models whose attention has as many key heads as query heads: their cache becomes half as large (slim attention). Keys in f16 or
-    /// q8_0 are not exact, and what that does to values depends on the model; it is measured on a text, layer by layer, and each layer gets
-    /// as many further channels as hold the bound, or stays as it is.
+    /// For models whose attention has as many key heads as query heads: their cache becomes half as
+    /// large (slim attention). Keys in f16 or q8_0 are not exact, and what that does to values
+    /// depends on the model; it is measured on a text, layer by layer, and each layer gets as many
+    /// rank-correction channels as hold the bound, or stays as it is.
     Slim(slim::Arguments),
     /// Measure speed from an empty cache: median and spread
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
     Pull(models::PullArguments),
-    /// List models, those that can be pulled and those that are; remove one
+    /// List the models that can be pulled or are in the store; remove one
     Models(models::ModelsArguments),
     /// Print the script by which a shell completes command lines
     Completions(completions::Arguments),
@@ -92,26 +95,30 @@ enum Command {
     Man(man::Arguments),
 }
 
+/// The end of a program whose model's file was cut short.
+const SHRUNK: &str = "brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and succeed; a closed pipe there is no reason to complain.
+            // Help and version go to standard output and succeed; a closed pipe there is no reason
+            // to complain.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
     start_logging(cli.verbose);
-    if let Err(error) = crate::system::mmap::exit_where_files_shrink() {
+    if let Err(error) = crate::system::mmap::exit_where_files_shrink(SHRUNK) {
         tracing::info!(%error, "a model's file that is cut short while it is mapped will end the program by a signal");
     }
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());
     finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Failure::Output)))
 }
 
-/// Runs a command line (its first word is the program's name), writing the results to `out`: for tests and for programs that embed
-/// the command.
+/// Runs a command line (its first word is the program's name), writing the results to `out`: for
+/// tests and for programs that embed the command.
 ///
 /// # Errors
 /// The command's; [`Failure::Usage`] for a wrong command line or one that asks for help.
@@ -128,7 +135,8 @@ fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Re
     Cli::from_arg_matches_mut(&mut command_line().try_get_matches_from(arguments)?)
 }
 
-/// The command line. clap wraps all of its help but the usage, which is broken here to fit [`NARROW`] columns.
+/// The command line. clap wraps all of its help but the usage, which is broken here to fit
+/// [`NARROW`] columns.
 fn command_line() -> clap::Command {
     let mut command = Cli::command();
     // Gives the subcommands the program's name, which is a part of their usage.
@@ -185,7 +193,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     }
 }
 
-/// Tells of an error, if there is one to tell of.
+/// Prints the error, if there is one to report, and returns the exit code.
 fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -5,36 +5,55 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::failure::Failure;
-use crate::embedded::DEFAULT_MODEL;
+use crate::embedded::OWN_MODEL;
+use crate::model::{Model, ModelOptions};
 use crate::models::hub::HubFile;
 use crate::models::manifest::Manifest;
 use crate::models::store::Store;
 use crate::system::mmap::{Access, ModelFile};
 
-/// Which model.
+/// Arguments that say how the model's file is brought in.
+#[derive(Args)]
+pub struct AccessArguments {
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    no_mmap: bool,
+}
+
+impl AccessArguments {
+    fn access(&self) -> Access {
+        if self.no_mmap { Access::Read } else { Access::Map }
+    }
+
+    /// Opens the model that `model` names, pulling it first if that is needed.
+    pub fn open(&self, model: &str) -> Result<OpenModel, Failure> {
+        open(model, self.access())
+    }
+}
+
+/// Arguments that name a model.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use
     #[arg(short, long)]
     pub model: String,
-    /// Read the file into memory instead of mapping it
-    #[arg(long)]
-    pub no_mmap: bool,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
-/// Which model, or the one that is a part of the program.
+/// Arguments that may name a model; without one, it is the program's own.
 #[derive(Args)]
 pub struct OptionalModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that
-    /// is a part of this program
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use. Without it, a small model that is a part of this program
     #[arg(short, long)]
     pub model: Option<String>,
-    /// Read the file into memory instead of mapping it
-    #[arg(long)]
-    pub no_mmap: bool,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
-/// A model's file and, if it was named, what the manifest says.
+/// A model's file and, if the model was named, its manifest.
 pub struct OpenModel {
     /// The bytes.
     pub file: ModelFile,
@@ -42,18 +61,26 @@ pub struct OpenModel {
     pub manifest: Option<Manifest>,
 }
 
+impl OpenModel {
+    /// Checks the file, for `workers` workers; what the manifest says stays here.
+    pub fn check(self, workers: usize) -> Result<(Model, Option<Manifest>), Failure> {
+        let OpenModel { file, manifest } = self;
+        Ok((ModelOptions::new().workers(workers).check(file)?, manifest))
+    }
+}
+
 impl ModelArguments {
     /// Opens the model, pulling it first if that is needed.
     pub fn open(&self) -> Result<OpenModel, Failure> {
-        open(&self.model, if self.no_mmap { Access::Read } else { Access::Map })
+        self.access.open(&self.model)
     }
 }
 
 impl OptionalModelArguments {
-    /// Opens the model, pulling it first if that is needed; which one never depends on the network.
+    /// Opens the model, pulling it first if that is needed; the choice of the model never depends
+    /// on the network.
     pub fn open(&self) -> Result<OpenModel, Failure> {
-        let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
-        open(model, if self.no_mmap { Access::Read } else { Access::Map })
+        self.access.open(self.model.as_deref().unwrap_or(OWN_MODEL))
     }
 }
 
@@ -87,12 +114,12 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
         error,
     })?;
     tracing::info!(path = %path.display(), mapped = file.is_mapped(), bytes = file.len(), "opened the model");
-    // Of a file of the hub nothing is known but where it lies.
+    // The manifest of a hub file states nothing but the file's place.
     let manifest = manifest.filter(|manifest| manifest.path.is_none());
     Ok(OpenModel { file, manifest })
 }
 
-/// What a pull needs to know of the model of that name: a manifest's, or a file of the hub.
+/// Returns the manifest of the model of that name, or the one made for a file of the hub.
 pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
     match HubFile::parse(model) {
         Some(hub) => Ok(Some(hub?.manifest())),
@@ -107,7 +134,7 @@ fn looks_like_a_path(model: &str) -> bool {
 /// The store of this environment.
 pub fn store() -> Result<Store, Failure> {
     Store::from_environment()
-        .ok_or_else(|| Failure::Input("there is no folder for models: set BROOKLET_MODELS to one".into()))
+        .ok_or_else(|| Failure::Input("no folder for models is known: set BROOKLET_MODELS".into()))
 }
 
 fn pulled(manifest: &Manifest) -> Result<PathBuf, Failure> {

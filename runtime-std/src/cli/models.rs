@@ -20,7 +20,7 @@ use crate::size::Size;
 pub struct PullArguments {
     /// A name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf
     name: String,
-    /// Agree to the terms that some models come under; without it a terminal is asked
+    /// Agree to the terms that some models have; else you are asked on a terminal
     #[arg(long)]
     accept_terms: bool,
 }
@@ -28,7 +28,7 @@ pub struct PullArguments {
 /// Arguments of `brooklet models`.
 #[derive(Args)]
 pub struct ModelsArguments {
-    /// Remove a pulled model and what is left of unfinished downloads of it
+    /// Remove a pulled model and its unfinished downloads
     #[arg(long, value_name = "NAME", conflicts_with = "json")]
     rm: Option<String>,
     /// Print one JSON array
@@ -82,21 +82,21 @@ fn remove(store: &Store, name: &str) -> Result<u64, Failure> {
         store.remove(&manifest)?
     } else {
         return Err(Failure::Input(format!(
-            "there is no model named \"{name}\": `brooklet models` lists those that there are"
+            "there is no model named \"{name}\": `brooklet models` lists the models"
         )));
     };
     removed.ok_or_else(|| Failure::Input(format!("{name} has not been pulled: there is nothing to remove")))
 }
 
-/// One model, whether pulled or not. What is not known is absent.
+/// One model, pulled or not. Unknown facts are absent.
 #[derive(Serialize)]
 struct Row {
     name: String,
     title: Option<String>,
-    /// Whether it is a part of the program.
+    /// True if it is a part of the program.
     embedded: bool,
     pulled: bool,
-    /// Whether this project has run it.
+    /// True if this project has run it.
     tried: bool,
     /// Of the whole file.
     bytes: Option<u64>,
@@ -110,7 +110,7 @@ struct Row {
     path: Option<PathBuf>,
 }
 
-/// The manifests, then what else lies in the store, then what has begun to arrive.
+/// Rows of the manifests, then of other models in the store, then of unfinished downloads.
 fn rows(store: &Store) -> Vec<Row> {
     let manifests = Manifest::all();
     let listed = manifests.into_iter().map(|manifest| of_manifest(store, manifest));
@@ -169,7 +169,7 @@ fn length(path: &Path) -> Option<u64> {
     Some(std::fs::metadata(path).ok()?.len())
 }
 
-/// One line a model, and what all of them take.
+/// Prints one line per model, and the bytes of all of them.
 fn list(rows: &[Row], store: &Store, out: &mut dyn Write) -> io::Result<()> {
     let width = |text: &dyn Fn(&Row) -> usize| rows.iter().map(text).max().unwrap_or(0);
     let name = width(&|row| row.name.chars().count());
@@ -218,8 +218,8 @@ impl Row {
     fn remark(&self) -> String {
         match &self.title {
             Some(title) if self.tried => title.clone(),
-            Some(title) => format!("{title} (not tried here)"),
-            None => "(not tried here)".into(),
+            Some(title) => format!("{title} (untested)"),
+            None => "(untested)".into(),
         }
     }
 }

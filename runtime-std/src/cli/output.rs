@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 
-/// A file that is written bit by bit.
+/// A file that is written piece by piece.
 pub struct Output {
     path: PathBuf,
     file: BufWriter<File>,
@@ -33,7 +33,7 @@ impl Output {
         })
     }
 
-    /// Brings what was written to the file.
+    /// Writes the buffered bytes to the file.
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.file.flush().map_err(|error| Failure::Write {
             path: self.path.clone(),

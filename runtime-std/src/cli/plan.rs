@@ -1,4 +1,4 @@
-//! `brooklet plan`: what every byte is for, and the window that each budget buys.
+//! `brooklet plan`: the purpose of every byte, and the window that fits each budget.
 
 use std::io::{self, Write};
 
@@ -9,14 +9,14 @@ use brooklet_core::plan::Plan;
 use clap::Args;
 use serde::Serialize;
 
-use super::cache::CacheArguments;
+use super::cache::{CacheArguments, RamArguments};
 use super::dimensions::{dimensions, is_dimensions};
 use super::failure::Failure;
 use super::json::write_json;
 use super::model::ModelArguments;
 use crate::convert::slim;
-use crate::engine::Weights;
-use crate::planning::Settings;
+use crate::model::Model;
+use crate::planning::{Needs, Settings};
 use crate::size::Size;
 
 /// Budgets of the table, in MiB.
@@ -27,9 +27,8 @@ const BUDGETS: [usize; 10] = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Most memory of the arena, for example 64MiB
-    #[arg(long, value_name = "BYTES")]
-    ram: Option<Size>,
+    #[command(flatten)]
+    ram: RamArguments,
     #[command(flatten)]
     cache: CacheArguments,
     /// Print one JSON object
@@ -51,21 +50,22 @@ struct BudgetRow {
     arena_bytes: usize,
 }
 
-/// A layout beside the others.
+/// One layout in the comparison.
 #[derive(Serialize)]
 struct LayoutRow {
     layout: &'static str,
     bytes_per_token: usize,
     /// Multiply-adds of a token's attention with a full cache, all layers.
     products_per_token: u64,
-    /// Largest relative error of a layer's attention output, as `brooklet slim` measured it with this type of cache.
+    /// Largest relative error of a layer's attention output, as `brooklet slim` measured it with
+    /// this type of cache.
     error: Option<f64>,
     /// Windows for the budgets of the table.
     windows: Vec<usize>,
     note: &'static str,
 }
 
-/// Layers that keep a local window and no more.
+/// Layers that keep only a local window.
 #[derive(Serialize)]
 struct LocalRow {
     layers: usize,
@@ -100,33 +100,33 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         return dimensions(&arguments.model.model, arguments.json, out);
     }
     let open = arguments.model.open()?;
-    let weights = Weights::read(&open.file)?;
+    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
     let settings = Settings {
-        budget: arguments.ram.map(|size| size.0),
-        ..arguments.cache.settings(&open)?
+        budget: arguments.ram.budget(),
+        ..arguments.cache.settings(manifest.as_ref())?
     };
-    let plan = settings.plan(weights.config(), weights.tokenizer_bytes())?;
+    let plan = model.plan_with_index(&settings)?;
     let options = plan.options();
-    let budgets = budgets(&settings, &weights);
-    let (smallest, why) = weights.config().shape().pick();
+    let budgets = budgets(&settings, &model);
+    let (smallest, why) = model.config().shape().pick();
     let report = Report {
-        layouts: layouts(&settings, &weights, &plan, &budgets),
+        layouts: layouts(&settings, &model, &plan, &budgets),
         smallest_layout: smallest.name(),
         why: why.text(),
         policy: options.policy.name(),
         sinks: options.policy.sinks(),
         window: options.policy.window(),
         capacity: plan.capacity(),
-        trained_context: weights.config().context,
+        trained_context: model.config().context,
         cache_type: options.cache_type.name(),
         chunk: options.chunk,
         threads: options.workers,
-        bytes_per_token: bytes_per_token(weights.config(), &plan, |layer| {
-            options.layout_of(weights.config(), layer)
+        bytes_per_token: bytes_per_token(model.config(), &plan, |layer| {
+            options.layout_of(model.config(), layer)
         }),
-        local_layers: local_layers(weights.config(), &plan),
+        local_layers: local_layers(model.config(), &plan),
         arena_bytes: plan.bytes(),
-        weights_bytes: open.file.len(),
+        weights_bytes: model.file().len(),
         parts: plan
             .parts()
             .map(|(part, bytes)| PartRow {
@@ -149,7 +149,8 @@ fn slots(config: &Config, plan: &Plan, layer: usize) -> usize {
     sinks + window
 }
 
-/// What one more token of window takes from the cache: nothing in a local layer that has its own window already.
+/// Bytes of cache that one more token of window takes: nothing in a local layer that has its own
+/// window already.
 fn bytes_per_token(config: &Config, plan: &Plan, of_layer: impl Fn(usize) -> Layout) -> usize {
     (0..config.layers)
         .filter(|layer| slots(config, plan, *layer) == plan.capacity())
@@ -171,11 +172,11 @@ fn local_layers(config: &Config, plan: &Plan) -> Option<LocalRow> {
 }
 
 /// The largest windows, up to the first budget that holds the whole trained context.
-fn budgets(settings: &Settings, weights: &Weights<'_>) -> Vec<BudgetRow> {
+fn budgets(settings: &Settings, model: &Model) -> Vec<BudgetRow> {
     let mut rows = Vec::new();
     for budget in BUDGETS {
         let budget = budget << 20;
-        let Ok(plan) = settings.largest(weights.config(), weights.tokenizer_bytes(), budget) else {
+        let Ok(plan) = settings.largest(&model.needs_with_index(), budget) else {
             continue;
         };
         rows.push(BudgetRow {
@@ -184,16 +185,16 @@ fn budgets(settings: &Settings, weights: &Weights<'_>) -> Vec<BudgetRow> {
             capacity: plan.capacity(),
             arena_bytes: plan.bytes(),
         });
-        if plan.capacity() >= weights.config().context {
+        if plan.capacity() >= model.config().context {
             break;
         }
     }
     rows
 }
 
-/// What each layout would keep, compute and buy.
-fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[BudgetRow]) -> Vec<LayoutRow> {
-    let config = weights.config();
+/// The bytes, operations and windows of each layout.
+fn layouts(settings: &Settings, model: &Model, plan: &Plan, budgets: &[BudgetRow]) -> Vec<LayoutRow> {
+    let config = model.config();
     let shape = config.shape();
     let is_slim = config.layouts.any_slim();
     let cache_type = plan.options().cache_type;
@@ -203,17 +204,17 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
         let (choice, note) = match layout {
             Layout::Kv if config.values_dropped => {
                 config.values_dropped = false;
-                (LayoutChoice::Kv, "not of this file, which lacks W_V")
+                (LayoutChoice::Kv, "not possible with this file, which lacks W_V")
             }
             Layout::Kv => (LayoutChoice::Kv, ""),
-            Layout::KR { .. } if is_slim => (LayoutChoice::Auto, "as this file has it"),
+            Layout::KR { .. } if is_slim => (LayoutChoice::Auto, "the layout of this file"),
             _ if shape.elements(layout) >= shape.elements(Layout::Kv) => return None,
             Layout::KR { .. } if config.family != Family::Llama => return None,
             Layout::KR { rank } => {
                 for layer in 0..config.layers.min(MAX_SLIM_LAYERS) {
                     config.layouts = config.layouts.with_rank(layer, rank);
                 }
-                let note = "at the least: `brooklet slim` makes such a copy";
+                let note = "a minimum: `brooklet slim` makes such a copy";
                 (LayoutChoice::Auto, note)
             }
             Layout::X if config.values_dropped || !config.may_keep_inputs() => return None,
@@ -230,12 +231,18 @@ fn layouts(settings: &Settings, weights: &Weights<'_>, plan: &Plan, budgets: &[B
             bytes_per_token: bytes_per_token(&config, plan, of_layer),
             products_per_token: (0..config.layers).map(products).sum(),
             error: (is_slim && matches!(layout, Layout::KR { .. }))
-                .then(|| slim::measured_error(weights.gguf(), cache_type))
+                .then(|| slim::measured_error(model.gguf(), cache_type))
                 .flatten(),
             windows: budgets
                 .iter()
                 .map(|row| {
-                    let plan = of_file.largest(&config, weights.tokenizer_bytes(), row.budget_bytes);
+                    let plan = of_file.largest(
+                        &Needs {
+                            config: &config,
+                            ..model.needs_with_index()
+                        },
+                        row.budget_bytes,
+                    );
                     plan.map_or(0, |plan| plan.options().policy.window())
                 })
                 .collect(),
@@ -274,7 +281,7 @@ impl Report {
         if let Some(local) = &self.local_layers {
             write!(
                 out,
-                "{} layers keep a window of {} and no more, in {}; ",
+                "{} layers keep only a window of {}, in {}; ",
                 local.layers,
                 local.window,
                 Size(local.bytes)

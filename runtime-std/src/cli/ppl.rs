@@ -1,4 +1,4 @@
-//! `brooklet ppl`: how well a text is predicted, under any policy.
+//! `brooklet ppl`: the perplexity of a text, under any policy.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use brooklet_core::tokenizer::EncodeOptions;
 use clap::Args;
 use serde::Serialize;
 
-use super::cache::CacheArguments;
+use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
 use super::input;
 use super::json::write_json;
@@ -20,7 +20,8 @@ use super::model::ModelArguments;
 use super::output::Output;
 use super::progress::Counter;
 use super::tokenize::bos;
-use crate::engine::{Engine, Resources, Weights, tokenize};
+use crate::engine::{Engine, Resources};
+use crate::model::Model;
 use crate::planning::Settings;
 use crate::score::negative_log_likelihood;
 use crate::size::Size;
@@ -34,8 +35,8 @@ const PIECE: usize = 256;
 
 /// Arguments of `brooklet ppl`.
 ///
-/// N predictions, of the tokens A+1 to A+N, are scored; the cache is empty before token A. Token 0 is the start-of-sequence token
-/// where the model asks for one.
+/// N predictions, of the tokens A+1 to A+N, are scored; the cache is empty before token A. Token 0
+/// is the start-of-sequence token where the model asks for one.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -51,15 +52,14 @@ pub struct Arguments {
     /// The first token that is fed
     #[arg(long, value_name = "A", default_value_t = 0)]
     start: usize,
-    /// Predictions; all that the text has unless given
+    /// Number of predictions; all of the text unless given
     #[arg(long, value_name = "N")]
     count: Option<usize>,
     /// Score every K-th position only, beginning with the first
     #[arg(long, value_name = "K", default_value_t = 1)]
     stride: usize,
-    /// Most memory of the arena, for example 64MiB; no limit unless given
-    #[arg(long, value_name = "BYTES")]
-    ram: Option<Size>,
+    #[command(flatten)]
+    ram: RamArguments,
     /// Do not put the token of the start of a sequence first, even if the model asks for it
     #[arg(long)]
     no_bos: bool,
@@ -69,10 +69,12 @@ pub struct Arguments {
     /// Write every score: a line with the position and the nats for each
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
-    /// Report the mean attention on the first S tokens, by layer and head (with the policies sink and dense)
+    /// Report the mean attention on the first S tokens, by layer and head (with the policies sink
+    /// and dense)
     #[arg(long)]
     sink_mass: bool,
-    /// Write the mean attention by layer, head and cache slot: lines of layer, head, slot and weight
+    /// Write the mean attention by layer, head and cache slot: lines of layer, head, slot and
+    /// weight
     #[arg(long, value_name = "FILE")]
     attention: Option<PathBuf>,
     /// Print one JSON object
@@ -109,31 +111,27 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         return Err(Failure::Usage("--stride must be at least 1".into()));
     }
     let open = arguments.model.open()?;
-    let weights = Weights::read(&open.file)?;
-    let tokens = sequence(arguments, &weights)?;
+    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
+    let tokens = sequence(arguments, &model)?;
     let mut settings = Settings {
-        budget: arguments.ram.map(|size| size.0),
+        budget: arguments.ram.budget(),
         sampling: false,
         logits_rows: if arguments.stride == 1 { ROWS } else { 1 },
-        ..arguments.cache.settings(&open)?
+        ..arguments.cache.settings(manifest.as_ref())?
     };
     let dense = settings.policy == PolicyKind::Dense;
     let tokens = excerpt(
         arguments,
         &tokens,
-        if dense {
-            weights.config().context
-        } else {
-            usize::MAX
-        },
+        if dense { model.config().context } else { usize::MAX },
     )?;
     if dense {
         settings.window = Some(tokens.len() - 1);
     }
-    let mut resources = Resources::new(&weights, &settings)?;
-    let plan = *resources.plan();
-    let mut attention = Attention::new(arguments, weights.config(), &plan)?;
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let plan = model.plan_with_index(&settings)?;
+    let mut resources = Resources::as_planned(&model, &plan)?;
+    let mut attention = Attention::new(arguments, model.config(), &plan)?;
+    let mut engine = Engine::new(&model, &mut resources)?;
     engine.stream().probe(&mut attention.weights)?;
     let mut scorer = Scorer::new(arguments, tokens)?;
     let start = Instant::now();
@@ -200,7 +198,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Softmax weights added up over all tokens, by layer, head and cache slot; empty if nobody asked.
+/// Softmax weights added up over all tokens, by layer, head and cache slot; empty if not asked for.
 struct Attention {
     weights: Vec<f32>,
     heads: usize,
@@ -219,7 +217,8 @@ impl Attention {
         }
         if arguments.stride != 1 || matches!(plan.options().policy, Policy::Recompute { .. }) {
             return Err(Failure::Usage(
-                "attention is averaged over all tokens: not with --stride or recompute".into(),
+                "attention is averaged over all tokens: --stride and --policy recompute do not allow that"
+                    .into(),
             ));
         }
         if arguments.sink_mass && matches!(plan.options().policy, Policy::Window { .. }) {
@@ -266,19 +265,20 @@ impl Attention {
 }
 
 /// The whole text as ids.
-fn sequence(arguments: &Arguments, weights: &Weights<'_>) -> Result<Vec<u32>, Failure> {
+fn sequence(arguments: &Arguments, model: &Model) -> Result<Vec<u32>, Failure> {
     if let Some(path) = &arguments.ids {
-        return input::ids(path, weights.config().vocab);
+        return input::ids(path, model.config().vocab);
     }
     let text = input::text(None, arguments.file.as_ref(), "the text")?;
     let options = EncodeOptions {
         bos: bos(arguments.no_bos),
         ..EncodeOptions::default()
     };
-    Ok(tokenize(weights, &text, options)?)
+    Ok(model.tokenize(&text, options)?)
 }
 
-/// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at most `most`.
+/// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at
+/// most `most`.
 fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<&'t [u32], Failure> {
     let rest = tokens.get(arguments.start..).unwrap_or(&[]);
     let there = rest.len().saturating_sub(1);
@@ -293,7 +293,7 @@ fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<
     Ok(&rest[..=count])
 }
 
-/// Collects scores, and writes what was asked for.
+/// Collects scores, and writes the requested files.
 struct Scorer<'t> {
     tokens: &'t [u32],
     nats: Vec<f64>,
@@ -332,7 +332,7 @@ impl<'t> Scorer<'t> {
                 self.score(at, logits)?;
                 let between = &fed[at + 1..fed.len().min(at + stride)];
                 at += stride;
-                // What follows the last scored position changes nothing.
+                // Tokens after the last scored position change nothing.
                 if at < fed.len() {
                     stream.absorb(between)?;
                 }

@@ -1,4 +1,4 @@
-//! What a pull shows: bars on a terminal, a line a stage elsewhere.
+//! The display of a pull: bars on a terminal, a line a stage elsewhere.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -11,8 +11,8 @@ use crate::models::pull::Event;
 use crate::models::store::Store;
 use crate::size::Size;
 
-/// Pulls a model with its licence and the progress on standard error. Terms that bind whoever fetches it must be agreed to: `agreed`
-/// beforehand, or now on a terminal.
+/// Pulls a model with its licence and the progress on standard error. Terms that bind whoever
+/// fetches it must be agreed to: `agreed` beforehand, or now on a terminal.
 pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::path::PathBuf, Failure> {
     say(&format!(
         "{}: licence {} ({})",
@@ -28,28 +28,28 @@ pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::pat
     let result = crate::models::pull::pull(manifest, store, &mut |event| view.show(event));
     view.end();
     let path = result?;
-    // Of a file of the hub nothing was known before.
+    // The licence of a hub file was unknown until now.
     if let Some(licence) = manifest.path.as_ref().and_then(|_| own_licence(&path)) {
         say(&format!("the file states the licence {licence}"));
     }
     Ok(path)
 }
 
-/// Asks a terminal whether the model's terms are agreed to; elsewhere nobody could answer.
+/// Asks for agreement to the model's terms on a terminal; fails elsewhere.
 fn agree(manifest: &Manifest) -> Result<(), Failure> {
     let how = format!(
-        "read them at {}, then say `brooklet pull {} --accept-terms`",
+        "read them at {}, then run `brooklet pull {} --accept-terms`",
         manifest.licence_url, manifest.name
     );
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::Input(format!(
-            "{} comes under terms that must be agreed to first: {how}",
+            "{} has terms that must be agreed to first: {how}",
             manifest.name
         )));
     }
     let _ = write!(io::stderr(), "Do you agree to these terms? [y/N] ");
     let mut answer = String::new();
-    // No answer is none.
+    // An empty answer is a refusal.
     let _ = io::stdin().lock().read_line(&mut answer);
     if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         Ok(())
@@ -61,7 +61,7 @@ fn agree(manifest: &Manifest) -> Result<(), Failure> {
     }
 }
 
-/// One line for people. They may have closed standard error.
+/// Writes one line to standard error, which may be closed.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -87,7 +87,7 @@ impl View {
             Event::Failed(error) => {
                 self.end();
                 tracing::info!(%error, "a source has failed");
-                say("not to be had there: trying the next source");
+                say("not available there: trying the next source");
             }
         }
     }
@@ -116,7 +116,7 @@ fn bar(name: &str, bytes: u64) -> ProgressBar {
     bar
 }
 
-/// A bar for a long computation; nothing where standard error is no terminal.
+/// A bar for a long computation; nothing if standard error is not a terminal.
 pub struct Counter(Option<ProgressBar>);
 
 impl Counter {
@@ -131,7 +131,7 @@ impl Counter {
         }))
     }
 
-    /// So many steps are done.
+    /// Sets the number of steps that are done.
     pub fn set(&self, done: usize) {
         self.0.iter().for_each(|bar| bar.set_position(done as u64));
     }

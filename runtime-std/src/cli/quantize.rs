@@ -33,8 +33,9 @@ pub struct Arguments {
     output: PathBuf,
     /// Format of the weight matrices: F16, Q8_0, Q6_K, Q4_K_M, Q2_K and others
     ///
-    /// From the largest file to the smallest: F16, Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1, Q4_K_M, Q4_K_S, IQ4_NL, Q4_0, Q3_K_L,
-    /// Q3_K_M, Q3_K_S, Q2_K. Those that end in S, M or L are mixes, as is Q2_K: some tensors get more bits.
+    /// From the largest file to the smallest: F16, Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1,
+    /// Q4_K_M, Q4_K_S, IQ4_NL, Q4_0, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K. Those that end in S, M or L are
+    /// mixes, as is Q2_K: some tensors get more bits.
     #[arg(value_name = "FORMAT")]
     target: Target,
     /// Replace OUT if it exists
@@ -48,7 +49,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Writes the copy and says what became of the bytes.
+/// Writes the copy and reports its size.
 pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let threads = workers(arguments.threads)?;
     let open = model::open(&arguments.input, Access::Map)?;
@@ -130,7 +131,8 @@ fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> F
     }
 }
 
-/// The input stays mapped while the output is written, and is the only copy of what is lost.
+/// Refuses an output that is the input: the input stays mapped while the output is written, and has
+/// bits that the output loses.
 pub fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Failure> {
     match (fs::canonicalize(input), fs::canonicalize(output)) {
         (Ok(from), Ok(to)) if from == to => Err(Failure::Input(format!(

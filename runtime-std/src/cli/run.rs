@@ -1,7 +1,7 @@
 //! `brooklet run`: continues raw text.
 //!
-//! From the first token to the last nothing is allocated here, statistics included: numbers are formatted straight into unbuffered
-//! standard error and into the output's own buffer.
+//! From the first token to the last nothing is allocated here, statistics included: numbers are
+//! formatted straight into unbuffered standard error and into the output's own buffer.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use brooklet_core::sampler::Sampler;
 use clap::Args;
 use serde::Serialize;
 
-use super::cache::CacheArguments;
+use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
 use super::input;
 use super::interrupt::Interrupt;
@@ -19,10 +19,8 @@ use super::json::write_json_text;
 use super::model::OptionalModelArguments;
 use super::sampling::SamplingArguments;
 use crate::embedded::OPENING;
-use crate::engine::{Engine, Resources, Weights};
-use crate::generate::{Finish, Report, Request, generate};
+use crate::generate::{Finish, Report, Request, Writing};
 use crate::planning::Settings;
-use crate::size::Size;
 use crate::system::memory::MemoryUse;
 use crate::text::TextSink;
 
@@ -31,17 +29,18 @@ use crate::text::TextSink;
 pub struct Arguments {
     #[command(flatten)]
     model: OptionalModelArguments,
-    /// The text to continue; standard input if neither it nor a file is given. Without a model either, it may be left out
+    /// The text to continue; standard input if neither it nor a file is given. Without a model
+    /// either, it may be left out
     prompt: Option<String>,
     /// A file with the text to continue; - for standard input
     #[arg(short, long, conflicts_with = "prompt")]
     file: Option<PathBuf>,
-    /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until they end the text
+    /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until
+    /// they end the text
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     tokens: Option<i64>,
-    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
-    #[arg(long, value_name = "BYTES")]
-    ram: Option<Size>,
+    #[command(flatten)]
+    ram: RamArguments,
     #[command(flatten)]
     cache: CacheArguments,
     #[command(flatten)]
@@ -62,7 +61,7 @@ pub struct Arguments {
 
 /// Continues a text.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    // The program's own model begins a text by itself, and goes on.
+    // The embedded model begins a text by itself, and continues for ever.
     let own = arguments.model.model.is_none();
     let limit = match arguments.tokens {
         None | Some(-1) => None,
@@ -77,15 +76,14 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let options = arguments.sampling.options()?;
     let open = arguments.model.open()?;
-    let weights = Weights::read(&open.file)?;
+    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
     let settings = Settings {
-        budget: arguments.ram.map(|size| size.0),
+        budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),
-        ..arguments.cache.settings(&open)?
+        ..arguments.cache.settings(manifest.as_ref())?
     };
-    let mut resources = Resources::new(&weights, &settings)?;
-    let plan = *resources.plan();
-    let mut engine = Engine::new(&weights, &mut resources)?;
+    let plan = model.plan_with_index(&settings)?;
+    let mut session = model.session_as_planned(&plan)?;
     let nothing = arguments.prompt.is_none() && arguments.file.is_none() && io::stdin().is_terminal();
     let mut text = if own && nothing {
         Vec::new()
@@ -95,37 +93,46 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     if own && text.is_empty() {
         text = OPENING.into();
     }
-    let prompt = engine.encode(&text)?;
+    let prompt = session.with(|engine| engine.encode(&text))?;
     if prompt.is_empty() {
         return Err(Failure::Input(
             "the prompt is empty, and this model has no token to start with".into(),
         ));
     }
+    let interrupt = Interrupt::catch()?;
     let request = Request {
         limit,
         past_end: own || arguments.ignore_eos || arguments.tokens == Some(-1),
         stops: arguments.stop.clone(),
+        cancel: interrupt.cancel(),
     };
-    let interrupt = Interrupt::catch()?;
     let mut page = Page {
         out,
         json: arguments.json,
     };
     page.begin().map_err(Failure::Output)?;
     let mut sampler = Sampler::new(options);
-    let report = generate(&mut engine, &prompt, &request, &mut sampler, &mut page, &|| {
-        interrupt.is_set()
+    let report = session.with(|engine| {
+        let (feed, tokenizer) = engine.parts()?;
+        let writing = Writing {
+            feed,
+            tokenizer,
+            sampler: &mut sampler,
+            request: &request,
+        };
+        writing.run(&prompt, &mut page)
     })?;
-    let end = Statistics::new(&report, &plan, engine.stream().position(), options.seed);
+    let end = Statistics::new(&report, &plan, session.position(), options.seed);
     page.end(&end).map_err(Failure::Output)?;
     if arguments.stats || report.finish == Finish::Interrupted {
-        // Standard error may be closed; the text was what mattered.
+        // Standard error may be closed; the text is out already.
         let _ = end.write(&plan, &mut io::stderr().lock());
     }
     Ok(())
 }
 
-/// The generated text on its way to the output: bare, or the first member of a JSON object that is written as it grows.
+/// The generated text on its way to the output: bare, or the first member of a JSON object that is
+/// written as it grows.
 struct Page<'o> {
     out: &'o mut dyn Write,
     json: bool,
@@ -164,7 +171,7 @@ impl TextSink for Page<'_> {
     }
 }
 
-/// What is said at the end.
+/// The statistics at the end.
 #[derive(Serialize)]
 struct Statistics {
     finish: &'static str,
@@ -203,7 +210,7 @@ impl Statistics {
         }
     }
 
-    /// For people, with the arena's bytes by purpose.
+    /// Writes them as text, with the arena's bytes by purpose.
     fn write(&self, plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,

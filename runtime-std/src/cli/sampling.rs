@@ -1,4 +1,4 @@
-//! Options of every command that samples: how tokens are chosen.
+//! Options of every command that samples.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 
-/// How tokens are chosen.
+/// Options of the sampler.
 #[derive(Args)]
 pub struct SamplingArguments {
     /// 0 always takes the most probable token; larger is more varied

@@ -22,7 +22,7 @@ use crate::convert::new_file::NewFile;
 use crate::convert::slim::file::{SlimLayer, Storage};
 use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
 use crate::convert::slim::{Calibration, Request, analyse, bytes_per_token, check, own_text};
-use crate::engine::{Weights, tokenize};
+use crate::model::Model;
 use crate::planning::DEFAULT_SINKS;
 use crate::size::Size;
 use crate::system::mmap::Access;
@@ -65,7 +65,8 @@ fn check_layout(config: &Config, layout: LayoutChoice) -> Result<(), Failure> {
 pub enum PartName {
     /// Cache keys without their mean
     Centring,
-    /// Keep the first sinks' values as they are (for the errors that are measured; the engine always does)
+    /// Keep the first sinks' values as they are (for the errors that are measured; the engine
+    /// always does)
     Sinks,
     /// Choose map and channels for the cache's rounding error
     Noise,
@@ -80,7 +81,7 @@ pub struct Arguments {
     /// The file to write; it appears when it is whole
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// A text like those that the model will read; else text that it writes itself
+    /// A text like those that the model will read; by default, text that the model writes
     #[arg(long, value_name = "TEXT")]
     calib: Option<PathBuf>,
     /// Most tokens of the text that are used
@@ -89,22 +90,23 @@ pub struct Arguments {
     /// Most relative error of a layer's attention output
     #[arg(long, value_name = "E", default_value_t = 1e-2)]
     bound: f64,
-    /// Which layouts a layer may get
+    /// Layouts that a layer may get
     #[arg(long, value_parser = one_of::<LayoutChoice>(LAYOUTS), default_value = "auto", hide_possible_values = false)]
     layout: LayoutChoice,
     /// Element type of the cache that the layers are made for
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "q8_0")]
     cache_type: ElementType,
-    /// Store what makes values in F32; else in F16 where its numbers are not too large for that
+    /// Store maps and channels in F32; by default in F16, where their values fit
     #[arg(long)]
     f32: bool,
-    /// Leave W_V out of layers whose values are computed from keys: a smaller file, which --cache kv cannot run
+    /// Leave W_V out of layers whose values are computed from keys: a smaller file, which --cache
+    /// kv cannot run
     #[arg(long)]
     drop_v: bool,
     /// Leave a part of the construction out, to see what it gains; may be given several times
     #[arg(long, value_name = "PART", value_enum)]
     without: Vec<PartName>,
-    /// Write what was measured, as JSON
+    /// Write the measurements, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Replace OUT if it exists
@@ -118,7 +120,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// A matrix of f32 numbers with a larger condition is singular but for rounding.
+/// Condition number above which a matrix of f32 values is singular but for rounding.
 const SINGULAR: f64 = 1e12;
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -160,7 +162,7 @@ struct Report {
     layers: Vec<LayerReport>,
 }
 
-/// Writes the copy, and says what each layer has become.
+/// Writes the copy, and reports the layout and the errors of each layer.
 pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let workers = workers(arguments.threads)?;
     if arguments.bound.is_nan() || arguments.bound <= 0.0 {
@@ -168,21 +170,18 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let open = model::open(&arguments.input, Access::Map)?;
     super::quantize::refuse_the_same_file(open.file.path(), &arguments.output)?;
-    let weights = Weights::read(&open.file)?;
-    let config = weights.config();
+    let (model, manifest) = open.check(workers)?;
+    let config = model.config();
     check(config)?;
     check_layout(config, arguments.layout)?;
-    let request = arguments.request(
-        arguments.layout,
-        open.manifest.as_ref().and_then(|manifest| manifest.sinks),
-    );
+    let request = arguments.request(arguments.layout, manifest.and_then(|manifest| manifest.sinks));
     let interrupt = Interrupt::catch()?;
     let mut new = super::quantize::create(&arguments.output, arguments.force)?;
     let text = match &arguments.calib {
-        Some(path) => tokenize(&weights, &input::read(path)?, EncodeOptions::default())?,
-        None => own_text(&weights, arguments.calib_tokens, workers)?,
+        Some(path) => model.tokenize(&input::read(path)?, EncodeOptions::default())?,
+        None => own_text(&model, arguments.calib_tokens)?,
     };
-    let mut calibration = Calibration::new(&weights, &text, arguments.calib_tokens, workers)?;
+    let mut calibration = Calibration::new(&model, &text, arguments.calib_tokens)?;
     let storage = Storage {
         format: if arguments.f32 { Format::F32 } else { Format::F16 },
         drop_values: arguments.drop_v,
@@ -193,10 +192,10 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         if interrupt.is_set() {
             return Err(Failure::Input("interrupted, nothing was written".into()));
         }
-        let mut analysis = analyse(&weights, &mut calibration, index, &request)?;
+        let mut analysis = analyse(&model, &mut calibration, index, &request)?;
         if request.wanted == LayoutChoice::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
             return Err(Failure::Input(format!(
-                "layer {index}: W_K is singular, or as good as that (its condition is {:.1e}): values do not follow from keys alone; \
+                "layer {index}: W_K is singular or nearly so (its condition number is {:.1e}): values cannot be computed from keys alone; \
                  --layout auto adds channels or keeps values",
                 analysis.condition
             )));
@@ -227,7 +226,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         error,
     };
     let text = serde_json::to_string(&report).map_err(|error| failed(error.into()))?;
-    let bytes = write(&weights, &layers, storage, &text, &mut new).map_err(failed)?;
+    let bytes = write(&model, &layers, storage, &text, &mut new).map_err(failed)?;
     new.finish().map_err(failed)?;
     if let Some(path) = &arguments.report {
         let failed = |error| Failure::Write {
@@ -247,14 +246,14 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn write(
-    weights: &Weights<'_>,
+    model: &Model,
     layers: &[Option<SlimLayer>],
     storage: Storage,
     report: &str,
     new: &mut NewFile,
 ) -> io::Result<u64> {
     let mut out = BufWriter::new(new);
-    let bytes = crate::convert::slim::file::write(weights.gguf(), layers, storage, report, &mut out)?;
+    let bytes = crate::convert::slim::file::write(model.gguf(), layers, storage, report, &mut out)?;
     out.flush()?;
     Ok(bytes)
 }
@@ -287,7 +286,7 @@ impl Arguments {
             .map(|attempt| attempt.of_output[of_type])
             .fold(f64::INFINITY, f64::min);
         Failure::Input(format!(
-            "layer {index}: no number of channels that is smaller than keys and values holds the bound of {}; the best has an error of {best:.2e}",
+            "layer {index}: no layout that is smaller than keys and values holds the bound of {}; the smallest error is {best:.2e}",
             self.bound
         ))
     }

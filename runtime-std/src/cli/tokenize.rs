@@ -9,7 +9,6 @@ use clap::Args;
 use super::failure::Failure;
 use super::input;
 use super::model::ModelArguments;
-use crate::engine::{Weights, with_tokenizer};
 
 /// Arguments of `brooklet tokenize`.
 #[derive(Args)]
@@ -32,13 +31,13 @@ pub struct Arguments {
 /// Prints the ids of a text: alone, or each with its text.
 pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let open = arguments.model.open()?;
-    let weights = Weights::read(&open.file)?;
+    let (model, _) = open.check(1)?;
     let text = input::text(arguments.text.as_deref(), arguments.file.as_ref(), "the text")?;
     let options = EncodeOptions {
         bos: bos(arguments.no_bos),
         ..EncodeOptions::default()
     };
-    let written = with_tokenizer(&weights, |tokenizer| {
+    let written = model.with_tokenizer(|tokenizer| {
         let mut result = Ok(());
         let mut tokens = Vec::new();
         tokenizer.encode(&text, options, &mut |token| tokens.push(token));
@@ -59,7 +58,7 @@ pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
     written.map_err(Failure::Output)
 }
 
-/// Whether the token of the start of a sequence comes first.
+/// The use of the start-of-sequence token.
 pub fn bos(never: bool) -> Mark {
     if never { Mark::Never } else { Mark::Model }
 }
@@ -68,7 +67,7 @@ fn write_id(out: &mut dyn Write, at: usize, token: u32) -> io::Result<()> {
     write!(out, "{}{token}", if at > 0 { " " } else { "" })
 }
 
-/// An id and its text, quoted, with what a terminal would obey escaped.
+/// Writes an id and its text, quoted, with control characters escaped.
 fn write_line(out: &mut dyn Write, tokenizer: &Tokenizer<'_>, token: u32) -> io::Result<()> {
     let bytes: Vec<u8> = tokenizer.piece(token, true).collect();
     writeln!(out, "{token:>7}  {:?}", String::from_utf8_lossy(&bytes))

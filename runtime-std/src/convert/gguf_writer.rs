@@ -1,7 +1,8 @@
 //! Writes GGUF files, version 3: first the header, then the tensors' bytes in order, as they come.
 //!
-//! Format: the *GGUF* specification of the ggml project (`docs/gguf.md`). The header borrows its keys and values, so that copying a
-//! file costs no memory for them; nothing is sought, so that any [`Write`] will do.
+//! Format: the *GGUF* specification of the ggml project (`docs/gguf.md`). The header borrows its
+//! keys and values, so that copying a file costs no memory for them; nothing is sought, so that any
+//! [`Write`] will do.
 
 use std::io::{self, Write};
 
@@ -35,13 +36,13 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// Puts `value` under `key`, at the end, and takes away what was there.
+    /// Sets `key` to `value`, at the end, and removes an earlier value.
     pub fn set(&mut self, key: &'a str, value: Value<'a>) {
         self.remove(key);
         self.metadata.push((key, value));
     }
 
-    /// Takes the key away.
+    /// Removes the key.
     pub fn remove(&mut self, key: &str) {
         self.metadata.retain(|(name, _)| *name != key);
     }
@@ -49,8 +50,8 @@ impl<'a> Header<'a> {
     /// Adds a tensor with these dimensions, fastest first (`[columns, rows, ...]`).
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if there is none or more than four dimensions, if one of them is zero, if a row is not whole blocks of
-    /// the format, or if the size overflows.
+    /// [`io::ErrorKind::InvalidInput`] if there is none or more than four dimensions, if one of
+    /// them is zero, if a row is not whole blocks of the format, or if the size overflows.
     pub fn tensor(&mut self, name: &'a str, dims: &[usize], format: Format) -> io::Result<()> {
         let bytes = tensor_bytes(dims, format).ok_or_else(|| {
             let text = format!("the tensor {name:?} cannot be {dims:?} of {}", format.name());
@@ -66,10 +67,12 @@ impl<'a> Header<'a> {
         Ok(())
     }
 
-    /// Writes the header to `out`; the tensors' bytes are to follow. `out` gets many small pieces: buffer it.
+    /// Writes the header to `out`; the tensors' bytes are to follow. `out` gets many small pieces:
+    /// buffer it.
     ///
     /// # Errors
-    /// Those of `out`; [`io::ErrorKind::InvalidInput`] if the metadata ask for an alignment that readers refuse.
+    /// Those of `out`; [`io::ErrorKind::InvalidInput`] if the metadata ask for an alignment that
+    /// readers refuse.
     pub fn write<W: Write>(&self, out: W) -> io::Result<Body<W>> {
         let alignment = self.alignment()?;
         let mut out = Counted { out, position: 0 };
@@ -100,7 +103,7 @@ impl<'a> Header<'a> {
         })
     }
 
-    /// What `general.alignment` says.
+    /// The value of `general.alignment`.
     fn alignment(&self) -> io::Result<u64> {
         let said = self.metadata.iter().find(|(key, _)| *key == "general.alignment");
         let alignment = said.map_or(Some(DEFAULT_ALIGNMENT), |(_, value)| value.as_u64());
@@ -109,13 +112,13 @@ impl<'a> Header<'a> {
             .ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    "general.alignment is no power of two from 8 to 65536",
+                    "general.alignment is not a power of two from 8 to 65536",
                 )
             })
     }
 }
 
-/// Bytes of a tensor, if there can be such a tensor.
+/// Bytes of a tensor; `None` if there can be no such tensor.
 fn tensor_bytes(dims: &[usize], format: Format) -> Option<u64> {
     let (&cols, others) = dims.split_first()?;
     if dims.len() > 4 || dims.contains(&0) {
@@ -127,7 +130,7 @@ fn tensor_bytes(dims: &[usize], format: Format) -> Option<u64> {
         .try_fold(row, |bytes, &dim| bytes.checked_mul(dim as u64))
 }
 
-/// Where the tensor after the one at `offset` starts.
+/// Offset of the tensor after the one at `offset`.
 fn end_of(offset: u64, bytes: u64, alignment: u64) -> io::Result<u64> {
     offset
         .checked_add(bytes)
@@ -155,7 +158,8 @@ impl<W: Write> Body<W> {
     /// Writes the next bytes of the current tensor, and the padding after its last one.
     ///
     /// # Errors
-    /// Those of the output; [`io::ErrorKind::InvalidInput`] if the tensor has not so many bytes left, or there is no tensor left.
+    /// Those of the output; [`io::ErrorKind::InvalidInput`] if the tensor has not so many bytes
+    /// left, or there is no tensor left.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.left == 0 {
             self.left = self.sizes.next().unwrap_or(0);
@@ -176,7 +180,8 @@ impl<W: Write> Body<W> {
     /// Ends the file; returns the output, flushed, and the file's length in bytes.
     ///
     /// # Errors
-    /// Those of the output; [`io::ErrorKind::InvalidInput`] if a tensor has not got all of its bytes.
+    /// Those of the output; [`io::ErrorKind::InvalidInput`] if a tensor has not got all of its
+    /// bytes.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
         if self.left > 0 || self.sizes.next().is_some() {
             let error = "fewer bytes than the header gives the tensors";
@@ -187,7 +192,7 @@ impl<W: Write> Body<W> {
     }
 }
 
-/// An output that knows how many bytes it has got.
+/// An output that counts its bytes.
 #[derive(Debug)]
 struct Counted<W> {
     out: W,

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// A file being written beside the place where it will lie.
 ///
-/// [`NewFile::finish`] brings its bytes to the disk and renames it; dropped before that, it is removed. So whoever looks at the place
-/// sees what was there before or the whole new file, whatever ends the writing: an error, a full disk, a signal that the program
-/// handles. (A killed process leaves the unfinished file, `.NAME.partial` with a number.)
+/// [`NewFile::finish`] brings its bytes to the disk and renames it; dropped before that, it is
+/// removed. So whoever looks at the place sees what was there before or the whole new file,
+/// whatever ends the writing: an error, a full disk, a signal that the program handles. (A killed
+/// process leaves the unfinished file, `.NAME.partial` with a number.)
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
@@ -17,14 +18,16 @@ pub struct NewFile {
     replace: bool,
 }
 
-/// Unfinished files of killed processes that are stepped over before giving up.
+/// Most unfinished files of killed processes that are skipped before giving up.
 const MOST_UNFINISHED: u32 = 100;
 
 impl NewFile {
-    /// Starts a file that is to lie at `place`, replacing the regular file there only if `replace` is set.
+    /// Starts a file that is to lie at `place`, replacing the regular file there only if `replace`
+    /// is set.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] if something lies there that may not be replaced, else the system's.
+    /// [`io::ErrorKind::AlreadyExists`] if something lies there that may not be replaced, else the
+    /// system's.
     pub fn create(place: &Path, replace: bool) -> io::Result<NewFile> {
         check_place(place, replace)?;
         let name = place.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
@@ -54,12 +57,13 @@ impl NewFile {
     /// Puts the file in its place, its bytes safe on the disk.
     ///
     /// # Errors
-    /// The system's, or [`io::ErrorKind::AlreadyExists`] if the place was taken in the meantime; the file is removed then.
+    /// The system's, or [`io::ErrorKind::AlreadyExists`] if the place was taken in the meantime;
+    /// the file is removed then.
     pub fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
         check_place(&self.place, self.replace)?;
         fs::rename(&self.unfinished, &self.place)?;
-        // Makes the rename last, where the system lets folders be synchronised.
+        // Makes the rename durable, where the system can synchronise folders.
         if let Some(folder) = self.place.parent()
             && let Ok(folder) = File::open(folder)
         {
@@ -69,7 +73,7 @@ impl NewFile {
     }
 }
 
-/// Whether a file may be put at `place`. A device or a folder there is never replaced.
+/// Checks that a file may be put at `place`. A device or a folder there is never replaced.
 fn check_place(place: &Path, replace: bool) -> io::Result<()> {
     match fs::symlink_metadata(place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -77,7 +81,7 @@ fn check_place(place: &Path, replace: bool) -> io::Result<()> {
         Ok(there) if replace && (there.is_file() || there.is_symlink()) => Ok(()),
         Ok(_) if replace => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "what lies there is no file",
+            "it is not a regular file",
         )),
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
     }
@@ -94,7 +98,7 @@ impl Write for NewFile {
 }
 
 impl Drop for NewFile {
-    /// Removes what was not finished; after a finish there is nothing under that name.
+    /// Removes the unfinished file; after a finish there is nothing under that name.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.unfinished);
     }

@@ -1,7 +1,9 @@
-//! `hf:owner/repository/file`: a file of the Hugging Face hub as the name of a model, and where it lies in the store.
+//! `hf:owner/repository/file`: a file of the Hugging Face hub as the name of a model, and where it
+//! lies in the store.
 //!
-//! Such a name is untrusted text that becomes a path, so each of its parts must be the plain name of a file: what could leave the
-//! store's folder, or be read as something else by a shell or another system, is refused when the name is read.
+//! Such a name is untrusted text that becomes a path, so each of its parts must be the plain name
+//! of a file: what could leave the store's folder, or be read as something else by a shell or
+//! another system, is refused when the name is read.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -9,19 +11,20 @@ use std::path::{Component, Path, PathBuf};
 use crate::models::manifest::{DEFAULT_REVISION, Manifest, Source};
 use crate::planning::DEFAULT_CACHE;
 
-/// What such names begin with.
+/// Prefix of such names.
 pub const PREFIX: &str = "hf:";
 
 /// The folder of such files in the store.
 const FOLDER: &str = "hf";
 
-/// Longest part in bytes: `repository@revision` and `file.gguf.sha256` then stay below the 255 that file systems allow.
+/// Longest part in bytes: `repository@revision` and `file.gguf.sha256` then stay below the 255 that
+/// file systems allow.
 const LONGEST_PART: usize = 120;
 
 /// Characters of a part beside letters and digits.
 const PUNCTUATION: &str = "-_.+=,~()[] ";
 
-/// Why a text is no name of a file on the hub.
+/// The reason why a text does not name a file on the hub.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HubNameError {
     /// Owner, repository or file is missing.
@@ -30,9 +33,10 @@ pub enum HubNameError {
     )]
     Incomplete,
     /// The file is of another kind.
-    #[error("\"{}\" is no GGUF file: its name does not end in .gguf", .0.escape_debug())]
+    #[error("\"{}\" is not a GGUF file: its name does not end in .gguf", .0.escape_debug())]
     NotGguf(String),
-    /// A part is empty, too long, begins with a dot, or has a character that names of files here do not have.
+    /// A part is empty, too long, begins with a dot, or has a character that names of files here do
+    /// not have.
     #[error("\"{}\" cannot be part of a model's name: each part has 1 to {LONGEST_PART} letters, digits or {PUNCTUATION:?}, and begins with no dot", .0.escape_debug())]
     Part(String),
 }
@@ -49,7 +53,8 @@ pub struct HubFile {
 }
 
 impl HubFile {
-    /// Reads `hf:owner/repository[@revision]/[folder/...]file.gguf`; `None` if the text does not begin with `hf:`.
+    /// Reads `hf:owner/repository[@revision]/[folder/...]file.gguf`; `None` if the text does not
+    /// begin with `hf:`.
     pub fn parse(name: &str) -> Option<Result<HubFile, HubNameError>> {
         Some(HubFile::parse_path(name.strip_prefix(PREFIX)?))
     }
@@ -78,7 +83,8 @@ impl HubFile {
         })
     }
 
-    /// The file that lies at this path, relative to the store's folder; `None` if it is no file of the hub.
+    /// The file that lies at this path, relative to the store's folder; `None` if it is no file of
+    /// the hub.
     pub(crate) fn at(path: &Path) -> Option<HubFile> {
         let parts: Option<Vec<&str>> = path
             .strip_prefix(FOLDER)
@@ -97,18 +103,18 @@ impl HubFile {
         Path::new(FOLDER)
     }
 
-    /// Where the file lies, relative to the store's folder.
+    /// Path of the file, relative to the store's folder.
     pub(crate) fn path(&self) -> PathBuf {
         // Plain names only: see `parse_path`.
         Path::new(FOLDER).join(self.to_string().trim_start_matches(PREFIX))
     }
 
-    /// Where people read about the repository.
+    /// Address of the repository's page.
     pub fn page(&self) -> String {
         format!("https://huggingface.co/{}", self.repository)
     }
 
-    /// What a pull needs to know. The digest and the size are those that the hub states then.
+    /// The manifest for a pull. The digest and the size are those that the hub states then.
     pub fn manifest(&self) -> Manifest {
         Manifest {
             name: self.to_string(),
@@ -149,7 +155,7 @@ impl fmt::Display for HubFile {
     }
 }
 
-/// Whether the text is the plain name of a file, on every system.
+/// True if the text is a plain file name on every system.
 fn is_plain(part: &str) -> bool {
     (1..=LONGEST_PART).contains(&part.len())
         && !part.starts_with(['.', ' '])

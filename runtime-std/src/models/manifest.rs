@@ -1,4 +1,5 @@
-//! Manifests: what a named model is and where its file comes from. They are part of the program; `models/*.toml` holds them.
+//! Manifests: what a named model is and where its file comes from. They are part of the program;
+//! `models/*.toml` holds them.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use serde::Deserialize;
 #[cfg(feature = "embedded")]
 use crate::embedded;
 
-/// The revision of a repository where none is named.
+/// Revision of a repository if none is named.
 pub const DEFAULT_REVISION: &str = "main";
 
 /// The text of every manifest.
@@ -30,35 +31,39 @@ const EMBEDDED: &[&str] = &[
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// What `-m` and `pull` call it; also the name of its file in the store.
+    /// Its name for `-m` and `pull`, and of its file in the store.
     pub name: String,
-    /// What people call it.
+    /// Its name for people.
     pub title: String,
     /// SPDX identifier of the weights' licence, or the name of its terms.
     pub licence: String,
-    /// Where the licence can be read.
+    /// Address of the licence.
     pub licence_url: String,
-    /// What whoever fetches the weights must have agreed to, where a licence alone does not do.
+    /// Terms that a person must agree to before the weights are fetched, if there are any beside
+    /// the licence.
     pub terms: Option<String>,
     /// The model family: GGUF's `general.architecture`.
     pub family: String,
     /// Name of the chat template.
     pub template: String,
-    /// Tokens in the cache, sinks included, where nothing else is asked for.
+    /// Default number of tokens in the cache, sinks included.
     pub window: usize,
-    /// Sinks, where nothing else is asked for and [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS) are not what suits the model.
+    /// Sinks, where nothing else is asked for and [`DEFAULT_SINKS`](crate::planning::DEFAULT_SINKS)
+    /// are not what suits the model.
     pub sinks: Option<usize>,
-    /// Nobody has run this file here: its name, size and quality are what others say.
+    /// Not tried by this project: its name, size and quality are what others say.
     #[serde(default)]
     pub untried: bool,
-    /// Bytes of the whole file; absent where nobody has counted them here, then the hub's word is taken.
+    /// Bytes of the whole file; absent where nobody has counted them here, then the hub's word is
+    /// taken.
     pub size: Option<u64>,
-    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it here, then the hub's is compared.
+    /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it here,
+    /// then the hub's is compared.
     pub sha256: Option<String>,
-    /// Where the file comes from, in the order in which they are tried.
+    /// The file's sources, in the order in which they are tried.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
-    /// Where the file lies in the store's folder, if not under the model's name.
+    /// The file's path in the store's folder, if not under the model's name.
     #[serde(skip)]
     pub path: Option<PathBuf>,
 }
@@ -82,7 +87,7 @@ pub enum Source {
         /// Path in the repository.
         file: String,
     },
-    /// Nowhere: it is a part of the program.
+    /// The program itself, in which the file is embedded.
     Embedded {
         /// Name in `models/stories`.
         file: String,
@@ -116,7 +121,7 @@ impl Manifest {
         EMBEDDED.iter().map(parse).collect()
     }
 
-    /// The names of every manifest, for people who have typed another.
+    /// Names of all manifests, for the message about an unknown name.
     pub fn names() -> String {
         let names: Vec<String> = Manifest::all()
             .into_iter()
@@ -125,7 +130,7 @@ impl Manifest {
         names.join(", ")
     }
 
-    /// The model's bytes, if they are a part of the program.
+    /// The model's bytes, if they are embedded in the program.
     pub fn embedded(&self) -> Option<&'static [u8]> {
         match &self.sources[..] {
             #[cfg(feature = "embedded")]
@@ -202,12 +207,7 @@ mod tests {
     fn embedded_files_are_those_of_their_manifests() {
         use sha2::{Digest, Sha256};
 
-        assert!(
-            Manifest::find(embedded::DEFAULT_MODEL)
-                .unwrap()
-                .embedded()
-                .is_some()
-        );
+        assert!(Manifest::find(embedded::OWN_MODEL).unwrap().embedded().is_some());
         let embedded = Manifest::all()
             .into_iter()
             .filter(|manifest| matches!(manifest.sources[..], [Source::Embedded { .. }]));

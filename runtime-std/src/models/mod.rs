@@ -1,6 +1,7 @@
-//! Models by name: what they are, where they come from, where they lie.
+//! Models by name: their manifests, their sources, and their places in the store.
 //!
-//! In this order, each importing only what stands before it: [`manifest`], [`hub`], [`store`], [`pull`].
+//! In this order, each importing only what stands before it: [`manifest`], [`hub`], [`store`],
+//! [`pull`].
 
 pub mod hub;
 pub mod manifest;

@@ -1,4 +1,4 @@
-//! The folder that pulled models lie in, and what `-m` means.
+//! The folder of pulled models, and the paths of named models in it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -14,13 +14,13 @@ pub const STORE_VARIABLE: &str = "BROOKLET_MODELS";
 /// The folder of unfinished downloads in the store.
 const PARTIAL: &str = ".partial";
 
-/// The file beside an unfinished download that says of which file it is: by its digest.
+/// Name of the file beside an unfinished download that holds the digest of the whole file.
 pub(crate) const DIGEST_MARK: &str = "hub-digest";
 
-/// How deep files of the hub may lie: owner, repository and folders of a repository.
+/// Most folders above a file of the hub: owner, repository and folders of a repository.
 const DEPTH: usize = 16;
 
-/// Why the store cannot be changed.
+/// The reason why the store cannot be changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -33,7 +33,7 @@ pub enum StoreError {
         error: io::Error,
     },
     /// The model is being pulled, perhaps by another process.
-    #[error("{0} is being pulled: end that first")]
+    #[error("{0} is being pulled: stop that first")]
     Busy(String),
 }
 
@@ -46,17 +46,17 @@ pub struct Store {
 /// A model in the store that no manifest names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// What `-m` calls it, if it is a file of the hub; else its path in the store.
+    /// Its name for `-m` if it is a file of the hub; else its path in the store.
     pub name: String,
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// The file of the hub that it is.
     pub hub: Option<HubFile>,
 }
 
 impl Store {
-    /// The folder that `BROOKLET_MODELS` names; else `brooklet` in `$XDG_CACHE_HOME`; else `~/.cache/brooklet`. `None` if there is not
-    /// even a home folder.
+    /// The folder that `BROOKLET_MODELS` names; else `brooklet` in `$XDG_CACHE_HOME`; else
+    /// `~/.cache/brooklet`. `None` if there is not even a home folder.
     pub fn from_environment() -> Option<Store> {
         Store::from(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
@@ -84,7 +84,7 @@ impl Store {
         &self.folder
     }
 
-    /// Where the file of a pulled model lies, or would.
+    /// Path of a pulled model's file, or of one that would be pulled.
     pub fn path(&self, manifest: &Manifest) -> PathBuf {
         match &manifest.path {
             Some(path) => self.folder.join(path),
@@ -92,13 +92,15 @@ impl Store {
         }
     }
 
-    /// Whether the model has been pulled. Its digest was checked then; now only its size is, where that is known.
+    /// True if the model has been pulled. Its digest was checked then; now only its size is, where
+    /// that is known.
     pub fn has(&self, manifest: &Manifest) -> bool {
         let right = |bytes| manifest.size.is_none_or(|size| size == bytes);
         fs::metadata(self.path(manifest)).is_ok_and(|file| file.is_file() && right(file.len()))
     }
 
-    /// Where unfinished downloads of a model are kept, so that the next attempt goes on from there.
+    /// Folder in which unfinished downloads of a model are kept, so that the next attempt goes on
+    /// from there.
     pub(crate) fn staging(&self, manifest: &Manifest) -> PathBuf {
         let partial = self.folder.join(PARTIAL);
         match &manifest.path {
@@ -107,7 +109,8 @@ impl Store {
         }
     }
 
-    /// Claims a model's files in the store. The claim ends when the file is dropped; another process waits in `lock`.
+    /// Claims a model's files in the store. The claim ends when the file is dropped; another
+    /// process waits in `lock`.
     ///
     /// # Errors
     /// The system's, with the path that it is about.
@@ -118,7 +121,8 @@ impl Store {
         File::create(&path).map_err(|error| (path, error))
     }
 
-    /// Every whole model in the store that is no manifest's: files of the hub, and others that somebody has put there.
+    /// Every whole model in the store that is no manifest's: files of the hub, and others that
+    /// somebody has put there.
     pub fn others(&self) -> Vec<Stored> {
         let manifests = Manifest::all();
         let mut paths = Vec::new();
@@ -128,7 +132,7 @@ impl Store {
         self.named(paths)
     }
 
-    /// Files of the hub of which only a part has arrived; the paths are those that they will have.
+    /// Files of the hub that have arrived in part; the paths are those of the whole files.
     pub fn unfinished(&self) -> Vec<Stored> {
         let partial = self.folder.join(PARTIAL);
         let mut paths = Vec::new();
@@ -158,7 +162,8 @@ impl Store {
         folder_size(&self.staging(manifest))
     }
 
-    /// Removes the model and what is left of unfinished downloads; returns how many bytes that frees, `None` if nothing is there.
+    /// Removes the model and what is left of unfinished downloads; returns how many bytes that
+    /// frees, `None` if nothing is there.
     ///
     /// # Errors
     /// The system's; [`StoreError::Busy`] while the model is being pulled.
@@ -190,7 +195,8 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Removes a model that no manifest names; returns how many bytes that frees, `None` if nothing is there.
+    /// Removes a model that no manifest names; returns how many bytes that frees, `None` if nothing
+    /// is there.
     ///
     /// # Errors
     /// As [`Store::remove`].
@@ -222,7 +228,8 @@ impl Store {
     }
 }
 
-/// Where the digest of a pulled file is kept whose manifest has none, in the format of `sha256sum`.
+/// Path of the recorded digest of a pulled file whose manifest has none, in the format of
+/// `sha256sum`.
 pub(crate) fn digest_path(model: &Path) -> PathBuf {
     appended(model, ".sha256")
 }

@@ -1,4 +1,4 @@
-//! What the system says about this process's memory.
+//! The system's numbers about this process's memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,14 +11,15 @@ pub struct MemoryUse {
     pub anonymous_kib: u64,
     /// Pages of mapped files, which the system can drop and read again.
     pub file_kib: u64,
-    /// What was moved to swap.
+    /// Memory that was moved to swap.
     pub swap_kib: u64,
-    /// Most that was resident at any time.
+    /// Peak of the resident memory.
     pub peak_kib: u64,
 }
 
 impl MemoryUse {
-    /// Now; `None` where the system has no `/proc/self/status` of Linux's form. Allocates nothing.
+    /// Returns the current values; `None` if the system has no `/proc/self/status` of Linux's form.
+    /// Allocates nothing.
     pub fn now() -> Option<MemoryUse> {
         let mut buffer = [0; 4096];
         let mut file = File::open("/proc/self/status").ok()?;

@@ -2,12 +2,14 @@
 //!
 //! # A file that shrinks while it is mapped
 //!
-//! Who reads a mapped page that lies behind the file's new end (or that its disk cannot bring) gets no error but SIGBUS. Nothing that a
-//! program can do beforehand prevents it: checking the size leaves time for it to change, leases and locks bind only those who ask, a
-//! private mapping is cut short like a shared one, and pages brought in early may be dropped. So there are three answers: who replaces a
-//! model renames a new file over it, as this program does; [`Access::Read`] (`--no-mmap`) has no file under it once it is open; and a
-//! program may ask, once, for [`exit_where_files_shrink`], which the `brooklet` command does. A library that installed a signal
-//! handler on its own would be a poor guest: without that call the signal does to the program what it always does.
+//! Reading a mapped page behind a truncated file's end (or one that its disk cannot bring) raises
+//! SIGBUS. Nothing that a program can do beforehand prevents it: checking the size leaves time for
+//! it to change, leases and locks bind only those who ask, a private mapping is cut short like a
+//! shared one, and pages brought in early may be dropped. So there are three answers: who replaces
+//! a model renames a new file over it, as this program does; [`Access::Read`] has no file under it
+//! once it is open; and a program may ask, once, for [`exit_where_files_shrink`], which the
+//! `brooklet` command does. A library that installed a signal handler on its own would be a poor
+//! guest: without that call the signal does to the program what it always does.
 #![allow(
     unsafe_code,
     reason = "a mapped file's bytes can only be promised, see `ModelFile::map`; a signal handler, see `shrinking`"
@@ -20,19 +22,22 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
-/// How a model file's bytes are brought in.
+/// The way in which a model file's bytes are brought in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Mapped: the pages stay the file's own, are shared among processes, and can be dropped and read again at any time.
+    /// Mapped: the pages stay the file's own, are shared among processes, and can be dropped and
+    /// read again at any time.
     #[default]
     Map,
-    /// Read into anonymous memory: for file systems that cannot map, or files that may change while they are used.
+    /// Read into anonymous memory: for file systems that cannot map, or files that may change while
+    /// they are used.
     Read,
 }
 
 enum Bytes {
     Mapped {
-        /// Before the map, so that what is watched is always mapped.
+        /// Stands before the map and is dropped before it, so that a watched range is always
+        /// mapped.
         _watched: shrinking::Watched,
         map: Mmap,
     },
@@ -49,8 +54,8 @@ pub struct ModelFile {
 impl ModelFile {
     /// Opens the file at `path`.
     ///
-    /// A mapped file must not be cut short by others while it is used: reading behind its new end ends the process, see the
-    /// [module](self). [`Access::Read`] is free of that.
+    /// A mapped file must not be cut short by others while it is used: reading behind its new end
+    /// ends the process, see the [module](self). [`Access::Read`] is free of that.
     ///
     /// # Errors
     /// Those of the operating system; a directory or an empty file is one too.
@@ -80,17 +85,20 @@ impl ModelFile {
     }
 
     fn map(file: &File) -> io::Result<Mmap> {
-        // SAFETY: the map is read-only and private to this value. What remains is the promise that nobody changes the file while it
-        // is mapped, which no program can keep for others; `open` says so to its callers, and offers `Access::Read`. Code that reads
-        // these bytes checks them once and must tolerate any value after that: core's readers of weights do, since every bit
-        // pattern is a valid block, and its indices into the file are bounds-checked slices.
+        // SAFETY: the map is read-only and private to this value. What remains is the promise that
+        // nobody changes the file while it is mapped, which no program can keep for others; `open`
+        // says so to its callers, and offers `Access::Read`. Code that reads these bytes checks
+        // them once and must tolerate any value after that: core's readers of weights do, since
+        // every bit pattern is a valid block, and its indices into the file are bounds-checked
+        // slices.
         let map = unsafe { MmapOptions::new().map(file)? };
-        // Every token reads every weight. The advice only starts that early, so its failure is no error.
+        // Every token reads every weight. The advice only starts that early, so its failure is no
+        // error.
         let _ = map.advise(Advice::WillNeed);
         Ok(map)
     }
 
-    /// A file that is a part of the program, `name`d for messages.
+    /// A file that is embedded in the program; `name` is for messages.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> ModelFile {
         ModelFile {
             path: name.into(),
@@ -98,12 +106,12 @@ impl ModelFile {
         }
     }
 
-    /// Where the file was opened.
+    /// The path by which the file was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the bytes are a mapped file's own: the model's, or the program's for a part of it.
+    /// True if the bytes are a mapped file's own: the model's, or the program's for a part of it.
     pub fn is_mapped(&self) -> bool {
         !matches!(self.bytes, Bytes::Read(_))
     }
@@ -121,14 +129,15 @@ impl Deref for ModelFile {
     }
 }
 
-/// From now on this process ends with a sentence on standard error and the status 1, instead of by SIGBUS, where a mapped [`ModelFile`]
-/// has been cut short or cannot be read any more. Any other SIGBUS is passed on to whoever handled it before. For programs, not for
-/// libraries; calls after the first do nothing. On systems without that signal this does nothing.
+/// From now on this process ends with `sentence` on standard error and the status 1, instead of by
+/// SIGBUS, where a mapped [`ModelFile`] has been cut short or cannot be read any more. Any other
+/// SIGBUS is passed on to whoever handled it before. For programs, not for libraries; calls after
+/// the first do nothing. On systems without that signal this does nothing.
 ///
 /// # Errors
 /// If the system refuses the handler.
-pub fn exit_where_files_shrink() -> io::Result<()> {
-    shrinking::install()
+pub fn exit_where_files_shrink(sentence: &'static str) -> io::Result<()> {
+    shrinking::install(sentence)
 }
 
 /// The handler of SIGBUS, and the mappings that it answers for.
@@ -139,17 +148,16 @@ mod shrinking {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Mappings that can be watched at a time. A signal handler cannot take a lock, so that the table cannot grow.
+    /// Mappings that can be watched at a time. A signal handler cannot take a lock, so that the
+    /// table cannot grow.
     const MOST: usize = 16;
-
-    const SENTENCE: &[u8] = b"brooklet: the model's file was cut short while it was mapped, or its disk fails; --no-mmap reads it into memory instead\n";
 
     /// First addresses and lengths; a length of 0 is no mapping.
     static MAPPINGS: [(AtomicUsize, AtomicUsize); MOST] =
         [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
 
-    /// What was done about the signal before.
-    static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+    /// The handler that stood before, and the sentence of this one.
+    static BEFORE: OnceLock<(libc::sigaction, &'static str)> = OnceLock::new();
 
     /// A mapping's entry in the table, if there was room.
     pub(super) struct Watched(Option<usize>);
@@ -172,14 +180,14 @@ mod shrinking {
     impl Drop for Watched {
         fn drop(&mut self) {
             if let Some(entry) = self.0 {
-                // In this order: an entry that is free has no length.
+                // The order matters: the length is 0 before the entry becomes free.
                 MAPPINGS[entry].1.store(0, Ordering::Release);
                 MAPPINGS[entry].0.store(0, Ordering::Release);
             }
         }
     }
 
-    /// Whether `address` lies in a model's mapping.
+    /// True if `address` lies in a model's mapping.
     fn is_watched(address: usize) -> bool {
         MAPPINGS.iter().any(|(start, len)| {
             let len = len.load(Ordering::Acquire);
@@ -187,12 +195,12 @@ mod shrinking {
         })
     }
 
-    pub(super) fn install() -> io::Result<()> {
+    pub(super) fn install(sentence: &'static str) -> io::Result<()> {
         if BEFORE.get().is_some() {
             return Ok(());
         }
-        // SAFETY: `sigaction` is plain numbers, for which zero is valid: no handler, no flags, an empty mask. The calls read and write
-        // only the two structures, which outlive them.
+        // SAFETY: `sigaction` is plain numbers, for which zero is valid: no handler, no flags, an
+        // empty mask. The calls read and write only the two structures, which outlive them.
         let before = unsafe {
             let mut before: libc::sigaction = std::mem::zeroed();
             if libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) != 0 {
@@ -200,12 +208,13 @@ mod shrinking {
             }
             before
         };
-        if BEFORE.set(before).is_err() {
+        if BEFORE.set((before, sentence)).is_err() {
             return Ok(());
         }
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
-        // SAFETY: as above. The handler has the signature that SA_SIGINFO asks for, and does only what a handler may, see there. SA_ONSTACK:
-        // a thread that has run out of stack can still run the handler that was there before.
+        // SAFETY: as above. The handler has the signature that SA_SIGINFO asks for, and does only
+        // what a handler may, see there. SA_ONSTACK: a thread that has run out of stack can still
+        // run the handler that was there before.
         let done = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
@@ -220,20 +229,22 @@ mod shrinking {
         }
     }
 
-    /// Ends the process if a model's mapping is concerned; else puts back what was there before and returns, whereupon the instruction is
-    /// tried again and the signal goes to that.
+    /// Ends the process if a model's mapping is concerned; else puts back what was there before and
+    /// returns, whereupon the instruction is tried again and the signal goes to that.
     extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-        // SAFETY: the system hands a SA_SIGINFO handler a valid `info`, whose address is set for this signal. `write`, `_exit` and `sigaction`
-        // are async-signal-safe (POSIX.1-2017, section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was set before
-        // the handler was installed, so that reading it is an atomic load.
+        // SAFETY: the system hands a SA_SIGINFO handler a valid `info`, whose address is set for
+        // this signal. `write`, `_exit` and `sigaction` are async-signal-safe (POSIX.1-2017,
+        // section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was set before the
+        // handler was installed, so that reading it is an atomic load.
         unsafe {
+            let Some((before, sentence)) = BEFORE.get() else {
+                return;
+            };
             if is_watched((*info).si_addr().addr()) {
-                let _ = libc::write(libc::STDERR_FILENO, SENTENCE.as_ptr().cast(), SENTENCE.len());
+                let _ = libc::write(libc::STDERR_FILENO, sentence.as_ptr().cast(), sentence.len());
                 libc::_exit(1);
             }
-            if let Some(before) = BEFORE.get() {
-                libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
-            }
+            libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
         }
     }
 
@@ -258,14 +269,14 @@ mod shrinking {
             assert_eq!(inside(), 40);
             drop(second);
             assert_eq!(inside(), 0);
-            // A full table is no error.
+            // A full table is not an error.
             let all: Vec<Watched> = (0..=MOST).map(|_| Watched::new(&bytes)).collect();
             assert!(all.iter().any(|watched| watched.0.is_none()));
         }
     }
 }
 
-/// Where a mapped file cannot be cut short, or no signal tells of it.
+/// The same for systems where a mapped file cannot be cut short, or no signal tells of it.
 #[cfg(not(unix))]
 mod shrinking {
     pub(super) struct Watched;
@@ -276,12 +287,13 @@ mod shrinking {
         }
     }
 
-    pub(super) fn install() -> std::io::Result<()> {
+    pub(super) fn install(_: &'static str) -> std::io::Result<()> {
         Ok(())
     }
 }
 
-/// The one buffer that core works in: anonymous zeroed pages, of which the system hands out those that are touched.
+/// The one buffer that core works in: anonymous zeroed pages, of which the system hands out those
+/// that are touched.
 pub struct ArenaMemory {
     map: MmapMut,
     len: usize,
@@ -291,7 +303,7 @@ impl ArenaMemory {
     /// `len` bytes, aligned to a page.
     ///
     /// # Errors
-    /// If the system has not that much address space.
+    /// If the system lacks that much address space.
     pub fn new(len: usize) -> io::Result<ArenaMemory> {
         // An empty map is refused by the system.
         let map = MmapMut::map_anon(len.max(1))?;

@@ -1,5 +1,5 @@
-//! What the operating system and the machine give: mapped files, the arena's pages, threads, the instruction set, numbers about
-//! memory. All unsafe code of this crate is here.
+//! Resources of the operating system and the machine: mapped files, the arena's pages, threads, the
+//! instruction set, numbers about memory. All unsafe code of this crate is here.
 
 pub mod memory;
 pub mod mmap;

@@ -1,18 +1,20 @@
-//! Threads and the instruction set: what the machine has to offer the kernels.
+//! Threads and the instruction set of the machine, for the kernels.
 //!
 //! # The pool
 //!
-//! A token of a small model is some two hundred short parallel sections, microseconds each, so waking threads through the
-//! operating system for every one would cost more than the work. Workers therefore spin for about [`SPIN`] after their last job and
-//! only then park. Jobs are claimed one at a time from an atomic counter, so that a worker that the system has preempted delays
-//! nothing but the job it holds: a worker that does not show up at all is not waited for.
+//! A token of a small model is some two hundred short parallel sections, microseconds each, so
+//! waking threads through the operating system for every one would cost more than the work. Workers
+//! therefore spin for about [`SPIN`] after their last job and only then park. Jobs are claimed one
+//! at a time from an atomic counter, so that a worker that the system has preempted delays nothing
+//! but the job it holds: a worker that does not show up at all is not waited for.
 //!
 //! # Why it is sound
 //!
-//! `ticket` packs the number of jobs and the next index into one word. A worker claims index `i` by adding one to it, and holds a
-//! claim only if `i` is below the number of jobs *in the same word*; only then does it read `job`. `run` writes `job` before it
-//! publishes a ticket with jobs in it, and returns only after every claimed index was counted in `done`. So whoever reads `job`
-//! holds a claim that `run` still waits for: the closure is alive and `job` is not being written.
+//! `ticket` packs the number of jobs and the next index into one word. A worker claims index `i` by
+//! adding one to it, and holds a claim only if `i` is below the number of jobs *in the same word*;
+//! only then does it read `job`. `run` writes `job` before it publishes a ticket with jobs in it,
+//! and returns only after every claimed index was counted in `done`. So whoever reads `job` holds a
+//! claim that `run` still waits for: the closure is alive and `job` is not being written.
 #![allow(
     unsafe_code,
     reason = "lends a closure's borrow to threads that outlive it; makes instruction-set tokens after detection"
@@ -28,17 +30,18 @@ use std::time::{Duration, Instant};
 use brooklet_core::kernels::Isa;
 use brooklet_core::threads::Threads;
 
-/// How long an idle worker spins before it parks, where there is a processor for every worker.
+/// Time that an idle worker spins before it parks, where there is a processor for every worker.
 pub const SPIN: Duration = Duration::from_micros(100);
 
 /// Most workers of a pool.
 pub const MAX_WORKERS: usize = 64;
 
-/// How much of its stack a worker makes resident when it starts, so that the first deep call or the first sleep, whenever it comes,
-/// takes no memory: 12 KiB were seen in use.
+/// Bytes of its stack that a worker makes resident when it starts, so that the first deep call or
+/// the first sleep, whenever it comes, takes no memory: 12 KiB were seen in use.
 const STACK: usize = 16 << 10;
 
-/// Most jobs of one run: the ticket's fields have 32 bits, and every worker may overshoot the count once.
+/// Most jobs of one run: the ticket's fields have 32 bits, and every worker may overshoot the count
+/// once.
 const MAX_JOBS: usize = u32::MAX as usize - MAX_WORKERS;
 
 type Job = dyn Fn(usize, usize) + Sync;
@@ -48,13 +51,13 @@ type Job = dyn Fn(usize, usize) + Sync;
 #[derive(Default)]
 struct Line<T>(T);
 
-/// What the threads of a pool share.
+/// The state that the threads of a pool share.
 struct Shared {
     /// Jobs in the upper half, next index in the lower.
     ticket: Line<AtomicU64>,
     /// Jobs of the current run that have ended; before the first run, workers that have started.
     done: Line<AtomicUsize>,
-    /// The current run's closure; see the module's text for who may touch it when.
+    /// The current run's closure; the module's text states who may access it, and when.
     job: UnsafeCell<*const Job>,
     /// A job of the current run has panicked.
     panicked: AtomicBool,
@@ -71,15 +74,17 @@ struct Shared {
     spin: Duration,
 }
 
-// SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active at a time (`Pool::turn`), while no
-// claim is held, and read only by holders of a claim (module text). What it points to is a `Sync` closure.
+// SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active
+// at a time (`Pool::turn`), while no claim is held, and read only by holders of a claim (module
+// text). What it points to is a `Sync` closure.
 unsafe impl Sync for Shared {}
-// SAFETY: the pointer in `job` is only followed under the rules above, on whatever thread.
+// SAFETY: the pointer in `job` is only followed under the rules above, on any thread.
 unsafe impl Send for Shared {}
 
 /// Threads that spin, then park: core's [`Threads`] for a machine with an operating system.
 ///
-/// Worker 0 is the thread that calls [`Threads::run`]. Nothing is allocated after [`Pool::new`], unless a job panics.
+/// Worker 0 is the thread that calls [`Threads::run`]. Nothing is allocated after [`Pool::new`],
+/// unless a job panics.
 ///
 /// ```
 /// use brooklet::core::threads::Threads;
@@ -101,7 +106,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of `workers` workers, the calling thread included: at least 1, at most [`MAX_WORKERS`] (more are not started).
+    /// A pool of `workers` workers, the calling thread included: at least 1, at most
+    /// [`MAX_WORKERS`] (more are not started).
     ///
     /// # Errors
     /// If the system starts no more threads.
@@ -142,7 +148,8 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The number of workers that suits this machine: one for every processor that this process may use.
+    /// The number of workers that suits this machine: one for every processor that this process may
+    /// use.
     pub fn default_workers() -> usize {
         thread::available_parallelism()
             .map_or(1, |n| n.get())
@@ -165,10 +172,12 @@ impl Threads for Pool {
         let turn = lock(&self.turn);
         let shared = &*self.shared;
         let job: *const (dyn Fn(usize, usize) + Sync + '_) = job;
-        // SAFETY: only the lifetime in the type changes. The pointer is followed by holders of a claim only, and this function
-        // returns (or unwinds) only after all claims of this run are given back, while `job`'s borrow lasts.
+        // SAFETY: only the lifetime in the type changes. The pointer is followed by holders of a
+        // claim only, and this function returns (or unwinds) only after all claims of this run are
+        // given back, while `job`'s borrow lasts.
         let job: *const Job = unsafe { std::mem::transmute(job) };
-        // SAFETY: `turn` makes this the only run, and the last run ended with all its claims given back, so nobody reads `job`.
+        // SAFETY: `turn` makes this the only run, and the last run ended with all its claims given
+        // back, so nobody reads `job`.
         unsafe { *shared.job.get() = job };
         shared.done.0.store(0, Ordering::Relaxed);
         shared.panicked.store(false, Ordering::Relaxed);
@@ -203,8 +212,8 @@ type Panic = Box<dyn std::any::Any + Send>;
 impl Shared {
     /// Offers indices `0..jobs` to all workers.
     fn publish(&self, jobs: usize) {
-        // Sequentially consistent, as are a worker's announcement that it parks and its last look at the ticket: one of the two
-        // sees the other, so that no worker sleeps through a run.
+        // Sequentially consistent, as are a worker's announcement that it parks and its last look
+        // at the ticket: one of the two sees the other, so that no worker sleeps through a run.
         self.ticket.0.store((jobs as u64) << 32, Ordering::SeqCst);
         if self.parked.load(Ordering::SeqCst) > 0 {
             drop(lock(&self.lock));
@@ -218,7 +227,8 @@ impl Shared {
             ((ticket as u32 as u64) < ticket >> 32)
                 .then_some((ticket as u32 as usize, (ticket >> 32) as usize))
         };
-        // Looking first keeps idle workers from writing to the line, and bounds how far the index overshoots.
+        // Looking first keeps idle workers from writing to the line, and bounds how far the index
+        // overshoots.
         left(self.ticket.0.load(Ordering::SeqCst))?;
         left(self.ticket.0.fetch_add(1, Ordering::SeqCst))
     }
@@ -236,8 +246,9 @@ impl Shared {
                 self.panicked.store(true, Ordering::Relaxed);
                 panic = Some(caught);
             }
-            // Releases what the job wrote to whoever waits for the count. The caller may start its next run as soon as it has
-            // seen the last one: nothing of this run may be touched after it.
+            // Releases what the job wrote to whoever waits for the count. The caller may start its
+            // next run as soon as it has seen the last one: nothing of this run may be touched
+            // after it.
             if self.done.0.fetch_add(1, Ordering::SeqCst) + 1 == jobs
                 && self.caller_waits.load(Ordering::SeqCst)
             {
@@ -262,12 +273,13 @@ impl Shared {
         self.caller_waits.store(false, Ordering::SeqCst);
     }
 
-    /// A worker's life.
+    /// Runs a worker until the pool is dropped.
     fn serve(&self, worker: usize) {
         touch_stack();
         self.done.0.fetch_add(1, Ordering::SeqCst);
         loop {
-            // The caller reports that a job has panicked; the payload itself was printed by the panic hook.
+            // The caller reports that a job has panicked; the payload itself was printed by the
+            // panic hook.
             let _ = self.work_off(worker);
             let wanted = || self.open() || self.stop.load(Ordering::SeqCst);
             if !spin_until(self.spin, wanted) {
@@ -285,7 +297,7 @@ impl Shared {
         }
     }
 
-    /// Whether an index is left to claim.
+    /// True if an index is left to claim.
     fn open(&self) -> bool {
         let ticket = self.ticket.0.load(Ordering::SeqCst);
         (ticket as u32 as u64) < ticket >> 32
@@ -298,7 +310,7 @@ fn touch_stack() {
     std::hint::black_box([0u8; STACK]);
 }
 
-/// Spins until `condition` holds or `limit` has passed; whether it holds.
+/// Spins until `condition` holds or `limit` has passed; returns true if it holds.
 fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
     // The clock is read once in a while only.
     const LOOKS: usize = 32;
@@ -326,11 +338,11 @@ pub const ISA_VARIABLE: &str = "BROOKLET_ISA";
 
 /// `BROOKLET_ISA` names an instruction set that this processor or build does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("BROOKLET_ISA is \"{wanted}\", which is not to be had here: this machine has {available}")]
+#[error("BROOKLET_ISA is \"{wanted}\", which this machine does not have: it has {available}")]
 pub struct IsaError {
-    /// What was asked for.
+    /// The name in the variable.
     pub wanted: String,
-    /// Names of what there is, separated by commas, the best last.
+    /// Names of the available instruction sets, separated by commas, the best last.
     pub available: String,
 }
 
@@ -342,7 +354,7 @@ pub fn available_isas() -> Vec<Isa> {
 /// The best instruction set of this machine, or the one that `BROOKLET_ISA` names.
 ///
 /// # Errors
-/// If the variable names one that is not available here, with those that are.
+/// If the variable names one that is not available; the error lists those that are.
 pub fn detect_isa() -> Result<Isa, IsaError> {
     select_isa(std::env::var_os(ISA_VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned()))
 }

@@ -1,4 +1,4 @@
-//! How a run ends: a full cache, a reader that went away, Ctrl-C.
+//! Ends of a run: a full cache, a reader that went away, Ctrl-C.
 
 use super::*;
 
@@ -54,7 +54,8 @@ fn an_interrupt_ends_cleanly_with_the_statistics() {
     assert_eq!(report["statistics"]["finish"], "interrupted");
 }
 
-/// Starts an endless run of a copy of a model, has `shorten` change the copy once words come, and returns how the run ended.
+/// Starts an endless run of a copy of a model, calls `shorten` on the copy once words come, and
+/// returns the run's output and exit status.
 #[cfg(unix)]
 fn shortened(arguments: &[&str], shorten: impl FnOnce(&Path)) -> Output {
     let folder = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ fn a_pull_without_a_network_leaves_nothing_and_says_so() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{errors}");
     let last = errors.lines().last().unwrap();
-    // Where Python or pip is missing, that is what is said.
+    // If Python or pip is missing, the message says so.
     assert!(
         last.starts_with("brooklet: ") && (last.contains("cannot be reached") || last.contains("install")),
         "{errors}"
@@ -52,7 +52,8 @@ fn terms_are_shown_and_want_a_yes_before_anything_is_fetched() {
             .env("HF_ENDPOINT", "http://127.0.0.1:9");
         command.output().unwrap()
     };
-    // Nobody can answer in a pipe; a model that is pulled on first use is no way around.
+    // Nobody can answer in a pipe, and a model that is pulled on first use does not avoid the
+    // question.
     for arguments in [&["pull", "gemma3-270m"][..], &["run", "-m", "gemma3-270m", "x"]] {
         let output = run(arguments);
         let errors = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! The command as people meet it: output, exit codes, errors, signals, pipes.
+//! The command as users see it: output, exit codes, errors, signals, pipes.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use common::{pulled, tiny};
 use program::program;
 
-/// The command, away from the user's settings.
+/// Returns the command, isolated from the user's settings.
 fn command(arguments: &[&str]) -> Command {
     let mut command = program();
     command
@@ -45,7 +45,7 @@ fn with_tiny(subcommand: &str, rest: &[&str]) -> Output {
     brooklet(&[&[subcommand, "-m", tiny.to_str().unwrap()], rest].concat())
 }
 
-/// What a run that must succeed has written to standard output.
+/// Returns the standard output of a run that must succeed.
 #[track_caller]
 fn text(output: Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -53,7 +53,7 @@ fn text(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The one sentence of a run that must fail with `code` and no output.
+/// Returns the one sentence of a run that must fail with `code` and without output.
 #[track_caller]
 fn failure(output: Output, code: i32) -> String {
     let errors = String::from_utf8(output.stderr).unwrap();

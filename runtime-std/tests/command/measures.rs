@@ -33,7 +33,8 @@ fn perplexity_has_the_promised_keys_and_meaning() {
         (&60.into(), &60.into(), &0.into())
     );
     assert!((dense["nll"].as_f64().unwrap().exp() - dense["ppl"].as_f64().unwrap()).abs() < 1e-6);
-    // Everything that holds all tokens agrees, one row of logits or sixteen, one thread or three.
+    // All runs that hold all tokens agree, with one row of logits or sixteen, and with one thread
+    // or three.
     let close = |a: &serde_json::Value, b: &serde_json::Value| {
         assert!(
             (a["nll"].as_f64().unwrap() - b["nll"].as_f64().unwrap()).abs() < 1e-5,
@@ -45,7 +46,7 @@ fn perplexity_has_the_promised_keys_and_meaning() {
     close(&ppl(&["--policy", "recompute", "--window", "60"]), &dense);
     let narrow = ppl(&["--policy", "window", "--window", "8"]);
     assert_ne!(narrow["nll"], dense["nll"]);
-    // With as many sinks as tokens, all attention is on them.
+    // With as many sinks as tokens, all attention is on the sinks.
     let mass = ppl(&[
         "--policy",
         "sink",
@@ -79,7 +80,7 @@ fn perplexity_has_the_promised_keys_and_meaning() {
         ),
         2,
     );
-    // Excerpts, strides and what is written on the way.
+    // Excerpts, strides, and the files written during a run.
     let (dump, scores) = (folder.path().join("dump"), folder.path().join("scores"));
     let part = ppl(&[
         "--start",

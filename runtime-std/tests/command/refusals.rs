@@ -1,4 +1,4 @@
-//! What is refused: in one sentence, with the number that matters, and never by a crash.
+//! Refusals: in one sentence, with the number that matters, and never by a crash.
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn truncated_and_flipped_models_never_crash() {
     for cut in (0..good.len()).step_by(good.len() / 23) {
         failure(run(&good[..cut]), 1);
     }
-    // Flips are densest in the header, where they do most.
+    // Most flips are in the header, where they have the largest effect.
     let header = good.len() / 4;
     for at in (0..header)
         .step_by(header / 61)

@@ -49,7 +49,7 @@ fn a_slim_copy_predicts_what_the_original_does() {
         json(brooklet(&["plan", "-m", &copy, "--cache", cache, "--json"]))["bytes_per_token"].clone()
     };
     assert!(bytes("auto").as_u64() < bytes("kv").as_u64());
-    // The planner has both side by side, with what was measured.
+    // The planner shows both side by side, with the measured numbers.
     let plan = json(brooklet(&["plan", "-m", &copy, "--cache-type", "q8_0", "--json"]));
     let [kv, slim] = plan["layouts"].as_array().unwrap().as_slice() else {
         panic!("{plan}")
@@ -99,19 +99,19 @@ fn what_slim_attention_cannot_do_is_refused() {
     assert!(slim(MHA, &["--calib", "/dev/null"]).contains("tokenizer"));
     assert!(slim(MHA, &["--layout", "x"]).contains("RoPE"));
     failure(brooklet(&["slim", MHA, "-o", &copy, "--bound", "0"]), 2);
-    // A weight that is no number.
+    // A weight that is NaN.
     let broken = path("broken.gguf");
     let mut bytes = fs::read(MHA).unwrap();
     let keys = data_of(&bytes, "blk.1.attn_k.weight");
     bytes[keys..keys + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(&broken, &bytes).unwrap();
     let error = slim(&broken, &[]);
-    assert!(error.contains("layer") && error.contains("none"), "{error}");
+    assert!(error.contains("layer") && error.contains("NaN"), "{error}");
     assert!(
         !Path::new(&copy).exists(),
         "nothing is written where there is an error"
     );
-    // Layouts that a file is not made for.
+    // Layouts that the file does not support.
     for (layout, says) in [
         ("k", "2 of the model's 2 layers"),
         ("k+r", "brooklet slim"),
@@ -120,7 +120,7 @@ fn what_slim_attention_cannot_do_is_refused() {
         let error = failure(brooklet(&["plan", "-m", MHA, "--cache", layout]), 1);
         assert!(error.contains(says), "{error}");
     }
-    // Maps are made for the weights as they are.
+    // Maps are valid only for unchanged weights.
     text(brooklet(&["slim", MHA, "-o", &copy, "--layout", "k"]));
     text(brooklet(&["plan", "-m", &copy, "--cache", "k"]));
     assert!(slim(MHA, &[]).contains("--force"));
@@ -153,7 +153,7 @@ fn singular_keys_get_channels_or_stay() {
     );
 }
 
-/// Keys of tiny numbers have maps of large ones.
+/// Tiny keys give maps with large numbers.
 #[test]
 fn a_map_too_large_for_f16_is_stored_in_f32() {
     let folder = tempfile::tempdir().unwrap();
@@ -186,7 +186,8 @@ fn a_map_too_large_for_f16_is_stored_in_f32() {
     assert!((got - want).abs() < 0.05, "{got} for {want}");
 }
 
-/// The first sinks' values are made of their keys then, before these are rounded.
+/// Without value projections, the values of the first sinks are computed from their keys before the
+/// keys are rounded.
 #[test]
 fn without_values_the_copy_is_smaller_and_reads_the_same() {
     let folder = tempfile::tempdir().unwrap();
@@ -213,7 +214,7 @@ fn without_values_the_copy_is_smaller_and_reads_the_same() {
         );
     }
     let size = |path: &str| fs::metadata(path).unwrap().len();
-    // Two matrices of 32 x 32, but for the header.
+    // The difference is two matrices of 32 x 32, except for the header.
     assert!((8000..9000).contains(&(size(&whole) - size(&copy))));
     let (with, without) = (nll(&whole, &[]), nll(&copy, &[]));
     assert!((without - with).abs() < 1e-3, "{without}, but {with} with W_V");
@@ -222,7 +223,10 @@ fn without_values_the_copy_is_smaller_and_reads_the_same() {
         assert!(error.contains("the file lacks attn_v.weight"), "{error}");
     }
     let plan = text(brooklet(&["plan", "-m", &copy]));
-    assert!(plan.contains("not of this file, which lacks W_V"), "{plan}");
+    assert!(
+        plan.contains("not possible with this file, which lacks W_V"),
+        "{plan}"
+    );
     let error = failure(brooklet(&["slim", &copy, "-o", &path("again")]), 1);
     assert!(
         error.contains("--drop-v") && error.contains("the original"),
@@ -230,7 +234,8 @@ fn without_values_the_copy_is_smaller_and_reads_the_same() {
     );
 }
 
-/// The negative log-likelihood of three hundred tokens, with a cache in f32 unless `rest` says otherwise.
+/// The negative log-likelihood of three hundred tokens, with a cache in f32 unless `rest` says
+/// otherwise.
 fn nll(model: &str, rest: &[&str]) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let ids = folder.path().join("ids");
@@ -289,7 +294,8 @@ fn biased(rotated: bool) -> Vec<u8> {
     body.finish().unwrap().0
 }
 
-/// The value bias comes out as part of the output's; the key bias adds the same to all scores of keys that are not rotated.
+/// The value bias becomes part of the output bias. The key bias adds the same number to all scores
+/// of keys that are not rotated.
 #[test]
 fn biases_move_where_they_cost_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -313,7 +319,7 @@ fn biases_move_where_they_cost_nothing() {
         assert!((kv - want).abs() < 1e-4, "{kv} for {want}");
         let slim = nll(&copy, &[]);
         assert!(slim != kv && (slim - want).abs() < 0.05, "{slim} for {want}");
-        // Twice moved is once moved.
+        // A second move changes nothing.
         let again = path("again.gguf");
         text(brooklet(&[
             "slim", &copy, "-o", &again, "--force", "--f32", "--bound", "0.05",
@@ -322,7 +328,7 @@ fn biases_move_where_they_cost_nothing() {
     }
 }
 
-/// Where the data of a tensor begin in a file.
+/// Offset in the file of a tensor's data.
 fn data_of(bytes: &[u8], name: &str) -> usize {
     let file = brooklet::core::gguf::Gguf::parse(bytes).unwrap();
     let data = file.tensor(name).unwrap().data();

@@ -1,4 +1,5 @@
-//! The text of `brooklet run`: the same whatever computes it, from wherever the prompt comes.
+//! The text of `brooklet run`, the same with every way to compute it and every source of the
+//! prompt.
 
 use super::*;
 
@@ -69,7 +70,7 @@ fn statistics_go_to_standard_error() {
         "tokens/s",
         "position",
         "anonymous",
-        "cache: keys and values",
+        "caches of all layers",
         "arena",
     ] {
         assert!(errors.contains(word), "{word} in {errors}");
@@ -105,7 +106,7 @@ fn smollm2_speaks_within_its_budget() {
     }
 }
 
-/// Without a model, a home, or a network there is still something to run.
+/// The program can run a model even without a model file, a home folder or a network.
 #[test]
 fn the_program_has_a_model_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -149,7 +150,7 @@ fn the_program_has_a_model_of_its_own() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-/// It goes on until nobody reads any more.
+/// The run continues until its output is no longer read.
 #[test]
 fn the_program_s_own_model_streams_for_ever() {
     let mut child = command(&["run", "--ram", "2MiB"])

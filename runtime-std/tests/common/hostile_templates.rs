@@ -1,6 +1,6 @@
-//! Chat templates that loop, grow, nest or are no templates, by name.
+//! Chat templates that loop, grow or nest, and texts that are no templates, by name.
 
-/// Each with its name.
+/// Returns the templates, each with its name.
 pub fn hostile_templates() -> Vec<(&'static str, String)> {
     let text = |source: &str| source.to_owned();
     let forty = |step: &str| {

@@ -1,16 +1,18 @@
-//! What the integration tests share: a tiny model, and the pulled ones.
+//! Models that the integration tests share: a tiny model, and the pulled ones.
 
 use std::path::{Path, PathBuf};
 
 use brooklet::models::manifest::Manifest;
 use brooklet::models::store::Store;
 
-/// A random model of 64 KB with a SentencePiece vocabulary of the bytes and a few words; trained for 256 positions.
+/// Path of a random model of 64 KB with a SentencePiece vocabulary of the bytes and a few words,
+/// and a trained context of 256 positions.
 pub fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random.gguf")
 }
 
-/// A pulled model. Without it the test is skipped, with a line that names it, unless `BROOKLET_REQUIRE_MODELS=1` makes that a failure.
+/// Returns the path of a pulled model. If it is missing, the test is skipped with a line that names
+/// it, or fails with `BROOKLET_REQUIRE_MODELS=1`.
 pub fn pulled(name: &str) -> Option<PathBuf> {
     let manifest = Manifest::find(name).expect("a manifest of that name");
     let path = Store::from_environment()

@@ -1,8 +1,9 @@
-//! How integration tests start the command.
+//! Start of the command in integration tests.
 
 use std::process::Command;
 
-/// The program under test, started as cargo started this test: through the emulator where one runs another processor's programs.
+/// Returns the command of the program under test, with the same runner as this test: an emulator,
+/// if one runs another processor's programs.
 pub fn program() -> Command {
     let path = env!("CARGO_BIN_EXE_brooklet");
     let runner = runner();
@@ -12,7 +13,7 @@ pub fn program() -> Command {
     command
 }
 
-/// The emulator's command line; empty where the program runs natively.
+/// Returns the emulator's command line, which is empty if the program runs natively.
 pub fn runner() -> String {
     if cfg!(all(target_arch = "aarch64", target_os = "linux")) {
         std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default()

@@ -1,11 +1,13 @@
-//! Any text as a chat template: the body of the fuzz target and of the replay of its corpus.
+//! Walk through a chat template of any text, the body of the fuzz target and of the replay of its
+//! corpus.
 
 use crate::template::Template;
 
-/// Compiles a template and asks it for every part of a conversation.
+/// Compiles a template and renders every part of a conversation with it.
 ///
 /// # Panics
-/// If a promise is broken: a part that is not said in one sentence, or in which the words are not where it says.
+/// If a promise is broken: an error does not begin as all do, the words of a part are not at their
+/// stated place, or a part has 8 MiB or more.
 pub fn walk(bytes: &[u8]) -> bool {
     let source = String::from_utf8_lossy(bytes);
     let template = match Template::new(&source, "<s>", "</s>") {

@@ -1,4 +1,4 @@
-//! Models of the hub from their names to their removal, with a hub on this machine.
+//! Tests of hub models, from name to removal, with a hub on this machine.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ use super::{command, failure, json, program, text};
 const NAME: &str = "hf:owner/repo@v1/deep/tiny model.gguf";
 const PATH: &str = "hf/owner/repo@v1/deep/tiny model.gguf";
 
-/// A hub that has one file, and counts how often it was asked for anything.
+/// A hub that serves one file and counts the requests.
 struct Hub {
     address: String,
     requests: Arc<AtomicUsize>,
@@ -31,7 +31,7 @@ impl Hub {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 count.fetch_add(1, Ordering::Relaxed);
-                // A reader that has gone ends only its own connection.
+                // A client that disconnects ends only its own connection.
                 let _ = answer(stream, &body);
             }
         });
@@ -78,7 +78,7 @@ fn answer(mut stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// Whether there is the program that downloads; else says that the test is skipped.
+/// Returns true if `curl`, which downloads, is installed; if not, prints that the test is skipped.
 fn has_curl() -> bool {
     let found = Command::new("curl")
         .arg("--version")
@@ -118,7 +118,7 @@ fn a_file_of_the_hub_is_pulled_used_offline_listed_and_removed() {
     let offline = run(&store, "http://127.0.0.1:9", &sentence);
     assert!(offline.stderr.is_empty());
     assert_eq!(text(offline), first);
-    // A pull hashes it again, and asks nobody.
+    // A pull hashes the file again and makes no request.
     let pulled = text(run(&store, "http://127.0.0.1:9", &["pull", NAME]));
     assert_eq!(Path::new(pulled.trim_end()), store.join(PATH));
     assert_eq!(hub.requests.load(Ordering::Relaxed), requests);
@@ -216,7 +216,8 @@ fn other_files_and_unfinished_downloads_are_listed_and_removed() {
     assert!(failure(brooklet(&["models", "--rm", "../my.gguf"]), 1).contains("../my.gguf"));
 }
 
-/// On a file system of its own, which is too small at first: needs the right to mount one in a namespace.
+/// The store is on a file system of its own, which is too small at first. The test needs the right
+/// to mount one in a namespace.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_keeps_what_has_arrived() {
@@ -226,7 +227,7 @@ fn a_full_disk_keeps_what_has_arrived() {
         return println!("skipped: no file system can be mounted here, or no curl");
     }
     let folder = tempfile::tempdir().unwrap();
-    // A pull does not look into it.
+    // A pull does not interpret the contents.
     let body: Vec<u8> = (0..1_000_000u64).map(|i| ((i * i) >> 7) as u8).collect();
     let hub = Hub::start(body.clone());
     let script = r#"mount -t tmpfs -o size=512k tmpfs "$0" || exit 9

@@ -1,4 +1,5 @@
-//! Random models of the llama family, written as GGUF in memory, and a naive forward pass to hold the engine to.
+//! Random models of the llama family, written as GGUF in memory, and a naive forward pass to
+//! compare the engine with.
 
 #[path = "../../../core/tests/common/noise.rs"]
 mod noise;
@@ -22,7 +23,7 @@ pub struct Shape {
     pub rope_dim: usize,
     pub tied: bool,
     pub factors: bool,
-    /// Whether attention's linear layers have biases.
+    /// True if attention's linear layers have biases.
     pub biases: bool,
     pub format: Format,
 }
@@ -175,12 +176,13 @@ fn norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     x.iter().zip(weight).map(|(x, w)| x * scale * w).collect()
 }
 
-/// Logits after the last of `tokens` by definition: which tokens are kept when each token is processed follows from the policy;
-/// every score is computed from unrotated keys rotated at their place within what is kept.
+/// A forward pass by definition. The policy gives the tokens that are kept when each token is
+/// processed. Every score is computed from unrotated keys, which are rotated at their place among
+/// the kept tokens.
 pub struct Oracle {
     config: Config,
     layers: Vec<[Vec<Vec<f64>>; 9]>,
-    /// Of queries, keys, values and the attention output; empty for none.
+    /// Biases of queries, keys, values and the attention output; empty for none.
     biases: Vec<[Vec<f64>; 4]>,
     embedding: Vec<Vec<f64>>,
     output_norm: Vec<f64>,
@@ -230,7 +232,7 @@ impl Oracle {
         }
     }
 
-    /// The same, that leaves out values whose softmax weight is under `least`.
+    /// Makes the pass leave out values whose softmax weight is under `least`.
     pub fn without_weights_under(self, least: f64) -> Oracle {
         Oracle {
             least_weight: least,
@@ -249,7 +251,7 @@ impl Oracle {
         }
     }
 
-    /// Logits after every token.
+    /// Returns the logits after every token.
     pub fn logits(&self, tokens: &[u32], policy: Policy) -> Vec<Vec<f64>> {
         if let Policy::Recompute { window } = policy {
             return (0..tokens.len())
@@ -264,7 +266,8 @@ impl Oracle {
         self.logits_of(tokens, |t| kept(t, policy.sinks(), policy.window(), 0))
     }
 
-    /// Logits after every token, where `kept(t)` are the tokens that token `t` attends to, itself last.
+    /// Returns the logits after every token, where `kept(t)` are the tokens that token `t` attends
+    /// to, itself last.
     pub fn logits_of(&self, tokens: &[u32], kept: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<f64>> {
         let eps = f64::from(self.config.norm_eps);
         let mut streams: Vec<Vec<f64>> = tokens

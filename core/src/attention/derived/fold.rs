@@ -1,13 +1,14 @@
-//! Queries through the transpose of the key projection, for caches of inputs.
+//! Products of queries with the transpose of the key projection, for caches of inputs.
 
 use super::super::step::{Attend, Step};
 use crate::arena::Shared;
 use crate::tensor::Matrix;
 
-/// Writes `q_i·W_K,iᵀ` of every head `i` to `step.wide_queries`, for the tokens that need an output.
+/// Writes `q_i·W_K,iᵀ` of every head `i` to `step.wide_queries`, for the tokens that need an
+/// output.
 ///
-/// `keys` has a row for each column of a key. A row is dequantised into the scratch of a worker, and
-/// then serves all tokens: `wide += q[j]·row j`, in the order of the rows.
+/// `keys` has a row for each column of a key. A row is dequantised into a worker's scratch and then
+/// used for all tokens: `wide += q[j]·row j`, in the order of the rows.
 pub(super) fn queries(attend: &Attend<'_>, keys: &Matrix<'_>, step: &mut Step<'_>, tokens: usize) {
     let shape = attend.shape;
     let (d, head, group) = (shape.d_model, shape.head_dim, shape.group());

@@ -1,4 +1,4 @@
-//! One job: scores, softmax, and equation 5 of slim attention in one order or the other.
+//! One job: scores, softmax, and equation 5 of slim attention in one of its two orders.
 
 use core::ops::Range;
 
@@ -18,15 +18,15 @@ use crate::kernels::{self, Input, LeaveOut, Product, Softmax};
 struct Row<'a> {
     query: &'a [f32],
     sink_query: &'a [f32],
-    /// How many tokens of the chunk it sees; 0 without a chunk.
+    /// Number of tokens of the chunk that it sees; 0 without a chunk.
     chunk_tokens: usize,
-    /// Slots in use once those tokens are in their places.
+    /// Number of slots in use once those tokens are in their places.
     live: usize,
-    /// Its token's position.
+    /// Position of its token.
     position: u64,
 }
 
-/// What is left of a row's softmax weights when the first sinks' are taken out.
+/// Sums of a row's softmax weights.
 #[derive(Clone, Copy, Default)]
 struct Weighed {
     /// 1 over the sum of all weights.
@@ -35,7 +35,7 @@ struct Weighed {
     of_sinks: f32,
 }
 
-/// All that the jobs of a layer share.
+/// Data that all jobs of a layer share.
 pub(super) struct Layer<'a> {
     pub(super) attend: &'a Attend<'a>,
     pub(super) heads: &'a Heads,
@@ -45,7 +45,7 @@ pub(super) struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// Attends for the last of `tokens` tokens, from `step.wanted` on.
+    /// Attends for the tokens from `step.wanted` on, of `tokens` tokens.
     pub(super) fn run(&self, step: &mut Step<'_>, tokens: usize) {
         let (all, workers) = (self.heads, self.attend.compute.threads.workers());
         let sizes = self.sizes();
@@ -54,10 +54,12 @@ impl Layer<'_> {
         let by_head = tokens > 1
             && values_first(wanted.saturating_mul(all.group), live, sizes.mapped, all.width)
             && sizes.values_first() <= step.scratch.len() / workers;
-        // A probe's sums are over tokens, in their order; values are computed once for all tokens.
+        // A probe's sums are over tokens, in their order; with values first, values are computed
+        // once for all tokens.
         let one_range = workers == 1 || !step.probe.is_empty() || by_head;
         let split = Split {
-            // One KV head's queries share its values if these come first; else as many as balance.
+            // With values first, the queries of one KV head share its values; otherwise a job takes
+            // as many heads as balance.
             heads: if by_head {
                 all.group
             } else {
@@ -108,7 +110,7 @@ impl Layer<'_> {
         }
     }
 
-    /// Slots of the ring that are in use while the pass attends.
+    /// Number of the ring's slots that are in use while the pass attends.
     fn live(&self) -> usize {
         self.attend
             .ring
@@ -130,7 +132,7 @@ impl Layer<'_> {
         }
     }
 
-    /// Scores of some queries of one head, to the rows of `weights`.
+    /// Writes the scores of some queries of one head to the rows of `weights`.
     fn scores(&self, head: usize, rows: &[Row<'_>], weights: &mut [f32], turned: &mut [f32]) {
         let pairs = self.geometry.lanes.len();
         let (column, width) = self.heads.scored(head);
@@ -151,7 +153,7 @@ impl Layer<'_> {
             let keys = RawKeys {
                 store,
                 head: (column, width),
-                // Under inputs' mean every row's score changes by the same.
+                // With inputs, the mean adds the same to all scores of a row, so it is left out.
                 mean: if self.heads.scores_rows {
                     &[]
                 } else {
@@ -172,8 +174,9 @@ impl Layer<'_> {
         }
     }
 
-    /// Turns a row's scores into softmax weights in the places where values are: what the chunk replaces in the ring is in the chunk.
-    /// The first sinks' weights go to `of_sinks`. What weighs less than `least` becomes nothing.
+    /// Turns a row's scores into softmax weights, each at the place of its value: the weights of
+    /// the chunk's tokens are in the chunk's part, and the ring slots that those tokens replace
+    /// have none. The first sinks' weights go to `of_sinks`. Weights under `least` become zero.
     fn weigh(
         &self,
         row: &Row<'_>,
@@ -200,7 +203,7 @@ impl Layer<'_> {
                 least: least / inverse,
             });
         }
-        // The exponential ends at e^-87; what is evicted weighs nothing at all.
+        // The exponential ends at e^-87; the weight of an evicted slot must be exactly zero.
         for (slots, _) in run.runs(evicted) {
             ring[slots].fill(0.0);
         }
@@ -222,7 +225,7 @@ impl Layer<'_> {
         }
     }
 
-    /// What is summed for rows that see `seen` tokens of the chunk at most.
+    /// Sources of the sums, for rows that see at most `seen` tokens of the chunk.
     fn summed<'s>(&self, ring: TileStore<'s>, chunk: Option<TileStore<'s>>, seen: usize) -> Summed<'s> {
         Summed {
             ring,
@@ -231,7 +234,8 @@ impl Layer<'_> {
         }
     }
 
-    /// Completes a head's output: adds what the first sinks and the mean give, and divides by the sum of weights.
+    /// Completes a head's output: adds the values of the first sinks, divides by the sum of
+    /// weights, and adds the offset.
     fn finish(&self, head: usize, weighed: Weighed, of_sinks: &[f32], out: &mut [f32]) {
         let column = self.heads.value_column(head);
         let values = self
@@ -267,14 +271,15 @@ struct Job<'j, 'a> {
 }
 
 impl Job<'_, '_> {
-    /// Head `index`'s part of the probe.
+    /// Part of the probe for head `index`.
     fn probe_of(probe: &mut [f32], slots: usize, index: usize) -> &mut [f32] {
         probe
             .get_mut(index * slots..(index + 1) * slots)
             .unwrap_or_default()
     }
 
-    /// For each token the sums of all heads over the keys' columns, then each head's product with its part of the map.
+    /// Computes for each token the sums of all heads over the keys' columns, then each head's
+    /// product with its part of the map.
     fn sums_first<'r>(
         &mut self,
         tokens: Range<usize>,
@@ -349,7 +354,7 @@ impl Job<'_, '_> {
         }
     }
 
-    /// For one KV head the values of all slots, then the sums of its queries over them.
+    /// Computes for one KV head the values of all slots, then the sums of its queries over them.
     fn values_first<'r>(
         &mut self,
         tokens: Range<usize>,

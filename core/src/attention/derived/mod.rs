@@ -1,26 +1,26 @@
 //! Attention over caches from which values are computed: layouts k+r and x.
 //!
-//! *k+r* is slim attention (Graef and Wasielewski, arXiv 2503.05840), made to work in low precision.
-//! Where keys and values have as many columns as the model, `V = K·W_K⁻¹·W_V`; with a few
-//! rank-correction channels `R` of the input beside the keys, `V = K·A + R·B` for an `A` that
+//! *k+r* is slim attention (Graef and Wasielewski, arXiv 2503.05840), made to work in low
+//! precision. Where keys and values have as many columns as the model, `V = K·W_K⁻¹·W_V`. With a
+//! few rank-correction channels `R` of the input beside the keys, `V = K·A + R·B` for an `A` that
 //! amplifies K's rounding less (this project's own step). The paper's equation 5 has two orders of
 //! evaluation for head `i` and softmax weights `p`:
 //!
 //! - `(p·[K R])·[A B]_i`, sums first: for a few rows;
 //! - `p·([K R]·[A B]_i)`, values first: for a chunk whose rows share the values.
 //!
-//! The order that takes fewer multiply-adds is counted for each pass. Keys are cached without
-//! rotation and without their mean, which is added before they are rotated and whose values, the
-//! offset, are added to each output.
+//! The order with fewer multiply-adds is chosen for each pass by counting. Keys are cached without
+//! rotation and without their mean. The mean is added before keys are rotated, and its value, the
+//! offset, is added to each output.
 //!
-//! *x* caches the layer's input `X`. Where nothing comes between the projection of a key and its dot
-//! product (no RoPE, no norm), `K = X·W_K` and `V = X·W_V` both follow from it, and no matrix is
-//! inverted: with scale `s`, scores are `s·(q_i·W_K,iᵀ)·Xᵀ`, so that each query goes through `W_K`'s
-//! transpose once and then is as wide as an input; the output is `(p·X)·W_V,i + b_V,i`, in either
-//! order. A key bias adds the same to all scores of a row, and drops out of the softmax.
+//! *x* caches the layer's input `X`. If nothing comes between the projection of a key and its dot
+//! product (no RoPE, no norm), `K = X·W_K` and `V = X·W_V` both follow from `X`, and no matrix is
+//! inverted. With scale `s`, scores are `s·(q_i·W_K,iᵀ)·Xᵀ`: each query is multiplied once by
+//! `W_K`'s transpose and is then as wide as an input. The output is `(p·X)·W_V,i + b_V,i`, in
+//! either order. A key bias adds the same to all scores of a row, so softmax cancels it.
 //!
-//! The values of the first sinks are kept as they are: their weights are large, and so would be
-//! their errors.
+//! The values of the first sinks are kept exactly: their weights are large, and so their errors
+//! would be large.
 
 mod fold;
 mod job;
@@ -33,7 +33,7 @@ use crate::quant::F32;
 use crate::tensor::Matrix;
 use job::Layer;
 
-/// Heads, and what of a cached row they see.
+/// Heads, and their columns in a cached row.
 #[derive(Clone, Copy)]
 pub(crate) struct Heads {
     /// Query heads.
@@ -44,12 +44,12 @@ pub(crate) struct Heads {
     width: usize,
     /// Columns of a cached row, rank-correction channels not counted.
     cached: usize,
-    /// A head scores all of a row, not its own columns: rows are inputs.
+    /// True if a head scores the whole row instead of its own columns: rows are inputs.
     scores_rows: bool,
 }
 
 impl Heads {
-    /// Heads over a cache of keys.
+    /// Creates heads over a cache of keys.
     pub(crate) const fn over_keys(shape: &Shape) -> Heads {
         Heads {
             queries: shape.heads,
@@ -60,7 +60,7 @@ impl Heads {
         }
     }
 
-    /// Heads over a cache of inputs.
+    /// Creates heads over a cache of inputs.
     pub(crate) const fn over_inputs(shape: &Shape) -> Heads {
         Heads {
             cached: shape.d_model,
@@ -89,7 +89,7 @@ impl Heads {
         head / self.group * self.width
     }
 
-    /// First column that head `head` scores, and how many.
+    /// First column that head `head` scores, and the number of columns.
     const fn scored(&self, head: usize) -> (usize, usize) {
         if self.scores_rows {
             (0, self.cached)
@@ -113,18 +113,18 @@ pub(crate) struct ValueMap<'a> {
     pub(crate) rank: usize,
 }
 
-/// Slots that the size of a worker's scratch depends on.
+/// Numbers of slots on which the size of a worker's scratch depends.
 #[derive(Clone, Copy)]
 pub(crate) struct ScratchSlots {
     /// Slots of the ring.
     pub(crate) capacity: usize,
-    /// Most tokens of a chunk.
+    /// Largest number of tokens in a chunk.
     pub(crate) chunk: usize,
-    /// First sinks whose values are kept as they are.
+    /// First sinks whose values are kept exactly.
     pub(crate) exact_sinks: usize,
 }
 
-/// Floats of a worker's scratch for a layer with `rank` channels.
+/// Number of floats of a worker's scratch for a layer with `rank` channels.
 pub(crate) const fn scratch_floats(heads: &Heads, rank: usize, slots: ScratchSlots) -> usize {
     let ScratchSlots {
         capacity,
@@ -157,7 +157,7 @@ const fn values_first(rows: usize, slots: usize, mapped: usize, head: usize) -> 
     values < sums
 }
 
-/// Sizes that scratch depends on; rings and chunks in tiles.
+/// Sizes on which scratch depends; rings and chunks in tiles.
 #[derive(Clone, Copy)]
 struct Sizes {
     head: usize,
@@ -170,7 +170,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    /// Weights of a row.
+    /// Number of weights in a row.
     const fn stride(self) -> usize {
         self.ring.saturating_add(self.chunk).saturating_mul(TILE)
     }
@@ -183,12 +183,12 @@ impl Sizes {
             .saturating_mul(rows)
     }
 
-    /// Floats for `rows` rows whose sums come first.
+    /// Number of floats for `rows` rows when sums come first.
     const fn sums_first(self, rows: usize) -> usize {
         self.of_rows(rows, self.mapped)
     }
 
-    /// Floats for a head whose values come first.
+    /// Number of floats for a head when values come first.
     const fn values_first(self) -> usize {
         self.of_rows(MAX_ROWS, self.head)
             .saturating_add(self.stride().saturating_mul(self.head))
@@ -196,7 +196,7 @@ impl Sizes {
     }
 }
 
-/// Attends over keys, for the last of `tokens` tokens, from `step.wanted` on.
+/// Attends over keys, for the tokens from `step.wanted` on, of `tokens` tokens.
 pub(super) fn over_keys(
     attend: &Attend<'_>,
     geometry: &Geometry<'_>,

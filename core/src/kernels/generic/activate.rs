@@ -4,19 +4,20 @@ use super::exp::exp;
 use super::{Lanes, Op, load_padded};
 use crate::features::FAMILIES;
 
-/// What a feed-forward layer does with each value between its matrices.
+/// Activation function of a feed-forward layer, applied to each value between its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x / (1 + e^-x)` (Elfwing et al., arXiv 1702.03118, equation 2).
     Silu,
-    /// `x·Φ(x)`, with the normal distribution by the error function (Hendrycks and Gimpel, arXiv 1606.08415, section 2).
+    /// `x·Φ(x)`, with the normal distribution computed by the error function (Hendrycks and Gimpel,
+    /// arXiv 1606.08415, section 2).
     Gelu,
-    /// Its tanh form, from the same section: `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
+    /// The tanh form of GELU, from the same section: `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
     GeluTanh,
 }
 
 impl Activation {
-    /// What the exponential is taken of.
+    /// Argument of the exponential.
     #[inline(always)]
     fn exponent<L: Lanes>(self, l: L, x: L::V) -> L::V {
         let zero = l.splat(0.0);
@@ -34,7 +35,7 @@ impl Activation {
         }
     }
 
-    /// The value, from `x` and that exponential.
+    /// The function's value, from `x` and the exponential `power` of [`Self::exponent`].
     #[inline(always)]
     fn value<L: Lanes>(self, l: L, x: L::V, power: L::V) -> L::V {
         match self {
@@ -44,8 +45,9 @@ impl Activation {
     }
 }
 
-/// `x·Φ(x)` by Abramowitz and Stegun's formula 7.1.26 for the error function of `z = |x|/√2`, `1 - t·P(t)·e^(-z²)` with `t = 1/(1 + p·z)`,
-/// which errs by 1.5e-7 at most; `power` is that exponential.
+/// `x·Φ(x)` by Abramowitz and Stegun's formula 7.1.26 for the error function of `z = |x|/√2`,
+/// `1 - t·P(t)·e^(-z²)` with `t = 1/(1 + p·z)`, with an error of at most 1.5e-7. `power` is
+/// `e^(-z²)`.
 #[inline(always)]
 fn gelu<L: Lanes>(l: L, x: L::V, power: L::V) -> L::V {
     let zero = l.splat(0.0);
@@ -61,14 +63,14 @@ fn gelu<L: Lanes>(l: L, x: L::V, power: L::V) -> L::V {
     l.sub(l.max(x, zero), l.mul(l.mul(magnitude, l.splat(0.5)), tail))
 }
 
-/// `x = f(x)`, times `up` if that is not empty: with [`Activation::Silu`] SwiGLU (Shazeer, arXiv 2002.05202, equation 6). `up` is
-/// empty or as long as `x`.
+/// Computes `x = f(x)`, times `up` unless that is empty. With [`Activation::Silu`] this is SwiGLU
+/// (Shazeer, arXiv 2002.05202, equation 6). `up` is empty or as long as `x`.
 pub struct Activate<'a> {
     /// The function.
     pub function: Activation,
     /// The values.
     pub x: &'a mut [f32],
-    /// The gate's other side.
+    /// The factors of the gated values, or nothing.
     pub up: &'a [f32],
 }
 
@@ -80,7 +82,8 @@ impl Op for Activate<'_> {
         let Activate { function, x, up } = self;
         assert!(up.is_empty() || x.len() == up.len());
         let mut at = 0;
-        // One instance of the exponential for whole vectors and the last one: it is most of the code.
+        // One instance of the exponential serves whole vectors and the last one: it is most of the
+        // code.
         while at < x.len() {
             let v = load_padded(l, x, at);
             let mut value = function.value(l, v, exp(l, function.exponent(l, v)));

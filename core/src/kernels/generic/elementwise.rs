@@ -2,7 +2,7 @@
 
 use super::{Lanes, Op, load_padded, map_in_place};
 
-/// `x += y`, of one length.
+/// Computes `x += y`; both have the same length.
 pub(crate) struct Add<'a> {
     pub(crate) x: &'a mut [f32],
     pub(crate) y: &'a [f32],
@@ -19,7 +19,7 @@ impl Op for Add<'_> {
     }
 }
 
-/// Rounds to f16, as bits; both are of one length.
+/// Rounds values to f16, as bits; both slices have the same length.
 pub(crate) struct Narrow<'a> {
     pub(crate) x: &'a [f32],
     pub(crate) out: &'a mut [u16],

@@ -9,9 +9,10 @@ const EXP_BUDGET: f64 = 1.2e-7;
 
 /// e to the `x`, lane by lane; arguments are clamped to ±87 (results to about 1.6e-38 and 6e37).
 ///
-/// Method: `x = n·ln 2 + r` with `n` the nearest integer (found by adding [`ROUNDING`]) and `ln 2`
-/// split in two so that `r` is exact to the last bit; `e^r` by its Taylor polynomial of degree 7 in Horner's form (|r| <= 0.347, so
-/// the first term left out is under 6e-9); then `2^n` in integers.
+/// Method: `x = n·ln 2 + r` with `n` the nearest integer (found by the addition of [`ROUNDING`])
+/// and `ln 2` split in two so that `r` is exact to the last bit; `e^r` by its Taylor polynomial of
+/// degree 7 in Horner's form (|r| <= 0.347, so the first term left out is under 6e-9); then `2^n`
+/// in integers.
 #[inline(always)]
 pub(super) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     const LN2_HIGH: f32 = 0.693_359_4;

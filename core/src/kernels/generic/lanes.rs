@@ -1,29 +1,32 @@
-//! A vector of sixteen f32, the same on every instruction set: the algorithms of [`super`] are written once over it.
+//! A vector of sixteen f32, the same on every instruction set: the algorithms of [`super`] are
+//! written once over it.
 //!
-//! Sixteen because that is one AVX-512 register, two of AVX2 and four of NEON; whatever has order (sums over lanes) is defined for
-//! sixteen and so gives the same bits everywhere. Products and sums are never fused.
+//! Sixteen f32 are one register of AVX-512, two of AVX2 and four of NEON. Every operation whose
+//! result depends on an order (sums over lanes) is defined for sixteen lanes and so gives the same
+//! bits everywhere. Products and sums are never fused.
 
 use crate::nn::float16;
 
-/// Pairs of 8-bit columns of four slots of a tile, and what rotates and multiplies them.
+/// Pairs of 8-bit columns of four slots of a tile, with the angles and factors for them.
 #[derive(Clone, Copy)]
 pub struct SlotPairs<'a> {
     /// The first and the second column of the first pair, from the first slot on.
     pub columns: [&'a [i8]; 2],
-    /// Elements from a pair's columns to the next one's.
+    /// Stride from a pair's columns to the next pair's, in elements.
     pub step: usize,
     /// The slots' scales of the first and of the second columns, f16 as bits.
     pub scales: [&'a [u16; 4]; 2],
-    /// From the first slot on: 32 cosines and 32 sines of the first pair, then of the next one.
+    /// From the first slot on: 32 cosines and 32 sines of each pair, pair after pair.
     pub angles: &'a [f32],
-    /// Of each pair: what is added to both columns, and what both are multiplied with once they are rotated.
+    /// Of each pair: the two numbers that are added to its columns, and the two factors of the
+    /// rotated columns.
     pub factors: &'a [[f32; 4]],
 }
 
 impl SlotPairs<'_> {
-    /// Floats from a pair's cosines to its sines.
+    /// Offset of a pair's sines from its cosines, in floats.
     pub const SINES: usize = 32;
-    /// Floats from a pair's cosines to the next one's.
+    /// Stride from a pair's cosines to the next pair's, in floats.
     pub const ANGLES: usize = 2 * Self::SINES;
 }
 
@@ -32,35 +35,36 @@ impl SlotPairs<'_> {
 pub struct ColumnHalves<'a> {
     /// Weights of sixteen slots each.
     pub weights: &'a [[f32; 16]],
-    /// Half tile that the weights begin with; two halves of sixteen slots are a tile.
+    /// Index of the half tile of the first weights; a tile is two halves of sixteen slots.
     pub first: usize,
-    /// From the column of the first tile on.
+    /// Elements, from the column of the first tile on.
     pub elements: &'a [i8],
-    /// From the column's scales of the first tile on, f16 as bits.
+    /// Scales (f16 as bits), from the column's scales of the first tile on.
     pub scales: &'a [u16],
-    /// Elements and scales of a tile.
+    /// Strides of a tile, in elements and in scales.
     pub steps: (usize, usize),
 }
 
-/// Operations on vectors of sixteen f32. The implementor is a token of an instruction set, so that having one proves that its instructions
-/// may run.
+/// Operations on vectors of sixteen f32. The implementor is a token of an instruction set, whose
+/// existence proves that its instructions may run.
 pub trait Lanes: Copy {
     /// Sixteen f32.
     type V: Copy;
-    /// Whether there are registers enough to work on several query rows at a time.
+    /// True if there are enough registers to work on several query rows at a time.
     const MANY_ROWS: bool;
-    /// Vectors of sums that fit the registers beside what makes them.
+    /// Number of vectors of sums that fit the registers beside their operands.
     const SUMS: usize;
-    /// Whether pairs of 8-bit columns are better rotated by [`Lanes::add_pairs_i8`] than in vectors.
+    /// True if [`Lanes::add_pairs_i8`] rotates pairs of 8-bit columns better than vectors do.
     const PAIRS_BY_SLOTS: bool = false;
-    /// Whether weighted sums over 8-bit tiles are better made by [`Lanes::add_halves_i8`], one column at a time.
+    /// True if [`Lanes::add_halves_i8`] is the better way to sum over 8-bit tiles, one column at a
+    /// time.
     const SUMS_BY_COLUMN: bool = false;
 
-    /// All lanes `x`.
+    /// Broadcasts `x` to all lanes.
     fn splat(self, x: f32) -> Self::V;
-    /// Sixteen values from memory.
+    /// Loads sixteen values.
     fn load(self, x: &[f32; 16]) -> Self::V;
-    /// Up to sixteen values from memory, zeros after them.
+    /// Loads up to sixteen values and fills the other lanes with zeros.
     #[inline(always)]
     fn load_part(self, x: &[f32]) -> Self::V {
         let mut padded = [0.0; 16];
@@ -69,14 +73,15 @@ pub trait Lanes: Copy {
         }
         self.load(&padded)
     }
-    /// Sixteen f16, widened exactly.
+    /// Loads sixteen f16, widened exactly.
     fn load_f16(self, x: &[u16; 16]) -> Self::V;
-    /// Sixteen i8, converted exactly.
+    /// Loads sixteen i8, converted exactly.
     fn load_i8(self, x: &[i8; 16]) -> Self::V;
-    /// `acc + Σ factors[n] · x[n · stride..][..16]`, one row after the other, each product rounded before it is added.
+    /// Returns `acc + Σ factors[n] · x[n · stride..][..16]`, one row after the other, each product
+    /// rounded before it is added.
     ///
     /// # Panics
-    /// If `x` has not sixteen elements for every factor.
+    /// If `x` does not have sixteen elements for every factor.
     #[inline(always)]
     fn add_rows_i8(self, mut acc: Self::V, factors: &[f32], x: &[i8], stride: usize) -> Self::V {
         for (n, factor) in factors.iter().enumerate() {
@@ -87,8 +92,8 @@ pub trait Lanes: Copy {
         }
         acc
     }
-    /// `acc += weights · (x · scale)` for each half tile of a column, each step rounded. For processors with
-    /// [`Lanes::SUMS_BY_COLUMN`].
+    /// Computes `acc += weights · (x · scale)` for each half tile of a column, each step rounded.
+    /// It is meant for processors with [`Lanes::SUMS_BY_COLUMN`].
     ///
     /// # Panics
     /// If there are too few elements or scales for the weights.
@@ -107,7 +112,8 @@ pub trait Lanes: Copy {
             *acc = self.add(*acc, self.mul(self.load(weights), value));
         }
     }
-    /// Adds to each slot's sum the products of its rotated pairs, pair after pair, each step rounded.
+    /// Adds to each slot's sum the products of its rotated pairs, pair after pair, each step
+    /// rounded.
     ///
     /// # Panics
     /// If there are too few elements or angles for the pairs.
@@ -127,11 +133,11 @@ pub trait Lanes: Copy {
             }
         }
     }
-    /// Rounds to f16 (to the nearest, ties to even) and writes.
+    /// Rounds the lanes to f16 (to the nearest, ties to even) and writes them.
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]);
     /// Writes the lanes to memory.
     fn store(self, v: Self::V, out: &mut [f32; 16]);
-    /// Writes the first lanes to memory, as many as there is room for.
+    /// Writes the first lanes to memory, as many as `out` holds.
     #[inline(always)]
     fn store_part(self, v: Self::V, out: &mut [f32]) {
         let mut lanes = [0.0; 16];
@@ -148,9 +154,10 @@ pub trait Lanes: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`.
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The larger; `b` where `a` is NaN, which `b` alone may not be. Of two zeros it may be either.
+    /// Lane-wise maximum; returns `b` where `a` is NaN. `b` must not be NaN unless `a` is, too. Of
+    /// two zeros it may return either.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The smaller; as [`Lanes::max`].
+    /// Lane-wise minimum, with the rules of [`Lanes::max`].
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for integers `n` from -126 to 127, given as f32.
     fn exp2_int(self, n: Self::V) -> Self::V;

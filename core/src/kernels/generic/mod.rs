@@ -1,8 +1,8 @@
-//! Algorithms written once over a vector of sixteen ([`Lanes`]), for every instruction set: each is an [`Op`], a struct of its
-//! operands, which [`Isa::run`](super::Isa::run) evaluates.
+//! Algorithms written once over a vector of sixteen ([`Lanes`]) for every instruction set. Each is
+//! an [`Op`], a struct of its operands, which [`Isa::run`](super::Isa::run) evaluates.
 //!
-//! Whatever has an order (sums over lanes) has the same one everywhere, and products and sums are never fused, so that the bits are
-//! the same on every instruction set.
+//! Operations whose result depends on an order (sums over lanes) have the same order everywhere,
+//! and products and sums are never fused, so that the bits are the same on every instruction set.
 
 mod activate;
 pub mod attend;
@@ -24,16 +24,17 @@ pub(crate) use softmax::{LeaveOut, SoftCap};
 
 /// A vector algorithm with its operands.
 ///
-/// [`Op::eval`] and all that it calls is `#[inline(always)]`, and no closure of it calls a method of the lanes: what is compiled apart
-/// would be compiled without the features of the instruction set.
+/// [`Op::eval`] and all functions that it calls are `#[inline(always)]`, and no closure calls a
+/// method of the lanes: a function compiled separately would not have the features of the
+/// instruction set.
 pub trait Op {
-    /// What the algorithm returns.
+    /// Result of the algorithm.
     type Output;
 
-    /// The algorithm.
+    /// Runs the algorithm.
     ///
     /// # Panics
-    /// If the operands do not fit one another: each algorithm states how they must.
+    /// If the operands do not fit one another, as each algorithm specifies.
     fn eval<L: Lanes>(self, l: L) -> Self::Output;
 }
 
@@ -45,8 +46,9 @@ fn fold<L: Lanes>(l: L, v: L::V) -> f32 {
     super::scalar::fold(lanes)
 }
 
-/// Replaces sixteen values of `$x` at a time: `$v` is the vector of those from `$at` on; the last, shorter part is padded with
-/// zeros and cut off again. A macro, since the body of a closure would be compiled without the caller's instruction set.
+/// Replaces sixteen values of `$x` at a time: `$v` is the vector of those from `$at` on; the last,
+/// shorter part is padded with zeros and cut off again. It is a macro, since the body of a closure
+/// would be compiled without the caller's instruction set.
 macro_rules! map_in_place {
     ($l:expr, $x:expr, |$v:ident, $at:ident| $body:expr) => {{
         let (chunks, rest) = $x.as_chunks_mut::<16>();
@@ -63,7 +65,7 @@ macro_rules! map_in_place {
 }
 use map_in_place;
 
-/// Sixteen values of `x` from `at` on, zeros past the end.
+/// Loads sixteen values of `x` from `at` on, zeros past the end.
 #[inline(always)]
 fn load_padded<L: Lanes>(l: L, x: &[f32], at: usize) -> L::V {
     match x[at..].first_chunk::<16>() {

@@ -4,22 +4,22 @@ use super::{Lanes, Op, fold, load_padded};
 use crate::features::FAMILIES;
 use crate::quant::F32;
 
-/// How a row is normed: `(x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias`.
+/// Parameters of a norm: `(x - mean) / sqrt(mean((x - mean)²) + eps) · weight + bias`.
 #[derive(Clone, Copy)]
 pub struct Scaling<'w> {
-    /// Whether the mean is taken off (LayerNorm, Ba et al., arXiv 1607.06450, equation 4); else it counts as 0 (RMSNorm, Zhang and Sennrich,
-    /// arXiv 1910.07467, equation 4).
+    /// True if the mean is subtracted (LayerNorm, Ba et al., arXiv 1607.06450, equation 4); if not,
+    /// it counts as 0 (RMSNorm, Zhang and Sennrich, arXiv 1910.07467, equation 4).
     pub centred: bool,
-    /// As wide as the row.
+    /// Weight, as wide as the row.
     pub weight: &'w [F32],
-    /// As wide as the row, or empty.
+    /// Bias, as wide as the row, or empty.
     pub bias: &'w [F32],
-    /// Added to the mean square.
+    /// Number added to the mean square.
     pub eps: f32,
 }
 
 impl Scaling<'_> {
-    /// The row's mean, or 0, and what the rest is multiplied with.
+    /// Returns the row's mean (or 0) and the factor of the centred row.
     #[inline(always)]
     fn of<L: Lanes>(&self, l: L, x: &[f32]) -> (f32, f32) {
         let mean = if FAMILIES && self.centred {
@@ -66,7 +66,7 @@ impl Scaling<'_> {
 pub struct Norm<'a> {
     /// The row.
     pub x: &'a [f32],
-    /// How it is normed.
+    /// Parameters of the norm.
     pub scaling: Scaling<'a>,
     /// The normed row.
     pub out: &'a mut [f32],
@@ -108,7 +108,8 @@ impl Op for NormInPlace<'_> {
     }
 }
 
-/// Norms the row `x` into `y`, then adds to `x` what `y` held; both are as wide as the scaling's weight.
+/// Writes the normed row `x` to `y`, and adds the former values of `y` to `x`. Both are as wide as
+/// the scaling's weight.
 pub(crate) struct NormThenAdd<'a> {
     pub(crate) x: &'a mut [f32],
     pub(crate) scaling: Scaling<'a>,

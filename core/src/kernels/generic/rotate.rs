@@ -3,9 +3,9 @@
 use super::{Lanes, Op};
 use crate::nn::rope::Pairs;
 
-/// Rotates heads of `head_dim` values in place by the cosines and sines of `table`, one for each of the pairs (RoPE, Su et al.,
-/// arXiv 2104.09864, equation 34). Values of a head past the pairs stay as they are. The heads are whole, and the table has
-/// no more pairs than a head.
+/// Rotates heads of `head_dim` values in place by the cosines and sines of `table`, one for each of
+/// the pairs (RoPE, Su et al., arXiv 2104.09864, equation 34). Values of a head past the pairs stay
+/// as they are. The heads are whole, and the table has no more pairs than a head.
 pub struct Rotate<'a> {
     /// Head after head.
     pub heads: &'a mut [f32],
@@ -13,14 +13,14 @@ pub struct Rotate<'a> {
     pub head_dim: usize,
     /// Cosine and sine of each pair's angle.
     pub table: &'a [[f32; 2]],
-    /// Which values of a head are pairs.
+    /// Pairing of the values of a head.
     pub pairs: Pairs,
 }
 
 impl Op for Rotate<'_> {
     type Output = ();
 
-    /// The compiler's own vectors serve it.
+    /// The compiler vectorises this loop well by itself.
     #[inline(always)]
     fn eval<L: Lanes>(self, _l: L) {
         let Rotate {

@@ -1,9 +1,9 @@
-//! Softmax, and what is done to scores before and after it.
+//! Softmax, with the operations on scores before and after it.
 
 use super::exp::exp;
 use super::{Lanes, Op, fold, map_in_place};
 
-/// `x = cap·tanh(x/cap)`: soft capping (Gemma Team, arXiv 2408.00118, section 2).
+/// Computes `x = cap·tanh(x/cap)`: soft capping (Gemma Team, arXiv 2408.00118, section 2).
 pub(crate) struct SoftCap<'a> {
     pub(crate) x: &'a mut [f32],
     pub(crate) cap: f32,
@@ -24,8 +24,8 @@ impl Op for SoftCap<'_> {
     }
 }
 
-/// Turns scores into unnormalised probabilities `e^(s - max)` in place and returns 1 over their sum: the softmax is their product.
-/// Differences from the maximum count to 87 only.
+/// Turns scores into unnormalised probabilities `e^(s - max)` in place and returns 1 over their
+/// sum: the softmax is their product. Differences from the maximum are clamped to 87.
 ///
 /// The sum has the order of [`crate::kernels::dot`]: value `i` belongs to partial sum `i mod 16`.
 pub struct Softmax<'a> {
@@ -40,7 +40,7 @@ impl Op for Softmax<'_> {
     fn eval<L: Lanes>(self, l: L) -> f32 {
         let Softmax { scores } = self;
         let (chunks, rest) = scores.as_chunks::<16>();
-        // NaN is not the largest.
+        // A NaN is never taken as the largest.
         let mut max = rest.iter().fold(f32::MIN, |a, b| if *b > a { *b } else { a });
         let mut lane_max = l.splat(max);
         for chunk in chunks {
@@ -67,7 +67,8 @@ impl Op for Softmax<'_> {
     }
 }
 
-/// Makes weights under `least` zero. The rest is not scaled to sum to 1 again: the output errs by what was left out.
+/// Sets weights under `least` to zero. The other weights are not rescaled to a sum of 1, so that
+/// the output lacks the values that were left out.
 pub(crate) struct LeaveOut<'a> {
     pub(crate) weights: &'a mut [f32],
     pub(crate) least: f32,

@@ -3,7 +3,8 @@
 use super::super::product::{ProductF32, ProductQ8, view};
 use crate::quant::{BLOCK, Q8Activation, QuantBlock, SUPER_BLOCK, SuperBlock, with_block};
 
-/// Sum of products in the fixed order of [`crate::kernels`]: sixteen partial sums, then a fold of halves (8, 4, 2, 1).
+/// Sum of products in the fixed order of [`crate::kernels`]: sixteen partial sums, then a fold of
+/// halves (8, 4, 2, 1).
 ///
 /// # Panics
 /// If the lengths differ.
@@ -27,7 +28,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// The fold of halves: `s[i] += s[i + 8]`, then 4, 2, 1.
 #[inline(always)]
 pub(crate) fn fold(s: [f32; 16]) -> f32 {
-    // Written out, since the compiler keeps loops over halves, at twice the instructions.
+    // Written out, since the compiler does not unroll loops over halves, which take twice the
+    // instructions.
     let s = [
         s[0] + s[8],
         s[1] + s[9],
@@ -45,10 +47,10 @@ pub(crate) fn fold(s: [f32; 16]) -> f32 {
 /// Computes a product with int8 activations.
 ///
 /// # Panics
-/// If weights are floats, or of a format that the build does not have.
+/// If the weights are floats, or of a format that this build does not have.
 pub(in crate::kernels) fn product_q8(product: ProductQ8<'_, '_>) {
     let format = product.weights.format();
-    // Also tells the compiler which of the arms are never taken.
+    // This also tells the compiler which arms are never taken.
     assert!(format.is_built(), "this build has no such format");
     with_block!(format;
         float _B => panic!("float weights take f32 activations");
@@ -124,7 +126,8 @@ pub(in crate::kernels) fn dot_super<B: SuperBlock>(w: &[B], x: &[Q8Activation]) 
     acc
 }
 
-/// Computes a product with f32 activations, for any format: dequantises a row at a time into the scratch.
+/// Computes a product with f32 activations, for any format: dequantises a row at a time into the
+/// scratch.
 pub(in crate::kernels) fn product_f32(product: ProductF32<'_, '_>) {
     let w = product.weights;
     let row = view::<f32>(product.scratch, w.cols());

@@ -24,15 +24,15 @@ pub fn quantize_activations(x: &[f32], out: &mut [Q8Activation]) {
     }
 }
 
-/// What values are multiplied with before they are rounded, for the largest of them: 127 / `max`, or 0 where that overflows
-/// (a block of zeros, or of numbers too small to matter).
+/// Returns the factor of values before they are rounded: 127 / `max`, where `max` is the largest
+/// magnitude, or 0 if that overflows (a block of zeros, or of numbers too small to matter).
 #[inline(always)]
 pub(in crate::kernels) fn inverse_scale(max: f32) -> f32 {
     let inverse = 127.0 / max;
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
-/// Completes a block whose integers are set, whose halves have these sums.
+/// Completes a block whose integers are set, from its largest magnitude and the sums of its halves.
 #[inline(always)]
 pub(in crate::kernels) fn set_scale(block: &mut Q8Activation, max: f32, [first, second]: [i16; 2]) {
     block.sum = first + second;
@@ -41,7 +41,8 @@ pub(in crate::kernels) fn set_scale(block: &mut Q8Activation, max: f32, [first, 
     block.scaled_sum = block.scale * f32::from(block.sum);
 }
 
-/// Nearest integer, ties to even, of a value within ±127.5 (others saturate; NaN gives 0).
+/// Rounds a value within ±127.5 to the nearest integer, ties to even (other values saturate; NaN
+/// gives 0).
 #[inline(always)]
 fn round_to_i8(v: f32) -> i8 {
     math::round_small(v) as i8

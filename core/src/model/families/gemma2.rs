@@ -1,5 +1,6 @@
-//! Gemma 2 (Gemma Team, arXiv 2408.00118, section 2): every other layer attends to a local window only, scores and logits are capped
-//! softly, sublayers are normed before and after, GEGLU, and an embedding scaled by the root of its width.
+//! Gemma 2 (Gemma Team, arXiv 2408.00118, section 2): every other layer attends to a local window
+//! only, scores and logits are soft-capped, sublayers are normed before and after, GEGLU, and an
+//! embedding scaled by the root of its width.
 //!
 //! Files hold the norms' weights with 1 already added.
 
@@ -16,8 +17,9 @@ pub(super) const DESIGN: Design = Design {
     ..qwen2::DESIGN
 };
 
-/// Layers of the model of 27 billion parameters, whose queries are scaled by their share of the model's width (section 2, table 1) and not
-/// by the width of a head. No metadata say so.
+/// Number of layers of the model of 27 billion parameters. Its queries are scaled by their share of
+/// the model's width (section 2, table 1) and not by the width of a head; the metadata does not say
+/// so.
 const LAYERS_OF_27B: usize = 46;
 
 pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {

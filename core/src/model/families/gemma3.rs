@@ -1,5 +1,6 @@
-//! Gemma 3 (Gemma Team, arXiv 2503.19786, section 2): five layers that attend to a local window for each one that attends to all, with
-//! rotary bases of their own; queries and keys normed by head instead of Gemma 2's soft caps.
+//! Gemma 3 (Gemma Team, arXiv 2503.19786, section 2): five layers that attend to a local window for
+//! each layer that attends to all tokens, with separate rotary bases; queries and keys are normed
+//! by head instead of Gemma 2's soft caps.
 //!
 //! Files hold the norms' weights with 1 already added.
 
@@ -14,10 +15,11 @@ pub(super) const DESIGN: Design = Design {
     ..gemma2::DESIGN
 };
 
-/// Rotary base of local layers (section 2.1), where the file names none.
+/// Rotary base of local layers (section 2.1), for files that have none.
 const LOCAL_THETA: f32 = 10_000.0;
 
-/// Layers of the model of 27 billion parameters, whose queries are scaled by their share of the model's width. No metadata say so.
+/// Number of layers of the model of 27 billion parameters. Its queries are scaled by their share of
+/// the model's width; the metadata does not say so.
 const LAYERS_OF_27B: usize = 62;
 
 pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {

@@ -1,5 +1,6 @@
-//! GPT-NeoX and Pythia (Black et al., arXiv 2204.06745, section 2; Biderman et al., arXiv 2304.01373): attention and feed-forward in parallel,
-//! both of what enters the layer; a quarter of each head rotated; LayerNorm, GELU, and biases everywhere.
+//! GPT-NeoX and Pythia (Black et al., arXiv 2204.06745, section 2; Biderman et al., arXiv
+//! 2304.01373): attention and feed-forward in parallel, both on the layer's input; a quarter of
+//! each head rotated; LayerNorm, GELU, and biases everywhere.
 
 use super::qwen2;
 use crate::const_fn::tri;

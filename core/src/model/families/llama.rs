@@ -1,7 +1,8 @@
 //! Llama 1 to 3, SmolLM2, TinyLlama (Touvron et al., arXiv 2302.13971, section 2.2).
 //!
-//! Norms by the root mean square before each sublayer, rotary positions on interleaved pairs (as the files store the projections),
-//! multi-head, grouped-query or multi-query attention with or without biases, SwiGLU, an output matrix of its own or the embedding.
+//! Norms by the root mean square before each sublayer, rotary positions on interleaved pairs (as
+//! the files store the projections), multi-head, grouped-query or multi-query attention with or
+//! without biases, SwiGLU, and an output matrix that is separate or the embedding.
 
 use crate::model::design::{Design, FeedForwardKind, NormKind, Norms, Positions, QueryKeyNorm};
 use crate::nn::rope::Pairs;

@@ -1,8 +1,8 @@
-//! The families: what sets each apart, one small file for each.
+//! The families, one small file for each, with the facts that set each apart.
 //!
-//! A family is a [`Design`], which is the same for all its models, and facts that its files hold beside the ones that all families
-//! share. What a design means is in the layers, once for all ([`super::forward`]): a new family that needs no new layer is one more file
-//! here, and one more line in [`Family::ALL`].
+//! A family is a [`Design`], which is the same for all its models, and the facts that only its
+//! files have. `crate::forward` computes every design, once for all families: a new family that
+//! needs no new layer is one more file here, and one more line in [`Family::ALL`].
 
 mod gemma2;
 mod gemma3;
@@ -19,12 +19,12 @@ use super::facts::Facts;
 use super::{Config, Design, ModelError};
 use crate::const_fn::same;
 
-/// A model family: how its layers are put together.
+/// A model family, which fixes the structure of the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Family {
-    /// Llama 1 to 3, SmolLM2, TinyLlama and whatever else says `llama`.
+    /// Llama 1 to 3, SmolLM2, TinyLlama and all other files whose architecture is `llama`.
     Llama,
     /// Qwen 2 and 2.5.
     Qwen2,
@@ -61,7 +61,7 @@ impl Family {
         Family::Gpt2,
     ];
 
-    /// What a file's `general.architecture` says.
+    /// Name of the family in a file's `general.architecture`.
     pub const fn name(self) -> &'static str {
         match self {
             Family::Llama => "llama",
@@ -77,7 +77,7 @@ impl Family {
         }
     }
 
-    /// The family with this name.
+    /// Returns the family with this name.
     pub const fn named(name: &str) -> Option<Family> {
         let mut i = 0;
         while i < Family::ALL.len() {
@@ -89,7 +89,7 @@ impl Family {
         None
     }
 
-    /// How the family's layers are put together.
+    /// Structure of the family's layers.
     pub const fn design(self) -> Design {
         match self {
             Family::Llama => llama::DESIGN,
@@ -105,7 +105,7 @@ impl Family {
         }
     }
 
-    /// Adds to `config` what only this family's files say.
+    /// Adds to `config` the facts that only this family's files have.
     pub(super) const fn complete(self, facts: &Facts<'_>, config: Config) -> Result<Config, ModelError> {
         match self {
             Family::Gemma2 => gemma2::complete(facts, config),

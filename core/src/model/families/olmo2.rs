@@ -1,5 +1,5 @@
-//! OLMo 2 (OLMo Team, arXiv 2501.00656, section 3.1): Llama's layers, normed after each sublayer and not before, with queries and keys normed
-//! over all heads.
+//! OLMo 2 (OLMo Team, arXiv 2501.00656, section 3.1): Llama's layers, normed after each sublayer
+//! and not before, with queries and keys normed over all heads.
 
 use super::qwen2;
 use crate::model::design::{Design, Norms, QueryKeyNorm};

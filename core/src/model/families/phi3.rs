@@ -1,5 +1,6 @@
-//! Phi-3 and its kin (Abdin et al., arXiv 2404.14219, section 2): Llama's layers with fused projections; for long contexts every frequency
-//! divided by a factor of its own (LongRoPE, Ding et al., arXiv 2402.13753), chosen once by how much the cache holds.
+//! Phi-3, Phi-3.5 and Phi-4-mini (Abdin et al., arXiv 2404.14219, section 2): Llama's layers with
+//! fused projections. For long contexts every frequency is divided by its own factor (LongRoPE,
+//! Ding et al., arXiv 2402.13753), chosen once by the size of the cache.
 
 use super::qwen2;
 use crate::const_fn::{or, tri};
@@ -14,7 +15,7 @@ pub(super) const DESIGN: Design = Design {
 };
 
 pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
-    // All layers were trained to see so many tokens at most: a cache that holds no more is what they know.
+    // All layers were trained to see at most this number of tokens, so it is the trained context.
     let window = or(tri!(facts.optional_dim("attention.sliding_window")), 0);
     if window > 0 && window < config.context {
         config.context = window;

@@ -32,7 +32,7 @@ fn array(out: &mut Vec<u8>, element: u32, len: usize) {
     out.extend((len as u64).to_le_bytes());
 }
 
-/// A GGUF file of metadata alone.
+/// Writes a GGUF file that has only metadata.
 pub(super) fn file(entries: &[(&str, Meta)]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(3u32.to_le_bytes());
@@ -107,7 +107,7 @@ fn bytes(tokenizer: &Tokenizer<'_>, ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|&id| tokenizer.piece(id, true)).collect()
 }
 
-/// GPT-2's spelling of `bytes`, by OpenAI's loop.
+/// Spells `bytes` as GPT-2 does, by OpenAI's loop.
 fn spelled(bytes: &[u8]) -> Vec<u8> {
     let printable = |b: u8| matches!(b, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut out = String::new();
@@ -122,7 +122,8 @@ fn spelled(bytes: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Ids 0 to 255 are the bytes, then come the results of `merges`, then `extra` tokens with their types.
+/// Entries of a BPE tokenizer: ids 0 to 255 are the bytes, then come the results of `merges`, then
+/// `extra` tokens with their types.
 fn bpe(pre: &'static str, merges: &[(&[u8], &[u8])], extra: &[(&str, i32)]) -> Vec<(&'static str, Meta)> {
     let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| spelled(&[byte])).collect();
     tokens.extend(merges.iter().map(|(a, b)| spelled(&[*a, *b].concat())));
@@ -144,7 +145,8 @@ fn bpe(pre: &'static str, merges: &[(&[u8], &[u8])], extra: &[(&str, i32)]) -> V
     ]
 }
 
-/// Ids 0 to 2 are `<unk>`, `<s>`, `</s>`, then come the 256 bytes, then `pieces` with their scores.
+/// Entries of a SentencePiece tokenizer: ids 0 to 2 are `<unk>`, `<s>`, `</s>`, then come the 256
+/// bytes, then `pieces` with their scores.
 fn spm(pieces: &[(&str, f32)]) -> Vec<(&'static str, Meta)> {
     let mut tokens: Vec<Vec<u8>> = ["<unk>", "<s>", "</s>"].map(Into::into).to_vec();
     let mut types = vec![2, 3, 3];
@@ -164,7 +166,7 @@ fn spm(pieces: &[(&str, f32)]) -> Vec<(&'static str, Meta)> {
     ]
 }
 
-/// `entries` with the entry `key` replaced or added.
+/// Writes `entries` with the entry `key` replaced or added.
 fn but(mut entries: Vec<(&'static str, Meta)>, key: &'static str, value: Meta) -> Vec<u8> {
     entries.retain(|entry| entry.0 != key);
     entries.push((key, value));
@@ -216,7 +218,7 @@ fn special_tokens_are_split_out_only_when_asked() {
     with(&file, 64, |t| {
         assert_eq!(ids(t, b"<|a|>he<|a|>b<unk>", SPECIAL), [261, 256, 262, 264]);
         assert_eq!(ids(t, b"<|a|><u>", PLAIN), [60, 124, 97, 124, 62, 263]);
-        // The longer of two that overlap, wherever it starts.
+        // The longer of two overlapping ones wins, wherever it starts.
         assert_eq!(ids(t, b"<u>x<u>y<u", PLAIN), [263, 265, 60, 117]);
         assert_eq!(bytes(t, &[261, 263]), b"<|a|><u>");
         assert_eq!(t.piece(261, false).count(), 0);
@@ -258,7 +260,7 @@ fn marks_follow_the_metadata_or_the_caller() {
 
 #[test]
 fn generation_ends_by_metadata_and_by_name() {
-    // "<|im_end|>" is typed as a normal token and counts as control all the same.
+    // "<|im_end|>" has the type of a normal token, but counts as control.
     let mut entries = bpe(
         "gpt-2",
         &[],
@@ -353,7 +355,8 @@ fn phi_3_s_special_tokens_take_the_blanks_after_them() {
 
 #[test]
 fn user_defined_runs_of_blanks_are_found_before_merging() {
-    // As in Gemma: runs of line breaks and of spaces are whole tokens, of the type that is taken out of a text first.
+    // As in Gemma: runs of line breaks and of spaces are whole tokens, of the type that is taken
+    // out of a text first.
     let pieces = ["\n\n", "\n\n\n", "▁▁", "▁", "a", "▁a"].map(|piece| (piece, -1.0));
     let mut entries = spm(&pieces);
     for (key, value) in &mut entries {
@@ -498,12 +501,12 @@ fn a_quoted_user_forges_no_token() {
             (found, out)
         };
         assert_eq!(framed("<s>", "a<|end|>b<s>", "<|end|>").0, control);
-        // The user's half does not complete the program's either.
+        // The user's half does not complete the program's half either.
         assert_eq!(framed("<|e", "nd|><|", "end|>").0, []);
         assert_eq!(framed("<s>", "<s", "><|end|>").0, control);
-        // User-defined tokens are words like others.
+        // User-defined tokens are ordinary words.
         assert_eq!(framed("<s>", "a<u>", "").1, [256, 97, 258]);
-        // Around plain words, tokens are those of the whole text.
+        // Around plain words, the tokens are those of the whole text.
         assert_eq!(framed("<s>a ", "b c", "d<|end|>").0, control);
     })
     .unwrap();

@@ -1,4 +1,4 @@
-//! Whole tokenizers on random texts, against naive ones written here.
+//! Whole tokenizers on random texts, against naive ones in this file.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,8 @@ fn merge_naively<R: PartialOrd>(symbols: &mut Vec<Vec<u8>>, rank: impl Fn(&[u8],
     }
 }
 
-/// Longest special token first over the whole text, as llama.cpp does it; the parts between are bytes.
+/// Splits by the longest special token first, over the whole text, as llama.cpp does; the parts
+/// between are bytes.
 fn split_naively(text: &[u8], specials: &[&str]) -> Vec<Result<usize, Vec<u8>>> {
     let mut parts = vec![Err(text.to_vec())];
     for len in (1..=8).rev() {
@@ -54,7 +55,7 @@ fn split_naively(text: &[u8], specials: &[&str]) -> Vec<Result<usize, Vec<u8>>> 
     parts
 }
 
-/// Text that merges a lot, and text of every kind.
+/// Texts with many merges, and texts of every kind.
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof!["[abc ]{0,200}", "(?s).{0,60}", "[ \\n\\t'a1é中😀\u{2581}]{0,60}"]
 }
@@ -140,7 +141,8 @@ proptest! {
         prop_assert_eq!(back, text.as_bytes());
     }
 
-    /// Up to the spelling of spaces: a broken character takes the bytes of an escaped space into itself, as in llama.cpp.
+    /// Except for the spelling of spaces: a broken character absorbs the bytes of an escaped space,
+    /// as in llama.cpp.
     #[test]
     fn spm_gives_back_any_bytes(text in prop::collection::vec(any::<u8>(), 0..300)) {
         let file = but(spm(&[("▁", 0.0)]), "add_space_prefix", Meta::Flag(false));

@@ -1,7 +1,9 @@
-//! Speed of the matrix kernels on every instruction set of this machine, beside a plain read of the same bytes.
+//! Speed of the matrix kernels on every instruction set of this machine, beside a plain read of the
+//! same bytes.
 //!
-//! `cargo run --release [-- THREADS [decode]]`. Decode: GB/s of weights that come from memory. Prefill: billions of int8 multiply-adds a
-//! second, weights and activations in cache as they would be in a layer. Each figure is the best of several passes.
+//! `cargo run --release [-- THREADS [decode]]`. Decode: GB/s of weights that come from memory.
+//! Prefill: billions of int8 multiply-adds a second, weights and activations in cache as they would
+//! be in a layer. Each figure is the best of several passes.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use brooklet_core::kernels::{Input, Isa, Product, Q8Activation, matmul, quantize
 use brooklet_core::quant::Format;
 use brooklet_core::tensor::Matrix;
 
-/// How long a figure's passes take together, at least.
+/// Least total time of the passes of a figure.
 const TIME: Duration = Duration::from_millis(300);
 /// Passes of each instruction set over weights in memory.
 const ROUNDS: usize = 40;
@@ -81,7 +83,8 @@ fn decode(format: Format, rows: usize, cols: usize, copies: usize, threads: usiz
     let x = quantized(&noise_floats(cols));
     let isas = isas();
     let mut out = vec![0.0; rows];
-    // Round by round, so that what else the machine does slows all of them alike.
+    // Instruction sets take turns in rounds, so that other load on the machine slows all of them
+    // alike.
     let (mut read_time, mut times) = (f64::INFINITY, vec![f64::INFINITY; isas.len()]);
     for _ in 0..ROUNDS {
         let pass = timed(|| in_parallel(threads, |t| read(&bytes[part(bytes.len(), threads, t)])));
@@ -199,7 +202,7 @@ fn part(len: usize, parts: usize, part: usize) -> std::ops::Range<usize> {
     }
 }
 
-/// Reads every byte and keeps the reader from being removed.
+/// Reads every byte, in a way that the compiler cannot remove.
 fn read(bytes: &[u8]) {
     let mut sums = [0u64; 16];
     for chunk in bytes.as_chunks::<128>().0 {
@@ -211,7 +214,7 @@ fn read(bytes: &[u8]) {
 }
 
 fn noise_bytes(len: usize) -> Vec<u8> {
-    // Small f16 scales wherever one may be: no infinities, no subnormal sums.
+    // Every place of an f16 scale gets a small value: no infinities, no subnormal sums.
     let mut state = 1u64;
     (0..len)
         .map(|_| {

@@ -1,7 +1,8 @@
 //! ggml's f32 and f16 operators behind safe functions, as an oracle for brooklet-core's.
 //!
-//! `ggml-sys` 0.1.1 carries a ggml of mid 2023. It predates GGUF, so its quantised formats are not ours (f32 scales,
-//! another nibble order), but its float operators are. Their own inaccuracies bound what a comparison can show:
+//! `ggml-sys` 0.1.1 carries a ggml of mid 2023. It predates GGUF, so its quantised formats are not
+//! ours (f32 scales, another nibble order), but its float operators are. Their own inaccuracies
+//! bound what a comparison can show:
 //!
 //! - `rms_norm` has its epsilon, [`RMS_EPS`], compiled in;
 //! - `rope` multiplies the angle from pair to pair in f32, base 10,000 compiled in;
@@ -17,7 +18,7 @@ pub const RMS_EPS: f32 = 1e-6;
 /// The base of this ggml's rotary frequencies.
 pub const ROPE_BASE: f32 = 10_000.0;
 
-/// How rotary pairs are laid out in a head.
+/// Layout of rotary pairs in a head.
 #[derive(Clone, Copy, Debug)]
 pub enum Pairs {
     /// Elements 2i and 2i+1 (llama).
@@ -26,7 +27,8 @@ pub enum Pairs {
     Halves,
 }
 
-/// `[rows, columns]` of `x`, each row divided by the root of its mean square plus [`RMS_EPS`]. No weight.
+/// Divides each row of `x`, `[rows, columns]`, by the root of its mean square plus [`RMS_EPS`],
+/// without a weight.
 ///
 /// # Panics
 ///
@@ -52,8 +54,8 @@ pub fn soft_max(x: &[f32], columns: usize) -> Vec<f32> {
     })
 }
 
-/// Rotates the first `dims` elements of every head of `x`, `[tokens, heads, head_dim]`, the first token standing at
-/// `first_position`.
+/// Rotates the first `dims` elements of every head of `x`, `[tokens, heads, head_dim]`, the first
+/// token standing at `first_position`.
 ///
 /// # Panics
 ///
@@ -81,7 +83,8 @@ pub fn rope(
     })
 }
 
-/// `x · Wᵀ` for f32 weights `[rows, columns]` and activations `[tokens, columns]`: `[tokens, rows]`.
+/// `x · Wᵀ` for f32 weights `[rows, columns]` and activations `[tokens, columns]`:
+/// `[tokens, rows]`.
 ///
 /// # Panics
 ///
@@ -94,7 +97,7 @@ pub fn mul_mat_f32(weights: &[f32], x: &[f32], columns: usize) -> Vec<f32> {
     })
 }
 
-/// As [`mul_mat_f32`] for f16 weights.
+/// Does the same as [`mul_mat_f32`] for f16 weights.
 ///
 /// # Panics
 ///
@@ -116,12 +119,13 @@ fn product_size(weights: usize, x: usize, columns: usize) -> usize {
 struct Context(*mut ggml_context);
 
 impl Context {
-    /// A new f32 tensor whose innermost sizes are `inner`; the outermost follows from the length of `values`.
+    /// A new f32 tensor whose innermost sizes are `inner`; the outermost follows from the length of
+    /// `values`.
     fn f32(&self, values: &[f32], inner: &[usize]) -> *mut ggml_tensor {
         self.tensor(ggml_sys::ggml_type_GGML_TYPE_F32, values, inner)
     }
 
-    /// As `f32`, of f16 elements.
+    /// A new f16 tensor, with the arguments of `f32`.
     fn f16(&self, values: &[f16], inner: &[usize]) -> *mut ggml_tensor {
         self.tensor(ggml_sys::ggml_type_GGML_TYPE_F16, values, inner)
     }
@@ -135,9 +139,10 @@ impl Context {
         );
         let mut sizes: Vec<i64> = inner.iter().map(|&n| n as i64).collect();
         sizes.push((values.len() / row) as i64);
-        // SAFETY: the context is live, `sizes` has as many elements as stated and is read during the call only, and ggml
-        // returns a tensor whose data has room for the product of `sizes` elements of `kind`, which is `values.len()` of
-        // `T`: f32 and f16 are called with their own kinds only. Source and target do not overlap.
+        // SAFETY: the context is live, `sizes` has as many elements as stated and is read during
+        // the call only, and ggml returns a tensor whose data has room for the product of `sizes`
+        // elements of `kind`, which is `values.len()` of `T`: the methods f32 and f16 pass only
+        // their own kinds. Source and target do not overlap.
         unsafe {
             let tensor = ggml_sys::ggml_new_tensor(self.0, kind, sizes.len() as i32, sizes.as_ptr());
             std::ptr::copy_nonoverlapping(values.as_ptr(), (*tensor).data.cast::<T>(), values.len());
@@ -153,11 +158,11 @@ impl Drop for Context {
     }
 }
 
-/// Builds a graph in a fresh context with room for `elements` f32 (operands and result), computes it on one thread, and
-/// copies the result out.
+/// Builds a graph in a fresh context with room for `elements` f32 (operands and result), computes
+/// it on one thread, and copies the result out.
 fn evaluate(elements: usize, build: impl FnOnce(&Context) -> *mut ggml_tensor) -> Vec<f32> {
-    // Twice the elements leaves room for the result and the work buffer of f16 products; a few tensors' headers and
-    // graph objects fit the rest.
+    // Twice the elements leave room for the result and the work buffer of f16 products; the rest
+    // holds the headers of a few tensors and the graph objects.
     let params = ggml_sys::ggml_init_params {
         mem_size: 2 * 4 * elements + (1 << 20),
         mem_buffer: std::ptr::null_mut(),
@@ -167,8 +172,8 @@ fn evaluate(elements: usize, build: impl FnOnce(&Context) -> *mut ggml_tensor) -
     let context = Context(unsafe { ggml_sys::ggml_init(params) });
     assert!(!context.0.is_null(), "ggml_init failed");
     let result = build(&context);
-    // SAFETY: `result` is a tensor of the live context, which outlives the graph and the copy. The f32 result is
-    // contiguous, and `ggml_nelements` counts its elements.
+    // SAFETY: `result` is a tensor of the live context, which outlives the graph and the copy. The
+    // f32 result is contiguous, and `ggml_nelements` counts its elements.
     unsafe {
         let mut graph = Box::new(ggml_sys::ggml_build_forward(result));
         graph.n_threads = 1;

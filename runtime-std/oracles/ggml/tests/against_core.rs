@@ -1,6 +1,7 @@
 //! brooklet-core's float operators against ggml's on random inputs of many shapes.
 //!
-//! Each budget says whose error it allows for; where ggml is the coarser side the comment names its approximation.
+//! The comment on each budget names the error that it allows for; where ggml is less accurate, it
+//! names ggml's approximation.
 
 use brooklet_core::arena::{Aligned, Columns};
 use brooklet_core::kernels::{Input, Isa, Norm, Product, Rotate, Scaling, Softmax, matmul};
@@ -16,7 +17,8 @@ const MUL_MAT_F16: f64 = 4.9e-4 + 2e-6;
 
 /// A sum of squares in f32 against one in f64, then a root and two products, relative.
 const RMS_NORM: f32 = 2e-6;
-/// Half a unit in the last place of f16, relative: ggml's exponential takes its argument and its result from a table of f16.
+/// Half a unit in the last place of f16, relative: ggml's exponential takes its argument and its
+/// result from a table of f16.
 const HALF: f32 = 1.0 / 2048.0;
 
 /// Reproducible noise (xorshift64*), roughly normal.
@@ -157,7 +159,8 @@ fn soft_max_agrees() {
             let mut ours = x.to_vec();
             let inverse = isa.run(Softmax { scores: &mut ours });
             for ((a, b), x) in ours.iter().zip(theirs).zip(x) {
-                // The argument's rounding grows with its size; the sum errs like its largest terms. f16 ends at 6e-8.
+                // The argument's rounding grows with its size; the sum has the error of its largest
+                // terms. The smallest f16 is 6e-8.
                 let budget = 2.0 * HALF * (1.0 + max - x) * b + 6e-8;
                 assert!(
                     (a * inverse - b).abs() <= budget,
@@ -194,7 +197,8 @@ fn rope_agrees() {
                 table: &table,
                 pairs: rope::Pairs::Neighbours,
             });
-            // ggml multiplies its angle p·s^i up from pair to pair: 2i roundings of 2^-24 each, and i·s^i <= pairs / (e·ln 10000).
+            // ggml computes its angle p·s^i by multiplication from pair to pair: 2i roundings of
+            // 2^-24 each, and i·s^i <= pairs / (e·ln 10000).
             let drift = f32::from(position) * 2.0 * 0.04 * pairs as f32 * 6e-8;
             for ((a, b), x) in ours.chunks(2).zip(theirs.chunks(2)).zip(x.chunks(2)) {
                 let budget = (1e-6 + drift) * x[0].hypot(x[1]);

@@ -72,7 +72,7 @@ impl Args {
         Ok(&self.words[index..])
     }
 
-    /// Whether a flag was given.
+    /// Returns true if a flag was given.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.contains(flag)
     }

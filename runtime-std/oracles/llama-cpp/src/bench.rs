@@ -1,5 +1,6 @@
-//! Timings with llama-bench's meaning: prefill is one decode of P tokens into an empty cache that computes the last
-//! token's logits only; decode is N tokens fed one by one from an empty cache, full logits each.
+//! Timings with llama-bench's meaning: prefill is one decode of P tokens into an empty cache that
+//! computes the last token's logits only; decode is N tokens fed one by one from an empty cache,
+//! full logits each.
 
 use crate::Result;
 use crate::args::Args;
@@ -21,7 +22,7 @@ pub fn bench(args: &Args) -> Result<()> {
     }
 }
 
-/// A build for baseline x86-64 would make every ratio worthless.
+/// Refuses a build for baseline x86-64, which would make every ratio worthless.
 fn refuse_baseline_build(line: &str) -> Result<()> {
     #[cfg(target_arch = "x86_64")]
     for (here, name) in [
@@ -69,8 +70,9 @@ fn measure(args: &Args, peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// Prints READY, then answers each line: `p N` and `n N` with the seconds of one run, `m` with peak and anonymous
-/// resident kB. Ends with the input. The model stays loaded, so that a driver can alternate with another program.
+/// Prints READY, then answers each line: `p N` and `n N` with the seconds of one run, `m` with peak
+/// and anonymous resident kB. Ends with the input. The model stays loaded, so that a driver can
+/// alternate with another program.
 fn serve(args: &Args, peer: &Peer) -> Result<()> {
     let mut context = peer.context(args, 2048)?;
     let vocab = peer.vocab();
@@ -107,7 +109,8 @@ fn repeat(runs: usize, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>>
     (0..runs).map(|_| run()).collect()
 }
 
-/// Seconds of one decode call over `count` tokens, last logits only. llama.cpp splits it into batches of 512.
+/// Seconds of one decode call over `count` tokens, last logits only. llama.cpp splits it into
+/// batches of 512.
 fn prefill(context: &mut LlamaContext, vocab: usize, count: usize) -> Result<f64> {
     context.clear_kv_cache();
     let ids = arbitrary_ids(vocab, count);
@@ -129,12 +132,12 @@ fn decode(context: &mut LlamaContext, vocab: usize, count: usize) -> Result<f64>
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// Reading the logits waits for the computation to end.
+/// Waits for the end of the computation by reading the logits.
 fn wait(context: &LlamaContext) {
     std::hint::black_box(context.get_logits_ith(-1)[0]);
 }
 
-/// The same ids in every run: a multiplicative walk through the vocabulary.
+/// Returns the same ids in every run, by a multiplicative walk through the vocabulary.
 fn arbitrary_ids(vocab: usize, count: usize) -> Vec<LlamaToken> {
     (1..=count)
         .map(|n| LlamaToken((n * 7919 % vocab) as i32))

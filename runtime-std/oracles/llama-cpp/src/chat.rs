@@ -17,7 +17,8 @@ struct Held<'c> {
 }
 
 impl Held<'_> {
-    /// Feeds tokens. Where they do not fit, half of what follows the kept prefix goes first, as with `--keep N --context-shift`.
+    /// Feeds tokens. If they do not fit, evicts half of the tokens after the kept prefix first, as
+    /// with `--keep N --context-shift`.
     fn feed(&mut self, tokens: &[LlamaToken]) -> Result<()> {
         while self.tokens.len() + tokens.len() > self.capacity {
             let discard = (self.tokens.len() - self.keep) / 2;
@@ -42,8 +43,8 @@ impl Held<'_> {
     }
 }
 
-/// Asks the questions of a file, one a line, in the ChatML frame, and answers greedily with at most N tokens. Writes a line of JSON per turn:
-/// the answer, and the text in the cache.
+/// Asks the questions of a file, one a line, in the ChatML frame, and answers greedily with at most
+/// N tokens. Writes a line of JSON per turn: the answer, and the text in the cache.
 pub fn chat(args: &Args) -> Result<()> {
     let peer = Peer::load(args)?;
     let (system, questions) = (args.word(1, "SYSTEM")?, args.word(2, "QUESTIONS")?);

@@ -1,5 +1,5 @@
-//! llama.cpp as a peer and an oracle: token ids, logits, perplexity, greedy text and timings from a program that
-//! this project did not write.
+//! llama.cpp as a peer and an oracle: token ids, logits, perplexity, greedy text and timings from a
+//! program that this project did not write.
 //!
 //! The process prints llama.cpp's system line on standard error, because a build without
 //! `RUSTFLAGS="-C target-cpu=native"` silently runs baseline code; `bench` refuses such a build.

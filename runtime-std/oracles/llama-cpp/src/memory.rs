@@ -1,4 +1,4 @@
-//! What the kernel says about this process's memory.
+//! Memory of this process as the operating system reports it.
 
 use crate::Result;
 

@@ -1,4 +1,4 @@
-//! Loading a model and feeding it ids: what every subcommand shares.
+//! A model and functions to load it and to feed it ids, shared by all subcommands.
 
 use crate::Result;
 use crate::args::Args;
@@ -56,8 +56,9 @@ impl Peer {
         Ok(Peer { backend, model })
     }
 
-    /// A context of at least `needed` entries, or of `-c` if given; f16 cache and automatic flash attention unless
-    /// told otherwise; logical batches of 2048 and physical ones of 512, llama.cpp's defaults.
+    /// A context of at least `needed` entries, or of `-c` if given; f16 cache and automatic flash
+    /// attention unless told otherwise; logical batches of 2048 and physical ones of 512,
+    /// llama.cpp's defaults.
     pub fn context(&self, args: &Args, needed: usize) -> Result<LlamaContext<'_>> {
         let entries = args.value("-c")?.unwrap_or(u32::try_from(needed)?.max(256));
         let threads = threads(args)?;
@@ -117,8 +118,9 @@ fn flash_policy(args: &Args) -> Result<llama_cpp_sys_2::llama_flash_attn_type> {
 
 /// llama.cpp's own description of the instruction sets it was built for.
 pub fn system_line() -> String {
-    // SAFETY: the function takes nothing and returns a pointer to a NUL-terminated static string, which stays valid
-    // until its next call; it is copied before this function returns, and the program calls it from one thread.
+    // SAFETY: the function takes nothing and returns a pointer to a NUL-terminated static string,
+    // which stays valid until its next call; it is copied before this function returns, and the
+    // program calls it from one thread.
     unsafe { CStr::from_ptr(llama_cpp_sys_2::llama_print_system_info()) }
         .to_string_lossy()
         .into_owned()
@@ -139,7 +141,8 @@ pub fn read_ids(path: &str, vocab: usize) -> Result<Vec<LlamaToken>> {
     text.split_whitespace().map(parse).collect()
 }
 
-/// Feeds `ids` at positions `first..`; logits of every token if `all`, else of the last only.
+/// Feeds `ids` at positions `first..`; computes logits of every token if `all` is true, else only
+/// of the last.
 pub fn feed(context: &mut LlamaContext, ids: &[LlamaToken], first: usize, all: bool) -> Result<()> {
     let mut batch = LlamaBatch::new(ids.len(), 1);
     for (offset, &id) in ids.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Logits and what follows from them: probabilities, perplexity, greedy text.
+//! Logits, and the probabilities, perplexity and greedy text that follow from them.
 
 use crate::Result;
 use crate::args::Args;
@@ -7,7 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
-/// Tokens per call of llama.cpp: bounds the logits it holds to 256 rows.
+/// Tokens per call of llama.cpp, which limits the logits that it holds to 256 rows.
 const CHUNK: usize = 256;
 
 /// Writes the raw logits of the first N ids, one little-endian f32 row per id.
@@ -22,7 +22,8 @@ pub fn logits(args: &Args) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Prints, for each of the first N ids that has a successor: position, successor, top-1 id and both log-probabilities.
+/// Prints, for each of the first N ids that has a successor: position, successor, top-1 id and both
+/// log-probabilities.
 pub fn topk(args: &Args) -> Result<()> {
     let peer = Peer::load(args)?;
     let ids = first_ids(args, &peer)?;
@@ -37,8 +38,9 @@ pub fn topk(args: &Args) -> Result<()> {
     })
 }
 
-/// Prints the mean negative log-likelihood of tokens A+1 to A+N, the cache being empty before token A. With
-/// `--window W` the cache keeps the first S (`--sinks`, 0 unless given) and the last W tokens.
+/// Prints the mean negative log-likelihood of tokens A+1 to A+N, the cache being empty before token
+/// A. With `--window W` the cache keeps the first S (`--sinks`, 0 unless given) and the last W
+/// tokens.
 pub fn ppl(args: &Args) -> Result<()> {
     let peer = Peer::load(args)?;
     let ids = read_ids(args.word(1, "IDS_FILE")?, peer.vocab())?;
@@ -67,8 +69,8 @@ pub fn ppl(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Prints N greedy tokens, one a line, each with the difference between the two greatest logits. End-of-text tokens
-/// do not stop it.
+/// Prints N greedy tokens, one a line, each with the difference between the two greatest logits.
+/// End-of-text tokens do not stop it.
 pub fn generate(args: &Args) -> Result<()> {
     let peer = Peer::load(args)?;
     let prompt = read_ids(args.word(1, "IDS_FILE")?, peer.vocab())?;
@@ -121,8 +123,9 @@ fn for_each_row(
     Ok(())
 }
 
-/// Feeds ids one by one; once sinks + window entries are held, the oldest entry that is no sink is dropped and llama.cpp
-/// shifts the rest down by one position. The shift rotates cached keys in place, so `--cache-type f32` is advised.
+/// Feeds ids one by one; once sinks + window entries are held, the oldest entry that is no sink is
+/// dropped and llama.cpp shifts the rest down by one position. The shift rotates cached keys in
+/// place, so `--cache-type f32` is advised.
 fn for_each_shifted_row(
     args: &Args,
     peer: &Peer,

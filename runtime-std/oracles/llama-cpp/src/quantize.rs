@@ -1,6 +1,8 @@
-//! `quantize`: what llama.cpp's own `llama-quantize` writes, without an importance matrix.
+//! `quantize` writes the same files as llama.cpp's own `llama-quantize` without an importance
+//! matrix.
 //!
-//! For the bits that ggml's source spells out, build with `CFLAGS=-ffp-contract=off CXXFLAGS=-ffp-contract=off`: else the compiler may join
+//! To get exactly the bits of ggml's source, build with
+//! `CFLAGS=-ffp-contract=off CXXFLAGS=-ffp-contract=off`. Otherwise the compiler may fuse
 //! multiplications and additions.
 
 use crate::Result;
@@ -41,8 +43,9 @@ pub fn quantize(args: &Args) -> Result<()> {
     params.nthread = threads(args)?;
     params.ftype = ftype;
     params.allow_requantize = true;
-    // SAFETY: both names are NUL-terminated and `params` is whole, its pointers null as the defaults have them; all three outlive the
-    // call, which keeps none of them. The backend is initialised.
+    // SAFETY: both names are NUL-terminated and `params` is whole, its pointers null as the
+    // defaults have them; all three outlive the call, which keeps none of them. The backend is
+    // initialised.
     let code = unsafe { llama_cpp_sys_2::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params) };
     if code != 0 {
         return Err(format!("{input}: llama.cpp cannot quantize it; --verbose says why").into());

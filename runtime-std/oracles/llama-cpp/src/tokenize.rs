@@ -5,8 +5,8 @@ use crate::args::Args;
 use crate::peer::{Peer, read_ids};
 use std::io::Write;
 
-/// Prints the ids of each file on one line. Special tokens are plain text unless `--special`, and no BOS or EOS is
-/// added unless `--bos` (which does what the file's metadata says).
+/// Prints the ids of each file on one line. Special tokens are plain text unless `--special`, and
+/// no BOS or EOS is added unless `--bos` (which does what the file's metadata says).
 pub fn encode(args: &Args) -> Result<()> {
     let peer = Peer::load_vocab(args)?;
     let vocab = peer.model.vocab();

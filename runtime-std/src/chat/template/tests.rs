@@ -4,7 +4,7 @@ use brooklet_core::model::Family;
 
 use super::*;
 
-/// Of the file SmolLM2-135M-Instruct.Q4_1.gguf.
+/// Template of the file SmolLM2-135M-Instruct.Q4_1.gguf.
 const SMOLLM2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// In the manner of Llama 2: the system prompt stands inside the first message.
@@ -16,16 +16,20 @@ const NO_SYSTEM: &str = "{{ bos_token }}{% for message in messages %}{% if messa
 /// In the manner of Gemma 3: a system prompt opens the first message, and roles must alternate.
 const GEMMA: &str = "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%- set opening = messages[0]['content'] + '\n\n' -%}{%- set talk = messages[1:] -%}{%- else -%}{%- set opening = '' -%}{%- set talk = messages -%}{%- endif -%}{%- for m in talk -%}{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('out of turn') }}{%- endif -%}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + (opening if loop.first else '') }}{%- if m['content'] is string -%}{{ m['content'] | trim }}{%- endif -%}{{ '<end_of_turn>\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}";
 
-/// In the manner of Qwen 2.5: a system prompt of its own, and a branch for tools that is never taken.
+/// In the manner of Qwen 2.5: a system prompt of its own, and a branch for tools that is never
+/// taken.
 const QWEN2: &str = "{%- if tools %}{{- tools | tojson }}{%- else %}{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{%- else %}{{- '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{%- endif %}{%- endif %}{%- for m in messages %}{%- if (m.role == 'user') or (m.role == 'system' and not loop.first) or (m.role == 'assistant' and not m.tool_calls) %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}";
 
-/// In the manner of Qwen 3: what was thought stands before the last answer only, which is found from the end.
+/// In the manner of Qwen 3: what was thought stands before the last answer only, which is found
+/// from the end.
 const QWEN3: &str = "{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}{%- endif %}{%- set ns = namespace(open=true, last=messages|length - 1) %}{%- for m in messages[::-1] %}{%- set index = (messages|length - 1) - loop.index0 %}{%- if ns.open and m.role == 'user' and not(m.content.startswith('<tool_response>')) %}{%- set ns.open = false %}{%- set ns.last = index %}{%- endif %}{%- endfor %}{%- for m in messages %}{%- if m.role == 'user' %}{{- '<|im_start|>user\n' + m.content + '<|im_end|>\n' }}{%- elif m.role == 'assistant' %}{%- set thought = '' %}{%- set content = m.content %}{%- if '</think>' in content %}{%- set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- endif %}{%- if loop.index0 > ns.last %}{{- '<|im_start|>assistant\n<think>\n' + thought + '\n</think>\n\n' + content }}{%- else %}{{- '<|im_start|>assistant\n' + content }}{%- endif %}{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}";
 
-/// In the manner of Phi-3: the end of the text stands after every conversation that asks for no answer.
+/// In the manner of Phi-3: the end of the text stands after every conversation that asks for no
+/// answer.
 const PHI3: &str = "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}";
 
-/// In the manner of OLMo 2: an answer is ended by the end of the text, and by a line break if more follows.
+/// In the manner of OLMo 2: an answer is ended by the end of the text, and by a line break if more
+/// follows.
 const OLMO2: &str = "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ '<|assistant|>\n' + m['content'] + eos_token }}{% if not loop.last %}{{ '\n' }}{% endif %}{% else %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}";
 
 /// A conversation as the chat writes it, message by message.
@@ -138,7 +142,8 @@ fn hostile_templates_end_in_one_sentence() {
 
 #[test]
 fn families_frame_messages_as_they_were_trained_to_read_them() {
-    // What is pinned with and without a system prompt, a later question, what opens an answer and what closes it.
+    // What is pinned with and without a system prompt, a later question, what opens an answer and
+    // what closes it.
     let frames = |source, bos, eos| {
         let template = Template::new(source, bos, eos).unwrap();
         [
@@ -235,7 +240,8 @@ fn words_that_look_like_frames_are_words() {
     }
 }
 
-/// The table of tokenizers and frames in `core/docs/families.md`: what these templates make of a question, and which golden ids there are.
+/// The table of tokenizers and frames in `core/docs/families.md`: what these templates make of a
+/// question, and which golden ids there are.
 #[test]
 fn the_document_lists_tokenizers_and_frames() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! What a person types: lines with editing and history on a terminal, plain lines from a pipe.
+//! A person's input: lines with editing and history on a terminal, plain lines from a pipe.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -14,7 +14,7 @@ const HISTORY: usize = 1000;
 /// Longest message from a pipe, in bytes.
 const LONGEST: usize = 16 << 20;
 
-/// What was typed.
+/// One input.
 pub enum Input {
     /// A message or a command; may have several lines.
     Text(String),
@@ -24,7 +24,7 @@ pub enum Input {
     End,
 }
 
-/// Where lines come from.
+/// The source of lines.
 pub enum Lines {
     Terminal {
         editor: Box<Editor<(), MemHistory>>,
@@ -46,7 +46,7 @@ impl Lines {
             .build();
         let history = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config, history).map_err(failed)?;
-        // Ctrl-J is what a terminal sends for a line break that Return does not send.
+        // A terminal sends Ctrl-J for a line break that is not Return.
         editor.bind_sequence(KeyEvent::ctrl('J'), Cmd::Newline);
         Ok(Lines::Terminal {
             editor: Box::new(editor),
@@ -54,12 +54,12 @@ impl Lines {
         })
     }
 
-    /// Whether a person sits there.
+    /// True if a person sits there.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Lines::Terminal { .. })
     }
 
-    /// The next message. A line that ends in a backslash goes on in the next.
+    /// Reads the next message. A line that ends in a backslash continues in the next line.
     pub fn next(&mut self) -> Result<Input, Failure> {
         let mut text = String::new();
         loop {

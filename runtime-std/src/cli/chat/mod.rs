@@ -14,60 +14,59 @@ use brooklet_core::sampler::Sampler;
 use clap::Args;
 use serde::Serialize;
 
-use super::cache::ComputeArguments;
+use super::cache::{ComputeArguments, RamArguments};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
-use super::model::{self, OpenModel};
+use super::model::AccessArguments;
 use super::output::Output;
 use super::sampling::SamplingArguments;
 use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
-use crate::engine::{Engine, Resources, Weights, with_tokenizer};
 use crate::generate::{Finish, Request};
+use crate::model::Model;
+use crate::models::manifest::Manifest;
 use crate::planning::Settings;
 use crate::size::Size;
 use crate::system::memory::MemoryUse;
-use crate::system::mmap::Access;
 use crate::text::TextSink;
 use lines::{Input, Lines};
 use pace::Pace;
 use transcript::Transcript;
 
 /// The model where none is named.
-const DEFAULT_MODEL: &str = "smollm2-135m";
+const CHAT_MODEL: &str = "smollm2-135m";
 
 /// Lines of at most 40 characters.
 const HELP: &str = "\
-/help          this
+/help          show this help
 /reset         forget the conversation
 /stats         memory, window and speed
-/system TEXT   another system prompt
+/system TEXT   set the system prompt
 /system        show the system prompt
 /save FILE     write the conversation
-/exit          leave, as does Ctrl-D
-A \\ at a line's end, or Ctrl-J, goes on
-in the next line. Ctrl-C stops an
-answer; twice leaves.
+/exit          end the chat (or Ctrl-D)
+A \\ at the end of a line, or Ctrl-J,
+continues in the next line. Ctrl-C
+stops an answer; twice ends the chat.
 ";
 
 /// Arguments of `brooklet chat`.
 #[derive(Args)]
 pub struct Arguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on first use
-    #[arg(short, long, default_value = DEFAULT_MODEL)]
+    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
+    /// first use
+    #[arg(short, long, default_value = CHAT_MODEL)]
     model: String,
-    /// Read the file into memory instead of mapping it
-    #[arg(long)]
-    no_mmap: bool,
+    #[command(flatten)]
+    access: AccessArguments,
     /// What the model is told before everything else; never forgotten
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Ask a model that thinks aloud before it answers (Qwen 3) to answer at once
     #[arg(long)]
     no_thinking: bool,
-    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
-    #[arg(long, value_name = "BYTES")]
-    ram: Option<Size>,
+    #[command(flatten)]
+    ram: RamArguments,
     #[command(flatten)]
     compute: ComputeArguments,
     #[command(flatten)]
@@ -81,7 +80,8 @@ pub struct Arguments {
         default_value_t = 1024
     )]
     tokens: i64,
-    /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the cache
+    /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the
+    /// cache
     #[arg(long, value_name = "FILE")]
     ctx_dump: Option<PathBuf>,
 }
@@ -98,59 +98,52 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         }
     };
     let options = arguments.sampling.options()?;
-    let access = if arguments.no_mmap {
-        Access::Read
-    } else {
-        Access::Map
-    };
-    let open = model::open(&arguments.model, access)?;
-    let weights = Weights::read(&open.file)?;
-    let mut template = template(&open, &weights)?;
+    let open = arguments.access.open(&arguments.model)?;
+    let (model, manifest) = open.check(arguments.compute.workers()?)?;
+    let mut template = template(&model, manifest.as_ref())?;
     if arguments.no_thinking {
         template = template.with_thinking(false)?;
     }
     let settings = Settings {
-        budget: arguments.ram.map(|size| size.0),
+        budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),
-        ..arguments.compute.settings(&open)?
+        ..arguments.compute.settings(manifest.as_ref())?
     };
     let dump = arguments.ctx_dump.as_deref().map(Output::create).transpose()?;
-    let mut resources = Resources::new(&weights, &settings)?;
-    let plan = *resources.plan();
-    let mut engine = Engine::new(&weights, &mut resources)?;
-    let chat = Chat::new(&mut engine, template, arguments.system.clone())?;
-    let mut session = Session {
+    let plan = model.plan_with_index(&settings)?;
+    let session = model.session_as_planned(&plan)?;
+    let chat = Chat::new(session, template, arguments.system.clone())?;
+    let interrupt = Interrupt::catch()?;
+    let mut conversation = Conversation {
         chat,
         plan,
         sampler: Sampler::new(options),
         request: Request {
             limit,
+            cancel: interrupt.cancel(),
             ..Request::default()
         },
-        interrupt: Interrupt::catch()?,
+        interrupt,
         lines: Lines::new()?,
         pace: Pace::new(),
         transcript: Transcript::default(),
         dump,
     };
-    session.greet();
-    session.talk(out)
+    conversation.greet();
+    conversation.talk(out)
 }
 
 /// The file's own template, or the one that its manifest names.
-fn template(open: &OpenModel, weights: &Weights<'_>) -> Result<Template, Failure> {
+fn template(model: &Model, manifest: Option<&Manifest>) -> Result<Template, Failure> {
     let of_file = |gguf: &Gguf<'_>| {
         let source = gguf.get("tokenizer.chat_template")?.as_str()?;
         Some(source.to_owned())
     };
-    let of_manifest = || {
-        let manifest = open.manifest.as_ref()?;
-        (manifest.template == "chatml").then(|| CHATML.to_owned())
-    };
-    let source = of_file(weights.gguf()).or_else(of_manifest).ok_or_else(|| {
+    let of_manifest = || (manifest?.template == "chatml").then(|| CHATML.to_owned());
+    let source = of_file(model.gguf()).or_else(of_manifest).ok_or_else(|| {
         Failure::Input("this model has no chat template, so it does not know messages: `brooklet run` continues its text".into())
     })?;
-    let [bos, eos] = with_tokenizer(weights, |tokenizer| {
+    let [bos, eos] = model.with_tokenizer(|tokenizer| {
         [tokenizer.bos(), tokenizer.eos()].map(|token| {
             let bytes: Vec<u8> = token
                 .into_iter()
@@ -163,8 +156,8 @@ fn template(open: &OpenModel, weights: &Weights<'_>) -> Result<Template, Failure
 }
 
 /// A conversation with all that belongs to it.
-struct Session<'c, 'a> {
-    chat: Chat<'c, 'a>,
+struct Conversation {
+    chat: Chat,
     plan: Plan,
     sampler: Sampler,
     request: Request,
@@ -175,8 +168,8 @@ struct Session<'c, 'a> {
     dump: Option<Output>,
 }
 
-impl Session<'_, '_> {
-    /// What a person should know before the first word.
+impl Conversation {
+    /// Tells a person what to know before the first word.
     fn greet(&self) {
         if self.lines.is_terminal() {
             note(&format!(
@@ -188,7 +181,7 @@ impl Session<'_, '_> {
     }
 
     fn talk(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
-        // One Ctrl-C without words after it: the next one leaves.
+        // True right after a Ctrl-C: the next one leaves.
         let mut leaving = false;
         loop {
             self.interrupt.clear();
@@ -196,7 +189,7 @@ impl Session<'_, '_> {
                 Input::Text(text) => text,
                 Input::Interrupted if !leaving => {
                     leaving = true;
-                    note("Ctrl-C again leaves\n");
+                    note("Ctrl-C again ends the chat\n");
                     continue;
                 }
                 Input::Interrupted | Input::End => return Ok(()),
@@ -216,7 +209,7 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Says something and prints the answer; returns why that ended.
+    /// Sends a message and prints the answer; returns the reason why the answer ended.
     fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Failure> {
         self.pace.begin();
         let mut page = Page {
@@ -224,12 +217,9 @@ impl Session<'_, '_> {
             pace: &mut self.pace,
             text: String::new(),
         };
-        let interrupt = &self.interrupt;
         let report = self
             .chat
-            .say(words, &self.request, &mut self.sampler, &mut page, &|| {
-                interrupt.is_set()
-            })?;
+            .say(words, &self.request, &mut self.sampler, &mut page)?;
         let answer = std::mem::take(&mut page.text);
         writeln!(out)
             .and_then(|()| out.flush())
@@ -245,7 +235,7 @@ impl Session<'_, '_> {
         Ok(report.finish)
     }
 
-    /// Obeys a command; whether it is to leave.
+    /// Executes a command; returns true if it ends the chat.
     fn command(&mut self, words: &str) -> Result<bool, Failure> {
         let (name, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
         let rest = rest.trim();
@@ -255,37 +245,38 @@ impl Session<'_, '_> {
             ("/reset", "") => {
                 self.chat.reset()?;
                 self.transcript.clear();
-                note("forgotten\n");
+                note("messages forgotten\n");
             }
             ("/stats", "") => self.statistics(),
-            ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(none of yours)"))),
+            ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(not set)"))),
             ("/system", text) => match self.chat.set_system(Some(text.to_owned())) {
                 Ok(()) => {
                     self.transcript.clear();
-                    note("forgotten, with another system prompt\n");
+                    note("system prompt set, messages forgotten\n");
                 }
                 Err(error) => note(&format!("{error}\n")),
             },
-            ("/save", "") => note("/save wants the name of a file\n"),
+            ("/save", "") => note("/save needs the name of a file\n"),
             ("/save", path) => match self.transcript.save(Path::new(path), self.chat.system()) {
                 Ok(messages) => note(&format!("saved {messages} messages\n")),
                 Err(error) => note(&format!("{error}\n")),
             },
-            _ => note(&format!("{words} is no command; /help lists them\n")),
+            _ => note(&format!("{words} is not a command: see /help\n")),
         }
         Ok(false)
     }
 
     fn statistics(&self) {
-        let stream = self.chat.stream();
+        let session = self.chat.session();
+        let ring = session.ring();
         let live = self.chat.live();
-        let (capacity, pinned) = (stream.ring().capacity(), stream.ring().sinks().min(stream.live()));
+        let (capacity, pinned) = (ring.capacity(), ring.sinks().min(ring.live()));
         let mut text = format!(
             "tokens seen  {}\nexchanges    {}\nmessages     {} in the window\nwindow       {} of {capacity}, {pinned} pinned\n",
-            stream.position(),
+            session.position(),
             self.chat.turn(),
             live.len(),
-            stream.live(),
+            ring.live(),
         );
         if let Some((first, last)) = self.pace.medians() {
             text += &format!(
@@ -308,12 +299,12 @@ impl Session<'_, '_> {
     }
 }
 
-/// Tells the person something that is not the model's: on standard error, which may be closed.
+/// Writes a note of the program itself to standard error, which may be closed.
 fn note(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// The answer on its way out.
+/// Output of the answer.
 struct Page<'o> {
     out: &'o mut dyn Write,
     pace: &'o mut Pace,
@@ -332,7 +323,7 @@ impl TextSink for Page<'_> {
     }
 }
 
-/// The window, as it is written down after every exchange.
+/// The window, as dumped after every exchange.
 #[derive(Serialize)]
 struct DumpLine {
     turn: u64,
@@ -344,13 +335,13 @@ struct DumpLine {
 }
 
 /// Adds the window to the dump.
-fn write_window(dump: &mut Output, chat: &Chat<'_, '_>) -> Result<(), Failure> {
-    let stream = chat.stream();
+fn write_window(dump: &mut Output, chat: &Chat) -> Result<(), Failure> {
+    let ring = chat.session().ring();
     let line = DumpLine {
         turn: chat.turn(),
-        position: stream.position(),
-        capacity: stream.ring().capacity(),
-        live: stream.live(),
+        position: chat.session().position(),
+        capacity: ring.capacity(),
+        live: ring.live(),
         pinned: chat.pinned(),
         messages: chat.live(),
     };

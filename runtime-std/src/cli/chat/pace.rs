@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Tokens whose times are kept, of each.
+/// Number of times that are kept, of the first tokens and of the last ones.
 const KEPT: usize = 64;
 
 /// Notes when tokens come.
@@ -23,12 +23,12 @@ impl Pace {
         }
     }
 
-    /// An answer begins: the time to its first token is the question's.
+    /// Notes the start of an answer. The time to its first token belongs to the question.
     pub fn begin(&mut self) {
         self.before = None;
     }
 
-    /// A token came at `now`.
+    /// Notes a token at `now`.
     pub fn token(&mut self, now: Instant) {
         if let Some(before) = self.before.replace(now) {
             let time = now - before;
@@ -40,7 +40,7 @@ impl Pace {
         }
     }
 
-    /// The medians of the first tokens and of the last; none before there are any.
+    /// Medians of the first and of the last times; `None` before there are any.
     pub fn medians(&self) -> Option<(Duration, Duration)> {
         let last = &self.last[..self.count.min(KEPT)];
         Some((median(&self.first)?, median(last)?))
@@ -67,7 +67,7 @@ mod tests {
             now += Duration::from_millis(if i < 100 { 3 } else { 5 });
             pace.token(now);
         }
-        // The time to the first token of an answer is not a token's.
+        // The time to the first token of an answer does not count.
         pace.begin();
         pace.token(now + Duration::from_secs(9));
         let (first, last) = pace.medians().unwrap();

@@ -1,4 +1,4 @@
-//! What was said, for `/save`: as much of it as fits a fixed number of bytes.
+//! The conversation, for `/save`: as much of it as fits a fixed number of bytes.
 
 use std::collections::VecDeque;
 use std::fs;

@@ -1,21 +1,24 @@
-//! From f32 to blocks: one function a format; those that search for the least error are in `super_blocks.rs` and `iq4_nl.rs`.
+//! From f32 to blocks: one function a format; those that search for the least error are in
+//! `super_blocks.rs` and `iq4_nl.rs`.
 //!
-//! The rounding of the others is ggml's for files (`quantize_row_*_ref` in `ggml-quants.c`, without an importance matrix), bit for bit: the scale
-//! stays f32 while the integers are computed, they are products with its reciprocal, and only the stored scale is rounded to f16.
+//! The rounding of the others is ggml's for files (`quantize_row_*_ref` in `ggml-quants.c`, without
+//! an importance matrix), bit for bit: the scale stays f32 while the integers are computed, they
+//! are products with its reciprocal, and only the stored scale is rounded to f16.
 //!
-//! A scale so small that its reciprocal overflows makes every integer 0: such a scale is stored as 0, so the integers mean nothing. (C
-//! leaves that conversion undefined; x86-64 makes 0 of it.)
+//! A scale so small that its reciprocal overflows makes every integer 0: such a scale is stored as
+//! 0, so the integers mean nothing. (C leaves that conversion undefined; x86-64 makes 0 of it.)
 
 use brooklet_core::quant::{BLOCK, Format};
 
 use super::iq4_nl::iq4_nl;
 use super::super_blocks;
 
-/// Quantises whole blocks of `values`, which are finite, to the bytes of `format`. `None` if a value or a scale is larger than f16's
-/// largest number.
+/// Quantises whole blocks of `values`, which are finite, to the bytes of `format`. `None` if a
+/// value or a scale is larger than f16's largest number.
 ///
 /// # Panics
-/// If `out` is not exactly as long as the blocks, or `format` is none that is written here (F32, BF16).
+/// If `out` is not exactly as long as the blocks, or `format` is not written here (F32,
+/// BF16).
 pub(super) fn quantize(format: Format, values: &[f32], out: &mut [u8]) -> Option<()> {
     match format {
         Format::F16 => f16(values, out),
@@ -57,7 +60,8 @@ fn blocks<const LEN: usize, const N: usize>(
     Some(())
 }
 
-/// Element `i` is `d · (q[i] - 8)`; the value of largest magnitude becomes -8, so d has the other sign.
+/// Element `i` is `d · (q[i] - 8)`; the value of largest magnitude becomes -8, so d has the other
+/// sign.
 fn q4_0(x: &[f32; BLOCK]) -> Option<[u8; 18]> {
     let d = extreme(x) / -8.0;
     let id = reciprocal(d);
@@ -84,7 +88,8 @@ fn q4_1(x: &[f32; BLOCK]) -> Option<[u8; 20]> {
     Some(out)
 }
 
-/// Element `i` is `d · (q[i] - 16)`; the value of largest magnitude becomes -16, so d has the other sign.
+/// Element `i` is `d · (q[i] - 16)`; the value of largest magnitude becomes -16, so d has the other
+/// sign.
 fn q5_0(x: &[f32; BLOCK]) -> Option<[u8; 22]> {
     let d = extreme(x) / -16.0;
     let id = reciprocal(d);
@@ -107,7 +112,7 @@ fn q5_1(x: &[f32; BLOCK]) -> Option<[u8; 24]> {
     Some(out)
 }
 
-/// The fifth bits of all, then the other four.
+/// Packs the fifth bits of all elements, then the other four.
 fn pack_five(out: &mut [u8], q: [u8; BLOCK]) {
     let mut fifth = 0u32;
     for i in 0..16 {
@@ -125,13 +130,13 @@ fn q8_0(x: &[f32; BLOCK]) -> Option<[u8; 34]> {
     let mut out = [0; 34];
     out[..2].copy_from_slice(&f16_bytes(d)?);
     for (byte, x) in out[2..].iter_mut().zip(x) {
-        // Halves go away from zero.
+        // Halves are rounded away from zero.
         *byte = integer((x * id).round());
     }
     Some(out)
 }
 
-/// The span's part of so many steps, and the smallest value.
+/// The span of the values divided by `steps`, and the smallest value.
 fn step_and_min(x: &[f32; BLOCK], steps: f32) -> (f32, f32) {
     let min = x.iter().fold(f32::MAX, |min, &x| if x < min { x } else { min });
     let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
@@ -148,12 +153,12 @@ fn reciprocal(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// The integer towards zero from `x`, as a byte: finite, it fits an i8.
+/// Rounds `x` towards zero and returns it as a byte: a finite `x` fits an i8.
 fn integer(x: f32) -> u8 {
     if x.is_finite() { x as i8 as u8 } else { 0 }
 }
 
-/// The nearest f16, the even one of two; `None` if that is infinite.
+/// The nearest f16, ties to even; `None` if that is infinite.
 fn f16_bytes(x: f32) -> Option<[u8; 2]> {
     let nearest = half::f16::from_f32(x);
     nearest.is_finite().then(|| nearest.to_le_bytes())
@@ -244,7 +249,7 @@ mod tests {
     }
 
     proptest! {
-        /// What core reads back is as near as the format's step allows, whatever the values.
+        /// Core reads back a value as near as the format's step allows, whatever the values.
         #[test]
         fn values_come_back_within_a_step(
             values in prop::collection::vec(-1.0f32..1.0, BLOCK * 2),
@@ -257,8 +262,9 @@ mod tests {
                 Matrix::new(format, 1, values.len(), &bytes).unwrap().dequantize_row(0, &mut back);
                 for (values, back) in values.chunks(BLOCK).zip(back.chunks(BLOCK)) {
                     let most = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-                    // Of the span of twice the magnitude, a step of which half is lost; in Q4_0 and Q5_0 the end without
-                    // the extreme value loses a whole one. The stored scale is off by 2^-11 of itself, or by 2^-25, up to 127 times.
+                    // Of the span of twice the magnitude, a step of which half is lost; in Q4_0 and
+                    // Q5_0 the end without the extreme value loses a whole one. The stored scale is
+                    // off by 2^-11 of itself, or by 2^-25, up to 127 times.
                     let bound = 2.0 * most / steps + most / 1024.0 + 2f32.powi(-18);
                     for (value, back) in values.iter().zip(back) {
                         prop_assert!((value - back).abs() <= bound, "{}: {} became {}", format.name(), value, back);

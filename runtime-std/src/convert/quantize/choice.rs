@@ -1,14 +1,16 @@
-//! Which tensors are converted, and to what.
+//! The choice of a format for each tensor.
 //!
-//! The rules are those of llama.cpp's `llama-quantize` (`src/llama-quant.cpp`) without `--pure` and without an importance matrix, less
-//! the exceptions of architectures that brooklet does not run (Falcon's among them).
+//! The rules are those of llama.cpp's `llama-quantize` (`src/llama-quant.cpp`) without `--pure` and
+//! without an importance matrix, less the exceptions of architectures that brooklet does not run
+//! (Falcon's among them).
 
 use brooklet_core::gguf::{Gguf, TensorInfo};
 use brooklet_core::quant::Format;
 
 use super::target::Target;
 
-/// Matrices whose names hold one of these keep their format: they are small, or they are added instead of multiplied.
+/// Matrices whose names hold one of these keep their format: they are small, or they are added
+/// instead of multiplied.
 const KEPT: [&str; 37] = [
     "_norm.weight",
     // Routers of experts.
@@ -57,7 +59,7 @@ const KEPT: [&str; 37] = [
     "token_types.weight",
 ];
 
-/// What a matrix is for, as far as the mixes tell apart.
+/// The role of a matrix, as far as mixes distinguish roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Output,
@@ -88,7 +90,7 @@ impl Role {
     }
 }
 
-/// Chooses the formats of a file's tensors, which it is shown in the new file's order.
+/// Chooses the formats of a file's tensors, which it gets in the new file's order.
 #[derive(Debug)]
 pub(super) struct Chooser {
     target: Target,
@@ -98,9 +100,11 @@ pub(super) struct Chooser {
     /// Query heads for each key head.
     group: u64,
     layers: usize,
-    /// Llama 2's 70B and models of its kind, whose value matrices are small: eight query heads share them.
+    /// Llama 2's 70B and models of its kind, whose value matrices are small: eight query heads
+    /// share them.
     shared_values: bool,
-    /// Tensors of [`Role::Values`] in the file, and those of them and of [`Role::Down`] that were shown.
+    /// Tensors of [`Role::Values`] in the file, and those of them and of [`Role::Down`] that were
+    /// shown.
     all_values: usize,
     values: usize,
     downs: usize,
@@ -111,7 +115,7 @@ impl Chooser {
         let architecture = file.get("general.architecture").and_then(|value| value.as_str());
         let number = |key| {
             let value = file.get_scoped(architecture?, key)?;
-            // One for each layer: the first layer's.
+            // If there is one for each layer, the first layer's.
             let value = value.as_array().map_or(Some(value), |array| array.get(0))?;
             value.as_u64()
         };
@@ -254,18 +258,19 @@ const fn that_fits(format: Format, cols: usize) -> Format {
     }
 }
 
-/// Whether a tensor is a matrix (or a stack of them) that activations are multiplied with.
+/// True for a matrix, or a stack of them, that multiplies activations.
 fn is_weight_matrix(tensor: &TensorInfo<'_>) -> bool {
     let name = tensor.name();
     tensor.rows() > 1 && name.ends_with("weight") && !KEPT.iter().any(|part| name.contains(part))
 }
 
-/// The order of the tensors in the new file: those of no layer first, then layer by layer, each by name.
+/// The order of the tensors in the new file: those of no layer first, then layer by layer, each by
+/// name.
 pub(super) fn order<'a>(tensor: &TensorInfo<'a>) -> (Option<u32>, &'a str) {
     (layer_of(tensor.name()), tensor.name())
 }
 
-/// The layer that a tensor's name says.
+/// The layer in a tensor's name.
 fn layer_of(name: &str) -> Option<u32> {
     let rest = name.strip_prefix("blk.")?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -397,7 +402,8 @@ mod tests {
         );
     }
 
-    /// A header of a model of that shape in `quantize_mixes.txt`: architecture, layers, heads, heads of keys, experts, columns.
+    /// A header of a model of that shape in `quantize_mixes.txt`: architecture, layers, heads,
+    /// heads of keys, experts, columns.
     fn shape<'a>(words: &[&'a str]) -> (Header<'a>, usize) {
         let mut header = Header::default();
         let architecture = words[0];

@@ -1,4 +1,5 @@
-//! The formats that are searched for: errors at most llama.cpp's, bounds, and what cannot be written.
+//! The formats that are searched for: errors at most llama.cpp's, bounds, and what cannot be
+//! written.
 
 use brooklet_core::quant::{Format, SUPER_BLOCK};
 use brooklet_core::tensor::Matrix;
@@ -90,8 +91,9 @@ fn errors_are_at_most_those_of_llama_cpp() {
         let format = SEARCHED.into_iter().find(|f| f.name() == format).unwrap();
         let values: Vec<f32> = (0..COUNT).map(|i| element(set, i)).collect();
         let ours = rmse(&values, &back(format, &values).unwrap());
-        // The golden numbers have nine digits. Where a block has one or two values all of them can be missed by the rounding of the scale
-        // to f16 alone: below its half unit in the last place, luck decides who is nearer.
+        // The golden numbers have nine digits. Where a block has one or two values all of them can
+        // be missed by the rounding of the scale to f16 alone: below its half unit in the last
+        // place, luck decides who is nearer.
         let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         let luck = f64::from(largest) / 4096.0;
         let few = ["signs", "constant", "minus"].contains(&set);
@@ -120,8 +122,9 @@ fn steps(format: Format) -> (f32, bool) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Rounding each part between its extreme values with real scales leaves a twelfth of a squared step on average; a search that
-    /// stores its scales in few bits must be near that at least, and never lose more than a step to an element of even blocks.
+    /// Rounding each part between its extreme values with real scales leaves a twelfth of a squared
+    /// step on average; a search that stores its scales in few bits must be near that at least, and
+    /// never lose more than a step to an element of even blocks.
     #[test]
     fn the_error_is_that_of_a_step(
         values in prop::collection::vec(-1.0f32..1.0, SUPER_BLOCK),

@@ -1,20 +1,22 @@
 //! IQ4_NL: element `i` is `d · VALUES[q[i]]`.
 //!
-//! As in `search.rs`: from several starts the elements are rounded to the table's values and the scale that fits those best is computed; the best
-//! is fitted again, and of the f16 around it the one of least error is stored.
+//! As in `search.rs`: from several starts the elements are rounded to the table's values and the
+//! scale that fits those best is computed; the best is fitted again, and of the f16 around it the
+//! one of least error is stored.
 
 use std::sync::LazyLock;
 
 use brooklet_core::quant::{BLOCK, IQ4_NL_VALUES};
 use half::f16;
 
-/// How far from the ends of the table the extreme value is put.
+/// Distance of the extreme value from the ends of the table.
 const STARTS: std::ops::RangeInclusive<i32> = -10..=10;
 
 /// Times that the scale is fitted anew.
 const FITS: usize = 2;
 
-/// The index of the nearest value, by `2 (x + 128)` cut to an integer: halves lie between the values.
+/// The index of the nearest value, by `2 (x + 128)` cut to an integer: halves lie between the
+/// values.
 static NEAREST: LazyLock<[u8; 512]> = LazyLock::new(|| {
     std::array::from_fn(|i| {
         let x = (i as f32 + 0.5) / 2.0 - 128.0;
@@ -44,7 +46,7 @@ pub(super) fn iq4_nl(x: &[f32; BLOCK]) -> Option<[u8; 18]> {
 
 /// The scale that fits best from any start.
 fn best_scale(x: &[f32; BLOCK], extreme: f32, nearest: &[u8; 512]) -> f32 {
-    // Below, every element is 0.
+    // Below this limit every element is 0.
     if extreme.abs() < 1.0 / (1 << 25) as f32 {
         return 0.0;
     }
@@ -69,7 +71,8 @@ fn best_scale(x: &[f32; BLOCK], extreme: f32, nearest: &[u8; 512]) -> f32 {
     scale
 }
 
-/// Of the nearest f16 and its neighbours the one that leaves the least error. `None` if the nearest is infinite.
+/// Of the nearest f16 and its neighbours the one that leaves the least error. `None` if the nearest
+/// is infinite.
 fn best_f16(x: &[f32; BLOCK], scale: f32, nearest: &[u8; 512]) -> Option<f16> {
     let middle = f16::from_f32(scale);
     if !middle.is_finite() {

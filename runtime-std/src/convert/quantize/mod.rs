@@ -1,12 +1,13 @@
 //! A copy of a model with its weights in another format.
 //!
-//! Each tensor gets the format that llama.cpp's `llama-quantize` gives it, in that program's order (`choice.rs`); so do the metadata. In
-//! F16, Q8_0, Q5_0, Q5_1, Q4_0 and Q4_1 its bytes are that program's, too (`blocks.rs`). The super-blocks and IQ4_NL are searched for the least
-//! squared error (`search.rs`), which that program weights differently.
+//! Each tensor gets the format that llama.cpp's `llama-quantize` gives it, in that program's order
+//! (`choice.rs`); so do the metadata. In F16, Q8_0, Q5_0, Q5_1, Q4_0 and Q4_1 its bytes are that
+//! program's, too (`blocks.rs`). The super-blocks and IQ4_NL are searched for the least squared
+//! error (`search.rs`), which that program weights differently.
 //!
-//! A tensor is a row of blocks whatever its shape, and is converted slab by slab: memory depends on the number of threads (a quarter
-//! of a MiB each) and the length of the tensor table, never on a tensor's size. Values that are not finite are refused, also in tensors that are
-//! only copied.
+//! A tensor is a row of blocks whatever its shape, and is converted slab by slab: memory depends on
+//! the number of threads (a quarter of a MiB each) and the length of the tensor table, never on a
+//! tensor's size. Values that are not finite are refused, also in tensors that are only copied.
 
 mod blocks;
 mod choice;
@@ -37,7 +38,7 @@ const SLAB: usize = 1 << 16;
 /// Elements that are f32 at a time: they stay in a core's nearest cache.
 const PIECE: usize = 1 << 10;
 
-/// Why a file cannot be quantised.
+/// The reason why a file cannot be quantised.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
@@ -52,9 +53,9 @@ pub enum QuantizeError {
     /// The file holds only some of the model's tensors.
     #[error("it is one of {0} parts of a model: join them to one file first")]
     Split(u64),
-    /// What makes values of its keys is made for the weights as they are.
+    /// The maps from keys to values were made for the weights as they are.
     #[error(
-        "it computes values from its keys, by maps that are made for the weights as they are: quantise the original, and make the copy slim"
+        "it is slim, and its maps from keys to values fit only its present weights: quantise the original, then make the copy slim"
     )]
     Slim,
     /// Tensors share bytes, so that the new file might be any number of times as large.
@@ -71,10 +72,10 @@ pub enum QuantizeError {
     TooLarge {
         /// The tensor.
         name: String,
-        /// What it was to become.
+        /// The format that it should get.
         format: Format,
     },
-    /// The caller wants no more.
+    /// The caller has interrupted the conversion.
     #[error("interrupted, nothing was written")]
     Interrupted,
     /// The output fails.
@@ -82,7 +83,7 @@ pub enum QuantizeError {
     Write(#[from] io::Error),
 }
 
-/// One tensor's way from file to file.
+/// Conversion of one tensor.
 #[derive(Clone, Copy, Debug)]
 struct Step<'a> {
     tensor: TensorInfo<'a>,
@@ -90,7 +91,7 @@ struct Step<'a> {
     to: Format,
 }
 
-/// What a conversion does, in numbers.
+/// The size of a conversion, in numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// Tensors of the file.
@@ -127,8 +128,8 @@ impl<'a> Conversion<'a> {
     /// Plans the copy of `file` in the format `target`. Reads no tensor's bytes yet.
     ///
     /// # Errors
-    /// [`QuantizeError::UnknownFormat`], [`QuantizeError::Split`], [`QuantizeError::Slim`] or [`QuantizeError::Overlap`], if that is what
-    /// `file` is.
+    /// [`QuantizeError::UnknownFormat`], [`QuantizeError::Split`], [`QuantizeError::Slim`] or
+    /// [`QuantizeError::Overlap`], if that is what `file` is.
     pub fn plan(file: &Gguf<'a>, target: Target) -> Result<Conversion<'a>, QuantizeError> {
         match file.get("split.count").and_then(|value| value.as_u64()) {
             Some(parts) if parts > 1 => return Err(QuantizeError::Split(parts)),
@@ -165,7 +166,7 @@ impl<'a> Conversion<'a> {
         })
     }
 
-    /// What will be done.
+    /// The numbers of the conversion that is planned.
     pub fn summary(&self) -> Summary {
         let mut formats = BTreeMap::new();
         for step in &self.steps {
@@ -189,13 +190,15 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// Makes the copy; returns its length in bytes, which depend on nothing but the file.
+    /// Makes the copy and returns its length. The copy's bytes depend on nothing but the file and
+    /// the target.
     ///
     /// Before each slab, `watch` gets the number of finished tensors and says whether to go on.
     ///
     /// # Errors
-    /// [`QuantizeError::NotFinite`] or [`QuantizeError::TooLarge`] for values that the format cannot hold,
-    /// [`QuantizeError::Interrupted`] when `watch` says no, [`QuantizeError::Write`] when `out` fails. What `out` got is no model then.
+    /// [`QuantizeError::NotFinite`] or [`QuantizeError::TooLarge`] for values that the format
+    /// cannot hold, [`QuantizeError::Interrupted`] when `watch` says no, [`QuantizeError::Write`]
+    /// when `out` fails. What `out` got is no model then.
     pub fn write(
         &self,
         out: impl Write,
@@ -220,7 +223,8 @@ impl<'a> Conversion<'a> {
     }
 }
 
-/// The new file's header: the old one's metadata, the two keys that every quantised file has, and the table of `steps`.
+/// The new file's header: the old one's metadata, the two keys that every quantised file has, and
+/// the table of `steps`.
 fn header<'a>(file: &Gguf<'a>, steps: &[Step<'a>], target: Target) -> Result<Header<'a>, QuantizeError> {
     let mut header = Header::with_metadata_of(file);
     // Version 2 of ggml's block formats: the only one that GGUF files were ever written with.
@@ -236,7 +240,7 @@ fn header<'a>(file: &Gguf<'a>, steps: &[Step<'a>], target: Target) -> Result<Hea
     Ok(header)
 }
 
-/// A worker's part of a tensor: bytes to read, bytes to write, and how that went.
+/// A worker's part of a tensor: bytes to read, bytes to write, and the result.
 type Slab<'b> = (&'b [u8], &'b mut [u8], Result<(), QuantizeError>);
 
 impl Step<'_> {
@@ -299,12 +303,12 @@ impl Step<'_> {
     }
 }
 
-/// Elements of so many bytes, which are whole blocks.
+/// Number of elements in `bytes`, which are whole blocks.
 const fn elements_of(format: Format, bytes: &[u8]) -> usize {
     bytes.len() / format.block_bytes() * format.block_len()
 }
 
-/// Bytes of so many elements, which are whole blocks.
+/// Number of bytes of `elements` elements, which are whole blocks.
 const fn bytes_of(format: Format, elements: usize) -> usize {
     elements / format.block_len() * format.block_bytes()
 }

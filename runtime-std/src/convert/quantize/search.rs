@@ -1,17 +1,21 @@
 //! The search for a super-block's integers: least squares, in turns.
 //!
-//! Element `j` of part `p` is read back as `(d · scale[p]) · q[j] - dmin · min[p]`, where `d` and `dmin` are f16 and all else are small
-//! integers ([`Grid`]). Wanted are those that make the sum of squared differences small; the best ones are out of reach, so:
+//! Element `j` of part `p` is read back as `(d · scale[p]) · q[j] - dmin · min[p]`, where `d` and
+//! `dmin` are f16 and all else are small integers ([`Grid`]). Wanted are those that make the sum of
+//! squared differences small; the best ones are out of reach, so:
 //!
-//! 1. each part alone gets a real scale and minimum: rounding to integers from several starts, the scale and minimum that fit
-//!    those integers best (the normal equations of a line), and again from there;
+//! 1. each part alone gets a real scale and minimum: rounding to integers from several starts, the
+//!    scale and minimum that fit those integers best (the normal equations of a line), and again
+//!    from there;
 //! 2. `d` and `dmin` are what makes the largest of them the largest integer;
-//! 3. each part takes the best of the integer scales and minima near its real ones, its elements rounded anew for each;
-//! 4. `d` and `dmin` are fitted to all integers at once, and 3. repeated, as long as the error falls;
+//! 3. each part takes the best of the integer scales and minima near its real ones, its elements
+//!    rounded anew for each;
+//! 4. `d` and `dmin` are fitted to all integers at once, and 3. repeated, as long as the error
+//!    falls;
 //! 5. the f16 next to `d` and `dmin` are tried.
 //!
-//! Every error is measured with the numbers as they are stored. Sums run in [`LANES`] lanes in a fixed order, so the bytes are the same on
-//! every machine.
+//! Every error is measured with the numbers as they are stored. Sums run in [`LANES`] lanes in a
+//! fixed order, so the bytes are the same on every machine.
 
 use brooklet_core::quant::SUPER_BLOCK;
 use half::f16;
@@ -19,16 +23,18 @@ use half::f16;
 /// Partial sums of every sum, for the compiler to use vectors; a divisor of 16.
 const LANES: usize = 8;
 
-/// Times that 4. is done at most.
+/// Most times that 4. is done.
 const ROUNDS: usize = 4;
 
 /// Times that the line through a part's elements is fitted anew to the integers it rounds them to.
 const FITS: usize = 2;
 
-/// Gains that differ less, of themselves, are the same: the first start's is kept, whose ends are the part's.
+/// Gains that differ less, of themselves, are the same: the first start's is kept, whose ends are
+/// the part's.
 const NOISE: f32 = 5e-7;
 
-/// Below half of the smallest f16 every element is 0 in every format, and no square above underflows.
+/// Below half of the smallest f16 every element is 0 in every format, and no square above
+/// underflows.
 const SMALLEST: f32 = 1.0 / (1 << 25) as f32;
 
 /// The integers of a format.
@@ -40,7 +46,7 @@ pub(super) struct Grid {
     pub scales: (f32, f32),
     /// Largest minimum of a part; 0 for formats without.
     pub min: f32,
-    /// How many steps beyond a part's extreme values the integers end: where step 1 starts from.
+    /// Steps beyond a part's extreme values the integers end: where step 1 starts from.
     pub starts: &'static [f32],
 }
 
@@ -61,7 +67,8 @@ struct Line {
     min: f32,
 }
 
-/// Searches the integers for `x`, whose values are finite; `PARTS` parts of `N`. `None` if a scale is too large for f16.
+/// Searches the integers for `x`, whose values are finite; `PARTS` parts of `N`. `None` if a scale
+/// is too large for f16.
 pub(super) fn search<const N: usize, const PARTS: usize>(
     x: &[f32; SUPER_BLOCK],
     grid: &Grid,
@@ -150,9 +157,11 @@ impl<const PARTS: usize> Found<PARTS> {
         })
     }
 
-    /// The `d` and `dmin` that fit all integers best; `None` if they are those of before, or no f16.
+    /// The `d` and `dmin` that fit all integers best; `None` if they are those of before, or no
+    /// f16.
     fn refit<const N: usize>(&self, parts: &[[f32; N]; PARTS], grid: &Grid) -> Option<(f32, f32)> {
-        // With a = scale · q and b = min, Σ (x - d a + dmin b)² is least where d Σaa - dmin Σab = Σax and d Σab - dmin Σbb = Σbx.
+        // With a = scale · q and b = min, Σ (x - d a + dmin b)² is least where d Σaa - dmin Σab =
+        // Σax and d Σab - dmin Σbb = Σbx.
         let [mut aa, mut ab, mut bb, mut ax, mut bx] = [0.0f64; 5];
         for (p, x) in parts.iter().enumerate() {
             let sums = Sums::of(
@@ -316,7 +325,8 @@ impl Best {
     }
 }
 
-/// The f16 that makes the number of largest magnitude the integer `pole`, or hardly less. `None` if it is infinite.
+/// The f16 that makes the number of largest magnitude the integer `pole`, or hardly less. `None` if
+/// it is infinite.
 fn unit<const PARTS: usize>(numbers: [f32; PARTS], pole: f32) -> Option<f32> {
     let larger = |most: f32, x: f32| if most.abs() < x.abs() { x } else { most };
     let extreme = numbers.into_iter().fold(0.0, larger);
@@ -374,13 +384,14 @@ fn nearest(x: f32, inverse: f32, min: f32, grid: &Grid) -> f32 {
     round(clamp((x + min) * inverse, grid.quants))
 }
 
-/// By comparisons that are single instructions also in vectors.
+/// Clamps `x` by comparisons that are single instructions in vectors, too.
 fn clamp(x: f32, (low, high): (f32, f32)) -> f32 {
     let x = if x > low { x } else { low };
     if x < high { x } else { high }
 }
 
-/// The nearest integer, the even one of two, of a number under 2^22: beyond 2^23 f32 has only integers.
+/// The nearest integer, the even one of two, of a number under 2^22: beyond 2^23 f32 has only
+/// integers.
 fn round(x: f32) -> f32 {
     const INTEGERS: f32 = (3 << 22) as f32;
     (x + INTEGERS) - INTEGERS

@@ -142,7 +142,7 @@ fn scales_and_mins(found: &Found<8>) -> [u8; 16] {
     out
 }
 
-/// `d` was widened from an f16.
+/// Bytes of `d`, which was widened from an f16.
 fn f16_bytes(d: f32) -> [u8; 2] {
     f16::from_f32(d).to_le_bytes()
 }

@@ -1,4 +1,4 @@
-//! What a whole file can be written as: a format for most of its tensors, and a mix of others for some.
+//! The formats of a whole file: a format for most of its tensors, and a mix of others for some.
 
 use std::str::FromStr;
 
@@ -27,7 +27,7 @@ pub enum Target {
     Q5_0,
     /// Q4_K, some tensors Q6_K.
     Q4_K_M,
-    /// Q4_K, the first layers' some tensors Q5_K.
+    /// Q4_K, some tensors of the first layers Q5_K.
     Q4_K_S,
     /// 4 bits of uneven steps.
     IQ4_NL,
@@ -124,7 +124,7 @@ impl Target {
 /// No [`Target`] has that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a format that is written: those are F16, Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1, Q4_K_M, Q4_K_S, IQ4_NL, Q4_0, \
+    "not a format that can be written; the formats are F16, Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1, Q4_K_M, Q4_K_S, IQ4_NL, Q4_0, \
      Q3_K_L, Q3_K_M, Q3_K_S and Q2_K"
 )]
 pub struct TargetError;

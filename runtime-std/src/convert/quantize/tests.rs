@@ -1,4 +1,5 @@
-//! Whole files: the same bytes from any number of threads, and what becomes of files and outputs that are broken.
+//! Whole files: the same bytes from any number of threads, and what becomes of files and outputs
+//! that are broken.
 
 use brooklet_core::threads::SingleThread;
 

@@ -1,4 +1,4 @@
-//! What enters a model's layers while it reads a text.
+//! The inputs of a model's layers while it reads a text.
 
 use brooklet_core::generate::{AtEnd, Generation, Step};
 use brooklet_core::model::Positions;
@@ -6,7 +6,8 @@ use brooklet_core::sampler::{Sampler, SamplerOptions};
 use faer::Mat;
 
 use super::SlimError;
-use crate::engine::{Engine, Resources, Weights};
+use crate::engine::{Engine, Resources};
+use crate::model::Model;
 use crate::planning::Settings;
 use brooklet_core::cache::PolicyKind;
 
@@ -24,14 +25,10 @@ impl Calibration {
     /// Runs the first `most` of `tokens`, piece by piece, each from the start of a stream.
     ///
     /// # Errors
-    /// If there are fewer tokens than the model has columns, with which nothing can be calibrated; as [`Engine::new`].
-    pub fn new(
-        weights: &Weights<'_>,
-        tokens: &[u32],
-        most: usize,
-        workers: usize,
-    ) -> Result<Calibration, SlimError> {
-        let config = weights.config();
+    /// If there are fewer tokens than the model has columns, with which nothing can be calibrated;
+    /// as [`Engine::new`].
+    pub fn new(model: &Model, tokens: &[u32], most: usize) -> Result<Calibration, SlimError> {
+        let config = model.config();
         let tokens = &tokens[..tokens.len().min(most)];
         if tokens.len() < config.d_model {
             return Err(SlimError::Text {
@@ -43,15 +40,14 @@ impl Calibration {
         let settings = Settings {
             policy: PolicyKind::Dense,
             window: Some(piece),
-            workers,
             sampling: false,
             f32_activations: true,
             ..Settings::default()
         };
         let mut all = Vec::new();
         for part in tokens.chunks(piece) {
-            let mut resources = Resources::new(weights, &settings)?;
-            let mut engine = Engine::new(weights, &mut resources)?;
+            let mut resources = Resources::new(model, &settings)?;
+            let mut engine = Engine::new(model, &mut resources)?;
             let mut piece: Vec<Vec<f32>> = vec![Vec::new(); config.layers];
             let mut visit = |layer: usize, input: &[f32]| piece[layer].extend_from_slice(input);
             engine.stream().visit_inputs(Some(&mut visit));
@@ -80,7 +76,7 @@ impl Calibration {
         self.tokens
     }
 
-    /// A layer's inputs, which are then no longer here.
+    /// Takes out a layer's inputs.
     pub fn take(&mut self, layer: usize) -> Vec<Mat<f64>> {
         std::mem::take(&mut self.inputs[layer])
     }
@@ -90,8 +86,8 @@ impl Calibration {
 ///
 /// # Errors
 /// As [`Engine::new`].
-pub fn own_text(weights: &Weights<'_>, count: usize, workers: usize) -> Result<Vec<u32>, SlimError> {
-    let config = weights.config();
+pub fn own_text(model: &Model, count: usize) -> Result<Vec<u32>, SlimError> {
+    let config = model.config();
     // Learned positions cannot go on: then it begins again and again.
     let goes_on = !matches!(config.design.positions, Positions::Learned);
     let piece = config.context.min(PIECE);
@@ -103,11 +99,10 @@ pub fn own_text(weights: &Weights<'_>, count: usize, workers: usize) -> Result<V
         },
         window: Some(if goes_on { piece - 1 } else { piece }),
         sinks: usize::from(goes_on),
-        workers,
         ..Settings::default()
     };
-    let mut resources = Resources::new(weights, &settings)?;
-    let mut engine = Engine::new(weights, &mut resources)?;
+    let mut resources = Resources::new(model, &settings)?;
+    let mut engine = Engine::new(model, &mut resources)?;
     // A file without a tokenizer has tokens all the same.
     let mut tokens = engine.encode(b"").unwrap_or_default();
     if tokens.is_empty() {

@@ -1,11 +1,11 @@
-//! Why a model cannot get a slim cache.
+//! Errors of slim conversions.
 
 use brooklet_core::stream::StreamError;
 
 use super::solve::NoConvergence;
 use crate::Error;
 
-/// Why a model cannot be analysed or converted.
+/// The reason why a model cannot be analysed or converted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlimError {
@@ -17,12 +17,12 @@ pub enum SlimError {
     ValuesDropped,
     /// The family's attention does not allow it.
     #[error(
-        "values cannot be computed from the keys of {0}: keys are normed, scores are capped, layers are local, or not all rotate alike"
+        "slim attention cannot be used with {0}: it has QK norm, soft-capped scores, sliding-window layers or layers of unlike rotation"
     )]
     Family(&'static str),
     /// Query heads share keys.
     #[error(
-        "slim attention computes values from keys, which takes as many key columns as the model has: this one has {key_columns} for {columns} \
+        "slim attention needs as many key columns as the model has columns: this one has {key_columns} for {columns} \
          ({heads} heads share {kv_heads}); its cache of keys and values is smaller already"
     )]
     SharedKeys {
@@ -32,7 +32,7 @@ pub enum SlimError {
         columns: usize,
         /// Query heads.
         heads: usize,
-        /// Key heads.
+        /// KV heads.
         kv_heads: usize,
     },
     /// The calibration text is too short.
@@ -50,7 +50,7 @@ pub enum SlimError {
     Layer {
         /// The layer.
         layer: usize,
-        /// Why not.
+        /// The reason.
         error: NoConvergence,
     },
 }

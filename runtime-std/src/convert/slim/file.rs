@@ -1,18 +1,21 @@
-//! Slim models as files: what `brooklet slim` adds to a GGUF file.
+//! Slim models as files: the tensors that `brooklet slim` adds to a GGUF file.
 //!
-//! A slim layer `N` has beside its tensors:
+//! A slim layer `N` has these tensors in addition:
 //!
-//! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of `A` over `B`;
-//! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0; both F16 or F32, F32 where a number is too large
-//!   for F16;
-//! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its value, unless there is none. The mean
-//!   has the key bias in it, the value has not: cached is what the projection alone gives.
+//! - `blk.N.attn_slim_map.weight`, `value columns x (key columns + rank)`: row `j` is column `j` of
+//!   `A` over `B`;
+//! - `blk.N.attn_slim_channels.weight`, `rank x d_model`, unless the rank is 0; both F16 or F32,
+//!   F32 where a number is too large for F16;
+//! - `blk.N.attn_slim_mean.weight` and `attn_slim_offset.weight`, F32: the keys' mean and its
+//!   value, unless there is none. The mean has the key bias in it, the value has not: cached is
+//!   what the projection alone gives.
 //!
-//! Biases move, which changes nothing but the last digits: softmax weights sum to 1, so that `blk.N.attn_v.bias` comes out as
-//! `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where keys are not rotated, `blk.N.attn_k.bias` adds the same to all scores of
-//! a query.
+//! Biases move, which changes nothing but the last digits: softmax weights sum to 1, so that
+//! `blk.N.attn_v.bias` comes out as `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where keys
+//! are not rotated, `blk.N.attn_k.bias` adds the same to all scores of a query.
 //!
-//! Where queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its parts become tensors of their own.
+//! Where queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its
+//! parts become tensors of their own.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -27,21 +30,23 @@ use half::f16;
 use super::solve::Solution;
 use crate::convert::gguf_writer::Header;
 
-/// What the names of a slim layer's tensors begin with, after `blk.N.`.
+/// Prefix of the names of a slim layer's tensors, after `blk.N.`.
 pub const PREFIX: &str = "attn_slim_";
 
-/// What makes one layer's values.
+/// The map from one layer's keys to its values.
 pub struct SlimLayer {
     /// `value columns x (key columns + rank)`.
     pub map: Mat<f64>,
     /// `rank x d_model`.
     pub channels: Mat<f64>,
-    /// The keys' mean, their bias included, and the value of what it is without the bias; `None` for zero.
+    /// The keys' mean, their bias included, and the value of what it is without the bias; `None`
+    /// for zero.
     pub mean: Option<(Vec<f64>, Vec<f64>)>,
 }
 
 impl SlimLayer {
-    /// The layer's tensors for a solution, the mean of keys without their bias, and the bias; `None` for zero.
+    /// The layer's tensors for a solution, the mean of keys without their bias, and the bias;
+    /// `None` for zero.
     ///
     /// # Panics
     /// If the mean or the bias has not as many values as there are key columns.
@@ -74,7 +79,7 @@ impl SlimLayer {
         }
     }
 
-    /// Further channels.
+    /// Number of rank-correction channels.
     pub fn rank(&self) -> usize {
         self.channels.nrows()
     }
@@ -110,7 +115,8 @@ impl SlimLayer {
     }
 }
 
-/// The format of a matrix where `format` is asked for: a number too large for F16 would be infinite, and make NaN of all values.
+/// The format of a matrix where `format` is asked for: a number too large for F16 would be
+/// infinite, and make NaN of all values.
 fn format_of(matrix: &Mat<f64>, format: Format) -> Format {
     let is_too_large = |j| {
         matrix
@@ -170,12 +176,12 @@ impl<'w> Tensor<'w> {
     }
 }
 
-/// What becomes of a slim layer's tensors of the original.
+/// The changes to the original's tensors of a slim layer.
 #[derive(Default)]
 struct Changes<'w> {
-    /// Names that the copy has not, or not from the original.
+    /// Names that the copy lacks, or does not take from the original.
     without: Vec<String>,
-    /// What it has instead: the output's bias with what it takes of values; the parts of what was one tensor.
+    /// The new tensors: the output's bias with the values' share; the parts of a fused tensor.
     instead: Vec<Tensor<'w>>,
 }
 
@@ -191,7 +197,7 @@ impl<'w> Changes<'w> {
         let mut changes = Changes::default();
         let layer = &layer.attention;
         let value_bias = layer.value.and_then(|value| value.bias);
-        // Scores of one query only move together by what is added to all keys.
+        // A bias that is added to all keys moves all scores of a query alike.
         let without_key_bias = config.rope_dim == 0 && layer.key.bias.is_some();
         if storage.drop_values {
             changes.without.push(name("attn_v.weight"));
@@ -253,24 +259,25 @@ fn bytes(numbers: impl Iterator<Item = f64>, format: Format) -> Vec<u8> {
     }
 }
 
-/// Key of what was measured, as JSON text.
+/// Key of the measurements, as JSON text.
 pub const REPORT_KEY: &str = "brooklet.slim.report";
 
-/// How slim layers are stored.
+/// Options of how slim layers are stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Storage {
     /// Format of maps and channels, F16 or F32.
     pub format: Format,
-    /// Whether what makes values of inputs is left out: then the first sinks' values are made of their keys, and no cache can keep keys
-    /// and values.
+    /// Leaves the value projection out: then the first sinks' values are made of their keys, and no
+    /// cache can keep keys and values.
     pub drop_values: bool,
 }
 
-/// Writes `file` with the tensors of `layers` (one entry a layer) and a `report` in the place of any that it has; returns
-/// its length in bytes.
+/// Writes `file` with the tensors of `layers` (one entry a layer) and a `report` in the place of
+/// any that it has; returns its length in bytes.
 ///
 /// # Errors
-/// Those of `out`; [`io::ErrorKind::InvalidInput`] if the file is no model, or a tensor is in a format that this program does not know.
+/// Those of `out`; [`io::ErrorKind::InvalidInput`] if the file is no model, or a tensor is in a
+/// format that this program does not know.
 pub fn write(
     file: &Gguf<'_>,
     layers: &[Option<SlimLayer>],
@@ -298,7 +305,7 @@ pub fn write(
     header.set(REPORT_KEY, Value::Str(report.as_bytes()));
     for tensor in kept() {
         let format = tensor.format().ok_or_else(|| {
-            let text = format!("{} has a format that is not known here", tensor.name());
+            let text = format!("{} has a format that this program does not know", tensor.name());
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
         header.tensor(tensor.name(), &tensor.dims()[..tensor.rank()], format)?;

@@ -1,4 +1,4 @@
-//! One layer: what its keys can make, and how well.
+//! Analysis of one layer: the values that its keys can make, and their errors.
 
 use brooklet_core::cache::round;
 use brooklet_core::cache::{ElementType, Layout};
@@ -16,10 +16,10 @@ use super::solve::{NoConvergence, Problem, Solver, singular_values};
 pub struct Parts {
     /// Keys are cached without their mean.
     pub centring: bool,
-    /// What the first sinks' values are made of.
+    /// The source of the first sinks' values.
     pub sinks: SinkValues,
-    /// The map and the channels are chosen for the cache's rounding error and the inputs' second moment, instead of for exactness
-    /// alone.
+    /// The map and the channels are chosen for the cache's rounding error and the inputs' second
+    /// moment, instead of for exactness alone.
     pub noise: bool,
 }
 
@@ -32,14 +32,14 @@ impl Parts {
     };
 }
 
-/// What the first sinks' values are made of.
+/// The source of the first sinks' values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkValues {
-    /// What is cached of them, as all others.
+    /// The cached keys and channels, as for all other tokens.
     Cache,
-    /// Their keys and channels before these are rounded: where the file has no `W_V`.
+    /// Their keys and channels before these are rounded, for files without `W_V`.
     Keys,
-    /// Their inputs: they are exact.
+    /// Their inputs: the values are exact.
     Inputs,
 }
 
@@ -49,7 +49,7 @@ pub type Errors = [f64; 3];
 /// The element types that errors are measured in.
 pub const TYPES: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Q8_0];
 
-/// A layer's weights and what enters it.
+/// A layer's weights and inputs.
 pub struct Sample {
     /// `d_model x key columns`.
     pub w_k: Mat<f64>,
@@ -59,15 +59,16 @@ pub struct Sample {
     pub w_q: Mat<f64>,
     /// `query columns x d_model`.
     pub w_o: Mat<f64>,
-    /// Sequences of normed inputs, `tokens x d_model` each, that the map is made for; the first token of each is the first of a stream.
+    /// Sequences of normed inputs, `tokens x d_model` each, that the map is made for; the first
+    /// token of each is the first of a stream.
     pub calibration: Vec<Mat<f64>>,
-    /// Others, on which errors are measured.
+    /// Other sequences, on which errors are measured.
     pub test: Vec<Mat<f64>>,
     /// Added to queries and keys before they are rotated, where the model has biases.
     pub biases: Option<(Vec<f64>, Vec<f64>)>,
-    /// How many heads there are.
+    /// Numbers of heads.
     pub heads: Heads,
-    /// How they are rotated.
+    /// Their rotation.
     pub rotation: Rotation,
 }
 
@@ -76,25 +77,27 @@ pub struct Sample {
 pub struct Heads {
     /// Query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// KV heads.
     pub kv_heads: usize,
     /// First tokens that are sinks.
     pub sinks: usize,
 }
 
-/// How queries and keys are rotated.
+/// The rotation of queries and keys.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    /// Turns per position of each pair, as [`rope::frequencies`] gives them; none if heads are not rotated.
+    /// Turns per position of each pair, as [`rope::frequencies`] gives them; none if heads are not
+    /// rotated.
     pub frequencies: Vec<u64>,
-    /// Which elements are a pair.
+    /// The pairing of elements.
     pub pairs: Pairs,
-    /// What cosines and sines are multiplied with.
+    /// Factor of cosines and sines.
     pub magnitude: f32,
 }
 
 impl Rotation {
-    /// The first `rope_dim` elements of each head, neighbours together, from frequencies of base `theta`.
+    /// The first `rope_dim` elements of each head, neighbours together, from frequencies of base
+    /// `theta`.
     pub fn plain(rope_dim: usize, theta: f32) -> Rotation {
         let mut frequencies = vec![0; rope_dim / 2];
         rope::frequencies(theta, |_| 1.0, &mut frequencies);
@@ -140,7 +143,7 @@ impl Rotation {
     }
 }
 
-/// Where a type's error is among [`Errors`].
+/// Index of a type's error in [`Errors`].
 pub const fn type_index(cache_type: ElementType) -> usize {
     match cache_type {
         ElementType::F32 => 0,
@@ -149,7 +152,7 @@ pub const fn type_index(cache_type: ElementType) -> usize {
     }
 }
 
-/// What became of a layer.
+/// The result of analysing a layer.
 pub struct Analysis {
     /// cond(W_K); infinite if it is singular.
     pub condition: f64,
@@ -157,9 +160,9 @@ pub struct Analysis {
     pub singular_values: Vec<f64>,
     /// The error of kv's attention output.
     pub kv: Errors,
-    /// What was tried, by rank.
+    /// All attempts, by rank.
     pub tried: Vec<Attempt>,
-    /// The index in `tried` of the smallest that holds the bound.
+    /// Index in `tried` of the smallest attempt that holds the bound.
     pub chosen: Option<usize>,
 }
 
@@ -174,7 +177,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// What it keeps of a token.
+    /// The layout of its cache.
     pub fn layout(&self) -> Layout {
         Layout::KR {
             rank: self.layer.rank() as u16,
@@ -182,7 +185,7 @@ impl Attempt {
     }
 }
 
-/// A matrix of outputs by inputs as inputs by outputs.
+/// Returns a matrix of outputs by inputs as one of inputs by outputs.
 pub fn transposed(matrix: &Matrix<'_>) -> Mat<f64> {
     let mut row = vec![0.0; matrix.cols()];
     let mut out = Mat::zeros(matrix.cols(), matrix.rows());
@@ -201,8 +204,9 @@ fn row(row: Option<&[F32]>, len: usize) -> Vec<f64> {
 }
 
 impl Sample {
-    /// Layer `index` of a model, and the inputs that a calibration text gave it. Errors are measured on every fourth sequence, which has no
-    /// part in the map, if there are so many. `None` if the layer lacks what makes values.
+    /// Layer `index` of a model, and the inputs that a calibration text gave it. Errors are
+    /// measured on every fourth sequence, which has no part in the map, if there are so many.
+    /// `None` if the layer lacks what makes values.
     ///
     /// # Panics
     /// If the model has no such layer.
@@ -249,10 +253,11 @@ impl Sample {
         self.w_k.ncols() / self.heads.kv_heads
     }
 
-    /// Tries `ranks`, in order, until the output's error with a cache of `tuned_for` is at most `bound`.
+    /// Tries `ranks`, in order, until the output's error with a cache of `tuned_for` is at most
+    /// `bound`.
     ///
     /// # Errors
-    /// If a weight or an input is no number.
+    /// If a weight or an input is NaN or infinite.
     pub fn analyse(
         &self,
         parts: Parts,
@@ -289,7 +294,8 @@ impl Sample {
         Ok(analysis)
     }
 
-    /// The key bias of a slim layer: where keys are not rotated it has none, since scores of one query only move together.
+    /// The key bias of a slim layer: where keys are not rotated it has none, since scores of one
+    /// query only move together.
     fn key_bias(&self) -> Option<&[f64]> {
         let (_, of_keys) = self.biases.as_ref()?;
         (!self.rotation.is_none()).then_some(of_keys)
@@ -310,7 +316,8 @@ impl Sample {
             mean.iter().map(|sum| sum / tokens as f64).collect::<Vec<_>>()
         });
         if !parts.noise {
-            // Enough to have the worst directions of the exact map come first, and no more: the limit of no noise.
+            // Enough to have the worst directions of the exact map come first, and no more: the
+            // limit of no noise.
             let size = self.w_k.squared_norm_l2() / e as f64;
             let problem = Problem {
                 w_k: self.w_k.clone(),
@@ -336,7 +343,7 @@ impl Sample {
             *noise /= tokens as f64;
         }
         let mut moment = moment * faer::Scale(1.0 / tokens as f64);
-        // Directions that the text has not are possible all the same.
+        // Directions that do not occur in the text are possible all the same.
         let identity = (0..d).map(|i| moment[(i, i)]).sum::<f64>() / d as f64;
         for i in 0..d {
             moment[(i, i)] += identity;
@@ -414,7 +421,8 @@ impl Sample {
         attended * &self.w_o
     }
 
-    /// The output's error with keys and values rounded; weights are those of the rounded keys, whose bias is rounded with them.
+    /// The output's error with keys and values rounded; weights are those of the rounded keys,
+    /// whose bias is rounded with them.
     fn kv_error(&self, truths: &[Truth], cache_type: ElementType) -> f64 {
         let mut error = Relative::default();
         let no_bias: Option<Vec<f64>> = self
@@ -430,8 +438,8 @@ impl Sample {
         error.of_all()
     }
 
-    /// The output's error with a cache of rounded inputs (layout `x`), from which keys and values are made, by element type; `None`
-    /// where keys are rotated after their projection.
+    /// The output's error with a cache of rounded inputs (layout `x`), from which keys and values
+    /// are made, by element type; `None` where keys are rotated after their projection.
     pub fn input_errors(&self) -> Option<Errors> {
         let truths: Vec<Truth> = self.test.iter().map(|x| self.truth(x)).collect();
         self.rotation.is_none().then(|| {
@@ -561,7 +569,8 @@ impl Relative {
 mod tests {
     use super::*;
 
-    /// At position 1 a frequency of a quarter turn takes `(a, b)` to `(-b, a)`; the last two columns are not rotated.
+    /// At position 1 a frequency of a quarter turn takes `(a, b)` to `(-b, a)`; the last two
+    /// columns are not rotated.
     #[test]
     fn rotates_the_pairs_of_the_family() {
         let expected = [

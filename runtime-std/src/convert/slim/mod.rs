@@ -1,9 +1,11 @@
 //! From a model to one whose values are computed from its keys: `brooklet slim`.
 //!
-//! Values follow from keys where there are as many key columns as the model has (slim attention, Graef and Wasielewski, arXiv
-//! 2503.05840). On paper that is exact; with keys in f16 or q8_0 the error of a key is multiplied by `W_K⁻¹·W_V`, which in
-//! trained models is large. So exactness is measured, not assumed: a calibration text is run through the model, and each
-//! layer gets the fewest further channels with which the error of its attention output holds a bound, or stays as it is.
+//! Values follow from keys where there are as many key columns as the model has (slim attention,
+//! Graef and Wasielewski, arXiv 2503.05840). On paper that is exact; with keys in f16 or q8_0 the
+//! error of a key is multiplied by `W_K⁻¹·W_V`, which in trained models is large. So exactness is
+//! measured, not assumed: a calibration text is run through the model, and each layer gets the
+//! fewest rank-correction channels with which the error of its attention output holds a bound, or stays as
+//! it is.
 
 mod calibrate;
 mod error;
@@ -19,12 +21,12 @@ pub use calibrate::{Calibration, own_text};
 pub use error::SlimError;
 use layer::{Analysis, Parts, Sample};
 
-use crate::engine::Weights;
+use crate::model::Model;
 
 /// Ranks that are tried, in order.
 const RANKS: [usize; 9] = [0, 4, 8, 12, 16, 24, 32, 48, 64];
 
-/// What is asked of the conversion.
+/// Options of the conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// Most relative error of a layer's attention output.
@@ -32,8 +34,8 @@ pub struct Request {
     /// The cache's element type that the layers are made for.
     pub cache_type: ElementType,
     /// Layouts that may be chosen: with [`LayoutChoice::K`] rank 0, whatever the error; with
-    /// [`LayoutChoice::KR`] the fewest rank-correction channels that hold the bound, or an error; else
-    /// the smallest layout that holds it.
+    /// [`LayoutChoice::KR`] the fewest rank-correction channels that hold the bound, or an error;
+    /// else the smallest layout that holds it.
     pub wanted: LayoutChoice,
     /// Sinks, the first tokens of a stream, whose values are kept as they are.
     pub sinks: usize,
@@ -41,7 +43,7 @@ pub struct Request {
     pub parts: Parts,
 }
 
-/// Bytes that a layer keeps of a token, without what the first sinks keep.
+/// Cache bytes of a token in a layer, without the first sinks' values.
 pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout) -> usize {
     CacheShape::token_bytes(layout, cache_type, config.shape().columns())
 }
@@ -49,15 +51,15 @@ pub fn bytes_per_token(config: &Config, cache_type: ElementType, layout: Layout)
 /// Analyses layer `index` of a model.
 ///
 /// # Errors
-/// If the model has fewer key columns than slim attention takes, or a number that is none.
+/// If the model has fewer key columns than slim attention takes, or a weight is NaN or infinite.
 pub fn analyse(
-    weights: &Weights<'_>,
+    model: &Model,
     calibration: &mut Calibration,
     index: usize,
     request: &Request,
 ) -> Result<Analysis, SlimError> {
-    let config = weights.config();
-    let sample = Sample::new(&weights.model()?, index, calibration.take(index), request.sinks)
+    let config = model.config();
+    let sample = Sample::new(&model.weights()?, index, calibration.take(index), request.sinks)
         .ok_or(SlimError::ValuesDropped)?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
@@ -78,10 +80,10 @@ pub fn analyse(
         .map_err(|error| SlimError::Layer { layer: index, error })
 }
 
-/// Refuses a model for which slim attention gains nothing, and one without what makes values.
+/// Refuses a model for which slim attention gains nothing, and one without `W_V`.
 ///
 /// # Errors
-/// Why, with the numbers.
+/// The reason, with the numbers.
 pub fn check(config: &Config) -> Result<(), SlimError> {
     if config.values_dropped {
         return Err(SlimError::ValuesDropped);
@@ -101,7 +103,8 @@ pub fn check(config: &Config) -> Result<(), SlimError> {
     Ok(())
 }
 
-/// The largest relative error of a layer's attention output that was measured when a slim file was made, for a cache of that type.
+/// The largest relative error of a layer's attention output that was measured when a slim file was
+/// made, for a cache of that type.
 pub fn measured_error(file: &Gguf<'_>, cache_type: ElementType) -> Option<f64> {
     let report: serde_json::Value = serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
     let layers = report["layers"].as_array()?;

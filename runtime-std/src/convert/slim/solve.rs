@@ -1,27 +1,29 @@
 //! The linear algebra of slim attention with a rank correction, in f64.
 //!
-//! For inputs `x` (rows), `K = x·W_K` and `V = x·W_V`. Wanted are `A`, `B` and `Z` with `V ≈ K·A + R·B`, `R = x·W_V·Z` of `r` columns,
-//! where `K` is rounded with an error of mean square `N` (a diagonal) before it is used. For a given second moment `C` of the
-//! inputs the expected square error of `V` without `R` is least for
+//! For inputs `x` (rows), `K = x·W_K` and `V = x·W_V`. Wanted are `A`, `B` and `Z` with `V ≈ K·A +
+//! R·B`, `R = x·W_V·Z` of `r` columns, where `K` is rounded with an error of mean square `N` (a
+//! diagonal) before it is used. For a given second moment `C` of the inputs the expected square
+//! error of `V` without `R` is least for
 //!
 //! ```text
 //! A₀ = argmin ‖C^½·(W_V - W_K·A)‖² + ‖N^½·A‖²
 //! ```
 //!
-//! an ordinary least-squares problem of `P = [C^½·W_K; N^½]` and `Q = [C^½·W_V; 0]`, solved by the singular value decomposition of `P`
-//! (its normal equations would square the condition). What is left, `E = Q - P·A₀`, is the error by output; `Z` are its first
-//! right singular vectors, the directions of `V` that have most of it. They are cached as they are, and `A = A₀·(I - Z·Zᵀ)`,
-//! `B = Zᵀ`.
+//! an ordinary least-squares problem of `P = [C^½·W_K; N^½]` and `Q = [C^½·W_V; 0]`, solved by the
+//! singular value decomposition of `P` (its normal equations would square the condition). What is
+//! left, `E = Q - P·A₀`, is the error by output; `Z` are its first right singular vectors, the
+//! directions of `V` that have most of it. They are cached as they are, and `A = A₀·(I - Z·Zᵀ)`, `B
+//! = Zᵀ`.
 
 use faer::{Mat, MatRef};
 
-/// What values are made of.
+/// A solution: the matrices that make values.
 pub struct Solution {
     /// `key columns x value columns`.
     pub a: Mat<f64>,
     /// `rank x value columns`: `Zᵀ`.
     pub b: Mat<f64>,
-    /// `d_model x rank`: `W_V·Z`, what makes the further channels of the input.
+    /// `d_model x rank`: `W_V·Z`, which makes the rank-correction channels of the input.
     pub channels: Mat<f64>,
 }
 
@@ -40,21 +42,21 @@ pub struct Problem {
 /// Singular values under this fraction of the largest are zero.
 const CUTOFF: f64 = 1e-14;
 
-/// A decomposition that did not converge: a matrix with a number that is none.
+/// A decomposition that did not converge: its matrix holds NaN or an infinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("its singular values cannot be computed: there are numbers in it that are none")]
+#[error("its singular values cannot be computed: it holds NaN or an infinity")]
 pub struct NoConvergence;
 
-/// A decomposition, and how it is used for every rank.
+/// A decomposition, from which solutions of every rank follow.
 pub struct Solver<'p> {
     problem: &'p Problem,
     a0: Mat<f64>,
-    /// Right singular vectors of what is left, by size.
+    /// Right singular vectors of the residual, by size.
     directions: Mat<f64>,
 }
 
 impl<'p> Solver<'p> {
-    /// Solves for `A₀`, and decomposes what is left.
+    /// Solves for `A₀`, and decomposes the residual.
     ///
     /// # Errors
     /// If a number is NaN or infinite.
@@ -75,7 +77,7 @@ impl<'p> Solver<'p> {
         })
     }
 
-    /// With `rank` further channels; at most as many as there are value columns.
+    /// With `rank` rank-correction channels; at most as many as there are value columns.
     pub fn with_rank(&self, rank: usize) -> Solution {
         let z = self
             .directions

@@ -1,11 +1,11 @@
-//! Why a model could not be pulled: one sentence each, with what to do where something can be done.
+//! Errors of pulls: one sentence each, with a remedy where there is one.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::size::Size;
 
-/// Why a model could not be pulled.
+/// The reason why a model could not be pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// A program that does the download is missing.
@@ -13,15 +13,15 @@ pub enum PullError {
     NoProgram {
         /// The program.
         program: &'static str,
-        /// What it is needed for.
+        /// Its purpose.
         why: &'static str,
     },
     /// The package index or the hub does not answer.
     #[error(
-        "{place} cannot be reached: check the network connection, then run the same command again to go on"
+        "{place} cannot be reached: check the network connection, then run the same command again to continue"
     )]
     Unreachable {
-        /// What was to be reached.
+        /// The place that does not answer.
         place: String,
     },
     /// The program that downloads has failed for another reason.
@@ -29,33 +29,33 @@ pub enum PullError {
     Download {
         /// The program.
         program: &'static str,
-        /// What it was to fetch.
+        /// The file that it should fetch.
         what: String,
-        /// Its own last word.
+        /// The reason that it gave.
         reason: String,
     },
     /// A downloaded package is damaged or lacks the member.
-    #[error("{what} is not as the manifest says: {reason}")]
+    #[error("{what} does not match the manifest: {reason}")]
     Package {
         /// The package or its member.
         what: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// The connection broke, and trying again brought nothing more.
     #[error(
-        "the connection ended before the whole of {what} had arrived: run the same command again to go on"
+        "the connection ended before the whole of {what} had arrived: run the same command again to continue"
     )]
     Interrupted {
-        /// What was being fetched.
+        /// The file that was being fetched.
         what: String,
     },
     /// The connection broke, and the server only sends whole files.
     #[error(
-        "the connection ended before the whole of {what} had arrived, and the server cannot go on from there: try again"
+        "the connection ended before the whole of {what} had arrived, and the server cannot resume: try again"
     )]
     NoRanges {
-        /// What was being fetched.
+        /// The file that was being fetched.
         what: String,
     },
     /// The hub has no such file.
@@ -64,9 +64,9 @@ pub enum PullError {
         /// The file.
         what: String,
     },
-    /// The hub wants to know who asks.
+    /// The hub refuses anonymous requests for the file.
     #[error(
-        "the hub does not show {what} to everybody ({status}): it is private, wants a login, or does not exist"
+        "the hub refuses anonymous access to {what} ({status}): it is private, needs a login, or does not exist"
     )]
     Forbidden {
         /// The file.
@@ -75,7 +75,7 @@ pub enum PullError {
         status: u16,
     },
     /// There is no room for the file.
-    #[error("the disk that holds {} is full: {}what has arrived is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
+    #[error("the disk that holds {} is full: {}the unfinished file is kept, so make room and run the same command again", .folder.display(), missing_bytes(.missing))]
     DiskFull {
         /// The store's folder.
         folder: PathBuf,
@@ -89,17 +89,17 @@ pub enum PullError {
     Wrong {
         /// `sha256` or `size`.
         what: &'static str,
-        /// What the manifest or the hub says.
+        /// The value in the manifest or of the hub.
         expected: String,
-        /// What arrived.
+        /// The value of the file that arrived.
         found: String,
     },
-    /// The file system refuses something else.
+    /// The file system refuses an operation for another reason.
     #[error("cannot {action} {}: {error}", .path.display())]
     Io {
-        /// What was to be done.
+        /// The action that failed.
         action: &'static str,
-        /// With what.
+        /// Its file or folder.
         path: PathBuf,
         /// The system's reason.
         error: io::Error,

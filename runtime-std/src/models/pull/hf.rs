@@ -1,8 +1,9 @@
-//! Models on the Hugging Face hub: fetched by `curl`, hashed as they arrive, and checked against the digest that the hub itself
-//! states.
+//! Models on the Hugging Face hub: fetched by `curl`, hashed as they arrive, and checked against
+//! the digest that the hub itself states.
 //!
-//! The hub answers `HEAD` for a large file with its SHA-256 in `X-Linked-ETag` and its size in `X-Linked-Size`, and `GET` with a
-//! redirection to the bytes. A repository that was renamed is a redirection to another path of the hub.
+//! The hub answers `HEAD` for a large file with its SHA-256 in `X-Linked-ETag` and its size in
+//! `X-Linked-Size`, and `GET` with a redirection to the bytes. A repository that was renamed is a
+//! redirection to another path of the hub.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,10 +13,10 @@ use std::time::Duration;
 use super::{Context, Event, Hashing, PullError, Watch, copy};
 use crate::models::store::DIGEST_MARK;
 
-/// How often a renamed repository is followed.
+/// Most redirections of a renamed repository.
 const REDIRECTIONS: usize = 5;
 
-/// How long to wait before a broken connection is made again.
+/// Delay before a broken connection is made again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A connection that brings less than a byte a second for a minute is dead.
@@ -28,7 +29,7 @@ const PATIENCE: [&str; 6] = [
     "60",
 ];
 
-/// What the hub says of a file.
+/// The hub's facts about a file.
 struct Stated {
     digest: String,
     size: Option<u64>,
@@ -70,7 +71,7 @@ pub(super) fn fetch(
 struct Download<'a> {
     context: &'a Context<'a>,
     url: String,
-    /// What to call it in errors.
+    /// Its name in errors.
     what: String,
 }
 
@@ -101,14 +102,14 @@ impl Download<'_> {
         })
     }
 
-    /// The unfinished file, open at its end, what is there already hashed. What an interrupted download has left must be of the same
-    /// file: the mark beside it says of which it is.
+    /// The unfinished file, open at its end, what is there already hashed. What an interrupted
+    /// download has left must be of the same file: the mark beside it says of which it is.
     fn resume(&self, stated: &Stated, watch: Watch<'_>) -> Result<Hashing<File>, PullError> {
         let (context, path) = (self.context, self.context.part());
         let mark = context.staging.join(DIGEST_MARK);
         let have = fs::metadata(&path).map_or(0, |file| file.len());
         let is_same = fs::read_to_string(&mark).is_ok_and(|digest| digest == stated.digest);
-        // Whether the end was reached cannot be seen without a size.
+        // Without a size, the end of the file cannot be recognised.
         if !is_same || stated.size.is_none_or(|size| have > size) {
             let _ = fs::remove_file(&path);
             fs::write(&mark, &stated.digest).map_err(context.io("write", &mark))?;
@@ -117,14 +118,15 @@ impl Download<'_> {
         let mut file = options.map_err(context.io("open", &path))?;
         let mut hashed = Hashing::new(io::sink());
         if file.metadata().is_ok_and(|file| file.len() > 0) {
-            watch(Event::Stage("checking what is there", have));
+            watch(Event::Stage("checking the unfinished file", have));
             copy(&mut file, &mut hashed, u64::MAX, watch).map_err(context.io("read", &path))?;
         }
         Ok(hashed.onto(file))
     }
 
-    /// Gets the rest of the file, however often the connection breaks, as long as every new one brings something. From a server that
-    /// only sends whole files, such as some mirrors, it is got from the start, once.
+    /// Gets the rest of the file, however often the connection breaks, as long as every new one
+    /// brings something. From a server that only sends whole files, such as some mirrors, it is got
+    /// from the start, once.
     fn get_all(&self, out: &mut Hashing<File>, watch: Watch<'_>) -> Result<(), PullError> {
         let mut restarted = false;
         loop {
@@ -166,7 +168,8 @@ impl Download<'_> {
     }
 }
 
-/// Percent-encodes what a path of a URL cannot hold (RFC 3986, section 2.3 and the slash).
+/// Percent-encodes the bytes that a path of a URL cannot hold (RFC 3986, section 2.3 and the
+/// slash).
 fn escaped(path: &str) -> String {
     let escape = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
@@ -185,7 +188,8 @@ fn header<'a>(headers: &'a str, wanted: &str) -> Option<&'a str> {
     })
 }
 
-/// The SHA-256 in the `X-Linked-ETag` header, which the hub sends for files in its large-file storage.
+/// The SHA-256 in the `X-Linked-ETag` header, which the hub sends for files in its large-file
+/// storage.
 fn linked_digest(headers: &str) -> Option<String> {
     let digest = header(headers, "x-linked-etag")?.trim_matches('"');
     let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -211,7 +215,7 @@ fn curl(arguments: &[&str]) -> Result<Child, PullError> {
         .map_err(no_curl)
 }
 
-/// Waits for curl and says what its failure means. The numbers are those of its manual.
+/// Waits for curl and translates its exit code. The numbers are those of its manual.
 fn end(child: Child, what: &str) -> Result<(), PullError> {
     let output = child.wait_with_output().map_err(no_curl)?;
     if output.status.success() {
@@ -222,11 +226,12 @@ fn end(child: Child, what: &str) -> Result<(), PullError> {
     let reason = said.lines().last().unwrap_or("it gave no reason").trim();
     let status = reason.rsplit(' ').next().and_then(|status| status.parse().ok());
     Err(match (output.status.code(), status) {
-        // Not resolved, or not connected.
+        // Name not resolved, or not connected.
         (Some(5..=7), _) => PullError::Unreachable {
             place: "the Hugging Face hub".into(),
         },
-        // Less than was announced, time is up, nothing, sending, receiving, a broken stream of HTTP/2 or of TLS.
+        // Less than was announced, time is up, nothing, sending, receiving, a broken stream of
+        // HTTP/2 or of TLS.
         (Some(16 | 18 | 28 | 35 | 52 | 55 | 56 | 92), _) => PullError::Interrupted { what },
         (Some(33), _) => PullError::NoRanges { what },
         (Some(22), Some(404)) => PullError::NotThere { what },

@@ -1,11 +1,12 @@
 //! Fetching a model's file: whole and checked, or not there at all.
 //!
-//! A file is put together in the store's `.partial` folder, hashed on the way, and appears under its final name by one rename after
-//! its bytes are on the disk. What was downloaded before an interruption is used by the next attempt.
+//! A file is put together in the store's `.partial` folder, hashed on the way, and appears under
+//! its final name by one rename after its bytes are on the disk. What was downloaded before an
+//! interruption is used by the next attempt.
 //!
-//! Downloads are made by programs that are there anyway: `python3 -m pip` for Python packages, `curl` for the hub. Rust's
-//! TLS libraries in wide use need a C compiler (ring, aws-lc) or the system's OpenSSL headers, and this program is to build with
-//! nothing but cargo and a linker.
+//! Downloads are made by programs that are there anyway: `python3 -m pip` for Python packages,
+//! `curl` for the hub. Rust's TLS libraries in wide use need a C compiler (ring, aws-lc) or the
+//! system's OpenSSL headers, and this program is to build with nothing but cargo and a linker.
 
 mod error;
 mod hf;
@@ -26,12 +27,12 @@ pub use error::PullError;
 /// The variable by which the hub's other tools name a mirror.
 const HUB_VARIABLE: &str = "HF_ENDPOINT";
 
-/// What a pull tells whoever watches it.
+/// A report of progress.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A stage begins: its name, and how many bytes it handles (0 if that is not known).
+    /// A stage begins: its name, and its number of bytes (0 if unknown).
     Stage(&'a str, u64),
-    /// How many bytes of the stage are done.
+    /// Bytes of the stage that are done.
     Bytes(u64),
     /// A source has failed and the next one is tried.
     Failed(&'a PullError),
@@ -42,7 +43,8 @@ pub type Watch<'a> = &'a mut dyn FnMut(Event<'_>);
 
 /// Makes sure that the model's file is in the store, whole and checked; returns its path.
 ///
-/// Of two pulls of one model at the same time the second waits for the first. A file that is there already is hashed again.
+/// Of two pulls of one model at the same time the second waits for the first. A file that is there
+/// already is hashed again.
 ///
 /// # Errors
 /// The first source's, if every source fails.
@@ -70,26 +72,26 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     context.note_digest(&target, &digest)?;
     fs::rename(context.part(), &target).map_err(context.io("rename the finished file to", &target))?;
     sync_folder(folder);
-    // What is left are packages that are used up; they are only in the way.
+    // Only used packages are left there.
     let _ = fs::remove_dir_all(&staging);
     Ok(target)
 }
 
-/// Makes a rename last, where the system lets folders be synchronised.
+/// Makes a rename durable, where the system can synchronise folders.
 fn sync_folder(folder: &Path) {
     if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
     }
 }
 
-/// What every step of one pull needs.
+/// The context of every step of one pull.
 struct Context<'a> {
     manifest: &'a Manifest,
     folder: &'a Path,
     staging: &'a Path,
     /// Address of the hub.
     hub: &'a str,
-    /// Bytes of the whole file: the manifest's, or what the hub says.
+    /// Bytes of the whole file, as the manifest or the hub states.
     size: Cell<Option<u64>>,
     /// Bytes of the packages that are kept until the file is unpacked.
     packages: Cell<u64>,
@@ -108,7 +110,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Turns a system's error into one that says what was being done.
+    /// Turns an error of the system into one that names the operation.
     fn io(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PullError {
         let path = path.to_path_buf();
         move |error| match error.kind() {
@@ -117,7 +119,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What to say of a full disk.
+    /// The error for a full disk.
     fn disk_full(&self) -> PullError {
         let missing = |size: u64| (size + self.packages.get()).saturating_sub(folder_size(self.staging));
         PullError::DiskFull {
@@ -136,7 +138,8 @@ impl<'a> Context<'a> {
         self.staging.join("model.part")
     }
 
-    /// Tries the sources in order, until the whole, checked file is [`Context::part`]; returns its digest.
+    /// Tries the sources in order, until the whole, checked file is [`Context::part`]; returns its
+    /// digest.
     fn fetch(&self, watch: Watch<'_>) -> Result<String, PullError> {
         let mut first = None;
         for source in &self.manifest.sources {
@@ -165,7 +168,8 @@ impl<'a> Context<'a> {
         }))
     }
 
-    /// Whether the file at `path` has the digest that it was pulled with. A file that somebody has put there himself has none.
+    /// True if the file at `path` has the digest that it was pulled with. Manually placed files
+    /// have no recorded digest.
     fn is_intact(&self, path: &Path, watch: Watch<'_>) -> Result<bool, PullError> {
         let noted = || {
             Some(
@@ -199,8 +203,8 @@ impl<'a> Context<'a> {
         fs::write(&path, format!("{digest}  {name}\n")).map_err(self.io("write", &path))
     }
 
-    /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the source's own digest; deletes the file
-    /// if it is another.
+    /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the
+    /// source's own digest; deletes the file if it is another.
     fn check(&self, size: u64, digest: &str, of_source: Option<&str>) -> Result<(), PullError> {
         let mut expected = Vec::new();
         for wanted in self.manifest.size.into_iter().chain(self.size.get()) {
@@ -223,7 +227,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A writer that hashes and counts what passes.
+/// A writer that hashes and counts its bytes.
 struct Hashing<W> {
     inner: W,
     hash: Sha256,
@@ -239,7 +243,7 @@ impl<W: Write> Hashing<W> {
         }
     }
 
-    /// Goes on with another writer.
+    /// Continues with another writer.
     fn onto<V: Write>(self, inner: V) -> Hashing<V> {
         Hashing {
             inner,
@@ -262,7 +266,7 @@ impl<W: Write> Hashing<W> {
 }
 
 impl Hashing<File> {
-    /// Forgets everything.
+    /// Starts again with an empty file.
     fn restart(&mut self) -> io::Result<()> {
         self.inner.set_len(0)?;
         (self.hash, self.bytes) = (Sha256::new(), 0);
@@ -283,7 +287,8 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Copies everything, but at most `limit` bytes and one more (so that what is too long shows), reporting the total.
+/// Copies everything, but at most `limit` bytes and one more (so that what is too long shows),
+/// reporting the total.
 fn copy<W: Write>(from: &mut dyn Read, to: &mut Hashing<W>, limit: u64, watch: Watch<'_>) -> io::Result<()> {
     let mut from = from.take(limit.saturating_add(1));
     let mut buffer = vec![0; 1 << 18];

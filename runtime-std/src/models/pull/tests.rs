@@ -1,4 +1,5 @@
-//! Pulls from packages and servers made here: what arrives, what is refused, what is left behind.
+//! Pulls from local packages and servers: files that arrive, that are refused, and that are left
+//! behind.
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -140,12 +141,13 @@ struct Hub {
     ranges: Arc<Mutex<Vec<usize>>>,
 }
 
-/// What a hub says and does.
+/// A simulated hub.
 #[derive(Clone)]
 struct Manners {
     body: &'static [u8],
     stated_digest: String,
-    /// Most bytes that each connection brings before it breaks; the last value is for all later ones.
+    /// Most bytes that each connection brings before it breaks; the last value is for all later
+    /// ones.
     cuts: Vec<usize>,
     /// Answers no request for a range.
     whole_only: bool,
@@ -278,7 +280,7 @@ fn the_hub_is_resumed_and_its_digest_checked() {
     };
     assert_eq!(fs::read(path.unwrap()).unwrap(), BODY);
     assert_eq!(*hub.ranges.lock().unwrap(), [17]);
-    // A rest of another file is not gone on from.
+    // The rest of another file is not continued.
     fs::write(store.staging(&manifest).join("hub-digest"), digest(b"other")).unwrap();
     fs::write(store.staging(&manifest).join("model.part"), b"other").unwrap();
     let path = fetch_from(&hub.address, &store, &manifest).unwrap().unwrap();
@@ -358,7 +360,7 @@ fn a_server_of_whole_files_is_asked_once_more_for_the_whole() {
         return;
     };
     assert_eq!(fs::read(path.unwrap()).unwrap(), BODY);
-    // Two broken connections: the third cannot go on either, and that is said.
+    // Two broken connections: the third cannot resume either, and the error says so.
     let (_folder, store) = self::store();
     let hub = Hub::breaking(&[20, usize::MAX, 20, usize::MAX], true);
     let result = fetch_from(&hub.address, &store, &manifest).unwrap();

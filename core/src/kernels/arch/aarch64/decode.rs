@@ -1,4 +1,4 @@
-//! One token: straight from the blocks of eight rows to their sums.
+//! Decode: the sums of eight rows for one token, straight from the rows' blocks.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -12,10 +12,11 @@ use crate::quant::Q8Activation;
 /// A group's state from block to block.
 #[derive(Clone, Copy)]
 struct State {
-    /// Integer sums of all blocks so far, four lanes a row. They wrap, and the sum of one block is the difference of what they
-    /// add up to before it and after it, which is exact: so no block starts with clearing eight registers.
+    /// Integer sums of all blocks so far, four lanes a row. They wrap. The sum of one block is the
+    /// difference of a row's total before and after it, which is exact. No block therefore has to
+    /// clear eight registers first.
     running: [int32x4_t; GROUP],
-    /// What `running` added up to before this block, a row in a lane.
+    /// Totals of `running` before this block, a row in a lane.
     before: [int32x4_t; 2],
     /// The rows' results so far.
     acc: [float32x4_t; 2],
@@ -27,7 +28,8 @@ struct State {
 /// If the rows are of another length.
 pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
     assert!(rows.row_len == x.len());
-    // SAFETY: `dot` proves that the processor has NEON; each row has a block for every block of `x`.
+    // SAFETY: `dot` proves that the processor has NEON; each row has a block for every block of
+    // `x`.
     unsafe {
         let mut state = State {
             running: [vdupq_n_s32(0); GROUP],
@@ -59,7 +61,8 @@ unsafe fn block<D: Dot, B: Unpack>(
     x: &Q8Activation,
     state: &mut State,
 ) {
-    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). The head of `x` is its first 16 bytes: scale, scaled sum, sums, four integers.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). The head of `x` is its first 16
+    // bytes: scale, scaled sum, sums, four integers.
     unsafe {
         let head = vld1q_f32((&raw const *x).cast());
         let xq = [vld1q_s8(x.q.as_ptr()), vld1q_s8(x.q.as_ptr().add(16))];
@@ -96,10 +99,11 @@ const _: () = assert!(
         && offset_of!(Q8Activation, sum) == 8
 );
 
-/// Asks for the cache lines of a group's blocks in one column, the amount that [`block`] uses up.
+/// Prefetches the cache lines of a group's blocks in one column, as many bytes as [`block`] reads.
 #[inline(always)]
 fn prefetch<B>(block: *const B) {
-    // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is ignored.
+    // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is
+    // ignored.
     unsafe {
         asm!("prfm pldl1strm, [{0}]", in(reg) block, options(readonly, nostack, preserves_flags));
         asm!("prfm pldl1strm, [{0}, #64]", in(reg) block, options(readonly, nostack, preserves_flags));

@@ -5,28 +5,32 @@ use core::arch::asm;
 
 use crate::kernels::isa::{Neon, NeonDotprod};
 
-/// How a processor sums products of weights and activations. A value is the proof that the processor has the instructions.
+/// Sums of products of weights and activations. A value is the proof that the processor has the
+/// instructions.
 ///
-/// Weights are what [`super::unpack::Unpack`] makes of a block, with or without its offset; activations are in -127..=127
-/// ([`crate::quant::Q8Activation`]). Sums wrap, which never happens in the sum of one block: at most 32 · 128 · 127.
+/// Weights are the integers that [`super::unpack::Unpack`] makes of a block, with or without its
+/// offset; activations are in -127..=127 ([`crate::quant::Q8Activation`]). Sums wrap, but the sum
+/// of one block is at most 32 · 128 · 127 and never does.
 pub(super) trait Dot: Copy {
-    /// Sums of four rows in the making.
+    /// Accumulators of the sums of four rows.
     type Four: Copy;
 
-    /// Whether the registers hold the sums of a group for four tokens at a time; two if not.
+    /// True if the registers hold the sums of a group for four tokens at a time; if false, for two.
     const FOUR_TOKENS: bool;
 
-    /// Adds the products of a row's block (columns 0..16 and 16..32) and a token's to four lanes, whose sum is the row's.
+    /// Adds the products of a row's block (columns 0..16 and 16..32) and a token's block to four
+    /// lanes, whose total is the row's sum.
     fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
 
-    /// As [`Dot::row`], for 16 columns.
+    /// Does the same as [`Dot::row`] for 16 columns.
     fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
 
-    /// Nothing added yet.
+    /// Accumulators of zero.
     fn zero(self) -> Self::Four;
 
-    /// Adds 16 columns: 32-bit lane `r` of `w[k]` holds columns `4k..4k + 4` of row `r`, `x` the token's 16 columns. May be called
-    /// twice after [`Dot::zero`], that is for one block (once for weights beyond -16..=31, if [`Dot`]'s type is [`Smlal`]).
+    /// Adds 16 columns: 32-bit lane `r` of `w[k]` holds columns `4k..4k + 4` of row `r`, `x` the
+    /// token's 16 columns. May be called twice after [`Dot::zero`], that is, for one block. With
+    /// [`Smlal`] it may be called only once for weights outside -16..=31.
     fn columns(self, sums: Self::Four, w: [int8x16_t; 4], x: int8x16_t) -> Self::Four;
 
     /// The sums, a row in a lane.
@@ -37,12 +41,14 @@ pub(super) trait Dot: Copy {
 #[derive(Clone, Copy)]
 pub(super) struct Sdot(pub(super) NeonDotprod);
 
-/// Adds to each lane of `$sums` the four products of its bytes, as `sdot` (not yet a stable intrinsic) does.
+/// Adds to each lane of `$sums` the four products of its bytes, as `sdot` (not yet a stable
+/// intrinsic) does.
 macro_rules! sdot {
     ($sums:expr, $w:expr, $x:expr, $x_lane:literal) => {{
         let mut sums: int32x4_t = $sums;
-        // SAFETY: register to register; the `Sdot` of the calling method proves that the processor has `sdot`. The directive
-        // lets the assembler accept it whatever features this function is compiled for.
+        // SAFETY: register to register; the `Sdot` of the calling method proves that the processor
+        // has `sdot`. The directive makes the assembler accept it, whatever features this function
+        // is compiled for.
         unsafe {
             asm!(
                 ".arch_extension dotprod",
@@ -91,9 +97,11 @@ impl Dot for Sdot {
     }
 }
 
-/// `smlal`, a block's products summed in 16 bits: for weights in -16..=31, and for weights in -32..=31 whose halves are summed apart.
+/// `smlal` with a block's products summed in 16 bits, for weights in -16..=31, and for weights in
+/// -32..=31 whose halves are summed separately.
 ///
-/// [`Dot::row`] sums 4 products in a 16-bit lane and [`Dot::columns`] 8 a block, 4 a half: at most 8 · 31 · 127 = 31496 < 2^15.
+/// [`Dot::row`] sums 4 products in a 16-bit lane and [`Dot::columns`] 8 a block, 4 a half: at most
+/// 8 · 31 · 127 = 31496 < 2^15.
 #[derive(Clone, Copy)]
 pub(super) struct Smlal(pub(super) Neon);
 
@@ -145,7 +153,8 @@ impl Dot for Smlal {
     }
 }
 
-/// `smlal`, pairs of products summed in 16 bits: for weights in -128..=127, since 2 · 128 · 127 = 32512 < 2^15.
+/// `smlal` with pairs of products summed in 16 bits, for weights in -128..=127, since 2 · 128 · 127
+/// = 32512 < 2^15.
 #[derive(Clone, Copy)]
 pub(super) struct SmlalWide(pub(super) Neon);
 
@@ -208,7 +217,7 @@ unsafe fn half(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     }
 }
 
-/// Each 32-bit lane of `x`, in all lanes of a register of its own.
+/// Broadcasts each 32-bit lane of `x` to all lanes of a register of its own.
 ///
 /// # Safety
 /// The processor has NEON.

@@ -8,12 +8,12 @@ use crate::kernels::product::{ProductF32, view};
 use crate::kernels::scalar;
 use crate::quant::{Bf16, F16, F32, with_block};
 
-/// Partial sums of the contract's order; four registers of four.
+/// Number of partial sums in the contract's order: four registers of four.
 const SUMS: usize = 16;
 
-/// An element that loads sixteen at a time.
+/// An element type that loads sixteen elements at a time.
 trait Float: Copy {
-    /// 16 elements, widened exactly.
+    /// Loads 16 elements, widened exactly.
     ///
     /// # Safety
     /// 16 elements at `p` are readable and the processor has NEON.
@@ -38,7 +38,8 @@ impl Float for f32 {
 impl Float for F32 {
     #[inline(always)]
     unsafe fn sixteen(p: *const F32) -> [float32x4_t; 4] {
-        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any
+        // alignment.
         unsafe { [0, 4, 8, 12].map(|i| vreinterpretq_f32_u8(vld1q_u8(p.add(i).cast()))) }
     }
 
@@ -50,7 +51,8 @@ impl Float for F32 {
 impl Float for F16 {
     #[inline(always)]
     unsafe fn sixteen(p: *const F16) -> [float32x4_t; 4] {
-        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any
+        // alignment.
         unsafe {
             let [a, b] = [0, 8].map(|i| vreinterpretq_f16_u8(vld1q_u8(p.add(i).cast())));
             let [low_a, low_b] = [vcvt_f32_f16(vget_low_f16(a)), vcvt_f32_f16(vget_low_f16(b))];
@@ -66,7 +68,8 @@ impl Float for F16 {
 impl Float for Bf16 {
     #[inline(always)]
     unsafe fn sixteen(p: *const Bf16) -> [float32x4_t; 4] {
-        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any alignment. Zeros interleaved below are the lower halves.
+        // SAFETY: contracts 1 and 2 (NEON; 16 elements of a row); a load of bytes takes any
+        // alignment. Zeros interleaved below are the lower halves.
         unsafe {
             let zero = vdupq_n_u16(0);
             let [a, b] = [0, 8].map(|i| vreinterpretq_u16_u8(vld1q_u8(p.add(i).cast())));
@@ -85,7 +88,8 @@ impl Float for Bf16 {
     }
 }
 
-/// Computes a product with f32 activations, for every format; quantised rows are dequantised one at a time into the scratch.
+/// Computes a product with f32 activations for every format. Quantised rows are dequantised one at
+/// a time into the scratch.
 pub(super) fn product_f32(isa: Neon, product: ProductF32<'_, '_>) {
     let (w, x, out) = (product.weights, product.activations, product.out);
     with_block!(w.format();
@@ -100,14 +104,14 @@ pub(super) fn product_f32(isa: Neon, product: ProductF32<'_, '_>) {
     );
 }
 
-/// Rows of `cols` elements.
+/// Multiplies rows of `cols` elements.
 fn multiply_rows<W: Float>(isa: Neon, w: &[W], cols: usize, x: &[f32], out: &mut Columns<'_, f32>) {
     for i in 0..out.width() {
         multiply(isa, &w[i * cols..][..cols], x, i, out);
     }
 }
 
-/// One row and every token of `x`, into column `column` of `out`.
+/// Multiplies one row and every token of `x` into column `column` of `out`.
 fn multiply<W: Float>(isa: Neon, w: &[W], x: &[f32], column: usize, out: &mut Columns<'_, f32>) {
     let tokens = out.rows();
     let mut token = 0;
@@ -121,7 +125,7 @@ fn multiply<W: Float>(isa: Neon, w: &[W], x: &[f32], column: usize, out: &mut Co
     }
 }
 
-/// One row and the first `T` tokens of `x`, into rows `token..` of `out`; returns `T`.
+/// Multiplies one row and the first `T` tokens of `x` into rows `token..` of `out`; returns `T`.
 fn store<W: Float, const T: usize>(
     isa: Neon,
     w: &[W],
@@ -144,8 +148,8 @@ fn store<W: Float, const T: usize>(
 fn dots<W: Float, const T: usize>(_isa: Neon, w: &[W], x: [&[f32]; T]) -> [f32; T] {
     assert!(x.iter().all(|x| x.len() == w.len()));
     let whole = w.len() - w.len() % SUMS;
-    // SAFETY: the token proves that the processor has NEON; every load is of 16 elements from `at`, at most `whole`, on; a row of
-    // `sums` holds 16.
+    // SAFETY: the token proves that the processor has NEON; every load is of 16 elements from `at`,
+    // at most `whole`, on; a row of `sums` holds 16.
     unsafe {
         let mut acc = [[vdupq_n_f32(0.0); 4]; T];
         for at in (0..whole).step_by(SUMS) {

@@ -49,7 +49,8 @@ impl Lanes for Neon {
     #[inline(always)]
     fn load_f16(self, x: &[u16; 16]) -> Self::V {
         let p = x.as_ptr();
-        // SAFETY: contract 1 (the token's feature); 16 u16 are readable. The conversions touch registers only.
+        // SAFETY: contract 1 (the token's feature); 16 u16 are readable. The conversions touch
+        // registers only.
         unsafe {
             let (low, high) = (vld1q_u16(p), vld1q_u16(p.add(8)));
             let (a, b, c, d): (float32x4_t, float32x4_t, float32x4_t, float32x4_t);
@@ -82,8 +83,9 @@ impl Lanes for Neon {
     #[inline(always)]
     fn store_f16(self, v: Self::V, out: &mut [u16; 16]) {
         let p = out.as_mut_ptr();
-        // SAFETY: contract 1 (the token's feature); 16 u16 are writable. The conversions touch registers only, and round as
-        // the default floating-point mode does: to the nearest, ties to even.
+        // SAFETY: contract 1 (the token's feature); 16 u16 are writable. The conversions touch
+        // registers only, and round as the default floating-point mode does: to the nearest, ties
+        // to even.
         unsafe {
             let (low, high): (uint16x8_t, uint16x8_t);
             asm!(

@@ -1,16 +1,18 @@
-//! AArch64: Advanced SIMD (NEON), with and without the dot product instructions.
+//! Kernels for AArch64: Advanced SIMD (NEON), with and without the dot product instructions.
 //!
-//! Eight rows make a group; a register of four 32-bit lanes holds one number of each of four rows, so that the contract's order
-//! of blocks is kept in every lane.
+//! Eight rows make a group; a register of four 32-bit lanes holds one number of each of four rows.
+//! Every lane thus keeps the contract's order of blocks.
 //!
 //! - **Few tokens** ([`decode`]): straight from the blocks to sums.
-//! - **Many tokens** ([`prefill`]): a group is unpacked once into a panel in the scratch, in which one register holds 4 columns of
-//!   4 rows; the same 4 columns of a token's activations then give 4 rows' sums without a horizontal step.
+//! - **Many tokens** ([`prefill`]): a group is unpacked once into a panel in the scratch, in which
+//!   one register holds 4 columns of 4 rows; the same 4 columns of a token's activations then give
+//!   4 rows' sums without a horizontal step.
 //!
-//! Both are written for simple blocks; [`super_blocks`] has its own decoding and unpacking, and the same panels.
+//! Both are written for simple blocks; [`super_blocks`] has its own decoding and unpacking, and the
+//! same panels.
 //!
-//! A group at the end of a range that has fewer rows repeats its last one and throws the copies' results away, so that no row
-//! needs other code.
+//! A group at the end of a range may have fewer rows. It repeats its last row and drops the results
+//! of the copies, so that no row needs other code.
 
 mod decode;
 mod dot;
@@ -34,7 +36,7 @@ use unpack::Unpack;
 /// Rows in a group.
 const GROUP: usize = 8;
 
-/// From how many tokens on unpacking a panel pays.
+/// Fewest tokens for which unpacking a panel pays.
 const PANEL_TOKENS: usize = 4;
 
 impl InstructionSet for Neon {
@@ -85,7 +87,7 @@ impl InstructionSet for NeonDotprod {
     }
 }
 
-/// As [`InstructionSet::product_q8`]: every quantised format.
+/// Implements [`InstructionSet::product_q8`] for every quantised format.
 fn product_q8<'p, 'c, D: Dot>(dot: D, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
     with_block!(product.weights.format();
         float _B => return Some(product);
@@ -96,12 +98,12 @@ fn product_q8<'p, 'c, D: Dot>(dot: D, product: ProductQ8<'p, 'c>) -> Option<Prod
 
 /// A quantised format, as [`multiply_groups`] sees it.
 trait Weights: Block {
-    /// Whether a block has a minimum.
+    /// True if a block has a minimum.
     const HAS_MIN: bool;
-    /// Whether its halves of 16 columns have integer factors ([`crate::quant::Part`]).
+    /// True if its halves of 16 columns have integer factors ([`crate::quant::Part`]).
     const HAS_FACTORS: bool;
 
-    /// The outputs of a group for one token.
+    /// Returns the outputs of a group for one token.
     ///
     /// # Panics
     /// If `x` is not as long as the rows.
@@ -127,7 +129,7 @@ impl<B: Unpack> Weights for B {
     }
 }
 
-/// Group after group of rows.
+/// Multiplies one group of rows after the other.
 fn multiply_groups<D: Dot, B: Weights>(dot: D, product: ProductQ8<'_, '_>) {
     let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
@@ -151,7 +153,7 @@ fn multiply_groups<D: Dot, B: Weights>(dot: D, product: ProductQ8<'_, '_>) {
     }
 }
 
-/// Writes a group's outputs, as many as there is room for.
+/// Writes a group's outputs, as many as `out` holds.
 fn store(out: &mut [f32], sums: [f32; GROUP]) {
     if let Some(out) = out.first_chunk_mut() {
         *out = sums;
@@ -169,7 +171,7 @@ struct Group<'w, B> {
 }
 
 impl<B> Group<'_, B> {
-    /// Where each row's blocks start, of which each has [`Group::row_len`]; rows that there are not are copies of the last.
+    /// Starts of the rows, each of [`Group::row_len`] blocks. Missing rows are copies of the last.
     fn starts(self) -> [*const u8; GROUP] {
         let last = self.blocks[self.blocks.len() - self.row_len..].as_ptr();
         let mut next = self.blocks.as_ptr();

@@ -1,23 +1,24 @@
-//! What multiplies the sums of a block: scales, minima, and the integer factors of super-blocks.
+//! Multipliers of the sums of a block: scales, minima, and the integer factors of super-blocks.
 
 use core::arch::aarch64::*;
 
 use super::Weights;
 
-/// What multiplies the sums of one part of four rows, a row in a lane.
+/// Multipliers of the sums of one part of four rows, a row in a lane.
 #[derive(Clone, Copy)]
 pub(super) struct Multipliers {
     scale: float32x4_t,
     min: float32x4_t,
-    /// Of the sums of both halves; of no use for formats without.
+    /// Factors of the sums of both halves; ignored by formats without factors.
     factors: [int32x4_t; 2],
-    /// Of the activations' sums of both halves; of no use for formats without.
+    /// Factors of the activations' sums of both halves; ignored by formats without factors.
     min_factors: [int32x4_t; 2],
 }
 
 impl Multipliers {
-    /// From what a panel holds of four rows: scales and minima, or, for formats with factors, the bits of each row's two f16 (its
-    /// minimum's in the upper half) and of its four bytes (factors, then those of its minimum).
+    /// Reads the multipliers of four rows from a panel: scales and minima, or, for formats with
+    /// factors, the bits of each row's two f16 (the minimum in the upper half) and of its four
+    /// bytes (factors, then factors of the minimum).
     ///
     /// # Safety
     /// The processor has NEON.
@@ -50,8 +51,9 @@ impl Multipliers {
         }
     }
 
-    /// What a part adds to the results, given the sums of both halves (of all in the first for formats without factors) and the
-    /// first 16 bytes of the activations: scale, scaled sum, sums of all and of the first half.
+    /// Returns the term that a part adds to the results. `sums` are those of both halves (formats
+    /// without factors have the whole sum in the first). `head` is the first 16 bytes of the
+    /// activations: scale, scaled sum, sum of all and sum of the first half.
     ///
     /// # Safety
     /// The processor has NEON.
@@ -81,7 +83,7 @@ impl Multipliers {
     }
 }
 
-/// Four f16 in f32.
+/// Widens four f16 to f32.
 ///
 /// # Safety
 /// The processor has NEON.

@@ -1,4 +1,4 @@
-//! Many tokens: a group of rows, unpacked once, meets a few tokens at a time.
+//! Prefill: a group of rows, unpacked once, is multiplied with a few tokens at a time.
 
 use core::arch::aarch64::*;
 
@@ -17,15 +17,16 @@ pub(super) const FLOATS: usize = 2 * GROUP;
 
 /// A group of rows, unpacked.
 pub(super) struct Panel<'s> {
-    /// For each column of blocks: rows 0..4, then rows 4..8, each 8 registers; 32-bit lane `r` of register `k` holds columns
-    /// `4k..4k + 4` of row `r`.
+    /// For each column of blocks: rows 0..4, then rows 4..8, each 8 registers; 32-bit lane `r` of
+    /// register `k` holds columns `4k..4k + 4` of row `r`.
     integers: &'s mut [i8],
-    /// For each column of blocks 8 scales, then 8 minima; for formats with factors what [`Multipliers::new`] holds.
+    /// For each column of blocks 8 scales, then 8 minima; for formats with factors the input of
+    /// [`Multipliers::new`].
     floats: &'s mut [f32],
 }
 
 impl<'s> Panel<'s> {
-    /// A panel for rows of `row_blocks` blocks, whatever the scratch holds.
+    /// Makes a panel for rows of `row_blocks` blocks; its contents are those of the scratch.
     ///
     /// # Panics
     /// If the scratch is not aligned or too small.
@@ -41,7 +42,7 @@ impl<'s> Panel<'s> {
         Panel { integers, floats }
     }
 
-    /// The columns of blocks: integers and floats of each.
+    /// The integers and the floats of each column of blocks.
     pub(super) fn columns(&mut self) -> (&mut [[i8; INTEGERS]], &mut [[f32; FLOATS]]) {
         (self.integers.as_chunks_mut().0, self.floats.as_chunks_mut().0)
     }
@@ -55,12 +56,13 @@ impl<'s> Panel<'s> {
         assert!(rows.row_len == integers.len());
         let mut rows = rows.starts();
         for (integers, floats) in integers.iter_mut().zip(floats) {
-            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each of `integers`.
+            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each of
+            // `integers`.
             unsafe { fill_block::<B>(&mut rows, integers, floats) };
         }
     }
 
-    /// All tokens through the panel, calling `store` with each token's index and outputs.
+    /// Multiplies all tokens with the panel and calls `store` with each token's index and outputs.
     pub(super) fn multiply<D: Dot, B: Weights>(
         &self,
         dot: D,
@@ -80,7 +82,7 @@ impl<'s> Panel<'s> {
         }
     }
 
-    /// The first `T` tokens of `x`, of which the first is number `token`; returns `T`.
+    /// Multiplies the first `T` tokens of `x`, of which the first is number `token`; returns `T`.
     fn tile<D: Dot, B: Weights, const T: usize>(
         &self,
         dot: D,
@@ -119,8 +121,9 @@ unsafe fn fill_block<B: Unpack>(
     integers: &mut [i8; INTEGERS],
     floats: &mut [f32; FLOATS],
 ) {
-    // SAFETY: contracts 1 and 2 (NEON; a block of each row). Each store of 4 interleaved registers writes 64 bytes: 4 of them fill `integers`, at
-    // (0 or 128) + (0 or 64). The stores of 4 floats fill `floats`.
+    // SAFETY: contracts 1 and 2 (NEON; a block of each row). Each store of 4 interleaved registers
+    // writes 64 bytes: 4 of them fill `integers`, at (0 or 128) + (0 or 64). The stores of 4 floats
+    // fill `floats`.
     unsafe {
         let mut heads = Heads::none();
         macro_rules! each_row {
@@ -155,10 +158,11 @@ unsafe fn tile_block<D: Dot, B: Weights, const T: usize>(
     x: [*const Q8Activation; T],
     acc: &mut [[float32x4_t; 2]; T],
 ) {
-    // SAFETY: contracts 1 and 3 (NEON; a block of activations of each token). `integers` is 16 registers, `floats` 4; the head of a block of activations is its first
-    // 16 bytes, its integers are 32 bytes.
+    // SAFETY: contracts 1 and 3 (NEON; a block of activations of each token). `integers` is 16
+    // registers, `floats` 4; the head of a block of activations is its first 16 bytes, its integers
+    // are 32 bytes.
     unsafe {
-        // Of each half of the columns; of both together for formats without factors.
+        // Sums of each half of the columns, or of both together for formats without factors.
         let mut sums = [[[dot.zero(); 2]; 2]; T];
         for columns in 0..2 {
             let of = if B::HAS_FACTORS { columns } else { 0 };

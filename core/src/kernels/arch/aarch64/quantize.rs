@@ -1,4 +1,4 @@
-//! Activations to int8.
+//! Quantisation of activations to int8.
 
 use core::arch::aarch64::*;
 
@@ -6,7 +6,7 @@ use super::Neon;
 use crate::kernels::scalar;
 use crate::quant::{BLOCK, Q8Activation};
 
-/// As [`scalar::quantize_activations`].
+/// Does the same as [`scalar::quantize_activations`].
 ///
 /// # Panics
 /// If `out` does not have a block for every 32 values of `x`.
@@ -27,13 +27,13 @@ unsafe fn quantize_block(x: &[f32; BLOCK], out: &mut Q8Activation) {
     // SAFETY: contract 1 (NEON); 8 loads of 4 cover `x`, 2 stores of 16 cover `out.q`.
     unsafe {
         let x: [float32x4_t; 8] = core::array::from_fn(|i| vld1q_f32(x.as_ptr().add(4 * i)));
-        // As `f32::max`, fmaxnm ignores a NaN beside a number.
+        // Like `f32::max`, fmaxnm ignores a NaN beside a number.
         let max = x
             .iter()
             .fold(vdupq_n_f32(0.0), |max, x| vmaxnmq_f32(max, vabsq_f32(*x)));
         let max = vmaxnmvq_f32(max);
         let inverse = scalar::inverse_scale(max);
-        // To the nearest, ties to even; NaN gives 0.
+        // Rounds to the nearest, ties to even; NaN gives 0.
         let x = x.map(|x| vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(x, inverse))));
         let bytes = [0, 4].map(|i| {
             let low = vqmovn_s16(vcombine_s16(x[i], x[i + 1]));

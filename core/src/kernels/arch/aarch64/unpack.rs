@@ -1,4 +1,4 @@
-//! Simple blocks, taken apart in registers.
+//! Unpacking of simple blocks in registers.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -12,31 +12,34 @@ use crate::quant::{
 /// The scales and minima of a group of rows in one column of blocks, as the blocks hold them.
 #[derive(Clone, Copy)]
 pub(super) struct Heads {
-    /// f16 pairs (scale, minimum) of rows 0..4 and 4..8; without minima, the first register holds the scales of all 8.
+    /// f16 pairs (scale, minimum) of rows 0..4 and 4..8; without minima, the first register holds
+    /// the scales of all 8.
     halves: [uint16x8_t; 2],
 }
 
-/// Scales and minima (0 without) of a group, widened: rows 0..4 and rows 4..8.
+/// Scales and minima (0 for formats without) of a group, widened: rows 0..4 and rows 4..8.
 pub(super) type Widened = [[float32x4_t; 2]; 2];
 
 /// A quantised block whose parts can be loaded into registers.
 ///
-/// Loads go through a pointer that they move on, by instructions that do both: on a row's pointer, [`Heads::load`] and
-/// [`Unpack::integers`] in turn walk from block to block and spend no instruction on addresses. The compiler does not find that
-/// form by itself, hence the assembly.
+/// Loads go through a pointer, by instructions that load and advance it at once. [`Heads::load`]
+/// and [`Unpack::integers`], called in turn on a row's pointer, walk from block to block and need
+/// no instruction for addresses. The compiler does not find that form by itself, hence the
+/// assembly.
 pub(super) trait Unpack: QuantBlock {
-    /// What must be added to [`Unpack::integers`] to make them the format's.
+    /// Number to add to [`Unpack::integers`] to get the integers of the format.
     const OFFSET: i8;
 
-    /// Elements 0..16 and 16..32 less [`Unpack::OFFSET`]. `p` points behind the block's scale and minimum; it moves to the block's
-    /// end.
+    /// Returns elements 0..16 and 16..32 minus [`Unpack::OFFSET`]. `p` points behind the block's
+    /// scale and minimum, and is advanced to the block's end.
     ///
     /// # Safety
     /// The rest of the block is readable and the processor has NEON.
     unsafe fn integers(p: &mut *const u8) -> [int8x16_t; 2];
 }
 
-/// Loads a register by `$load`, which moves the pointer `$p` on. The caller proves that what it reads is readable.
+/// Loads a register by `$load`, which advances the pointer `$p`. The caller proves that the bytes
+/// are readable.
 macro_rules! load {
     ($load:literal, $p:expr) => {{
         let value: uint8x16_t;
@@ -49,7 +52,7 @@ macro_rules! load {
 }
 
 impl Heads {
-    /// None loaded yet.
+    /// Heads before any load.
     ///
     /// # Safety
     /// The processor has NEON.
@@ -63,14 +66,16 @@ impl Heads {
         }
     }
 
-    /// Loads those of row `ROW`, row after row from 0 on, from the start of its block at `p`, which moves behind them. (Every format's block starts with its
-    /// scale, followed by its minimum if it has one.)
+    /// Loads the scale and minimum of row `ROW` from the start of its block at `p`, and advances
+    /// `p` past them. Rows must be loaded in order, from 0 on. (Every format's block starts with
+    /// its scale, followed by its minimum if it has one.)
     ///
     /// # Safety
     /// The block is readable and the processor has NEON.
     #[inline(always)]
     pub(super) unsafe fn load<B: Unpack, const ROW: usize>(&mut self, p: &mut *const u8) {
-        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); the first 4 or 2 bytes of the block are read.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); the first 4 or 2 bytes of the
+        // block are read.
         unsafe {
             let half = if B::HAS_MIN { ROW / 4 } else { 0 };
             let register = &mut self.halves[half];
@@ -95,7 +100,7 @@ impl Heads {
         }
     }
 
-    /// All scales, all minima, in f32.
+    /// Widens all scales and all minima to f32.
     ///
     /// # Safety
     /// The processor has NEON.
@@ -113,7 +118,7 @@ impl Heads {
     }
 }
 
-/// Eight f16 in f32.
+/// Widens eight f16 to f32.
 ///
 /// # Safety
 /// The processor has NEON.
@@ -126,7 +131,8 @@ unsafe fn widen(halves: uint16x8_t) -> [float32x4_t; 2] {
     }
 }
 
-// What `Heads::load` and the methods below rely on: scale, minimum, fifth bits, integers, in this order and without gaps.
+// `Heads::load` and the methods below rely on this order without gaps: scale, minimum, fifth bits,
+// integers.
 const _: () = assert!(
     offset_of!(BlockQ4_0, d) == 0
         && offset_of!(BlockQ4_0, qs) == 2
@@ -169,7 +175,7 @@ unpack!(BlockQ5_1, 16, five_bits);
 unpack!(BlockQ8_0, 0, eight_bits);
 unpack!(BlockIq4Nl, 0, table);
 
-/// The low halves of 16 bytes, then the high halves: 0..=15.
+/// Returns the low halves of 16 bytes, then the high halves: 0..=15.
 ///
 /// # Safety
 /// 16 bytes at `p` are readable and the processor has NEON.
@@ -185,7 +191,7 @@ unsafe fn four_bits(p: &mut *const u8) -> [int8x16_t; 2] {
     }
 }
 
-/// What 4-bit indices stand for, in the order of [`four_bits`].
+/// Returns the values of 4-bit indices, in the order of [`four_bits`].
 ///
 /// # Safety
 /// 16 bytes at `p` are readable and the processor has NEON.
@@ -198,13 +204,14 @@ unsafe fn table(p: &mut *const u8) -> [int8x16_t; 2] {
     }
 }
 
-/// 5-bit integers less 16, -16..=15: 4 bytes of fifth bits, then the low four bits as in [`four_bits`].
+/// Returns 5-bit integers minus 16, -16..=15, from 4 bytes of fifth bits, then the low four bits as
+/// in [`four_bits`].
 ///
 /// # Safety
 /// 20 bytes at `p` are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn five_bits(p: &mut *const u8) -> [int8x16_t; 2] {
-    /// Which byte of the fifth bits an element's is in, and which bit.
+    /// Index of the byte that holds an element's fifth bit; `BIT` is the bit in it.
     const BYTE: [[u8; 16]; 2] = [
         [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1],
         [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3],
@@ -212,7 +219,8 @@ unsafe fn five_bits(p: &mut *const u8) -> [int8x16_t; 2] {
     const BIT: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
     // SAFETY: contracts 1 and 2 (NEON; 20 bytes of a block); the constants are 16 bytes each.
     unsafe {
-        // A clear fifth bit means 16 less: ones above the low four bits, which the inserting shift keeps.
+        // A clear fifth bit means 16 less: it sets the bits above the low four, which the inserting
+        // shift keeps.
         let clear = vmvnq_u8(load!("ldr {v:s}, [{p}], #4", p));
         let bytes = load!("ldr {v:q}, [{p}], #16", p);
         let bit = vld1q_u8(BIT.as_ptr());
@@ -225,7 +233,7 @@ unsafe fn five_bits(p: &mut *const u8) -> [int8x16_t; 2] {
     }
 }
 
-/// 32 bytes as they are.
+/// Returns 32 bytes unchanged.
 ///
 /// # Safety
 /// 32 bytes at `p` are readable and the processor has NEON.

@@ -6,8 +6,9 @@ use crate::kernels::generic::ColumnHalves;
 #[cfg(doc)]
 use crate::kernels::generic::Lanes;
 
-/// [`Lanes::add_halves_i8`], once for all who call it: the sums stay in `s0` to `s15`, eight slots at a time are in `s16` to `s23`,
-/// their scales and then their weights in `s24` to `s31`.
+/// Implements [`Lanes::add_halves_i8`] as one shared instance. The sums stay in `s0` to `s15`,
+/// eight slots at a time are in `s16` to `s23`, their scales and then their weights in `s24` to
+/// `s31`.
 #[inline(never)]
 pub(super) fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
     let ColumnHalves {
@@ -28,7 +29,7 @@ pub(super) fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
         &elements[first / 2 * steps.0 + first % 2 * 16..],
         &scales[first / 2 * steps.1 + first % 2 * 16..],
     );
-    // From a first half to the second, or from a second half to the next tile's first.
+    // Step from a first half to the second, or from a second half to the next tile's first.
     let next = |step: usize| if first.is_multiple_of(2) { 16 } else { step - 16 };
     macro_rules! each {
         ($operation:literal, $($to:literal $a:literal $b:literal),*) => {
@@ -84,9 +85,9 @@ pub(super) fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
             )
         };
     }
-    // SAFETY: `r1` walks over `weights`; `r0` and `r2` go from half to half, to the last of which the assertion saw sixteen
-    // elements and scales, or past it unread; `acc` is read and written. What proves the instructions is that the crate was
-    // built with the feature.
+    // SAFETY: `r1` walks over `weights`; `r0` and `r2` go from half to half, to the last of which
+    // the assertion saw sixteen elements and scales, or past it unread; `acc` is read and written.
+    // The crate was built with the feature, which proves that the processor has the instructions.
     unsafe {
         asm!(
             "vldmia r11, {{s0-s15}}",

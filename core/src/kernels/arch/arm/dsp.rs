@@ -1,8 +1,8 @@
 //! Products of blocks by `smlad`: two 16-bit products and two sums in one instruction.
 //!
-//! `sxtb16` widens bytes 0 and 2 of a word (or, rotated, 1 and 3) to 16 bits. The activations of a token are widened and put in that
-//! order once per matrix, in the scratch; weights are as they go by, [`GROUP`] rows at a time that share the loads of
-//! activations.
+//! `sxtb16` widens bytes 0 and 2 of a word (or, rotated, 1 and 3) to 16 bits. The activations of a
+//! token are widened and put in that order once per matrix, in the scratch. Weights are widened
+//! when they are used, in groups of [`GROUP`] rows that share the loads of activations.
 
 use core::arch::asm;
 
@@ -14,14 +14,15 @@ use crate::quant::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ8_0, Format, Q8Activation,
 /// Rows in a group.
 const GROUP: usize = 4;
 
-/// Words of a block of activations: for each four of them two words of 16-bit pairs (elements 0 and 2, elements 1 and 3); at the
-/// end the scale.
+/// Words of a block of activations: two words of 16-bit pairs (elements 0 and 2, elements 1 and 3)
+/// for each four elements, and the scale at the end.
 const WIDENED: usize = BLOCK / 2 + 1;
 
 /// A block of activations, see [`WIDENED`].
 type Widened = [u32; WIDENED];
 
-/// As [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8): some formats.
+/// Implements [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8)
+/// for some formats.
 pub(super) fn product_q8<'p, 'c>(isa: Dsp, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
     match product.weights.format() {
         Format::Q4_0 => multiply_groups::<BlockQ4_0>(isa, product),
@@ -64,7 +65,7 @@ fn widen_activations(isa: Dsp, x: &Q8Activation, out: &mut Widened) {
     out[WIDENED - 1] = x.scale.to_bits();
 }
 
-/// `R` rows of `x.len()` blocks each and one token: the formula of [`crate::kernels`].
+/// Multiplies `R` rows of `x.len()` blocks each and one token by the formula of [`crate::kernels`].
 #[inline(always)]
 fn dots<B: Products, const R: usize>(isa: Dsp, w: &[B], x: &[Q8Activation], widened: &[Widened]) -> [f32; R] {
     let len = x.len();
@@ -88,9 +89,9 @@ fn dots<B: Products, const R: usize>(isa: Dsp, w: &[B], x: &[Q8Activation], wide
     acc
 }
 
-/// A format whose block sums are made by `smlad`.
+/// A format whose block sums are computed by `smlad`.
 trait Products: QuantBlock {
-    /// What is to be added to each integer that [`Products::add`] multiplies.
+    /// Offset to add to each integer that [`Products::add`] multiplies.
     const OFFSET: i32;
     /// The scale, f16.
     fn scale_bytes(&self) -> [u8; 2];
@@ -98,7 +99,7 @@ trait Products: QuantBlock {
     fn min_bytes(&self) -> [u8; 2];
     /// Adds the products of a block of each row.
     fn add<const R: usize>(isa: Dsp, rows: [&Self; R], x: &Widened, sums: &mut [i32; R]);
-    /// [`dots`] of [`GROUP`] rows.
+    /// Computes [`dots`] of [`GROUP`] rows.
     #[inline(always)]
     fn group(isa: Dsp, w: &[Self], x: &[Q8Activation], widened: &[Widened]) -> [f32; GROUP] {
         dots(isa, w, x, widened)
@@ -135,8 +136,8 @@ impl Products for BlockQ8_0 {
     }
 }
 
-/// Adds the products of 16 bytes of each row: their low halves with the first four words of activations, their high halves
-/// with the others.
+/// Adds the products of 16 bytes of each row: of their low halves with the first half of the
+/// activations, and of their high halves with the second.
 #[inline(always)]
 fn add_nibbles<const R: usize>(isa: Dsp, rows: [&[u8; 16]; R], x: &Widened, sums: &mut [i32; R]) {
     const MASK: u32 = 0x000F_000F;
@@ -190,18 +191,20 @@ impl Products for BlockQ4_1 {
     }
 }
 
-/// [`dots`] for Q8_0, with registers chosen by hand: the compiler keeps a third of what this needs on the stack.
+/// Computes [`dots`] for Q8_0 with registers chosen by hand: the compiler would keep a third of the
+/// values on the stack.
 ///
-/// Row `r` of a block is at `r0 + r · r1`, with 3 · `r1` in `r2`; `r3` walks over the activations, two words of which are in `r4` and
-/// `r5`. `r8` to `r11` are the block's sums, `r12` and `lr` what is multiplied. `s0` to `s3` are the results so far, `s15` counts
-/// blocks, `s14` holds where results go.
+/// Row `r` of a block is at `r0 + r · r1`, with 3 · `r1` in `r2`; `r3` walks over the activations,
+/// two words of which are in `r4` and `r5`. `r8` to `r11` are the block's sums, `r12` and `lr` the
+/// operands. `s0` to `s3` are the results so far, `s15` counts blocks, `s14` holds the address of
+/// the results.
 #[inline(always)]
 fn group_q8_0(_: Dsp, w: &[BlockQ8_0], x: &[Widened]) -> [f32; GROUP] {
     let blocks = x.len();
     assert!(blocks > 0 && w.len() == GROUP * blocks);
     let stride = blocks * size_of::<BlockQ8_0>();
     let mut out = [0.0f32; GROUP];
-    // The first products of a block replace the last one's sum.
+    // The first products of a block replace the sum of the previous block.
     macro_rules! row {
         ($at:literal, $sum:literal, true) => {
             concat!(
@@ -251,9 +254,10 @@ fn group_q8_0(_: Dsp, w: &[BlockQ8_0], x: &[Widened]) -> [f32; GROUP] {
             )
         };
     }
-    // SAFETY: `r0` walks over the first row's `blocks` blocks, and what is read at a distance of up to three strides lies in the
-    // other rows' blocks: `w` has four rows of them. `r3` walks over the `blocks` elements of `x`. Four f32 of `out` are written.
-    // The token proves that the processor has the instructions.
+    // SAFETY: `r0` walks over the first row's `blocks` blocks, and reads at a distance of up to
+    // three strides lie in the other rows' blocks: `w` has four rows of them. `r3` walks over the
+    // `blocks` elements of `x`. Four f32 of `out` are written. The token proves that the processor
+    // has the instructions.
     unsafe {
         asm!(
             "vmov s15, r4",
@@ -299,8 +303,8 @@ fn group_q8_0(_: Dsp, w: &[BlockQ8_0], x: &[Widened]) -> [f32; GROUP] {
     out
 }
 
-/// `sum` plus the products of the 16-bit halves of `a` and `b`. Sums of one block stay far from 2^31, so that the sticky overflow
-/// flag stays as it is.
+/// Returns `sum` plus the products of the 16-bit halves of `a` and `b`. Sums of one block stay far
+/// below 2^31, so that the sticky overflow flag does not change.
 #[inline(always)]
 fn smlad(_: Dsp, a: u32, b: u32, sum: i32) -> i32 {
     let result: i32;
@@ -318,7 +322,7 @@ fn smlad(_: Dsp, a: u32, b: u32, sum: i32) -> i32 {
     result
 }
 
-/// Bytes 0 and 2 of `word`, widened with their signs to 16 bits.
+/// Sign-extends bytes 0 and 2 of `word` to 16 bits.
 #[inline(always)]
 fn sxtb16(_: Dsp, word: u32) -> u32 {
     let result: u32;
@@ -334,7 +338,7 @@ fn sxtb16(_: Dsp, word: u32) -> u32 {
     result
 }
 
-/// Bytes 1 and 3 of `word`, widened with their signs to 16 bits.
+/// Sign-extends bytes 1 and 3 of `word` to 16 bits.
 #[inline(always)]
 fn sxtb16_odd(_: Dsp, word: u32) -> u32 {
     let result: u32;

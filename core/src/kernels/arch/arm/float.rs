@@ -1,4 +1,5 @@
-//! One token and f16 weights: straight from the halves to the sixteen partial sums, without a row of f32 between.
+//! Products of f16 weights and one token, straight from the f16 to the sixteen partial sums,
+//! without a row of f32 between.
 
 use core::arch::asm;
 
@@ -7,7 +8,9 @@ use crate::kernels::product::ProductF32;
 use crate::kernels::scalar;
 use crate::quant::{F16, Format};
 
-/// As [`InstructionSet::product_f32`](crate::kernels::dispatch::InstructionSet::product_f32): one token and f16 weights.
+/// Implements
+/// [`InstructionSet::product_f32`](crate::kernels::dispatch::InstructionSet::product_f32) for one
+/// token and f16 weights.
 pub(super) fn product_f32<'p, 'c>(product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
     let w = product.weights;
     if w.format() != Format::F16 || product.out.rows() != 1 {
@@ -20,7 +23,7 @@ pub(super) fn product_f32<'p, 'c>(product: ProductF32<'p, 'c>) -> Option<Product
     None
 }
 
-/// As [`scalar::dot`].
+/// Does the same as [`scalar::dot`].
 fn dot(w: &[F16], x: &[f32]) -> f32 {
     let (chunks, rest) = w.as_chunks();
     let (x_chunks, x_rest) = x.as_chunks();
@@ -33,8 +36,8 @@ fn dot(w: &[F16], x: &[f32]) -> f32 {
     scalar::fold(sums)
 }
 
-/// Adds the products of sixteen columns at a time: the sums are in `s0` to `s15`, eight weights in `s16` to `s23`, their
-/// activations in `s24` to `s31`.
+/// Adds the products of sixteen columns at a time: the sums are in `s0` to `s15`, eight weights in
+/// `s16` to `s23`, their activations in `s24` to `s31`.
 fn add(w: &[[F16; 16]], x: &[[f32; 16]], sums: &mut [f32; 16]) {
     if w.is_empty() || w.len() != x.len() {
         return;
@@ -72,8 +75,9 @@ fn add(w: &[[F16; 16]], x: &[[f32; 16]], sums: &mut [f32; 16]) {
             )
         };
     }
-    // SAFETY: `r0` walks over `w`, `r1` over as many elements of `x`, sixteen numbers each, and `sums` is read and written. What
-    // proves the instructions is that the crate was built with the feature.
+    // SAFETY: `r0` walks over `w`, `r1` over as many elements of `x`, sixteen numbers each, and
+    // `sums` is read and written. The crate was built with the feature, which proves that the
+    // processor has the instructions.
     unsafe {
         asm!(
             "vldmia r3, {{s0-s15}}",

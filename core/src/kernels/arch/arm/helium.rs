@@ -1,8 +1,10 @@
-//! Products of blocks by `vmladav`: sixteen 8-bit products and their sum, to a core register, in one instruction.
+//! Products of blocks by `vmladav`, one instruction that writes the sum of sixteen 8-bit products
+//! to a core register.
 //!
-//! The compiler takes no operands in vector registers, so that a whole group of rows is one piece of assembly. Vector instructions
-//! flush subnormal f32 to zero whatever the mode is: here they do only what is exact without (integers, f16 to f32, f32 of
-//! small integers), and the contract's products and sums are scalar instructions.
+//! The compiler takes no operands in vector registers, so that a whole group of rows is one piece
+//! of assembly. Vector instructions flush subnormal f32 to zero in every mode. Here they do only
+//! operations that stay exact (on integers, from f16 to f32, from small integers to f32); the
+//! contract's products and sums are scalar instructions.
 
 use core::arch::asm;
 
@@ -14,7 +16,8 @@ use crate::quant::{BLOCK, BlockQ4_0, BlockQ8_0, Format, Q8Activation, QuantBlock
 /// Rows in a group.
 const GROUP: usize = 4;
 
-/// As [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8): some formats.
+/// Implements [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8)
+/// for some formats.
 pub(super) fn product_q8<'p, 'c>(isa: Helium, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
     match product.weights.format() {
         Format::Q4_0 => multiply_groups::<BlockQ4_0>(isa, product),
@@ -43,9 +46,10 @@ fn multiply_groups<B: Group>(isa: Helium, product: ProductQ8<'_, '_>) {
     }
 }
 
-/// Up to [`GROUP`] rows of as many blocks as there are of activations; those that there are not are copies of the last.
+/// Up to [`GROUP`] rows, each of as many blocks as the activations have. Missing rows are copies of
+/// the last.
 struct Rows<'a> {
-    /// Where each row starts, less 16 bytes: loads with a step leave pointers there.
+    /// Start of each row minus 16 bytes: loads that advance a pointer leave it there.
     starts: [*const u8; GROUP],
     x: &'a [Q8Activation],
 }
@@ -64,21 +68,23 @@ impl<'a> Rows<'a> {
 
 /// A format with a kernel of its own.
 trait Group: QuantBlock {
-    /// The rows' outputs by the formula of [`crate::kernels`].
+    /// Computes the rows' outputs by the formula of [`crate::kernels`].
     fn group(isa: Helium, rows: Rows<'_>, out: &mut [f32; GROUP]);
 }
 
-/// A group, with `$products` for the block sums of four rows. Row pointers are in `r1`, `r3`, `r5` and `r9`, 16 bytes before a block;
-/// `r2` is as far before its activations, which are in `q0` and `q1`; sums go to `r4`, `r8`, `r10` and `r12`. `q4` is the results
-/// so far, `q5` the activations' scale, `q6` where the rows are, from the first on.
+/// Multiplies a group, with `$products` for the block sums of four rows. Row pointers are in `r1`,
+/// `r3`, `r5` and `r9`, 16 bytes before a block; `r2` is as far before its activations, which are
+/// loaded to `q0` and `q1`; sums go to `r4`, `r8`, `r10` and `r12`. `q4` holds the results so far,
+/// `q5` the activations' scale, `q6` the offsets of the rows from the first.
 macro_rules! group {
     ($rows:expr, $out:expr, before: ($($before:expr),*), products: ($($products:expr),*)) => {{
         let Rows { starts, x } = $rows;
         let offset = |row: usize| starts[row].addr().wrapping_sub(starts[0].addr()).wrapping_add(16);
         let out: &mut [f32; GROUP] = $out;
-        // SAFETY: each row has a block for every one of `x`, and what is read lies in a block or in an element of `x`. Four f32
-        // of `out` are written. The token proves that the processor has the instructions. All vector registers are clobbered
-        // by the names of their halves' halves.
+        // SAFETY: each row has a block for every one of `x`, and every read lies in a block or in
+        // an element of `x`. Four f32 of `out` are written. The token proves that the processor has
+        // the instructions. All vector registers are clobbered by the names of their halves'
+        // halves.
         unsafe {
             asm!(
                 "vmov q6[2], q6[0], r4, r10",
@@ -152,7 +158,8 @@ impl Group for BlockQ8_0 {
 impl Group for BlockQ4_0 {
     #[inline(always)]
     fn group(_: Helium, rows: Rows<'_>, out: &mut [f32; GROUP]) {
-        // `q7` is the mask of low halves. Each sum starts at -8 times the activations' sum: the format's offset.
+        // `q7` is the mask of low halves. Each sum starts at -8 times the activations' sum: the
+        // format's offset.
         macro_rules! row {
             ($row:literal, $sum:literal) => {
                 concat!(

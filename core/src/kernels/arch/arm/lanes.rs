@@ -1,7 +1,9 @@
-//! Sixteen lanes: plain Rust, but for sums of 8-bit rows, which the compiler would keep in memory, and halves.
+//! Sixteen lanes in plain Rust, except for sums over 8-bit elements, which the compiler would keep
+//! in memory.
 //!
-//! Helium's vectors (also those that the compiler makes of plain Rust for such a processor) take subnormal f32 for zero, whatever
-//! the floating-point mode: results differ from other instruction sets' where a number under 1.2e-38 matters.
+//! Helium's vectors (also those that the compiler makes of plain Rust for such a processor) treat
+//! subnormal f32 as zero in every floating-point mode. Results differ from those of other
+//! instruction sets where a number under 1.2e-38 matters.
 
 use super::columns::add_halves_dsp;
 use super::pairs::add_pairs_dsp;
@@ -16,8 +18,8 @@ use crate::kernels::isa::Dsp;
 use crate::kernels::isa::Helium;
 use crate::kernels::isa::Scalar;
 
-/// Implements [`Lanes`] as for [`Scalar`] but for [`Lanes::add_rows_i8`], [`Lanes::add_halves_i8`] and
-/// [`Lanes::add_pairs_i8`].
+/// Implements [`Lanes`] as for [`Scalar`], except for [`Lanes::add_rows_i8`],
+/// [`Lanes::add_halves_i8`] and [`Lanes::add_pairs_i8`].
 macro_rules! lanes {
     ($name:ident, $add_rows:ident, $add_halves:ident, $add_pairs:ident) => {
         impl Lanes for $name {

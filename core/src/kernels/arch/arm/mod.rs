@@ -1,8 +1,9 @@
-//! Arm cores of 32 bits: the DSP extension of Armv7E-M and Armv8-M (also part of every Armv7-A), and the vector extension of
-//! Armv8.1-M (Helium).
+//! Kernels for 32-bit Arm cores: the DSP extension of Armv7E-M and Armv8-M (also part of every
+//! Armv7-A), and the vector extension of Armv8.1-M (Helium).
 //!
-//! What such a core has is a fact of the compilation target that stable Rust does not tell: the features `dsp` and `helium` of
-//! this crate say it. Where they are wrong the assembler refuses the instructions, so that a program that was built proves them.
+//! The extensions of such a core are a property of the compilation target that stable Rust does not
+//! tell, so the features `dsp` and `helium` of this crate say it. If they are wrong, the assembler
+//! refuses the instructions; a program that was built proves them right.
 
 mod columns;
 mod dsp;
@@ -29,7 +30,7 @@ impl InstructionSet for Dsp {
         op.eval(self)
     }
 
-    // One instance of each algorithm, for the sake of flash: the bits are the same.
+    // One instance of each algorithm saves flash; the bits are the same.
     #[cfg(all(feature = "helium", not(test)))]
     fn run<O: Op>(self, op: O) -> O::Output {
         Helium::of_target().run(op)

@@ -1,4 +1,5 @@
-//! Raw scores against 8-bit keys: pairs of columns turned by their slots' angles, four slots at a time.
+//! Raw scores against 8-bit keys: pairs of columns are rotated by their slots' angles, four slots
+//! at a time.
 
 use core::arch::asm;
 
@@ -6,8 +7,9 @@ use core::arch::asm;
 use crate::kernels::generic::Lanes;
 use crate::kernels::generic::SlotPairs;
 
-/// [`Lanes::add_pairs_i8`], once for all who call it. The sums stay in `s0` to `s3`, the scales in `s20` to `s27`; columns are in `s4`
-/// to `s11`, cosines and sines in `s12` to `s19`, a pair's factors in `s28` to `s31`. All operations are scalar ones.
+/// Implements [`Lanes::add_pairs_i8`] as one shared instance. The sums stay in `s0` to `s3`, the
+/// scales in `s20` to `s27`; columns are in `s4` to `s11`, cosines and sines in `s12` to `s19`, a
+/// pair's factors in `s28` to `s31`. All operations are scalar.
 #[inline(never)]
 pub(super) fn add_pairs_dsp(pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
     let count = pairs.factors.len();
@@ -101,7 +103,8 @@ pub(super) fn add_pairs_dsp(pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
             )
         };
     }
-    // The columns `a` and `b` of two slots: `a·cos - b·sin` takes the cosines' place, `a·sin + b·cos` the first columns'.
+    // The columns `a` and `b` of two slots: `a·cos - b·sin` takes the cosines' place,
+    // `a·sin + b·cos` the first columns'.
     macro_rules! rotate {
         ($a0:literal $b0:literal $cos0:literal $sin0:literal, $a1:literal $b1:literal $cos1:literal $sin1:literal) => {
             concat!(
@@ -112,9 +115,10 @@ pub(super) fn add_pairs_dsp(pairs: SlotPairs<'_>, sums: &mut [f32; 4]) {
             )
         };
     }
-    // SAFETY: `r0` and `r1` walk over `count` groups of four elements at `r2` from one another, `r3` over as many cosines and sines, which
-    // the assertions above saw; `r4` walks over `factors`. Eight scales and four sums are read, four sums written. What proves the
-    // instructions is that the crate was built with the feature.
+    // SAFETY: `r0` and `r1` walk over `count` groups of four elements at `r2` from one another,
+    // `r3` over as many cosines and sines, which the assertions above saw; `r4` walks over
+    // `factors`. Eight scales and four sums are read, four sums written. The crate was built with
+    // the feature, which proves that the processor has the instructions.
     unsafe {
         asm!(
             "vldmia r5, {{s0-s3}}",

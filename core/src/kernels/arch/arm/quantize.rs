@@ -1,13 +1,13 @@
-//! Quantising activations with as few moves between the register files as such a core allows.
+//! Quantisation of activations with few moves between the register files.
 
 use crate::kernels::scalar;
 use crate::nn::math::ROUNDING;
 use crate::quant::{BLOCK, Q8Activation};
 
-/// As [`scalar::quantize_activations`].
+/// Does the same as [`scalar::quantize_activations`].
 pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out) {
-        // Without its sign a float orders as its bits do, NaN past infinity.
+        // Floats without their signs have the order of their bits, with NaN past infinity.
         let mut max = 0;
         for v in x {
             max = max.max(v.to_bits() & 0x7FFF_FFFF);
@@ -22,7 +22,7 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
         let halves = x.chunks_exact(BLOCK / 2).zip(out.q.chunks_exact_mut(BLOCK / 2));
         for (sum, (x, q)) in sums.iter_mut().zip(halves) {
             for (q, v) in q.iter_mut().zip(x) {
-                // Within ±127.0001, so that the low byte is the integer.
+                // The value is within ±127.0001, so that the low byte is the integer.
                 let bits = (v * inverse + ROUNDING).to_bits();
                 *q = bits as i8;
                 *sum = sum.wrapping_add(bits);

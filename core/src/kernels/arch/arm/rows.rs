@@ -13,7 +13,7 @@ fn check(count: usize, x: &[i8], stride: usize) {
     assert!(enough);
 }
 
-/// Four bytes at `r0` + `$at`, as integers in four registers.
+/// Loads four bytes at `r0` + `$at` as integers to four registers.
 #[cfg(any(test, not(feature = "helium")))]
 macro_rules! convert {
     ($at:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
@@ -39,7 +39,8 @@ macro_rules! convert {
     };
 }
 
-/// [`Lanes::add_rows_i8`], once for all who call it: the sums stay in `s0` to `s15`, eight products at a time are made in `s16` to `s23`.
+/// Implements [`Lanes::add_rows_i8`] as one shared instance. The sums stay in `s0` to `s15`; `s16`
+/// to `s23` hold eight products at a time.
 #[cfg(any(test, not(feature = "helium")))]
 #[inline(never)]
 pub(super) fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {
@@ -56,8 +57,9 @@ pub(super) fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], strid
             )
         };
     }
-    // SAFETY: `check` saw sixteen elements for each factor, at `stride` from one another; `acc` is read and written. What proves the
-    // instructions is that the crate was built with the feature.
+    // SAFETY: `check` saw sixteen elements for each factor, at `stride` from one another; `acc` is
+    // read and written. The crate was built with the feature, which proves that the processor has
+    // the instructions.
     unsafe {
         asm!(
             "vldmia r4, {{s0-s15}}",
@@ -88,7 +90,7 @@ pub(super) fn add_rows_dsp(acc: &mut [f32; 16], factors: &[f32], x: &[i8], strid
     }
 }
 
-/// [`Lanes::add_rows_i8`], once for all who call it: the sums stay in `q0` to `q3`.
+/// Implements [`Lanes::add_rows_i8`] as one shared instance. The sums stay in `q0` to `q3`.
 #[cfg(feature = "helium")]
 #[inline(never)]
 pub(super) fn add_rows_helium(acc: &mut [f32; 16], factors: &[f32], x: &[i8], stride: usize) {

@@ -1,15 +1,18 @@
-//! x86-64: what AVX2 and AVX-512 share.
+//! Code that AVX2 and AVX-512 share.
 //!
-//! Both see a weight matrix as groups of rows, and a row as chunks of blocks. A register of `n` lanes of 128 bits holds the 16 low
-//! (or 16 high) elements of `n` consecutive blocks of one row; `4 n` rows make a group, so that transposing sums of a group's
-//! chunk fill whole registers with one row per 32-bit lane, as the contract's order of blocks wants.
+//! Both see a weight matrix as groups of rows, and a row as chunks of blocks. A register of `n`
+//! lanes of 128 bits holds the 16 low (or 16 high) elements of `n` consecutive blocks of one row;
+//! `4 n` rows make a group, so that the transposed sums of a group's chunk fill whole registers
+//! with one row per 32-bit lane, as the contract's order of blocks requires.
 //!
-//! - **Few tokens** ([`Kernels::decode`]): straight from the blocks to sums, bound by memory.
-//! - **Many tokens** ([`Kernels::fill`], [`Kernels::tile`]): a group is unpacked once into a panel in the scratch, in which one
-//!   register holds 4 columns of every row of the group; a broadcast of the same 4 columns of a token's activations then gives
-//!   every row's sum without a horizontal step.
+//! - **Few tokens** ([`Kernels::decode`]): straight from the blocks to sums, limited by memory.
+//! - **Many tokens** ([`Kernels::fill`], [`Kernels::tile`]): a group is unpacked once into a panel
+//!   in the scratch, in which one register holds 4 columns of every row of the group; a broadcast
+//!   of the same 4 columns of a token's activations then gives every row's sum without a horizontal
+//!   step.
 //!
-//! A super-block is a number of chunks, of blocks of 32 columns: only how they get into registers is its own ([`weights`]).
+//! A super-block is a number of chunks, of blocks of 32 columns. Only the loads into registers are
+//! specific to it ([`weights`]).
 //!
 //! Rows that do not fill a group go through the scalar reference.
 
@@ -31,10 +34,11 @@ use weights::{Layout, Weights, parts};
 /// Rows of float weights in a group: enough independent sums to hide the latency of an addition.
 const FLOAT_ROWS: usize = 4;
 
-/// From how many tokens on unpacking a panel pays.
+/// Fewest tokens for which unpacking a panel pays.
 const PANEL_TOKENS: usize = 4;
 
-/// The sums of an activation: of all in the lower 16 bits, of the first half in the upper.
+/// Returns the sums of an activation: of all integers in the lower 16 bits, of the first half in
+/// the upper.
 #[inline(always)]
 fn sums_of(x: &Q8Activation) -> i32 {
     i32::from(x.first_sum) << 16 | i32::from(x.sum) & 0xFFFF
@@ -42,7 +46,7 @@ fn sums_of(x: &Q8Activation) -> i32 {
 
 const _: () = assert!(offset_of!(Q8Activation, sum) == 8 && offset_of!(Q8Activation, first_sum) == 10);
 
-/// A float format: one element a block.
+/// A float format, with one element a block.
 pub(super) trait Float: Block {}
 
 impl Float for F32 {}
@@ -51,15 +55,17 @@ impl Float for Bf16 {}
 
 /// Some groups of rows, unpacked, one group after the other.
 pub(super) struct Panel<'s> {
-    /// For each block of a group 8 registers; 32-bit lane `r` of register `j` holds elements `4j..4j + 4` of row `r`.
+    /// For each block of a group 8 registers; 32-bit lane `r` of register `j` holds elements
+    /// `4j..4j + 4` of row `r`.
     quants: &'s mut [u8],
-    /// For each block of a group every row's scale, then every row's minimum. For formats with factors, as bits: every row's two f16
-    /// (its minimum's in the upper half), then every row's four bytes (factors, then those of its minimum).
+    /// For each block of a group every row's scale, then every row's minimum. For formats with
+    /// factors, as bits: every row's two f16 (the minimum in the upper half), then every row's four
+    /// bytes (factors, then factors of the minimum).
     scales: &'s mut [f32],
 }
 
 impl Panel<'_> {
-    /// Group `group` of `groups`.
+    /// Returns group `group` of `groups`.
     fn group(&mut self, group: usize, groups: usize) -> Panel<'_> {
         let (quants, scales) = (self.quants.len() / groups, self.scales.len() / groups);
         Panel {
@@ -75,27 +81,31 @@ pub(super) trait Kernels: Copy {
     const LANES: usize;
     /// Groups in a panel.
     const GROUPS: usize;
-    /// Tokens whose sums with a panel's rows fit the registers.
+    /// Number of tokens whose sums with a panel's rows fit the registers.
     const TOKENS: usize;
 
-    /// One token: `blocks` are `LANES` rows of `x.len()` blocks, `out` their `LANES` outputs.
+    /// Multiplies one token: `blocks` are `LANES` rows of `x.len()` blocks, `out` their `LANES`
+    /// outputs.
     fn decode<B: Weights>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]);
 
     /// Unpacks `LANES` rows into a panel of one group.
     fn fill<B: Weights>(self, blocks: &[B], panel: &mut Panel<'_>);
 
-    /// `T` tokens, one after the other in `x`, through a panel; the first `GROUPS · LANES` of each are its outputs.
+    /// Multiplies `T` tokens, one after the other in `x`, with a panel. The first `GROUPS · LANES`
+    /// values of each token are its outputs.
     fn tile<B: Weights, const T: usize>(
         self,
         panel: &Panel<'_>,
         x: &[Q8Activation],
     ) -> [[f32; MAX_PANEL_ROWS]; T];
 
-    /// Products of `FLOAT_ROWS` rows and `T` tokens, one after the other in `w` and `x`: [`scalar::dot`] of each pair.
+    /// Computes [`scalar::dot`] of each pair of `FLOAT_ROWS` rows and `T` tokens, one after the
+    /// other in `w` and `x`.
     fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]);
 }
 
-/// As [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8): every quantised format.
+/// Implements [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8)
+/// for every quantised format.
 fn product_q8<'p, 'c, K: Kernels>(isa: K, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
     with_block!(product.weights.format();
         float _B => return Some(product);
@@ -104,7 +114,7 @@ fn product_q8<'p, 'c, K: Kernels>(isa: K, product: ProductQ8<'p, 'c>) -> Option<
     None
 }
 
-/// Group after group, then the rows that are left.
+/// Multiplies group after group, then the remaining rows.
 fn multiply_groups<K: Kernels, B: Weights>(isa: K, product: ProductQ8<'_, '_>) {
     let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
@@ -128,7 +138,8 @@ fn multiply_groups<K: Kernels, B: Weights>(isa: K, product: ProductQ8<'_, '_>) {
             for (i, group) in groups.chunks_exact(group_blocks).enumerate() {
                 isa.fill(group, &mut panel.group(i, K::GROUPS));
             }
-            // Of a panel that is not full, what was there before is multiplied too, and dropped.
+            // If a panel is not full, its old contents are multiplied, too, and the results
+            // dropped.
             let rows = groups.len() / row_len;
             multiply::<K, B>(isa, &panel, row_blocks, x, out, at..at + rows);
             at += rows;
@@ -141,7 +152,7 @@ fn multiply_groups<K: Kernels, B: Weights>(isa: K, product: ProductQ8<'_, '_>) {
     }
 }
 
-/// Asks for the first group; the kernels ask for each next one as they go.
+/// Prefetches the first group. The kernels prefetch each following group themselves.
 fn prefetch_first<B>(group: &[B]) {
     let start = group.as_ptr().cast::<i8>();
     for at in (0..size_of_val(group)).step_by(64) {
@@ -150,7 +161,7 @@ fn prefetch_first<B>(group: &[B]) {
     }
 }
 
-/// The panel's place in the scratch.
+/// Carves the panel from the scratch.
 fn panel<K: Kernels>(scratch: &mut [u8], row_blocks: usize) -> Panel<'_> {
     let Some(mut carver) = Carver::new(scratch) else {
         panic!("scratch is not aligned")
@@ -163,7 +174,7 @@ fn panel<K: Kernels>(scratch: &mut [u8], row_blocks: usize) -> Panel<'_> {
     Panel { quants, scales }
 }
 
-/// All tokens through one panel, whose rows' outputs go to columns `rows` of `out`.
+/// Multiplies all tokens with one panel, whose rows' outputs go to columns `rows` of `out`.
 fn multiply<K: Kernels, B: Weights>(
     isa: K,
     panel: &Panel<'_>,
@@ -177,7 +188,7 @@ fn multiply<K: Kernels, B: Weights>(
     while token < tokens {
         let (x, rows) = (&x[token * row_blocks..], rows.clone());
         token += match tokens - token {
-            // Factors need twice the sums, which four tokens' leave room for.
+            // Factors need twice the sums, for which four tokens leave room.
             6.. if K::TOKENS >= 6 && !B::HAS_FACTORS => {
                 store::<K, B, 6>(isa, panel, &x[..6 * row_blocks], out, token, rows)
             }
@@ -188,7 +199,7 @@ fn multiply<K: Kernels, B: Weights>(
     }
 }
 
-/// `T` tokens through one panel; returns `T`.
+/// Multiplies `T` tokens with one panel; returns `T`.
 fn store<K: Kernels, B: Weights, const T: usize>(
     isa: K,
     panel: &Panel<'_>,
@@ -208,7 +219,9 @@ fn store<K: Kernels, B: Weights, const T: usize>(
     T
 }
 
-/// As [`InstructionSet::product_f32`](crate::kernels::dispatch::InstructionSet::product_f32): every float format.
+/// Implements
+/// [`InstructionSet::product_f32`](crate::kernels::dispatch::InstructionSet::product_f32) for every
+/// float format.
 fn product_f32<'p, 'c, K: Kernels>(isa: K, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
     with_block!(product.weights.format();
         float B => multiply_floats::<K, B>(isa, product);
@@ -217,7 +230,7 @@ fn product_f32<'p, 'c, K: Kernels>(isa: K, product: ProductF32<'p, 'c>) -> Optio
     None
 }
 
-/// Four rows at a time, then the rows that are left.
+/// Multiplies four rows at a time, then the remaining rows.
 fn multiply_floats<K: Kernels, W: Float>(isa: K, product: ProductF32<'_, '_>) {
     let (w, rows, x, out) = (product.weights, product.rows, product.activations, product.out);
     let (cols, tokens) = (w.cols(), out.rows());
@@ -241,7 +254,7 @@ fn multiply_floats<K: Kernels, W: Float>(isa: K, product: ProductF32<'_, '_>) {
     }
 }
 
-/// `T` tokens and one group of rows of float weights; returns `T`.
+/// Multiplies `T` tokens and one group of rows of float weights; returns `T`.
 fn store_floats<K: Kernels, W: Float, const T: usize>(
     isa: K,
     w: &[W],
@@ -258,7 +271,7 @@ fn store_floats<K: Kernels, W: Float, const T: usize>(
     T
 }
 
-/// As [`scalar::dot`], for weights in any float format.
+/// Does the same as [`scalar::dot`] for weights in any float format.
 fn dot_float<W: Block>(w: &[W], x: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let steps = w.len() / 16;

@@ -8,40 +8,42 @@ use crate::quant::{
     BlockQ5K, BlockQ6K, BlockQ8_0, IQ4_NL_VALUES, Q8Activation, QuantBlock, SuperBlock,
 };
 
-/// A quantised format, as the kernels see it: rows of blocks of 32 columns, of which a super-block has 8.
+/// A quantised format, as the kernels see it: rows of blocks of 32 columns, of which a super-block
+/// has 8.
 pub(in super::super) trait Weights:
     Block + super::avx2::Chunk + super::avx512::Chunk
 {
-    /// Whether a block has a minimum.
+    /// True if a block has a minimum.
     const HAS_MIN: bool;
-    /// Whether its halves of 16 columns have integer factors ([`crate::quant::Part`]).
+    /// True if its halves of 16 columns have integer factors ([`crate::quant::Part`]).
     const HAS_FACTORS: bool;
     /// Bits of an element in the registers.
     const BITS: u32;
-    /// What must be added to the elements to make them unsigned as they are stored (as two's complement for 8 bits).
+    /// Number to add to the elements to make them unsigned as they are stored (as two's complement
+    /// for 8 bits).
     const BIAS: i32;
     /// The contract's formula for one row and one token.
     fn dot(w: &[Self], x: &[Q8Activation]) -> f32;
 }
 
-/// Blocks of 32 columns in one of the format's.
+/// Number of blocks of 32 columns in a block of the format.
 pub(super) const fn parts<B: Block>() -> usize {
     B::FORMAT.block_len() / BLOCK
 }
 
-/// Where the parts of a simple block are, in bytes from its start; the scale is at 0.
+/// Offsets of the parts of a simple block, in bytes from its start; the scale is at 0.
 pub(in super::super) trait Layout: QuantBlock {
     /// Bits of an element, or of its index in [`Layout::VALUES`].
     const BITS: u32;
-    /// The minimum (0 if there is none).
+    /// Offset of the minimum (0 if there is none).
     const MIN_AT: usize = 0;
-    /// The fifth bits (0 if there are none).
+    /// Offset of the fifth bits (0 if there are none).
     const HIGH_AT: usize = 0;
-    /// The elements, or their low 4 bits.
+    /// Offset of the elements, or of their low 4 bits.
     const QUANTS_AT: usize;
-    /// As [`Weights::BIAS`].
+    /// The same as [`Weights::BIAS`].
     const BIAS: i32;
-    /// What indices of 4 bits stand for, if they are none.
+    /// Values of 4-bit indices, if the format stores indices.
     const VALUES: Option<&'static [i8; 16]> = None;
 }
 

@@ -1,4 +1,5 @@
-//! Raw scores against a tile of 8-bit keys, a few slots at a time: for processors whose vectors of sixteen would be memory.
+//! Raw scores against a tile of 8-bit keys, a few slots at a time, for processors that have no
+//! vector registers for sixteen lanes.
 
 use core::ops::Range;
 
@@ -10,9 +11,10 @@ use crate::quant::BLOCK;
 /// Pairs whose factors are laid out at a time.
 const PAIRS: usize = 16;
 
-/// The scores of one query (turned back) against slots `range` of a whole tile of elements and scales, all of whose columns are
-/// rotated, to `sums`; other slots' may be anything. Each slot's operations are those of vectors over slots, in the same order; where
-/// there is no mean, the zero that is added for it changes no sum.
+/// Writes to `sums` the scores of one query (turned back) against slots `range` of a whole tile of
+/// elements and scales, all of whose columns are rotated. The sums of other slots are unspecified.
+/// Each slot goes through the same operations as in vectors over slots, in the same order. Without
+/// a mean, zero is added instead, which changes no sum.
 #[inline(always)]
 pub(super) fn slot_sums<L: Lanes>(
     l: L,

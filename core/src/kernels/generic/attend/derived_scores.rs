@@ -1,8 +1,10 @@
-//! Scores against keys that are cached as they come from the projection: rotated as they are read.
+//! Scores against keys that are cached as they come from the projection and rotated when they are
+//! read.
 //!
-//! The score of a rotated query and key depends on their distance only, so that a tile's keys are rotated by their place in the
-//! tile, by a table that never changes, and the query back by the position of the tile's first slot: `⟨R(t)q, R(b + j)k⟩ =
-//! ⟨R(-b)R(t)q, R(j)k⟩`. What a key and its slot give is then the same for as long as it stays there.
+//! The score of a rotated query and key depends on their distance only. A tile's keys are therefore
+//! rotated by their place in the tile, with a table that never changes, and the query is rotated
+//! back by the position of the tile's first slot: `⟨R(t)q, R(b + j)k⟩ = ⟨R(-b)R(t)q, R(j)k⟩`. A key
+//! thus has the same rotated value as long as it stays in its slot.
 
 use core::ops::Range;
 
@@ -13,8 +15,8 @@ use super::{ElementType, derived_pairs};
 use crate::nn::rope::Pairs;
 use crate::quant::BLOCK;
 
-/// Scores of queries of one head (scaled and rotated at their positions) against the keys in `slots`, to
-/// `out[row · stride + slot]`.
+/// Writes to `out[row · stride + slot]` the scores of queries of one head (scaled and rotated at
+/// their positions) against the keys in `slots`.
 pub(crate) struct RotatedScores<'a> {
     pub(crate) keys: &'a RawKeys<'a>,
     pub(crate) slots: Range<usize>,
@@ -84,13 +86,13 @@ impl RotatedScores<'_> {
     }
 }
 
-/// Where the scores of a tile go.
+/// Output place of the scores of a tile.
 struct Place {
     /// First slot of the tile.
     start: usize,
-    /// The wanted slots of the tile.
+    /// Slots of the tile to score.
     range: Range<usize>,
-    /// Scores from a row's to the next one's.
+    /// Stride of the rows, in scores.
     stride: usize,
 }
 
@@ -106,7 +108,7 @@ fn turn_back(pairs: Pairs, base: &[[f32; 2]], query: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The scores of `R` rows against one tile; returns `R`.
+/// Computes the scores of `R` rows against one tile; returns `R`.
 #[inline(always)]
 fn tile_rows<L: Lanes, E: Element, const R: usize>(
     l: L,
@@ -141,7 +143,8 @@ fn tile_rows<L: Lanes, E: Element, const R: usize>(
     R
 }
 
-/// Lanes are slots: rotates pair after pair, and adds its product with each query; then the columns that are not rotated.
+/// Rotates one pair after the other and adds its product with each query, then adds the columns
+/// that are not rotated. Lanes are slots.
 #[inline(always)]
 fn half_sums<L: Lanes, E: Element, const R: usize, const WHOLE: bool>(
     l: L,
@@ -154,7 +157,7 @@ fn half_sums<L: Lanes, E: Element, const R: usize, const WHOLE: bool>(
     let has_mean = !keys.mean.is_empty();
     for half in 0..2 {
         let mut acc = [l.splat(0.0); R];
-        // The scales of the last two blocks seen: a pair's columns may lie in two.
+        // The scales of the last two blocks seen: a pair's columns may lie in two blocks.
         let mut scales = [(usize::MAX, l.splat(0.0)); 2];
         macro_rules! key {
             ($column:expr, $which:expr) => {{
@@ -214,7 +217,7 @@ pub(crate) mod tests {
     use crate::nn::{float16, rope};
     use crate::quant::F32;
 
-    /// The number in a slot.
+    /// The value of a column in a slot.
     pub(crate) fn element(store: &TileStore<'_>, slot: usize, column: usize) -> f32 {
         fn of<E: Element>(tiles: &Tiles<'_, E>, slot: usize, column: usize) -> f32 {
             let start = slot / TILE * TILE;
@@ -276,7 +279,7 @@ pub(crate) mod tests {
         }));
     }
 
-    /// The two ways give the same bits, whatever blocks of scales the pairs' columns lie in.
+    /// Both methods give the same bits, for any blocks of scales that the pairs' columns lie in.
     #[test]
     fn pairs_by_slots_are_those_in_vectors() {
         for (pairs, order) in [(1, Pairs::Halves), (20, Pairs::Neighbours), (40, Pairs::Halves)] {
@@ -319,7 +322,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Rotation as the paper has it, in f64, at the keys' own positions.
+    /// The reference rotates as in the paper, in f64, at the keys' own positions.
     #[test]
     fn scores_are_those_of_keys_rotated_one_by_one() {
         let (capacity, width, heads) = (75, 20, 3);

@@ -1,9 +1,10 @@
-//! Sums over slots of interleaved columns, and products of such columns with a matrix: how values are made of keys.
+//! Sums over slots of interleaved columns.
 //!
 //! # Order
 //!
-//! Slot `s` belongs to partial sum `s mod 16` of a weighted sum, tile after tile, the ring's and then the chunk's; then a fold of
-//! halves. Products and sums are never fused: any instruction set gives the same bits.
+//! Slot `s` belongs to partial sum `s mod 16` of a weighted sum, tile after tile, first of the ring
+//! and then of the chunk. A fold of halves follows. Products and sums are never fused, so that any
+//! instruction set gives the same bits.
 
 use core::ops::Range;
 
@@ -12,7 +13,7 @@ use super::ElementType;
 use super::tiles::{Element, TILE, TileStore, Tiles, View, load, load_scale, not_built, view};
 use crate::quant::BLOCK;
 
-/// What is summed: columns of a ring's first tiles, and of a chunk's.
+/// Operands of the sums: columns of a ring's first tiles, and of a chunk's tiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Summed<'a> {
     /// The ring.
@@ -23,20 +24,22 @@ pub(crate) struct Summed<'a> {
     pub(crate) chunk: Option<(TileStore<'a>, usize)>,
 }
 
-/// Weights of some rows: whole tiles of the ring's slots, zero where there is none, and after them the chunk's.
+/// Weights of some rows: first of whole tiles of the ring's slots (zero for a slot that does not
+/// exist), then of the chunk's.
 #[derive(Clone, Copy)]
 pub(crate) struct TileWeights<'a> {
     /// Row after row.
     pub(crate) weights: &'a [f32],
-    /// Weights of a row.
+    /// Stride of the rows, in weights.
     pub(crate) stride: usize,
-    /// Where in a row the chunk's begin.
+    /// Index in a row of the chunk's first weight.
     pub(crate) chunk_at: usize,
-    /// Whether half tiles are left out that weigh nothing in any row.
+    /// True if half tiles with zero weight in every row are left out.
     pub(crate) skips: bool,
 }
 
-/// Weighted sums over all slots of every column: `out[row · stride + column]`. Ring and chunk have one element type.
+/// Writes to `out[row · stride + column]` the weighted sums of every column over all slots. Ring
+/// and chunk have the same element type.
 pub(crate) struct SlotSums<'a> {
     pub(crate) summed: &'a Summed<'a>,
     pub(crate) weights: TileWeights<'a>,
@@ -116,7 +119,8 @@ fn sum_columns<L: Lanes, E: Element>(
     }
 }
 
-/// One row's sums, a column at a time. Halves of tiles after the last that weighs anything are left out: what they would add is zero.
+/// Computes one row's sums, a column at a time. Half tiles after the last one with a weight other
+/// than zero are left out, since they would add zero.
 #[inline(always)]
 fn sums_by_column<L: Lanes, E: Element>(
     l: L,
@@ -193,7 +197,7 @@ fn add_halves<L: Lanes, E: Element>(
     }
 }
 
-/// `C` columns, all in one block of scales, for `R` rows; returns `C`.
+/// Sums `C` columns, all in one block of scales, for `R` rows; returns `C`.
 #[inline(always)]
 fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
     l: L,
@@ -217,7 +221,7 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
     C
 }
 
-/// Adds some tiles. The sums come and go by value, so that they stay in registers.
+/// Adds some tiles. The sums are passed and returned by value, so that they stay in registers.
 #[inline(always)]
 fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
     l: L,
@@ -265,7 +269,7 @@ fn add_tiles<L: Lanes, E: Element, const R: usize, const C: usize>(
     acc
 }
 
-/// Whether sixteen slots weigh nothing in any row.
+/// Returns true if sixteen slots have zero weight in every row.
 #[inline(always)]
 fn weighs_nothing(rows: &[&[f32]], at: usize) -> bool {
     for row in rows {
@@ -280,7 +284,7 @@ fn weighs_nothing(rows: &[&[f32]], at: usize) -> bool {
     true
 }
 
-/// Sixteen slots of `C` columns in one block of scales.
+/// Loads sixteen slots of `C` columns in one block of scales.
 #[inline(always)]
 fn column_block<L: Lanes, E: Element, const C: usize, const WHOLE: bool>(
     l: L,
@@ -299,119 +303,6 @@ fn column_block<L: Lanes, E: Element, const C: usize, const WHOLE: bool>(
         }
     }
     values
-}
-
-/// Rows of a matrix whose columns belong to a plane's.
-#[derive(Clone, Copy)]
-pub(crate) struct Map<'a> {
-    /// Row after row.
-    pub(crate) rows: &'a [f32],
-    /// Values of a row.
-    pub(crate) stride: usize,
-    /// Where in a row the plane's columns begin.
-    pub(crate) at: usize,
-}
-
-/// For every slot of `tiles` the product of its columns with each row of `map`, to `out`, interleaved in whole tiles; added to
-/// what is there if `add`.
-pub(crate) struct Expand<'a> {
-    pub(crate) store: &'a TileStore<'a>,
-    pub(crate) tiles: Range<usize>,
-    pub(crate) map: Map<'a>,
-    pub(crate) out: &'a mut [f32],
-    pub(crate) add: bool,
-}
-
-impl Op for Expand<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn eval<L: Lanes>(self, l: L) {
-        match self.store {
-            TileStore::F32(plane) if ElementType::F32.is_built() => self.expand(l, plane),
-            TileStore::F16(plane) if ElementType::F16.is_built() => self.expand(l, plane),
-            TileStore::Q8(plane) => self.expand(l, plane),
-            _ => not_built(),
-        }
-    }
-}
-
-impl Expand<'_> {
-    #[inline(always)]
-    fn expand<L: Lanes, E: Element>(self, l: L, plane: &Tiles<'_, E>) {
-        let Expand {
-            tiles, map, out, add, ..
-        } = self;
-        let outputs = map.rows.len() / map.stride;
-        for (tile, out) in tiles.zip(out.chunks_exact_mut(outputs * TILE)) {
-            let tile = view(plane, tile);
-            for half in 0..2 {
-                let mut output = 0;
-                while output < outputs {
-                    let place = (output, half);
-                    output += if outputs - output >= 8 && L::SUMS >= 16 {
-                        expand_block::<L, E, 8>(l, tile, plane.columns, map, place, out, add)
-                    } else if outputs - output >= 4 {
-                        expand_block::<L, E, 4>(l, tile, plane.columns, map, place, out, add)
-                    } else {
-                        expand_block::<L, E, 1>(l, tile, plane.columns, map, place, out, add)
-                    };
-                }
-            }
-        }
-    }
-}
-
-/// Sixteen slots of `J` outputs; returns `J`.
-#[inline(always)]
-fn expand_block<L: Lanes, E: Element, const J: usize>(
-    l: L,
-    tile: View<'_, E>,
-    columns: usize,
-    map: Map<'_>,
-    (output, half): (usize, usize),
-    out: &mut [f32],
-    add: bool,
-) -> usize {
-    let rows: [&[f32]; J] =
-        core::array::from_fn(|j| &map.rows[(output + j) * map.stride + map.at..][..columns]);
-    let mut acc = [l.splat(0.0); J];
-    let mut scale = (usize::MAX, l.splat(0.0));
-    for column in 0..columns {
-        let whole = tile.width == TILE;
-        let mut value = if whole {
-            load::<L, E, true>(l, tile, column, half)
-        } else {
-            load::<L, E, false>(l, tile, column, half)
-        };
-        if E::SCALED {
-            let block = column / BLOCK;
-            if scale.0 != block {
-                scale = (
-                    block,
-                    if whole {
-                        load_scale::<L, true>(l, tile.scales, tile.width, block, half)
-                    } else {
-                        load_scale::<L, false>(l, tile.scales, tile.width, block, half)
-                    },
-                );
-            }
-            value = l.mul(value, scale.1);
-        }
-        for (acc, row) in acc.iter_mut().zip(&rows) {
-            *acc = l.add(*acc, l.mul(l.splat(row[column]), value));
-        }
-    }
-    for (j, acc) in acc.into_iter().enumerate() {
-        let halves = out[(output + j) * TILE..][..TILE].as_chunks_mut::<16>().0;
-        let sum = if add {
-            l.add(l.load(&halves[half]), acc)
-        } else {
-            acc
-        };
-        l.store(sum, &mut halves[half]);
-    }
-    J
 }
 
 #[cfg(test)]
@@ -467,39 +358,6 @@ mod tests {
                     }
                 }
             });
-        });
-    }
-
-    #[test]
-    fn columns_are_multiplied_by_each_row_of_a_map() {
-        let (capacity, columns, outputs) = (75, 37, 13);
-        with_stores(capacity, columns, &|store| {
-            let rows = noise(outputs * 50, 12);
-            let map = Map {
-                rows: &rows,
-                stride: 50,
-                at: 9,
-            };
-            let mut out = std::vec![1.0; 3 * TILE * outputs];
-            for add in [false, true] {
-                Expand {
-                    store: &store,
-                    tiles: 0..3,
-                    map,
-                    out: &mut out,
-                    add,
-                }
-                .eval(Scalar);
-            }
-            for slot in 0..capacity {
-                for output in 0..outputs {
-                    let product =
-                        |i: usize| f64::from(rows[output * 50 + 9 + i]) * f64::from(element(&store, slot, i));
-                    let want = 2.0 * (0..columns).map(product).sum::<f64>();
-                    let got = out[slot / TILE * TILE * outputs + output * TILE + slot % TILE];
-                    assert!((f64::from(got) - want).abs() < 1e-4);
-                }
-            }
         });
     }
 }

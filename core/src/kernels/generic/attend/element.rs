@@ -30,7 +30,8 @@ impl ElementType {
         }
     }
 
-    /// True if this build has it: F32 and F16 are the features `cache-f32` and `cache-f16`, which firmware leaves out to save flash.
+    /// Returns true if this build has the type. F32 and F16 need the features `cache-f32` and
+    /// `cache-f16`, which firmware leaves out to save flash.
     pub const fn is_built(self) -> bool {
         match self {
             ElementType::F32 => cfg!(feature = "cache-f32"),
@@ -48,7 +49,8 @@ impl ElementType {
         }
     }
 
-    /// Type of the rank-correction channels beside keys of this type: f16 at least, since values take their error as it is.
+    /// Type of the rank-correction channels beside keys of this type: at least f16, since their
+    /// error goes into the values unreduced.
     pub const fn of_channels(self) -> ElementType {
         match self {
             ElementType::F32 => ElementType::F32,

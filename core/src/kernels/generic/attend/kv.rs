@@ -10,52 +10,55 @@ use crate::features::FAMILIES;
 /// Most query rows in one [`Job`].
 pub(crate) const MAX_ROWS: usize = 8;
 
-/// What some query rows of one KV head attend to.
+/// Ring and chunk that some query rows of one KV head attend to.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     /// The ring: slots `0..live` are in use.
     pub(crate) ring: Store<'a>,
     /// Slots of the ring in use.
     pub(crate) live: usize,
-    /// The first slots of the ring, which are scored by the sink queries.
+    /// Number of the first slots of the ring, the sinks, which are scored with the sink queries.
     pub(crate) sinks: usize,
-    /// A chunk that is not in the ring yet: its tokens by index, and the slots that they will take.
+    /// A chunk that is not in the ring yet: the store of its tokens by index, and the slots that
+    /// they will take.
     pub(crate) chunk: Option<(Store<'a>, SlotRun)>,
-    /// First key column of the head, and how many it has.
+    /// First key column of the head, and their number.
     pub(crate) key_head: (usize, usize),
-    /// First value column of the head, and how many it has.
+    /// First value column of the head, and their number.
     pub(crate) value_head: (usize, usize),
-    /// Values of a smaller softmax weight are left out; 0 for none.
+    /// Values with a smaller softmax weight are left out; 0 leaves none out.
     pub(crate) least_weight: f32,
-    /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
+    /// Cap of the scores `s`, which become `cap·tanh(s/cap)`; 0 for no cap.
     pub(crate) score_cap: f32,
 }
 
 /// One query row.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a> {
-    /// The query for window keys, scaled and rotated: as many values as the head has key columns.
+    /// The query for window keys, scaled and rotated, with as many values as the head has key
+    /// columns.
     pub(crate) query: &'a [f32],
-    /// The same at its cache position, for the sinks.
+    /// The query rotated at its cache position, for the sinks.
     pub(crate) sink_query: &'a [f32],
-    /// How many tokens of the chunk the row sees: its own index in the chunk plus 1 (0 without a chunk).
+    /// Number of tokens of the chunk that the row sees: its own index in the chunk plus 1 (0
+    /// without a chunk).
     pub(crate) chunk_tokens: usize,
-    /// Slots that are in use once those tokens are in their places.
+    /// Number of slots in use after those tokens have taken their places.
     pub(crate) live: usize,
-    /// Slots among them whose tokens were evicted, and how many.
+    /// Slots among them whose tokens were evicted, and their number.
     pub(crate) evicted: (SlotRun, usize),
 }
 
-/// Score of what a row must not see. Finite: a row of `-inf` would be NaN.
+/// Score of slots that a row must not see. It is finite, since a row of `-inf` would become NaN.
 pub(crate) const HIDDEN: f32 = -1e30;
 
-/// Where [`Attend`] puts its results.
+/// Receiver of the results of [`Attend`].
 pub(crate) trait Output {
-    /// Whether [`Output::weights`] is wanted.
+    /// Returns true if [`Output::weights`] must be called.
     fn wants_weights(&self) -> bool;
-    /// The softmax weights of a row by slot, to be multiplied by `inverse`.
+    /// Receives the softmax weights of a row by slot, to be multiplied by `inverse`.
     fn weights(&mut self, row: usize, by_slot: &[f32], inverse: f32);
-    /// Some columns of a row's output, from `column` on.
+    /// Receives some columns of a row's output, from `column` on.
     fn values(&mut self, row: usize, column: usize, values: &[f32]);
 }
 
@@ -65,17 +68,18 @@ struct Shifted<'o> {
     out: &'o mut dyn Output,
 }
 
-/// Floats of scratch that [`Attend`] needs for `rows` rows: scores by slot, scores by chunk token.
+/// Number of floats of scratch that [`Attend`] needs for `rows` rows: scores by slot and scores by
+/// chunk token.
 pub(crate) const fn scratch_floats(rows: usize, capacity: usize, chunk: usize) -> usize {
     rows.saturating_mul(capacity.saturating_add(chunk))
 }
 
-/// Attends `rows` (at most [`MAX_ROWS`]) and hands each row's output (`value_head.1` values) to `out` in parts. Ring and chunk have one
-/// element type.
+/// Computes attention for `rows` (at most [`MAX_ROWS`]) and passes each row's output
+/// (`value_head.1` values) to `out` in parts. Ring and chunk have the same element type.
 pub(crate) struct Attend<'a> {
     pub(crate) job: &'a Job<'a>,
     pub(crate) rows: &'a [Row<'a>],
-    /// [`scratch_floats`] for the rows.
+    /// At least [`scratch_floats`] for the rows.
     pub(crate) scratch: &'a mut [f32],
     pub(crate) out: &'a mut dyn Output,
 }
@@ -105,7 +109,8 @@ impl Op for Attend<'_> {
 }
 
 impl Attend<'_> {
-    /// Instantiates the row count, so that accumulators stay in registers; scalar code takes the rows one by one.
+    /// Chooses the instance for the number of rows, so that accumulators stay in registers. Scalar
+    /// code takes the rows one by one.
     #[inline(always)]
     fn by_rows<L: Lanes, E: Element>(
         self,
@@ -139,7 +144,7 @@ impl Attend<'_> {
     }
 }
 
-/// What a block of query rows attends to, over one element type.
+/// Operands of a block of query rows, with one element type.
 struct Block<'a, L, E> {
     l: L,
     job: &'a Job<'a>,
@@ -147,20 +152,20 @@ struct Block<'a, L, E> {
     chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
 }
 
-/// Scores of a block of rows, row after row, which become softmax weights.
+/// Scores of a block of rows, row after row, which then become softmax weights.
 struct Scores<'s> {
-    /// Of each slot of the ring.
+    /// Scores of each slot of the ring.
     by_slot: &'s mut [f32],
-    /// Slots of the ring: scores of a row.
+    /// Number of slots of the ring, the stride of `by_slot`.
     slots: usize,
-    /// Of each token of the chunk.
+    /// Scores of each token of the chunk.
     by_token: &'s mut [f32],
-    /// Tokens of the chunk: scores of a row.
+    /// Number of tokens of the chunk, the stride of `by_token`.
     tokens: usize,
 }
 
 impl<L: Lanes, E: Element> Block<'_, L, E> {
-    /// Attends `R` rows; returns `R`.
+    /// Computes attention for `R` rows; returns `R`.
     #[inline(always)]
     fn attend<const R: usize>(&self, rows: [Row<'_>; R], scratch: &mut [f32], mut out: Shifted<'_>) -> usize {
         let tokens = self.chunk.as_ref().map_or(0, |(planes, _)| planes.keys.capacity);
@@ -194,7 +199,7 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         let (job, ring) = (self.job, self.ring);
         let (first_column, columns) = job.key_head;
         let sinks = job.sinks.min(job.live);
-        // The sinks, the window and the chunk in one loop: one instance of the code for all three.
+        // One loop over the sinks, the window and the chunk needs only one instance of the code.
         let sink_queries = rows.map(|row| &row.sink_query[..columns]);
         let queries = rows.map(|row| &row.query[..columns]);
         for pass in 0..3 {
@@ -208,7 +213,7 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         }
     }
 
-    /// Turns a row's scores into softmax weights; returns what they are to be multiplied with.
+    /// Turns a row's scores into unnormalised softmax weights; returns their factor.
     #[inline(always)]
     fn weigh(&self, row: &Row<'_>, by_slot: &mut [f32]) -> f32 {
         let (l, job, live) = (self.l, self.job, row.live);
@@ -234,14 +239,15 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
             }
             .eval(l);
         }
-        // The exponential ends at e^-87; what is evicted weighs nothing at all.
+        // The exponential is clamped at e^-87, but an evicted slot must have a weight of exactly
+        // zero.
         for (slots, _) in run.runs(evicted) {
             by_slot[slots].fill(0.0);
         }
         inverse
     }
 
-    /// Sums the values with the weights, and hands the sums out.
+    /// Computes the weighted sums of the values and passes them to `out`.
     #[inline(always)]
     fn sum<const R: usize>(
         &self,
@@ -315,7 +321,8 @@ impl<'s> Scores<'s> {
         }
     }
 
-    /// Takes the weights of a row's first `tokens` chunk tokens out of these slots; those after them, of `seen` tokens, are 0.
+    /// Moves the weights of a row's first `tokens` chunk tokens out of these slots. The weights of
+    /// the tokens after them, up to `seen`, are set to 0.
     #[inline(always)]
     fn move_to_tokens(&mut self, r: usize, run: &SlotRun, tokens: usize, seen: usize) {
         let (by_slot, by_token) = self.row(r);

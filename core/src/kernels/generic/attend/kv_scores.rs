@@ -1,4 +1,4 @@
-//! Scores: queries against tiles of keys.
+//! Scores of queries against tiles of keys.
 
 use core::ops::Range;
 
@@ -7,7 +7,7 @@ use super::tiles::{Element, TILE, Tiles, tile_of};
 use crate::nn::float16;
 use crate::quant::BLOCK;
 
-/// Scores of `R` rows against the keys in slots `range`, to `out[r · capacity + slot]`.
+/// Writes to `out[r · capacity + slot]` the scores of `R` rows against the keys in slots `range`.
 #[inline(always)]
 pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
     l: L,
@@ -40,7 +40,8 @@ pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
     }
 }
 
-/// The scores of a tile of 32 slots: lanes are slots. Of the halves that are not in `halves` they may be anything.
+/// Computes the scores of a tile of 32 slots. Lanes are slots. Scores of the halves that are not in
+/// `halves` are unspecified.
 #[inline(always)]
 fn whole_tile<L: Lanes, E: Element, const R: usize>(
     l: L,
@@ -57,7 +58,7 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
     let mut total = [[zero; 2]; R];
     let mut at = 0;
     while at < keys.len() {
-        // The columns of one scale: for unscaled elements all of them.
+        // The columns that share a scale: for unscaled elements all of them.
         let block = (first_column + at) / BLOCK;
         let end = if E::SCALED {
             keys.len().min((block + 1) * BLOCK - first_column)
@@ -65,7 +66,7 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
             keys.len()
         };
         let mut acc = [[zero; 2]; R];
-        // Slices of one length: no access in the loop is checked.
+        // All slices have the same length, so that no access in the loop is checked.
         let (keys, queries) = (&keys[at..end], queries.map(|query| &query[at..end]));
         let halves = if L::MANY_ROWS { 0..2 } else { halves.clone() };
         if L::MANY_ROWS {
@@ -105,7 +106,7 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
     }
 }
 
-/// The scores of a last tile that has fewer slots: the same sums, one slot at a time.
+/// Computes the scores of a last tile that has fewer slots: the same sums, one slot at a time.
 fn narrow_tile<E: Element, const R: usize>(
     keys: &[E],
     scales: &[u16],

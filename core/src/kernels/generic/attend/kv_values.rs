@@ -22,17 +22,17 @@ impl Weights<'_> {
     }
 }
 
-/// Where values come from.
+/// Sources of the values.
 pub(super) struct Sources<'a, E> {
     pub(super) ring: &'a Planes<'a, E>,
     pub(super) live: usize,
     pub(super) chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
     pub(super) seen: usize,
-    /// Whether slots are left out that weigh nothing in any row.
+    /// True if slots with zero weight in every row are left out.
     pub(super) skips: bool,
 }
 
-/// Slots in a row, and the chunk tokens (from which on) that will take them, if any.
+/// Consecutive slots, and the index of the first of the chunk tokens that will take them, if any.
 struct Segment {
     slots: Range<usize>,
     first_token: Option<usize>,
@@ -70,8 +70,8 @@ impl<E: Element> Sources<'_, E> {
         ]
     }
 
-    /// Adds every value row in the order of slots: the ring's, and after it the chunk token that will take its slot (one of the
-    /// two has weight 0).
+    /// Adds every value row in the order of slots: the row of the ring, then the row of the chunk
+    /// token that will take its slot (one of the two has weight 0).
     #[inline(always)]
     fn add_to<S: Sum<E>>(&self, sum: &mut S) {
         for Segment { slots, first_token } in self.segments() {
@@ -90,7 +90,7 @@ impl<E: Element> Sources<'_, E> {
         }
     }
 
-    /// Adds `rows`, or those runs of them that weigh something.
+    /// Adds `rows`, or only those runs of them with a weight other than 0.
     #[inline(always)]
     fn add_rows<S: Sum<E>>(&self, sum: &mut S, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
         if !self.skips {
@@ -110,11 +110,12 @@ impl<E: Element> Sources<'_, E> {
     }
 }
 
-/// A weighted sum in the making. A trait and not a closure, whose body would be compiled without the caller's instruction set.
+/// An accumulator of weighted sums. It is a trait and not a closure, since the body of a closure
+/// would be compiled without the caller's instruction set.
 trait Sum<E> {
-    /// Adds rows `rows` of `planes`, chunk tokens' or slots'.
+    /// Adds rows `rows` of `planes`, which are chunk tokens if `by_token`, else slots.
     fn add(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool);
-    /// Whether a slot or chunk token has a weight other than 0 in any row.
+    /// Returns true if a slot or chunk token has a weight other than 0 in any row.
     fn weighs(&self, row: usize, by_token: bool) -> bool;
 }
 
@@ -126,9 +127,11 @@ fn any_weighs(weights: &[Weights<'_>], row: usize, by_token: bool) -> bool {
         .any(|weights| weights.of(&(row..row + 1), by_token)[0] != 0.0)
 }
 
-/// The weighted sums of a block of columns from `column` on (at most `left`) for `R` rows; returns how many columns.
+/// Computes the weighted sums of a block of columns from `column` on (at most `left`) for `R` rows;
+/// returns the number of columns.
 ///
-/// A sum is a chain of dependent additions, so a few rows take more columns at a time to keep as many chains going.
+/// A sum is a chain of dependent additions, so fewer rows take more columns at a time, which keeps
+/// as many chains going.
 #[inline(always)]
 pub(super) fn weighted_sum<L: Lanes, E: Element, const R: usize>(
     l: L,
@@ -157,7 +160,7 @@ pub(super) fn weighted_sum<L: Lanes, E: Element, const R: usize>(
     1
 }
 
-/// One column, for what is left of heads that are not multiples of 16 wide.
+/// Sums one column, for the rest of heads whose width is no multiple of 16.
 fn sum_column<E: Element, const R: usize>(
     sources: &Sources<'_, E>,
     column: usize,
@@ -205,7 +208,7 @@ impl<E: Element, const R: usize> Sum<E> for OneColumn<'_, R> {
     }
 }
 
-/// `VECTORS · 16` columns from `column` on.
+/// Sums `VECTORS · 16` columns from `column` on.
 #[inline(always)]
 fn sum_columns<L: Lanes, E: Element, const R: usize, const VECTORS: usize>(
     l: L,
@@ -256,7 +259,8 @@ impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Colu
 }
 
 impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> {
-    /// [`Columns::add_here`] once for all who call it, for the sake of flash. Not for instruction sets that must be inlined.
+    /// One shared instance of [`Columns::add_here`], which saves flash. It is not for instruction
+    /// sets whose code must be inlined.
     #[inline(never)]
     fn add_outlined<E: Element>(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
         self.add_here(planes, rows, by_token);
@@ -265,7 +269,8 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
     #[inline(always)]
     fn add_here<E: Element>(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
         let (l, len, stride) = (self.l, rows.len(), planes.values.columns);
-        // In slices of one length, so that no access of the loop is checked but the value row's.
+        // All slices have the same length, so that the loop checks only the access to the value
+        // row.
         let weights: [&[f32]; R] = self.weights.each_ref().map(|weights| weights.of(&rows, by_token));
         let values =
             &planes.values.elements[(rows.start * stride + self.column).min(planes.values.elements.len())..];

@@ -12,13 +12,13 @@ pub type LaneAngles = [[f32; TILE]; 2];
 /// The keys of one head.
 #[derive(Clone, Copy)]
 pub(crate) struct RawKeys<'a> {
-    /// Keys of all heads, without their mean.
+    /// Keys of all heads, with their mean subtracted.
     pub(crate) store: TileStore<'a>,
-    /// First column of the head, and how many it has.
+    /// First column of the head, and the number of its columns.
     pub(crate) head: (usize, usize),
-    /// What is added to each of the head's columns before it is rotated; empty for nothing.
+    /// Mean that is added to each of the head's columns before rotation; empty for none.
     pub(crate) mean: &'a [F32],
-    /// Which columns of the head are pairs.
+    /// Pairing of the head's columns.
     pub(crate) pairs: Pairs,
     /// One entry per pair.
     pub(crate) lanes: &'a [LaneAngles],
@@ -39,7 +39,8 @@ impl Run {
         self.slots.start / TILE..self.slots.end.div_ceil(TILE)
     }
 
-    /// Position that a token in the first slot of tile `tile` would have; it may wrap below 0.
+    /// Position of a (possibly hypothetical) token in the first slot of tile `tile`; it may wrap
+    /// below 0.
     pub fn tile_position(&self, tile: usize) -> u64 {
         self.position
             .wrapping_sub(self.slots.start as u64)

@@ -1,4 +1,4 @@
-//! Where the elements of a store lie, and how they are loaded.
+//! Layout and loads of the elements of a store.
 
 use core::ops::Range;
 
@@ -16,7 +16,7 @@ pub struct Tiles<'a, E> {
     pub elements: &'a [E],
     /// Scales of 8-bit elements, f16 as bits; else empty.
     pub scales: &'a [u16],
-    /// Slots that there is room for.
+    /// Number of slots that fit.
     pub capacity: usize,
     /// Columns of a slot, all heads together.
     pub columns: usize,
@@ -53,7 +53,7 @@ pub enum Store<'a> {
     Q8(Planes<'a, i8>),
 }
 
-/// Interleaved columns of one layer, whatever they are.
+/// Interleaved columns of one layer, of any meaning.
 #[derive(Clone, Copy)]
 pub enum TileStore<'a> {
     /// f32 elements.
@@ -64,7 +64,8 @@ pub enum TileStore<'a> {
     Q8(Tiles<'a, i8>),
 }
 
-/// Slots of the ring in the order of their tokens: from `first` on and, after the last slot, from the first one past the sinks.
+/// Slots of the ring in the order of their tokens: from `first` on and, after the last slot, from
+/// the first one past the sinks.
 #[derive(Clone, Copy, Debug)]
 pub struct SlotRun {
     /// Slot of the first token.
@@ -87,7 +88,8 @@ impl SlotRun {
         }
     }
 
-    /// The first `tokens` tokens as runs `(slots, index of the first token)` in the order of slots: what wrapped comes first.
+    /// The first `tokens` tokens as runs `(slots, index of the first token)` in the order of slots,
+    /// so that wrapped tokens come first.
     #[inline(always)]
     pub(crate) fn runs(&self, tokens: usize) -> [(Range<usize>, usize); 2] {
         let straight = tokens.min(self.capacity - self.first);
@@ -99,12 +101,12 @@ impl SlotRun {
     }
 }
 
-/// A plan refuses element types that the build does not have.
+/// Panics for an element type that the build does not have; a plan refuses such a type before.
 pub(crate) fn not_built() -> ! {
     panic!("this build has no cache of this element type")
 }
 
-/// Elements and scales of the `width` slots from `start` on, a tile.
+/// Elements and scales of a tile: the `width` slots from `start` on.
 #[inline(always)]
 pub(super) fn tile_of<'a, E: Element>(
     tiles: &Tiles<'a, E>,
@@ -123,14 +125,14 @@ pub(super) fn tile_of<'a, E: Element>(
     )
 }
 
-/// How an element type is loaded.
+/// Loads of an element type.
 pub(super) trait Element: Copy + 'static {
-    /// Whether there is a scale per block of 32 columns.
+    /// True if there is a scale per block of 32 columns.
     const SCALED: bool;
     const ZERO: Self;
     fn load<L: Lanes>(l: L, x: &[Self; 16]) -> L::V;
     fn widen(self) -> f32;
-    /// The elements, if they are 8-bit ones.
+    /// Returns the elements if they are of 8 bits.
     #[inline(always)]
     fn bytes(_: &[Self]) -> Option<&[i8]> {
         None
@@ -146,7 +148,7 @@ pub(super) trait Element: Copy + 'static {
         }
         acc
     }
-    /// `acc += weights · (x · scale)`, of elements that have a scale.
+    /// Computes `acc += weights · (x · scale)` for elements that have a scale.
     #[inline(always)]
     fn add_scaled<L: Lanes>(l: L, acc: &mut L::V, weights: &[f32; 16], x: &[Self; 16], scale: &L::V) {
         let value = l.mul(Self::load(l, x), *scale);
@@ -237,7 +239,7 @@ pub(super) fn view<'a, E: Element>(tiles: &Tiles<'a, E>, tile: usize) -> View<'a
     }
 }
 
-/// Sixteen elements of a column, widened; zeros past a narrow tile's end.
+/// Loads sixteen elements of a column, widened; zeros past a narrow tile's end.
 #[inline(always)]
 pub(super) fn load<L: Lanes, E: Element, const WHOLE: bool>(
     l: L,
@@ -257,7 +259,7 @@ pub(super) fn load<L: Lanes, E: Element, const WHOLE: bool>(
     E::load(l, &padded)
 }
 
-/// Sixteen slots' scales of a block of columns.
+/// Loads sixteen slots' scales of a block of columns.
 #[inline(always)]
 pub(super) fn load_scale<L: Lanes, const WHOLE: bool>(
     l: L,

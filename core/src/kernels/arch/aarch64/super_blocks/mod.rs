@@ -1,4 +1,4 @@
-//! Super-blocks: four rows at a time, two blocks of 32 columns (parts) at a time.
+//! Super-blocks, four rows and two blocks of 32 columns (parts) at a time.
 
 mod unpack;
 
@@ -38,7 +38,7 @@ macro_rules! weights {
 
 weights!(BlockQ2K BlockQ3K BlockQ4K BlockQ5K BlockQ6K);
 
-/// Calls a function of four pairs, which `PAIR` numbers, one after the other.
+/// Calls a function for each of four pairs, with its number as `PAIR`.
 macro_rules! each_pair {
     ($function:ident::<$($types:ty),*>($($argument:expr),*)) => {
         $function::<$($types),*, 0>($($argument),*);
@@ -48,12 +48,13 @@ macro_rules! each_pair {
     };
 }
 
-/// As [`Weights::decode`].
+/// Implements [`Weights::decode`].
 fn decode<D: Dot, B: Super + Weights>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
     assert!(rows.row_len * PARTS == x.len());
     let mut next = rows.blocks.as_ptr_range().end;
     let starts = rows.starts();
-    // SAFETY: `dot` proves that the processor has NEON; each row has a block for every `PARTS` of `x`.
+    // SAFETY: `dot` proves that the processor has NEON; each row has a block for every `PARTS` of
+    // `x`.
     unsafe {
         let mut acc = [vdupq_n_f32(0.0); 2];
         for (i, x) in x.as_chunks::<PARTS>().0.iter().enumerate() {
@@ -84,14 +85,15 @@ unsafe fn decode_pair<D: Dot, B: Super + Weights, const PAIR: usize>(
     x: &[Q8Activation; PARTS],
     acc: &mut float32x4_t,
 ) {
-    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). The head of a block of activations is its first 16 bytes, its integers are 32 bytes.
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). The head of a block of activations
+    // is its first 16 bytes, its integers are 32 bytes.
     unsafe {
         let zero = vdupq_n_s32(0);
         let xq = [0, 1].map(|part| {
             let q = x[2 * PAIR + part].q.as_ptr();
             [vld1q_s8(q), vld1q_s8(q.add(16))]
         });
-        // Of each part, half (all in the first without factors) and row.
+        // Sums of each part, half (without factors all in the first) and row.
         let mut sums = [[[zero; 4]; 2]; 2];
         for (row, block) in rows.into_iter().enumerate() {
             for (part, w) in B::pair::<PAIR>(block).into_iter().enumerate() {
@@ -113,11 +115,12 @@ unsafe fn decode_pair<D: Dot, B: Super + Weights, const PAIR: usize>(
     }
 }
 
-/// Asks for the cache lines of a group's blocks in one column.
+/// Prefetches the cache lines of a group's blocks in one column.
 #[inline(always)]
 fn prefetch<B>(block: *const B) {
     for at in (0..size_of::<B>() * GROUP).step_by(64) {
-        // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is ignored.
+        // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is
+        // ignored.
         unsafe {
             let at = block.wrapping_byte_add(at);
             asm!("prfm pldl1strm, [{0}]", in(reg) at, options(readonly, nostack, preserves_flags));
@@ -125,7 +128,7 @@ fn prefetch<B>(block: *const B) {
     }
 }
 
-/// As [`Weights::fill`].
+/// Implements [`Weights::fill`].
 fn fill<D: Dot, B: Super>(_neon: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
     let (integers, floats) = panel.columns();
     let (integers, floats) = (
@@ -136,7 +139,8 @@ fn fill<D: Dot, B: Super>(_neon: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
     let starts = rows.starts();
     for (i, (integers, floats)) in integers.iter_mut().zip(floats).enumerate() {
         for half in 0..2 {
-            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each `PARTS` columns of `integers`.
+            // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each
+            // `PARTS` columns of `integers`.
             unsafe {
                 let rows = [0, 1, 2, 3].map(|row| starts[4 * half + row].cast::<B>().add(i));
                 let heads = B::heads(rows);
@@ -161,7 +165,8 @@ unsafe fn fill_pair<B: Super, const PAIR: usize>(
     half: usize,
     integers: &mut [[i8; super::prefill::INTEGERS]; PARTS],
 ) {
-    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). Each store of 4 interleaved registers writes 64 bytes of the 256, at (0 or 128) + (0 or 64).
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). Each store of 4 interleaved
+    // registers writes 64 bytes of the 256, at (0 or 128) + (0 or 64).
     unsafe {
         let pairs = rows.map(|row| B::pair::<PAIR>(row));
         for (part, columns) in [(0, 0), (0, 1), (1, 0), (1, 1)] {

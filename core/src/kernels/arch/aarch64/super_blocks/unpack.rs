@@ -1,4 +1,4 @@
-//! Super-blocks, taken apart in registers.
+//! Unpacking of super-blocks in registers.
 
 use core::arch::aarch64::*;
 use core::mem::offset_of;
@@ -9,30 +9,31 @@ use crate::quant::{BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, Supe
 /// The heads of four rows' super-blocks, a row in a lane.
 #[derive(Clone, Copy)]
 pub(super) struct Heads {
-    /// Both f16, the minimum's in the upper half.
+    /// Both f16 of each row, the minimum in the upper half.
     halves: uint32x4_t,
-    /// Bytes: without factors the scales of parts 0 to 3, of 4 to 7, then the minima; with them those of each two parts.
+    /// Bytes of the integer scales. Formats without factors: the scales of parts 0 to 3, of 4 to 7,
+    /// then the minima. Formats with factors: one word for each two parts.
     words: [uint32x4_t; 4],
 }
 
 /// A format of super-blocks.
 pub(super) trait Super: SuperBlock {
-    /// As [`Weights::HAS_FACTORS`].
+    /// The same as [`Weights::HAS_FACTORS`].
     const HAS_FACTORS: bool;
 
-    /// The heads of four rows' blocks.
+    /// Loads the heads of four rows' blocks.
     ///
     /// # Safety
     /// The blocks are readable and the processor has NEON.
     unsafe fn heads(rows: [*const Self; 4]) -> Heads;
 
-    /// Columns 0..16 and 16..32 of parts `2 PAIR` and `2 PAIR + 1`.
+    /// Unpacks columns 0..16 and 16..32 of parts `2 PAIR` and `2 PAIR + 1`.
     ///
     /// # Safety
     /// The block is readable and the processor has NEON.
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2];
 
-    /// What a panel holds of a part, for [`Multipliers::new`].
+    /// Returns the panel's floats of a part, for [`Multipliers::new`].
     ///
     /// # Safety
     /// The processor has NEON.
@@ -62,7 +63,7 @@ pub(super) trait Super: SuperBlock {
     }
 }
 
-/// Lanes shifted right; `by` is a constant wherever this is called.
+/// Shifts lanes right; `by` is a constant in every call.
 ///
 /// # Safety
 /// The processor has NEON.
@@ -72,7 +73,7 @@ unsafe fn shift_right(lanes: uint32x4_t, by: usize) -> uint32x4_t {
     unsafe { vshlq_u32(lanes, vdupq_n_s32(-(by as i32))) }
 }
 
-/// Bytes shifted left, or right where `by` is negative; it is a constant wherever this is called.
+/// Shifts bytes left, or right if `by` is negative; `by` is a constant in every call.
 ///
 /// # Safety
 /// The processor has NEON.
@@ -82,7 +83,7 @@ unsafe fn shift(bytes: uint8x16_t, by: i32) -> uint8x16_t {
     unsafe { vshlq_u8(bytes, vdupq_n_s8(by as i8)) }
 }
 
-/// The low halves of the lowest two bytes, then their high halves, a byte each.
+/// Returns the low halves of the lowest two bytes, then their high halves, a byte each.
 ///
 /// # Safety
 /// The processor has NEON.
@@ -97,10 +98,11 @@ unsafe fn nibbles_of_bytes(bytes: uint32x4_t) -> uint32x4_t {
     }
 }
 
-/// 16 bytes from byte `at` of each row's block, 32-bit word `i` of row `j` to lane `j` of register `i`.
+/// Loads 16 bytes from byte `at` on of each row's block: 32-bit word `i` of row `j` to lane `j` of
+/// register `i`.
 ///
 /// # Safety
-/// They are readable and the processor has NEON.
+/// The bytes are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn words<B>(rows: [*const B; 4], at: usize) -> [uint32x4_t; 4] {
     // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); the loads take any alignment.
@@ -115,10 +117,10 @@ unsafe fn words<B>(rows: [*const B; 4], at: usize) -> [uint32x4_t; 4] {
     }
 }
 
-/// 32 bits at byte `at` of each row's block.
+/// Loads 32 bits at byte `at` of each row's block.
 ///
 /// # Safety
-/// They are readable and the processor has NEON.
+/// The bytes are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn halves<B>(rows: [*const B; 4], at: usize) -> uint32x4_t {
     // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
@@ -128,20 +130,20 @@ unsafe fn halves<B>(rows: [*const B; 4], at: usize) -> uint32x4_t {
     }
 }
 
-/// 16 bytes at `at`.
+/// Loads 16 bytes at `at`.
 ///
 /// # Safety
-/// They are readable and the processor has NEON.
+/// The bytes are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn bytes<B>(block: *const B, at: usize) -> uint8x16_t {
     // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
     unsafe { vld1q_u8(block.byte_add(at).cast()) }
 }
 
-/// Heads of Q4_K and Q5_K, whose first 16 bytes are the same.
+/// Loads the heads of Q4_K or Q5_K, whose first 16 bytes have the same layout.
 ///
 /// # Safety
-/// As [`Super::heads`].
+/// The same as for [`Super::heads`].
 #[inline(always)]
 unsafe fn scales_and_minima<B>(rows: [*const B; 4]) -> Heads {
     const {
@@ -213,12 +215,13 @@ impl Super for BlockQ5K {
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2] {
         const QS: usize = offset_of!(BlockQ5K, qs);
         const QH: usize = offset_of!(BlockQ5K, qh);
-        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); a pair has 32 of the 128 bytes, and bits of all 32 with fifth bits.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); a pair has 32 of the 128 bytes,
+        // and bits of all 32 with fifth bits.
         unsafe {
             let (five, fifth) = (vdupq_n_u8(31), 2 * PAIR as i32);
             let join = |at: usize| {
                 let (q, high) = (bytes(block, QS + BLOCK * PAIR + at), bytes(block, QH + at));
-                // What is above the fifth bit goes last.
+                // Bits above the fifth are cleared last.
                 let first = vandq_u8(vsliq_n_u8::<4>(q, shift(high, -fifth)), five);
                 let second = vandq_u8(vsriq_n_u8::<4>(shift(high, 3 - fifth), q), five);
                 [vreinterpretq_s8_u8(first), vreinterpretq_s8_u8(second)]
@@ -234,7 +237,8 @@ impl Super for BlockQ6K {
 
     #[inline(always)]
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
-        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): the last 4 bytes, of which the upper 2 are `d`, and 16 bytes of scales.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): the last 4 bytes, of which the
+        // upper 2 are `d`, and 16 bytes of scales.
         unsafe {
             Heads {
                 halves: vshrq_n_u32::<16>(halves(rows, offset_of!(BlockQ6K, d) - 2)),
@@ -247,14 +251,15 @@ impl Super for BlockQ6K {
     unsafe fn pair<const PAIR: usize>(block: *const Self) -> [[int8x16_t; 2]; 2] {
         const QL: usize = offset_of!(BlockQ6K, ql);
         const QH: usize = offset_of!(BlockQ6K, qh);
-        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); two pairs have 64 of the 128 bytes and 32 of the 64.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); two pairs have 64 of the 128
+        // bytes and 32 of the 64.
         unsafe {
             let (six, offset) = (vdupq_n_u8(63), vdupq_n_s8(32));
             let join = |at: usize| {
                 let low = bytes(block, QL + 2 * BLOCK * (PAIR / 2) + at);
                 let next = bytes(block, QL + 2 * BLOCK * (PAIR / 2) + BLOCK + at);
                 let high = bytes(block, QH + BLOCK * (PAIR / 2) + at);
-                // What is above the sixth bit goes last.
+                // Bits above the sixth are cleared last.
                 let (first, second) = if PAIR.is_multiple_of(2) {
                     (
                         vsliq_n_u8::<4>(low, high),
@@ -280,7 +285,8 @@ impl Super for BlockQ2K {
     #[inline(always)]
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
         const { assert!(offset_of!(BlockQ2K, dmin) == offset_of!(BlockQ2K, d) + 2) };
-        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): 4 bytes of `d` and `dmin`, 16 of scales.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): 4 bytes of `d` and `dmin`, 16
+        // of scales.
         unsafe {
             Heads {
                 halves: halves(rows, offset_of!(BlockQ2K, d)),
@@ -306,7 +312,8 @@ impl Super for BlockQ3K {
     unsafe fn heads(rows: [*const Self; 4]) -> Heads {
         const SCALES: usize = offset_of!(BlockQ3K, scales);
         const { assert!(offset_of!(BlockQ3K, d) == SCALES + 12) };
-        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): the last 16 bytes, of which the first 2 are not of the scales.
+        // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows): the last 16 bytes, of which the
+        // first 2 do not belong to the scales.
         unsafe {
             let [first, second, third, last] = words(rows, SCALES - 2);
             // 14 bytes, moved down by 2.
@@ -350,7 +357,7 @@ impl Super for BlockQ3K {
 /// The two low bits of a pair's elements, from 64 bytes at `at`.
 ///
 /// # Safety
-/// They are readable and the processor has NEON.
+/// The bytes are readable and the processor has NEON.
 #[inline(always)]
 unsafe fn two_bits<B, const PAIR: usize>(block: *const B, at: usize) -> [[uint8x16_t; 2]; 2] {
     // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows); two pairs have 32 bytes.

@@ -8,10 +8,10 @@ use crate::quant::Format;
 /// Elements of a step.
 const STEP: usize = 16;
 
-/// 8 elements from `w` on, widened exactly.
+/// Loads 8 elements from `w` on, widened exactly.
 ///
 /// # Safety
-/// There are 8 of them.
+/// 8 elements from `w` on can be read.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn widen<W: Float>(w: *const W) -> __m256 {
@@ -28,7 +28,7 @@ unsafe fn widen<W: Float>(w: *const W) -> __m256 {
     }
 }
 
-/// As [`super::super::Kernels::dots`].
+/// Implements [`super::super::Kernels::dots`].
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn dots<W: Float, const T: usize>(w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
     let cols = x.len() / T;

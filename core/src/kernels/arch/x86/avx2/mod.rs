@@ -1,8 +1,9 @@
-//! AVX2: 8 rows in a group, chunks of 2 blocks.
+//! Kernels for AVX2, with 8 rows in a group and chunks of 2 blocks.
 //!
-//! Products are of unsigned and signed bytes, added in pairs to 16 bits with saturation, so every sum's bound matters: 4 bits give
-//! at most 15 · 127 · 2 = 3810 a pair and 5 bits 7874, which leaves room for 8 and 4 of them; 6 bits 16002, for 2; 8 bits go as
-//! `|w| · (x with w's sign)`, at most 128 · 127 · 2 = 32512, alone.
+//! Unsigned and signed bytes are multiplied and added in pairs to 16 bits with saturation, so every
+//! sum must have a bound. A pair of 4-bit elements gives at most 15 · 127 · 2 = 3810, so that 8
+//! pairs can be summed; 5 bits give 7874, for 4 pairs; 6 bits give 16002, for 2 pairs. 8 bits are
+//! multiplied as `|w| · (x with w's sign)`, at most 128 · 127 · 2 = 32512, for one pair.
 
 mod float;
 mod lanes;
@@ -21,9 +22,9 @@ use crate::kernels::isa::Avx2;
 use crate::kernels::product::{ProductF32, ProductQ8};
 use crate::quant::Q8Activation;
 
-/// Rows of a group: 32-bit lanes of a register.
+/// Rows of a group, as many as a register has 32-bit lanes.
 const ROWS: usize = 8;
-/// Blocks of a chunk: 128-bit lanes of a register.
+/// Blocks of a chunk, as many as a register has 128-bit lanes.
 const CHUNK: usize = 2;
 
 impl InstructionSet for Avx2 {
@@ -84,45 +85,49 @@ impl Kernels for Avx2 {
         unsafe { float::dots(w, x, out) }
     }
 }
-/// How a format's chunks get into registers.
+/// Loads of a format's chunks into registers.
 pub(in super::super) trait Chunk: Sized {
-    /// Where a row's chunk is.
+    /// Location of a row's chunk.
     type Raw: Copy;
 
-    /// The chunks in four rows, from row `first` and block (of 32 columns) `block` on. Where the row has no second block from there on,
-    /// another stands in for it.
+    /// Returns the chunks of four rows, from row `first` and block (of 32 columns) `block` on. If
+    /// the row has no second block there, another block takes its place.
     ///
     /// # Safety
-    /// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks of 32 columns each, and `block < row_blocks`.
+    /// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks of 32 columns each, and
+    /// `block < row_blocks`.
     unsafe fn four_rows(blocks: &[Self], row_blocks: usize, first: usize, block: usize) -> [Self::Raw; 4];
 
-    /// The low and the high 16 elements of each block, block `k` in 128-bit lane `k`: unsigned, but signed for 8 bits.
+    /// Returns the low and the high 16 elements of each block, block `k` in 128-bit lane `k`. They
+    /// are unsigned, but signed for 8 bits.
     ///
     /// # Safety
     /// The blocks can be read and the processor has the features of [`Avx2`].
     unsafe fn unpack(raw: Self::Raw) -> (__m256i, __m256i);
 
-    /// What a panel holds of four rows beside their elements: block `k` and row `j` in 32-bit lane `4k + j`.
+    /// Returns the numbers that a panel holds of four rows beside their elements: block `k` and row
+    /// `j` in 32-bit lane `4k + j`.
     ///
     /// # Safety
     /// The blocks can be read and the processor has the features of [`Avx2`].
     unsafe fn headers(rows: [Self::Raw; 4]) -> [__m256i; 2];
 }
 
-/// What multiplies sums, a row and a block in each lane. Of no use are: minima and their factors for formats without, factors for
-/// formats without.
+/// Multipliers of the sums, a row and a block in each lane. Formats without minima ignore minima
+/// and their factors; formats without factors ignore factors.
 struct Header {
     scale: __m256,
     min: __m256,
     /// Factors of the sums of both halves, 16 bits each.
     factors: __m256i,
-    /// For the product of 16-bit pairs with [`super::sums_of`] an activation: what the bias takes from a sum of products.
+    /// Factors that give, in a product of 16-bit pairs with [`super::sums_of`] an activation, the
+    /// part of the bias in a sum of products.
     bias: __m256i,
-    /// Likewise what the minimum is multiplied with.
+    /// Factors that give, in the same way, the sum that the minimum multiplies.
     min_sums: __m256i,
 }
 
-/// From what [`Chunk::headers`] gives, or a panel holds.
+/// Builds the multipliers from the result of [`Chunk::headers`], or from a panel.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn header<B: Weights>([first, second]: [__m256i; 2]) -> Header {
@@ -147,8 +152,8 @@ fn header<B: Weights>([first, second]: [__m256i; 2]) -> Header {
     }
 }
 
-/// From factors of both halves those of the sum of both and of the first one's: `f · first + g · second` is
-/// `g · sum + (f - g) · first`.
+/// Turns factors of both halves into factors of the whole sum and of the first half's sum:
+/// `f · first + g · second` is `g · sum + (f - g) · first`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn for_sums(factors: __m256i) -> __m256i {
@@ -157,21 +162,23 @@ fn for_sums(factors: __m256i) -> __m256i {
     _mm256_sub_epi16(swapped, high)
 }
 
-/// The two lowest bytes of each 32-bit lane, to 16 bits each.
+/// Sign-extends the two lowest bytes of each 32-bit lane to 16 bits each.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn byte_pairs(lanes: __m256i) -> __m256i {
-    // To the upper halves of 16 bits, from where the shift keeps their sign.
+    // The bytes go to the upper halves of 16 bits, from where the shift keeps their sign.
     let map = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
     _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(lanes, _mm256_broadcastsi128_si256(map)))
 }
 
-/// What must be taken from a sum of products for each unit of the activations' sum: 8 bits are multiplied as they are.
+/// Number to subtract from a sum of products for each unit of the activations' sum. It is 0 for 8
+/// bits, which are multiplied without a bias.
 const fn bias<B: Weights>() -> i32 {
     if B::BITS == 8 { 0 } else { B::BIAS }
 }
 
-/// Sums of each 128-bit lane's four integers: register `j`'s to 32-bit lane `j` of the 128-bit lane.
+/// Sums the four integers of each 128-bit lane: the sum of register `j` goes to 32-bit lane `j` of
+/// the 128-bit lane.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn sum_lanes([a, b, c, d]: [__m256i; 4]) -> __m256i {
@@ -190,7 +197,8 @@ fn transpose_lanes([a, b]: [__m256; 2]) -> [__m256; 2] {
     ]
 }
 
-/// 16 bytes of each of a chunk's activations, from byte `AT`: block `k` in 128-bit lane `k`.
+/// Loads 16 bytes of each of a chunk's activations, from byte `AT` on: block `k` in 128-bit lane
+/// `k`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn activations<const AT: usize>(x: [&Q8Activation; CHUNK]) -> __m256i {
@@ -200,7 +208,7 @@ fn activations<const AT: usize>(x: [&Q8Activation; CHUNK]) -> __m256i {
     _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(lane(x[0])), lane(x[1]))
 }
 
-/// Sums of two products, 16 bits: see the bounds above.
+/// Sums of two products in 16 bits: see the bounds above.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pairs<B: Weights>(w: __m256i, x: __m256i) -> __m256i {
@@ -211,7 +219,7 @@ fn pairs<B: Weights>(w: __m256i, x: __m256i) -> __m256i {
     }
 }
 
-/// Sums of two 16-bit numbers, 32 bits.
+/// Sums of two 16-bit numbers in 32 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widen(pairs: __m256i) -> __m256i {
@@ -233,7 +241,8 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
         prefetch(blocks, chunk);
         let mut terms = [_mm256_setzero_ps(); 2];
         for (i, term) in terms.iter_mut().enumerate() {
-            // SAFETY: rows 4i to 4i + 3 < 8 of `row_blocks` blocks each are in `blocks`; x has a block at 2·chunk.
+            // SAFETY: rows 4i to 4i + 3 < 8 of `row_blocks` blocks each are in `blocks`; x has a
+            // block at 2·chunk.
             let rows = unsafe { <B as Chunk>::four_rows(blocks, row_blocks, 4 * i, CHUNK * chunk) };
             // SAFETY: the blocks are still borrowed, and this function has the features.
             let header = header::<B>(unsafe { <B as Chunk>::headers(rows) });
@@ -279,8 +288,8 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) }
 }
 
-/// Asks for the part of the next group of rows that corresponds to this chunk, so that it is there when its turn comes: the
-/// group is read in 8 streams at once, which the processor's own prefetchers do not follow.
+/// Prefetches the part of the next group of rows that corresponds to this chunk. A group is read in
+/// 8 streams at once, which the processor's own prefetchers do not follow.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn prefetch<B: Weights>(blocks: &[B], chunk: usize) {
@@ -295,5 +304,5 @@ fn prefetch<B: Weights>(blocks: &[B], chunk: usize) {
     }
 }
 
-/// Bytes beyond the next group's corresponding part.
+/// Distance of the prefetch beyond the next group's corresponding part, in bytes.
 const PREFETCH_AHEAD: usize = 4096;

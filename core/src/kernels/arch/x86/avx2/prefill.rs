@@ -1,4 +1,4 @@
-//! Many tokens: rows unpacked once into a panel, which meets a few tokens at a time.
+//! Prefill: rows are unpacked once into a panel, which is multiplied with a few tokens at a time.
 
 use core::arch::x86_64::*;
 
@@ -20,7 +20,7 @@ fn transpose_in_lanes([a, b, c, d]: [__m256i; 4]) -> [__m256; 4] {
     ]
 }
 
-/// As [`super::super::Kernels::fill`].
+/// Implements [`super::super::Kernels::fill`].
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     let row_blocks = blocks.len() * parts::<B>() / ROWS;
@@ -35,10 +35,11 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     for (chunk, (quants, scales)) in chunks.enumerate() {
         prefetch(blocks, chunk);
         let zero = [_mm256_setzero_ps(); 2];
-        // Of four rows: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
+        // Registers of four rows each: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
         let (mut columns, mut scale, mut min) = ([zero; 8], zero, zero);
         for i in 0..2 {
-            // SAFETY: rows 4i to 4i + 3 < 8 of `row_blocks` blocks each are in `blocks`; the panel has a block at 2·chunk.
+            // SAFETY: rows 4i to 4i + 3 < 8 of `row_blocks` blocks each are in `blocks`; the panel
+            // has a block at 2·chunk.
             let rows = unsafe { <B as Chunk>::four_rows(blocks, row_blocks, 4 * i, CHUNK * chunk) };
             let (mut low, mut high) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_si256(); 4]);
             for (j, row) in rows.iter().enumerate() {
@@ -71,7 +72,7 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     }
 }
 
-/// As [`super::super::Kernels::tile`].
+/// Implements [`super::super::Kernels::tile`].
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn tile<B: Weights, const T: usize>(
     panel: &Panel<'_>,
@@ -130,7 +131,7 @@ fn sums<B: Weights, const T: usize>(
     x: [&Q8Activation; T],
     header: &Header,
 ) -> [__m256i; T] {
-    // How many sums of pairs fit 16 bits, of one half where it has a factor.
+    // Number of sums of pairs that fit 16 bits (of one half if halves have factors).
     let most = match B::BITS {
         4 => 8,
         2 | 3 | 5 => 4,

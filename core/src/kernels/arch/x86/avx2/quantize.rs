@@ -1,11 +1,11 @@
-//! Activations to int8.
+//! Quantisation of activations to int8.
 
 use core::arch::x86_64::*;
 
 use crate::kernels::scalar;
 use crate::quant::{BLOCK, Q8Activation};
 
-/// As [`super::super::Kernels::quantize`].
+/// Implements [`super::super::Kernels::quantize`].
 #[target_feature(enable = "avx2")]
 pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     let (blocks, _) = x.as_chunks::<BLOCK>();
@@ -15,7 +15,8 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
         for (value, x) in values.iter_mut().zip(x.as_chunks::<8>().0) {
             // SAFETY: 8 floats.
             *value = unsafe { _mm256_loadu_ps(x.as_ptr()) };
-            // The instruction gives its second operand where one is NaN: NaN counts for nothing, as in the reference.
+            // The instruction returns its second operand if one is NaN, so that NaN is ignored, as
+            // in the reference.
             max = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0), *value), max);
         }
         let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
@@ -27,18 +28,19 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
             let number = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(value, value));
             _mm256_and_si256(_mm256_cvtps_epi32(value), number)
         });
-        // The sum of the last 16 in the lower halves, of the first 16 in the upper ones.
+        // The sums of the last 16 are in the lower halves, those of the first 16 in the upper ones.
         let (first, second) = (_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
         let sum = _mm256_add_epi32(second, _mm256_slli_epi32::<16>(first));
         let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
         let sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
         let sum = _mm_cvtsi128_si32(sum) + _mm_extract_epi32::<1>(sum);
-        // Packing works in 128-bit lanes: 4 values of each register, of the lower lanes and then of the upper ones.
+        // Packing works in 128-bit lanes: 4 values of each register, of the lower lanes and then of
+        // the upper ones.
         let packed = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
         let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         // SAFETY: 32 bytes.
         unsafe { _mm256_storeu_si256(out.q.as_mut_ptr().cast(), packed) };
-        // A negative lower half has taken one from the upper.
+        // A negative lower half has borrowed one from the upper.
         let second = sum as i16;
         scalar::set_scale(out, max, [((sum - i32::from(second)) >> 16) as i16, second]);
     }

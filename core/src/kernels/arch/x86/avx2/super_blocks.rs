@@ -1,4 +1,4 @@
-//! Super-blocks: a chunk, 2 blocks of 32 columns, is a quarter of one.
+//! Super-blocks, of which a chunk (2 blocks of 32 columns) is a quarter.
 
 use core::arch::x86_64::*;
 use core::mem::offset_of;
@@ -6,7 +6,7 @@ use core::mem::offset_of;
 use super::Chunk;
 use crate::quant::{BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SUPER_BLOCK};
 
-/// A quarter of a super-block, where it is.
+/// Location of a quarter of a super-block.
 pub(in super::super::super) struct Quarter<B> {
     block: *const B,
     /// 0 to 3.
@@ -21,7 +21,7 @@ impl<B> Clone for Quarter<B> {
 
 impl<B> Copy for Quarter<B> {}
 
-/// Implements [`Chunk`] by a function of a quarter and one of four.
+/// Implements [`Chunk`] by a function of one quarter and a function of four quarters.
 macro_rules! chunk {
     ($block:ty, $unpack:ident, $headers:ident) => {
         impl Chunk for $block {
@@ -68,8 +68,8 @@ chunk!(BlockQ4K, unpack_q4, scales_and_minima);
 chunk!(BlockQ5K, unpack_q5, scales_and_minima);
 chunk!(BlockQ6K, unpack_q6, headers_q6);
 
-/// The 4-bit elements of quarter `index` of a Q4_K or Q5_K, whose `qs` are at `at`: of 32 bytes the low halves are the first block,
-/// the high halves the second.
+/// Returns the 4-bit elements of quarter `index` of a Q4_K or Q5_K, whose `qs` are at `at`: the low
+/// halves of 32 bytes are the first block, the high halves the second.
 ///
 /// # Safety
 /// 128 bytes can be read there, and `index` is below 4.
@@ -87,10 +87,10 @@ unsafe fn four_bits(at: *const u8, index: usize) -> (__m256i, __m256i) {
     )
 }
 
-/// 16 bytes at `at`, in both lanes.
+/// Broadcasts 16 bytes at `at` to both lanes.
 ///
 /// # Safety
-/// They can be read.
+/// The bytes can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn both_lanes(at: *const u8) -> __m256i {
@@ -98,14 +98,16 @@ unsafe fn both_lanes(at: *const u8) -> __m256i {
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(at.cast()) })
 }
 
-/// The number for the first block's lane and the one for the second's, in all of their 32-bit lanes.
+/// Broadcasts `first` to all 32-bit lanes of the first block's lane, and `second` to those of the
+/// second block's.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn lanes(first: i32, second: i32) -> __m256i {
     _mm256_blend_epi32::<0xF0>(_mm256_set1_epi32(first), _mm256_set1_epi32(second))
 }
 
-/// `value` in bytes where bit `2 index` (second block: `2 index + 1`) of 32 bytes at `at` is set.
+/// Returns `value` in the bytes whose bit `2 index` (second block: `2 index + 1`) is set in the 32
+/// bytes at `at`, and 0 in the others.
 ///
 /// # Safety
 /// 32 bytes can be read there, and `index` is below 4.
@@ -121,7 +123,8 @@ unsafe fn one_bit(at: *const u8, index: usize, value: i8) -> (__m256i, __m256i) 
     (_mm256_and_si256(low, value), _mm256_and_si256(high, value))
 }
 
-/// The pairs of bits of the elements of quarter `index`, from 32 bytes for every half at `at`.
+/// Returns the 2-bit fields of the elements of quarter `index`, from 32 bytes for each half of the
+/// block at `at`.
 ///
 /// # Safety
 /// 64 bytes can be read there, and `index` is below 4.
@@ -135,7 +138,7 @@ unsafe fn two_bits(at: *const u8, index: usize) -> (__m256i, __m256i) {
         let at = at.add(32 * (index / 2));
         (both_lanes(at), both_lanes(at.add(16)))
     };
-    // What comes from a byte's neighbour is above its lowest two bits.
+    // Bits shifted in from a neighbouring byte are above the lowest two bits.
     (
         _mm256_and_si256(_mm256_srlv_epi32(low, shifts), two),
         _mm256_and_si256(_mm256_srlv_epi32(high, shifts), two),
@@ -143,7 +146,7 @@ unsafe fn two_bits(at: *const u8, index: usize) -> (__m256i, __m256i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn unpack_q4(raw: Quarter<BlockQ4K>) -> (__m256i, __m256i) {
@@ -152,7 +155,7 @@ unsafe fn unpack_q4(raw: Quarter<BlockQ4K>) -> (__m256i, __m256i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn unpack_q5(raw: Quarter<BlockQ5K>) -> (__m256i, __m256i) {
@@ -167,7 +170,7 @@ unsafe fn unpack_q5(raw: Quarter<BlockQ5K>) -> (__m256i, __m256i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn unpack_q6(raw: Quarter<BlockQ6K>) -> (__m256i, __m256i) {
@@ -201,7 +204,7 @@ unsafe fn unpack_q6(raw: Quarter<BlockQ6K>) -> (__m256i, __m256i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn unpack_q2(raw: Quarter<BlockQ2K>) -> (__m256i, __m256i) {
@@ -210,7 +213,7 @@ unsafe fn unpack_q2(raw: Quarter<BlockQ2K>) -> (__m256i, __m256i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn unpack_q3(raw: Quarter<BlockQ3K>) -> (__m256i, __m256i) {
@@ -224,10 +227,10 @@ unsafe fn unpack_q3(raw: Quarter<BlockQ3K>) -> (__m256i, __m256i) {
     (_mm256_or_si256(low, third.0), _mm256_or_si256(high, third.1))
 }
 
-/// 32 bits at `at` in each row's block: row `j` in 32-bit lanes `j` and `4 + j`.
+/// Loads 32 bits at `at` of each row's block: row `j` in 32-bit lanes `j` and `4 + j`.
 ///
 /// # Safety
-/// They can be read.
+/// The bytes can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn row_words<B>(rows: &[Quarter<B>; 4], at: usize) -> __m256i {
@@ -243,7 +246,7 @@ unsafe fn row_words<B>(rows: &[Quarter<B>; 4], at: usize) -> __m256i {
     _mm256_broadcastsi128_si256(words)
 }
 
-/// Scales and minima of Q4_K and Q5_K, whose first 16 bytes are the same.
+/// Loads scales and minima of Q4_K or Q5_K, whose first 16 bytes have the same layout.
 ///
 /// # Safety
 /// The blocks can be read.
@@ -297,7 +300,7 @@ unsafe fn scales_and_minima<B>(rows: [Quarter<B>; 4]) -> [__m256i; 2] {
     ]
 }
 
-/// The two bytes of each block out of 32 bits of both.
+/// Selects the two bytes of each block from 32 bits of both.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn two_bytes(words: __m256i) -> __m256i {
@@ -305,11 +308,12 @@ fn two_bytes(words: __m256i) -> __m256i {
 }
 
 /// # Safety
-/// As [`Chunk::headers`].
+/// Implements [`Chunk::headers`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn headers_q6(rows: [Quarter<BlockQ6K>; 4]) -> [__m256i; 2] {
-    // SAFETY: the blocks can be read; a quarter has 4 of the 16 scales, and `d` are the last two of the 32 bits.
+    // SAFETY: the blocks can be read; a quarter has 4 of the 16 scales, and `d` are the last two of
+    // the 32 bits.
     unsafe {
         [
             _mm256_srli_epi32::<16>(row_words(&rows, offset_of!(BlockQ6K, d) - 2)),
@@ -319,12 +323,13 @@ unsafe fn headers_q6(rows: [Quarter<BlockQ6K>; 4]) -> [__m256i; 2] {
 }
 
 /// # Safety
-/// As [`Chunk::headers`].
+/// Implements [`Chunk::headers`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn headers_q2(rows: [Quarter<BlockQ2K>; 4]) -> [__m256i; 2] {
     const { assert!(offset_of!(BlockQ2K, dmin) == offset_of!(BlockQ2K, d) + 2) };
-    // SAFETY: the blocks can be read; a quarter has 4 of the 16 scales, and `d` and `dmin` are the 32 bits.
+    // SAFETY: the blocks can be read; a quarter has 4 of the 16 scales, and `d` and `dmin` are the
+    // 32 bits.
     let (halves, bytes) = unsafe {
         (
             row_words(&rows, offset_of!(BlockQ2K, d)),
@@ -337,13 +342,14 @@ unsafe fn headers_q2(rows: [Quarter<BlockQ2K>; 4]) -> [__m256i; 2] {
 }
 
 /// # Safety
-/// As [`Chunk::headers`].
+/// Implements [`Chunk::headers`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn headers_q3(rows: [Quarter<BlockQ3K>; 4]) -> [__m256i; 2] {
     const SCALES: usize = offset_of!(BlockQ3K, scales);
     let index = rows[0].index;
-    // SAFETY: the blocks can be read; the scales are 12 bytes, and `d` are the last two of the 32 bits.
+    // SAFETY: the blocks can be read; the scales are 12 bytes, and `d` are the last two of the 32
+    // bits.
     let (halves, low, high) = unsafe {
         (
             _mm256_srli_epi32::<16>(row_words(&rows, offset_of!(BlockQ3K, d) - 2)),

@@ -1,11 +1,11 @@
-//! From a chunk of a row, as it lies in memory, to registers.
+//! Unpacking of a row's chunk from memory into registers.
 
 use core::arch::x86_64::*;
 
 use super::super::Layout;
 use super::Chunk;
 
-/// Where the two blocks of a chunk in one row are.
+/// Locations of the two blocks of a chunk in one row.
 pub(in super::super::super) type Blocks<B> = [*const B; 2];
 
 impl<B: Layout> Chunk for B {
@@ -14,7 +14,7 @@ impl<B: Layout> Chunk for B {
     #[inline]
     unsafe fn four_rows(blocks: &[B], row_blocks: usize, first: usize, block: usize) -> [Blocks<B>; 4] {
         let start = blocks.as_ptr().wrapping_add(first * row_blocks + block);
-        // The last block of the row counts twice where there is no second one.
+        // The last block of the row is used twice if there is no second one.
         let second = usize::from(block + 1 < row_blocks);
         [0, 1, 2, 3].map(|row| {
             let start = start.wrapping_add(row * row_blocks);
@@ -37,7 +37,7 @@ impl<B: Layout> Chunk for B {
     }
 }
 
-/// 16 bytes from byte `at` of each block: block `k` in 128-bit lane `k`.
+/// Loads 16 bytes from byte `at` on of each block: block `k` in 128-bit lane `k`.
 ///
 /// # Safety
 /// The blocks can be read.
@@ -55,18 +55,19 @@ unsafe fn bytes<B: Layout>(blocks: Blocks<B>, at: usize) -> __m256i {
     }
 }
 
-/// 4 bytes from byte `at` of a block.
+/// Loads 4 bytes from byte `at` on of a block.
 ///
 /// # Safety
 /// The block can be read.
 #[inline]
 unsafe fn word<B: Layout>(block: *const B, at: usize) -> i32 {
     assert!(at + 4 <= size_of::<B>());
-    // SAFETY: 4 bytes inside the block (asserted above, for constants), which can be read; no alignment is needed.
+    // SAFETY: 4 bytes inside the block (asserted above, for constants), which can be read; no
+    // alignment is needed.
     unsafe { block.byte_add(at).cast::<i32>().read_unaligned() }
 }
 
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 ///
 /// # Safety
 /// The blocks can be read.
@@ -102,7 +103,8 @@ unsafe fn unpack<B: Layout>(blocks: Blocks<B>) -> (__m256i, __m256i) {
     )
 }
 
-/// 16 where a bit of bytes `byte` and `byte + 1` of each 128-bit lane is set.
+/// Returns 16 in byte `i` of each 128-bit lane if bit `i` of the lane's bytes `byte` and `byte + 1`
+/// is set, else 0.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn fifth(bits: __m256i, byte: i8) -> __m256i {
@@ -114,7 +116,7 @@ fn fifth(bits: __m256i, byte: i8) -> __m256i {
     _mm256_and_si256(set, _mm256_set1_epi8(16))
 }
 
-/// As [`Chunk::headers`]: scales and minima. The minima are of use for formats that have them only.
+/// Implements [`Chunk::headers`]: scales and minima. Formats without minima ignore the latter.
 ///
 /// # Safety
 /// The blocks can be read.
@@ -134,11 +136,12 @@ unsafe fn headers<B: Layout>(rows: [Blocks<B>; 4]) -> [__m256i; 2] {
     [_mm256_castps_si256(scales), _mm256_castps_si256(minima)]
 }
 
-/// The f16 in the lower and in the upper half of each 32-bit lane.
+/// Widens the f16 in the lower and in the upper half of each 32-bit lane.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn widen_halves(words: __m256i) -> [__m256; 2] {
-    // Even 16-bit halves to the lower 64 bits of each lane, odd ones to the upper; then the two lanes' lower ones together.
+    // Even 16-bit halves go to the lower 64 bits of each lane, odd ones to the upper. Then the
+    // lower 64 bits of both lanes are joined.
     let halves = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
     ));

@@ -8,10 +8,10 @@ use crate::quant::Format;
 /// Elements of a step.
 const STEP: usize = 16;
 
-/// 16 elements from `w` on, widened exactly.
+/// Loads 16 elements from `w` on, widened exactly.
 ///
 /// # Safety
-/// There are 16 of them.
+/// 16 elements from `w` on can be read.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn widen<W: Float>(w: *const W) -> __m512 {
@@ -28,7 +28,7 @@ unsafe fn widen<W: Float>(w: *const W) -> __m512 {
     }
 }
 
-/// As [`super::super::Kernels::dots`].
+/// Implements [`super::super::Kernels::dots`].
 #[target_feature(enable = "avx512f")]
 pub(super) fn dots<W: Float, const T: usize>(w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
     let cols = x.len() / T;

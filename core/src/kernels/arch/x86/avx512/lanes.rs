@@ -8,8 +8,9 @@ use crate::kernels::generic::Lanes;
 /// Defines a method over the register.
 macro_rules! whole {
     ($intrinsic:ident($($argument:expr),*)) => {
-        // SAFETY: contract 1 (a token exists, so the processor has AVX-512 F, BW, VL and DQ); pointers come from
-        // references to 16 values of the size that the intrinsic reads or writes, or to as many as its mask has bits.
+        // SAFETY: contract 1 (a token exists, so the processor has AVX-512 F, BW, VL and DQ);
+        // pointers come from references to 16 values of the size that the intrinsic reads or
+        // writes, or to as many as its mask has bits.
         unsafe { $intrinsic($($argument),*) }
     };
 }
@@ -37,7 +38,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn load_part(self, x: &[f32]) -> __m512 {
-        // A masked load reads no value whose bit of the mask is clear: not more than there are.
+        // A masked load reads no value whose mask bit is clear, so nothing past the slice.
         whole!(_mm512_maskz_loadu_ps(first_lanes(x.len()), x.as_ptr()))
     }
 
@@ -69,7 +70,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn store_part(self, v: __m512, out: &mut [f32]) {
-        // As in `load_part`.
+        // The mask works as in `load_part`.
         whole!(_mm512_mask_storeu_ps(out.as_mut_ptr(), first_lanes(out.len()), v));
     }
 

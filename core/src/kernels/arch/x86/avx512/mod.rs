@@ -1,4 +1,4 @@
-//! AVX-512 with VNNI and VBMI: 16 rows in a group, chunks of 4 blocks.
+//! Kernels for AVX-512 with VNNI and VBMI, with 16 rows in a group and chunks of 4 blocks.
 
 mod float;
 mod lanes;
@@ -16,11 +16,11 @@ use crate::kernels::isa::Avx512;
 use crate::kernels::product::{ProductF32, ProductQ8};
 use crate::quant::Q8Activation;
 
-/// Rows of a group: 32-bit lanes of a register.
+/// Rows of a group, as many as a register has 32-bit lanes.
 const ROWS: usize = 16;
 /// Groups of a panel.
 const GROUPS: usize = 2;
-/// Blocks of a chunk: 128-bit lanes of a register.
+/// Blocks of a chunk, as many as a register has 128-bit lanes.
 const CHUNK: usize = 4;
 
 impl InstructionSet for Avx512 {
@@ -50,8 +50,8 @@ impl InstructionSet for Avx512 {
 
 impl Kernels for Avx512 {
     const LANES: usize = ROWS;
-    // An activation that is loaded once multiplies two registers of weights; 6 tokens make 12 sums, which hide one another's latency
-    // and fit the registers.
+    // An activation is loaded once and multiplies two registers of weights. 6 tokens make 12 sums,
+    // which hide one another's latency and fit the registers.
     const GROUPS: usize = GROUPS;
     const TOKENS: usize = 6;
 
@@ -83,21 +83,22 @@ impl Kernels for Avx512 {
         unsafe { float::dots(w, x, out) }
     }
 }
-/// How a format's chunks get into registers.
+/// Loads of a format's chunks into registers.
 pub(in super::super) trait Chunk: Sized {
-    /// One row's chunk, or where it is.
+    /// One row's chunk, or its location.
     type Raw: Copy;
-    /// What is known of a chunk that may not be whole.
+    /// Description of a chunk that may not be whole.
     type Masks: Copy;
 
-    /// The masks of a chunk of 1 to 4 blocks.
+    /// Returns the masks of a chunk of 1 to 4 blocks.
     fn masks(blocks: usize) -> Self::Masks;
 
     /// Loads a chunk of four rows, from row `first` and block (of 32 columns) `block` on.
     ///
     /// # Safety
-    /// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks of 32 columns each, and those from `block` on that `masks`
-    /// was made for are in the row; they are a whole chunk if `WHOLE`. The processor has the features of [`Avx512`].
+    /// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks of 32 columns each. The
+    /// blocks from `block` on that `masks` was made for are in the row, and are a whole chunk if
+    /// `WHOLE`. The processor has the features of [`Avx512`].
     unsafe fn load_four<const WHOLE: bool>(
         blocks: &[Self],
         row_blocks: usize,
@@ -106,33 +107,38 @@ pub(in super::super) trait Chunk: Sized {
         masks: &Self::Masks,
     ) -> [Self::Raw; 4];
 
-    /// The low and the high 16 elements of each block, unsigned: block `k` in 128-bit lane `k`.
+    /// Returns the low and the high 16 elements of each block, unsigned: block `k` in 128-bit lane
+    /// `k`.
     ///
     /// # Safety
-    /// The processor has the features of [`Avx512`], and what was loaded is still there.
+    /// The processor has the features of [`Avx512`], and the blocks that were loaded are still
+    /// borrowed.
     unsafe fn unpack(raw: &Self::Raw) -> (__m512i, __m512i);
 
-    /// What a panel holds of four rows beside their elements: block `k` and row `j` in 32-bit lane `4k + j`.
+    /// Returns the numbers that a panel holds of four rows beside their elements: block `k` and row
+    /// `j` in 32-bit lane `4k + j`.
     ///
     /// # Safety
-    /// The processor has the features of [`Avx512`], and what was loaded is still there.
+    /// The processor has the features of [`Avx512`], and the blocks that were loaded are still
+    /// borrowed.
     unsafe fn headers(rows: &[Self::Raw; 4]) -> [__m512i; 2];
 }
 
-/// What multiplies sums, a row and a block in each lane. Of no use are: minima and their factors for formats without, factors for
-/// formats without.
+/// Multipliers of the sums, a row and a block in each lane. Formats without minima ignore minima
+/// and their factors; formats without factors ignore factors.
 struct Header {
     scale: __m512,
     min: __m512,
     /// Factors of the sums of both halves.
     factors: [__m512i; 2],
-    /// For the product of 16-bit pairs with [`super::sums_of`] an activation: what the bias adds to a sum of products.
+    /// Factors that give, in a product of 16-bit pairs with [`super::sums_of`] an activation, the
+    /// correction of a sum of products for the bias.
     unbias: __m512i,
-    /// Likewise what the minimum is multiplied with.
+    /// Factors that give, in the same way, the sum that the minimum multiplies.
     min_sums: __m512i,
 }
 
-/// From what [`Chunk::headers`] gives, or a panel holds.
+/// Builds the multipliers from the result of [`Chunk::headers`], or from a panel.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn header<B: Weights>([first, second]: [__m512i; 2]) -> Header {
@@ -157,17 +163,17 @@ fn header<B: Weights>([first, second]: [__m512i; 2]) -> Header {
     }
 }
 
-/// The two lowest bytes of each 32-bit lane, to 16 bits each.
+/// Sign-extends the two lowest bytes of each 32-bit lane to 16 bits each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn byte_pairs(lanes: __m512i) -> __m512i {
-    // Byte 1 to byte 3, byte 0 to byte 1, from where the shift keeps their sign.
+    // Byte 1 goes to byte 3 and byte 0 to byte 1, from where the shift keeps their sign.
     let map = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
     _mm512_srai_epi16::<8>(_mm512_shuffle_epi8(lanes, _mm512_broadcast_i32x4(map)))
 }
 
-/// From factors of both halves those of the sum of both and of the first one's: `f · first + g · second` is
-/// `g · sum + (f - g) · first`.
+/// Turns factors of both halves into factors of the whole sum and of the first half's sum:
+/// `f · first + g · second` is `g · sum + (f - g) · first`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn for_sums(factors: __m512i) -> __m512i {
@@ -175,7 +181,8 @@ fn for_sums(factors: __m512i) -> __m512i {
     _mm512_sub_epi16(_mm512_rol_epi32::<16>(factors), high)
 }
 
-/// Sums of each 128-bit lane's four integers: register `j`'s to 32-bit lane `j` of the 128-bit lane.
+/// Sums the four integers of each 128-bit lane: the sum of register `j` goes to 32-bit lane `j` of
+/// the 128-bit lane.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn sum_lanes([a, b, c, d]: [__m512i; 4]) -> __m512i {
@@ -204,7 +211,8 @@ fn transpose_lanes([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     ]
 }
 
-/// 16 bytes of each of a chunk's activations, from byte `at`: block `k` in 128-bit lane `k`. Lanes past the end repeat the last.
+/// Loads 16 bytes of each of a chunk's activations, from byte `AT` on: block `k` in 128-bit lane
+/// `k`. Lanes past the end repeat the last block.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn activations<const AT: usize>(x: &[Q8Activation]) -> __m512i {
@@ -244,10 +252,11 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) }
 }
 
-/// What each block of a chunk adds to the sums of 16 rows.
+/// Returns the terms that each block of a chunk adds to the sums of 16 rows.
 ///
 /// # Safety
-/// `blocks` are 16 rows of `row_blocks` blocks, which have at least `x.len()` from `block` on; `x` has 1 to 4, and 4 if `WHOLE`.
+/// `blocks` are 16 rows of `row_blocks` blocks, each with at least `x.len()` blocks from `block`
+/// on. `x` has 1 to 4 blocks, and 4 if `WHOLE`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
 unsafe fn terms<B: Weights, const WHOLE: bool>(
@@ -298,8 +307,8 @@ unsafe fn terms<B: Weights, const WHOLE: bool>(
     transpose_lanes(terms).map(|term| _mm512_castsi512_ps(term))
 }
 
-/// Asks for the part of the next group of rows that corresponds to this chunk, so that it is there when its turn comes: the
-/// group is read in 16 streams at once, which the processor's own prefetchers do not follow.
+/// Prefetches the part of the next group of rows that corresponds to this chunk. A group is read in
+/// 16 streams at once, which the processor's own prefetchers do not follow.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn prefetch<B: Weights>(blocks: &[B], chunk: usize) {
@@ -314,5 +323,5 @@ fn prefetch<B: Weights>(blocks: &[B], chunk: usize) {
     }
 }
 
-/// Bytes beyond the next group's corresponding part.
+/// Distance of the prefetch beyond the next group's corresponding part, in bytes.
 const PREFETCH_AHEAD: usize = 4096;

@@ -1,4 +1,4 @@
-//! Many tokens: rows unpacked once into a panel, which meets a few tokens at a time.
+//! Prefill: rows are unpacked once into a panel, which is multiplied with a few tokens at a time.
 
 use core::arch::x86_64::*;
 
@@ -20,7 +20,7 @@ fn transpose_in_lanes([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     ]
 }
 
-/// As [`super::super::Kernels::fill`].
+/// Implements [`super::super::Kernels::fill`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     let row_blocks = blocks.len() * parts::<B>() / ROWS;
@@ -36,10 +36,11 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
         prefetch(blocks, chunk);
         let masks = <B as Chunk>::masks(quants.len());
         let zero = [_mm512_setzero_si512(); 4];
-        // Of four rows: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
+        // Registers of four rows each: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
         let (mut columns, mut scale, mut min) = ([zero; 8], zero, zero);
         for i in 0..4 {
-            // SAFETY: rows 4i to 4i + 3 < 16 of `row_blocks` blocks each are in `blocks`; the masks end where the row does.
+            // SAFETY: rows 4i to 4i + 3 < 16 of `row_blocks` blocks each are in `blocks`; the masks
+            // end where the row does.
             let rows =
                 unsafe { <B as Chunk>::load_four::<false>(blocks, row_blocks, 4 * i, CHUNK * chunk, &masks) };
             let (mut low, mut high) = (zero, zero);
@@ -74,7 +75,7 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     }
 }
 
-/// As [`super::super::Kernels::tile`].
+/// Implements [`super::super::Kernels::tile`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn tile<B: Weights, const T: usize>(
     panel: &Panel<'_>,
@@ -160,7 +161,7 @@ fn sums<B: Weights, const T: usize>(
     sums
 }
 
-/// As [`sums`], each half times its factors.
+/// Does the same as [`sums`], with each half times its factors.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn weighed_sums<B: Weights, const T: usize>(

@@ -1,11 +1,11 @@
-//! Activations to int8, four blocks at a time.
+//! Quantisation of activations to int8, four blocks at a time.
 
 use core::arch::x86_64::*;
 
 use super::sum_lanes;
 use crate::quant::{BLOCK, Q8Activation};
 
-/// The two halves of what folding the upper 256 bits onto the lower ones with `$op` gives.
+/// Folds the upper 256 bits onto the lower ones with `$op`; returns the two halves of the result.
 macro_rules! fold_lanes {
     ($op:ident, $v:expr) => {{
         let half = $op(_mm512_castsi512_si256($v), _mm512_extracti64x4_epi64::<1>($v));
@@ -13,7 +13,7 @@ macro_rules! fold_lanes {
     }};
 }
 
-/// As [`super::super::Kernels::quantize`].
+/// Implements [`super::super::Kernels::quantize`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     let (blocks, _) = x.as_chunks::<BLOCK>();
@@ -22,7 +22,7 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     for (x, out) in fours.iter().zip(out_fours) {
         quantize_four(x, out);
     }
-    // The last one to three, filled up to four.
+    // The last one to three blocks, filled up to four.
     let (mut last, mut last_out) = ([[0.0; BLOCK]; 4], [Q8Activation::ZERO; 4]);
     last[..rest.len()].copy_from_slice(rest);
     if !rest.is_empty() {
@@ -31,7 +31,7 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     }
 }
 
-/// Four blocks at once, so that their largest values and their sums are found together.
+/// Quantises four blocks at once, so that their largest values and their sums are found together.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
@@ -40,11 +40,12 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
     for (k, x) in x.iter().enumerate() {
         // SAFETY: 32 floats.
         values[k] = unsafe { [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))] };
-        // The instruction gives its second operand where one is NaN: NaN counts for nothing, as in the reference.
+        // The instruction returns its second operand if one is NaN, so that NaN is ignored, as in
+        // the reference.
         let max = _mm512_max_ps(_mm512_abs_ps(values[k][0]), zero);
         maxima[k] = _mm512_castps_si512(_mm512_max_ps(_mm512_abs_ps(values[k][1]), max));
     }
-    // None of them is negative, so that they are ordered as the integers with the same bits are.
+    // None of them is negative, so that they have the order of the integers with the same bits.
     let [a, b, c, d] = maxima;
     let ab = _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let cd = _mm512_max_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
@@ -65,7 +66,7 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
             let x = _mm512_mul_ps(x, inverse);
             *q = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), x);
         }
-        // The sum of all in the lower halves, of the first 16 in the upper ones.
+        // The sums of all are in the lower halves, those of the first 16 in the upper ones.
         let all = _mm512_add_epi32(q[0], q[1]);
         sums[k] = _mm512_add_epi32(all, _mm512_slli_epi32::<16>(q[0]));
         // SAFETY: 32 bytes.
@@ -77,7 +78,7 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
     let (low, high) = fold_lanes!(_mm256_add_epi32, sum_lanes(sums));
     let both = _mm_add_epi32(low, high);
     let sum = _mm_srai_epi32::<16>(_mm_slli_epi32::<16>(both));
-    // A negative lower half has taken one from the upper.
+    // A negative lower half has borrowed one from the upper.
     let both = _mm_blend_epi16::<0xAA>(sum, _mm_sub_epi32(both, sum));
     let scale = _mm_div_ps(max, _mm_set1_ps(127.0));
     let scaled_sum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));

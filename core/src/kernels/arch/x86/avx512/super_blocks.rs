@@ -1,8 +1,9 @@
-//! Super-blocks: a chunk, 4 blocks of 32 columns, is half of one.
+//! Super-blocks, of which a chunk (4 blocks of 32 columns) is a half.
 //!
-//! Every format keeps element `i` of the 4 blocks of a half in bits of byte `i` of 32 or 64 bytes, so that the 16 low (or high)
-//! elements of all 4 are fields of the same 16 bytes: broadcast to every 128-bit lane, and taken out by one instruction that gives
-//! each byte 8 bits from any bit on (`vpmultishiftqb`). 4-bit halves of 64 bytes are masked and their lanes sorted.
+//! Every format keeps element `i` of the 4 blocks of a half in bits of byte `i` of 32 or 64 bytes.
+//! The 16 low (or high) elements of all 4 blocks are therefore fields of the same 16 bytes. These
+//! are broadcast to every 128-bit lane; then one instruction gives each byte 8 bits from any bit on
+//! (`vpmultishiftqb`). 4-bit halves of 64 bytes are masked and their lanes sorted.
 
 use core::arch::x86_64::*;
 use core::mem::offset_of;
@@ -11,7 +12,7 @@ use super::Chunk;
 use super::unpack::constant;
 use crate::quant::{BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SUPER_BLOCK};
 
-/// Half of a super-block, where it is. The block can be read for as long as a chunk is worked on.
+/// Location of half a super-block. The block can be read as long as its chunk is in use.
 pub(in super::super::super) struct Half<B> {
     block: *const B,
     /// 0 or 1.
@@ -26,10 +27,10 @@ impl<B> Clone for Half<B> {
 
 impl<B> Copy for Half<B> {}
 
-/// Four rows' halves.
+/// Returns the halves of four rows.
 ///
 /// # Safety
-/// As [`Chunk::load_four`].
+/// The same as for [`Chunk::load_four`].
 #[inline]
 unsafe fn four<B>(blocks: &[B], row_blocks: usize, first: usize, block: usize) -> [Half<B>; 4] {
     const PARTS: usize = SUPER_BLOCK / BLOCK;
@@ -43,8 +44,8 @@ unsafe fn four<B>(blocks: &[B], row_blocks: usize, first: usize, block: usize) -
     })
 }
 
-/// For each byte of a register the bit from which on it takes 8 bits of its 64: those that bring bit `first + lane_step · lane` of the
-/// byte to bit `to`.
+/// Returns for each byte of a register the first of the 8 bits that it takes from its 64: the shift
+/// that moves bit `first + lane_step · lane` of the byte to bit `to`.
 const fn shifts(first: usize, lane_step: usize, to: usize) -> [u8; 64] {
     let mut shifts = [0; 64];
     let mut i = 0;
@@ -55,7 +56,8 @@ const fn shifts(first: usize, lane_step: usize, to: usize) -> [u8; 64] {
     shifts
 }
 
-/// The first and the second 16 bytes at `at`, each in every lane, their bits moved by `shifts`.
+/// Broadcasts the first and the second 16 bytes at `at` to every lane, and moves their bits by
+/// `shifts`.
 ///
 /// # Safety
 /// 32 bytes can be read there.
@@ -78,7 +80,7 @@ fn or_masked(a: __m512i, b: __m512i, mask: i8) -> __m512i {
     _mm512_ternarylogic_epi64::<0xF8>(a, b, _mm512_set1_epi8(mask))
 }
 
-/// The low and the high halves of 64 bytes at `at`.
+/// Returns the low and the high halves of 64 bytes at `at`.
 ///
 /// # Safety
 /// 64 bytes can be read there.
@@ -94,8 +96,8 @@ unsafe fn nibbles(at: *const u8) -> (__m512i, __m512i) {
     )
 }
 
-/// The 4-bit elements of half of a Q4_K or Q5_K, whose `qs` are at `at`. Of each 32 bytes the low halves are one block and the high
-/// halves the next.
+/// Returns the 4-bit elements of half of a Q4_K or Q5_K, whose `qs` are at `at`. The low halves of
+/// each 32 bytes are one block, the high halves the next.
 ///
 /// # Safety
 /// 128 bytes can be read there, and `half` is 0 or 1.
@@ -110,10 +112,10 @@ unsafe fn four_bits(at: *const u8, half: usize) -> (__m512i, __m512i) {
     )
 }
 
-/// 16 bytes at `at` in each row's block, a row in a lane.
+/// Loads 16 bytes at `at` of each row's block, a row in a lane.
 ///
 /// # Safety
-/// They can be read.
+/// The bytes can be read.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn row_lanes<B>(rows: &[Half<B>; 4], at: usize) -> __m512i {
@@ -131,10 +133,11 @@ unsafe fn row_lanes<B>(rows: &[Half<B>; 4], at: usize) -> __m512i {
     }
 }
 
-/// 32 bits at `at` in each row's block: row `j` in 32-bit lanes `j`, `4 + j`, `8 + j` and `12 + j`.
+/// Loads 32 bits at `at` of each row's block: row `j` in 32-bit lanes `j`, `4 + j`, `8 + j` and
+/// `12 + j`.
 ///
 /// # Safety
-/// They can be read.
+/// The bytes can be read.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn row_words<B>(rows: &[Half<B>; 4], at: usize) -> __m512i {
@@ -150,8 +153,8 @@ unsafe fn row_words<B>(rows: &[Half<B>; 4], at: usize) -> __m512i {
     }
 }
 
-/// For [`_mm512_permutexvar_epi8`] on rows in lanes: to byte `b < COUNT` of 32-bit lane `4k + j` byte `first + step · k + b` of row `j`.
-/// Other bytes are of no use.
+/// Returns indices for [`_mm512_permutexvar_epi8`] on rows in lanes: byte `b < count` of 32-bit
+/// lane `4k + j` becomes byte `first + step · k + b` of row `j`. Other bytes are unspecified.
 const fn of_blocks(first: usize, step: usize, count: usize) -> [u8; 64] {
     let mut map = [0; 64];
     let mut i = 0;
@@ -163,7 +166,7 @@ const fn of_blocks(first: usize, step: usize, count: usize) -> [u8; 64] {
     map
 }
 
-/// Scales and minima of Q4_K and Q5_K, whose first 16 bytes are the same.
+/// Loads scales and minima of Q4_K or Q5_K, whose first 16 bytes have the same layout.
 ///
 /// # Safety
 /// The blocks can be read.
@@ -184,7 +187,7 @@ unsafe fn scales_and_minima<B>(rows: &[Half<B>; 4]) -> [__m512i; 2] {
     }
     // SAFETY: contract 2 (the blocks of the rows).
     let rows_lanes = unsafe { row_lanes(rows, 0) };
-    // Byte k of each of the three words of packed scales, to the lowest byte of lane 4k + j.
+    // Byte k of each of the three words of packed scales goes to the lowest byte of lane 4k + j.
     const BYTE: __mmask64 = 0x1111_1111_1111_1111;
     let first = _mm512_maskz_permutexvar_epi8(BYTE, constant(const { &of_blocks(4, 1, 1) }), rows_lanes);
     let second = _mm512_maskz_permutexvar_epi8(BYTE, constant(const { &of_blocks(8, 1, 1) }), rows_lanes);
@@ -204,7 +207,7 @@ unsafe fn scales_and_minima<B>(rows: &[Half<B>; 4]) -> [__m512i; 2] {
         )
     };
     let halves = _mm512_shuffle_epi32::<0>(rows_lanes);
-    // Row j's two f16 to every 32-bit lane 4k + j.
+    // Row j's two f16 go to every 32-bit lane 4k + j.
     let halves = _mm512_permutexvar_epi32(
         _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12),
         halves,
@@ -219,7 +222,7 @@ unsafe fn scales_and_minima<B>(rows: &[Half<B>; 4]) -> [__m512i; 2] {
     ]
 }
 
-/// Implements [`Chunk`] by two functions of four halves and of one.
+/// Implements [`Chunk`] by a function of one half and a function of four halves.
 macro_rules! chunk {
     ($block:ty, $unpack:ident, $headers:ident) => {
         impl Chunk for $block {
@@ -264,7 +267,7 @@ chunk!(BlockQ5K, unpack_q5, scales_and_minima);
 chunk!(BlockQ6K, unpack_q6, headers_q6);
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn unpack_q4(raw: &Half<BlockQ4K>) -> (__m512i, __m512i) {
@@ -273,7 +276,7 @@ unsafe fn unpack_q4(raw: &Half<BlockQ4K>) -> (__m512i, __m512i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn unpack_q5(raw: &Half<BlockQ5K>) -> (__m512i, __m512i) {
@@ -291,12 +294,13 @@ unsafe fn unpack_q5(raw: &Half<BlockQ5K>) -> (__m512i, __m512i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn unpack_q6(raw: &Half<BlockQ6K>) -> (__m512i, __m512i) {
     const TOP: [u8; 64] = shifts(0, 2, 4);
-    // SAFETY: the block can be read; `ql` are 128 bytes, `qh` are 64, of which a half has 64 and 32.
+    // SAFETY: the block can be read; `ql` are 128 bytes, `qh` are 64, of which a half has 64 and
+    // 32.
     let ((low, high), top) = unsafe {
         let block = raw.block;
         (
@@ -307,14 +311,14 @@ unsafe fn unpack_q6(raw: &Half<BlockQ6K>) -> (__m512i, __m512i) {
             ),
         )
     };
-    // The low halves are the first two blocks, 32 bytes each, the high ones the other two.
+    // The low halves are the first two blocks, 32 bytes each; the high halves are the other two.
     (
         or_masked(_mm512_shuffle_i64x2::<0b10_00_10_00>(low, high), top.0, 0x30),
         or_masked(_mm512_shuffle_i64x2::<0b11_01_11_01>(low, high), top.1, 0x30),
     )
 }
 
-/// The low two bits of half of a Q2_K or Q3_K, whose `qs` are at `at`.
+/// Returns the low two bits of half of a Q2_K or Q3_K, whose `qs` are at `at`.
 ///
 /// # Safety
 /// 64 bytes can be read there, and `half` is 0 or 1.
@@ -329,7 +333,7 @@ unsafe fn two_bits(at: *const u8, half: usize) -> (__m512i, __m512i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn unpack_q2(raw: &Half<BlockQ2K>) -> (__m512i, __m512i) {
@@ -338,7 +342,7 @@ unsafe fn unpack_q2(raw: &Half<BlockQ2K>) -> (__m512i, __m512i) {
 }
 
 /// # Safety
-/// As [`Chunk::unpack`].
+/// Implements [`Chunk::unpack`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn unpack_q3(raw: &Half<BlockQ3K>) -> (__m512i, __m512i) {
@@ -356,13 +360,14 @@ unsafe fn unpack_q3(raw: &Half<BlockQ3K>) -> (__m512i, __m512i) {
 }
 
 /// # Safety
-/// As [`Chunk::headers`].
+/// Implements [`Chunk::headers`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn headers_q6(rows: &[Half<BlockQ6K>; 4]) -> [__m512i; 2] {
     const FACTORS: [[u8; 64]; 2] = [of_blocks(0, 2, 2), of_blocks(8, 2, 2)];
     const D: usize = offset_of!(BlockQ6K, d);
-    // SAFETY: the blocks can be read; the scales are 16 bytes, and `d` are the last two of the 32 bits.
+    // SAFETY: the blocks can be read; the scales are 16 bytes, and `d` are the last two of the 32
+    // bits.
     unsafe {
         let scales = row_lanes(rows, offset_of!(BlockQ6K, scales));
         let map = constant(const { &FACTORS }.get_unchecked(rows[0].index));
@@ -374,7 +379,7 @@ unsafe fn headers_q6(rows: &[Half<BlockQ6K>; 4]) -> [__m512i; 2] {
 }
 
 /// # Safety
-/// As [`Chunk::headers`].
+/// Implements [`Chunk::headers`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn headers_q2(rows: &[Half<BlockQ2K>; 4]) -> [__m512i; 2] {
@@ -395,11 +400,11 @@ unsafe fn headers_q2(rows: &[Half<BlockQ2K>; 4]) -> [__m512i; 2] {
 }
 
 /// # Safety
-/// As [`Chunk::headers`].
+/// Implements [`Chunk::headers`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn headers_q3(rows: &[Half<BlockQ3K>; 4]) -> [__m512i; 2] {
-    /// To each byte the bits of scales from bit 4 of them on.
+    /// For each byte, the index of the byte that holds the bits of its scale from bit 4 on.
     const HIGH: [u8; 64] = {
         let mut map = [0; 64];
         let mut i = 0;
@@ -413,7 +418,8 @@ unsafe fn headers_q3(rows: &[Half<BlockQ3K>; 4]) -> [__m512i; 2] {
     const LOW: [u8; 64] = of_blocks(0, 2, 2);
     const D: usize = offset_of!(BlockQ3K, d);
     const { assert!(D == offset_of!(BlockQ3K, scales) + 12) };
-    // SAFETY: the blocks can be read; from 2 bytes before the scales on there are 16, `d` the last two of them.
+    // SAFETY: the blocks can be read; from 2 bytes before the scales on there are 16, `d` the last
+    // two of them.
     let (halves, scales) = unsafe {
         (
             _mm512_srli_epi32::<16>(row_words(rows, D - 2)),
@@ -427,7 +433,7 @@ unsafe fn headers_q3(rows: &[Half<BlockQ3K>; 4]) -> [__m512i; 2] {
         _mm512_srlv_epi32(low, _mm512_set1_epi32(4 * half)),
         _mm512_set1_epi32(0x0F0F),
     );
-    // Blocks 0 and 1 of the half have theirs two bits lower than blocks 2 and 3.
+    // The bits of blocks 0 and 1 of the half are two bits lower than those of blocks 2 and 3.
     let shift = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
     let shift = _mm512_add_epi32(shift, _mm512_set1_epi32(4 * half));
     let high = _mm512_srlv_epi32(_mm512_permutexvar_epi8(constant(const { &HIGH }), scales), shift);

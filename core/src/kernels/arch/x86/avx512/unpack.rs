@@ -1,26 +1,29 @@
-//! From a chunk of a row, as it lies in memory, to registers.
+//! Unpacking of a row's chunk from memory into registers.
 
 use core::arch::x86_64::*;
 
 use super::super::Layout;
 use super::{CHUNK, Chunk};
 
-/// Where `Raw` reads a chunk, and which of its bytes go where. Computed at compile time for each format.
+/// Map of the bytes of a chunk: the windows that `Raw` loads, and the destinations of their bytes.
+/// It is computed at compile time for each format.
 struct Map<B>(core::marker::PhantomData<B>);
 
 impl<B: Layout> Map<B> {
     const BYTES: usize = size_of::<B>();
-    /// Start of the second of the two 64-byte windows. Together they hold the low elements, headers and fifth bits of the chunk:
-    /// for 4 and 5 bits the second ends where the chunk ends; for 8 bits it holds all that is needed of the last two blocks.
+    /// Start of the second of the two 64-byte windows. Together they hold the low elements, headers
+    /// and fifth bits of the chunk: for 4 and 5 bits the second ends where the chunk ends; for 8
+    /// bits it holds all needed bytes of the last two blocks.
     const SECOND: usize = if B::BITS == 8 {
         60
     } else {
         CHUNK * Self::BYTES - 64
     };
-    /// How much later the two windows start that hold the high 16 elements of 8 bits.
+    /// Distance in bytes of the two windows that hold the high 16 elements of 8 bits from the other
+    /// two.
     const HIGH_SHIFT: usize = 12;
 
-    /// Index of byte `at` of the chunk in the pair of windows.
+    /// Returns the index of byte `at` of the chunk in the pair of windows.
     const fn index(at: usize) -> u8 {
         if at < 64 {
             return at as u8;
@@ -29,7 +32,7 @@ impl<B: Layout> Map<B> {
         (at - Self::SECOND + 64) as u8
     }
 
-    /// 16 bytes from `at` of every block; one repeated `each` times.
+    /// Returns the indices of 16 bytes from `at` on of every block, each repeated `each` times.
     const fn bytes(at: usize, each: usize) -> [u8; 64] {
         let mut map = [0; 64];
         let mut i = 0;
@@ -48,7 +51,8 @@ impl<B: Layout> Map<B> {
     const FIFTH_LOW: [u8; 64] = Self::bytes(B::HIGH_AT, 8);
     const FIFTH_HIGH: [u8; 64] = Self::bytes(B::HIGH_AT + 2, 8);
 
-    /// The header's byte `at` of block `block`: where it is within its window, and whether that is the second.
+    /// Returns the index of header byte `at` of block `block` within its window, and true if that
+    /// is the second window.
     const fn header(block: usize, at: usize) -> (usize, bool) {
         let at = block * Self::BYTES + at;
         if at < 64 {
@@ -58,7 +62,8 @@ impl<B: Layout> Map<B> {
         }
     }
 
-    /// Bytes of the second window that hold headers; none of them holds one in the first.
+    /// Mask of the bytes of the second window that hold headers. The same bytes of the first window
+    /// hold none.
     const HEADERS_OF_SECOND: u64 = {
         let mut mask = 0;
         let mut i = 0;
@@ -72,8 +77,9 @@ impl<B: Layout> Map<B> {
         mask
     };
 
-    /// For two rows' headers: scales, then minima, of block `k` and row `j` to 16-bit lane `4k + j` (and `4k + j + 2`, so that
-    /// the same map serves the other two rows of four).
+    /// Indices for the headers of two rows: scales, then minima, of block `k` and row `j` go to
+    /// 16-bit lane `4k + j` (and `4k + j + 2`, so that the same map serves the other two rows of
+    /// four).
     const HEADERS: [u16; 32] = {
         let mut map = [0; 32];
         let mut i = 0;
@@ -121,14 +127,14 @@ impl<B: Layout> Chunk for B {
     }
 }
 
-/// One row's chunk as loaded: its two windows, for 8 bits another two.
+/// One row's chunk as loaded: its two windows, and two more for 8 bits.
 #[derive(Clone, Copy)]
 pub(in super::super::super) struct Raw {
     windows: [__m512i; 2],
     high: [__m512i; 2],
 }
 
-/// Which bytes of the windows are inside the row.
+/// Masks of the bytes of the windows that are inside the row.
 #[derive(Clone, Copy)]
 pub(in super::super::super) struct Masks {
     windows: [__mmask64; 2],
@@ -150,14 +156,16 @@ impl Masks {
     }
 }
 
-/// 64 bytes from `at` on; those whose bit of `mask` is clear are 0, and not read. A `WHOLE` chunk needs no mask, which is faster.
+/// Loads 64 bytes from `at` on. Bytes whose bit of `mask` is clear become 0 and are not read. A
+/// `WHOLE` chunk needs no mask, which is faster.
 ///
 /// # Safety
 /// The bytes whose mask bits are set can be read; all 64 if `WHOLE`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn window<const WHOLE: bool>(at: *const i8, mask: __mmask64) -> __m512i {
-    // SAFETY: contract 2 (the bytes in the mask are of a row); a masked load touches no byte whose mask bit is clear.
+    // SAFETY: contract 2 (the bytes in the mask are of a row); a masked load touches no byte whose
+    // mask bit is clear.
     unsafe {
         if WHOLE {
             _mm512_loadu_si512(at.cast())
@@ -170,13 +178,15 @@ unsafe fn window<const WHOLE: bool>(at: *const i8, mask: __mmask64) -> __m512i {
 /// Loads the chunk that starts at `row`.
 ///
 /// # Safety
-/// The blocks that `masks` was made for can be read from `row` on; they are a whole chunk if `WHOLE`.
+/// The blocks that `masks` was made for can be read from `row` on; they are a whole chunk if
+/// `WHOLE`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn load<B: Layout, const WHOLE: bool>(row: *const B, masks: &Masks) -> Raw {
     let at = |start: usize| row.cast::<i8>().wrapping_add(start);
     let (second, high) = (Map::<B>::SECOND, Map::<B>::HIGH_SHIFT);
-    // SAFETY: the masks' set bits are the bytes of the caller's blocks, and the windows lie inside a whole chunk.
+    // SAFETY: the masks' set bits are the bytes of the caller's blocks, and the windows lie inside
+    // a whole chunk.
     unsafe {
         let windows = [
             window::<WHOLE>(at(0), masks.windows[0]),
@@ -199,8 +209,8 @@ unsafe fn load<B: Layout, const WHOLE: bool>(row: *const B, masks: &Masks) -> Ra
 /// Loads a chunk of four rows, from row `first` and block `block` on.
 ///
 /// # Safety
-/// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks each, and the blocks from `block` on that `masks` was made
-/// for are in the row; they are a whole chunk if `WHOLE`.
+/// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks each. The blocks from `block`
+/// on that `masks` was made for are in the row, and are a whole chunk if `WHOLE`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn load_four<B: Layout, const WHOLE: bool>(
@@ -222,7 +232,7 @@ unsafe fn load_four<B: Layout, const WHOLE: bool>(
     }
 }
 
-/// A table in a register.
+/// Loads a table into a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn constant<T, const N: usize>(table: &'static [T; N]) -> __m512i {
@@ -231,7 +241,7 @@ pub(super) fn constant<T, const N: usize>(table: &'static [T; N]) -> __m512i {
     unsafe { _mm512_loadu_si512(table.as_ptr().cast()) }
 }
 
-/// The low and the high 16 elements of each block, unsigned: block `k` in 128-bit lane `k`.
+/// Returns the low and the high 16 elements of each block, unsigned: block `k` in 128-bit lane `k`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 fn unpack<B: Layout>(raw: &Raw) -> (__m512i, __m512i) {
@@ -268,8 +278,8 @@ fn unpack<B: Layout>(raw: &Raw) -> (__m512i, __m512i) {
     )
 }
 
-/// Scales and minima of four rows: block `k` and row `j` in 32-bit lane `4k + j`. The minima are of use for formats that have
-/// them only.
+/// Returns scales and minima of four rows: block `k` and row `j` in 32-bit lane `4k + j`. Formats
+/// without minima ignore the latter.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn headers<B: Layout>(rows: &[Raw; 4]) -> [__m512i; 2] {
