@@ -12,7 +12,7 @@
 //!
 //! To add an instruction set, add its rows in `isa.rs` and a folder in `arch`. To add a format, add
 //! its file in [`crate::quant`] and its row in the table there; the compiler then asks for its
-//! kernels.
+//! kernels. `docs/adding-an-instruction-set.md` and `docs/adding-a-format.md` have all steps.
 //!
 //! # Contract
 //!
