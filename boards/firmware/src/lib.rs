@@ -15,7 +15,7 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 use brooklet_core::cache::{ElementType, LayoutChoice};
-use brooklet_core::generate::{AtEnd, Request, Session, Step};
+use brooklet_core::generate::{AtEnd, NoStops, Request, Session, Step};
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::Model;
 use brooklet_core::plan::{Options, Plan};
@@ -153,7 +153,7 @@ impl From<StreamError> for StoryError {
 /// A story that is being told.
 pub struct Story<'a> {
     setup: Setup,
-    session: Session<'a>,
+    session: Session<'a, NoStops>,
     line: Line,
 }
 

@@ -20,7 +20,7 @@ mod stop;
 
 pub use feed::{Feed, Next};
 pub use generation::{AtEnd, Finish, Generation, Parts, Step};
-pub use session::{Request, Session};
+pub use session::{NoStops, Request, Session};
 pub use stop::StopFilter;
 
 #[cfg(test)]

@@ -5,15 +5,36 @@ use crate::sampler::{Sampler, SamplerOptions};
 use crate::stream::{Stream, StreamError};
 use crate::tokenizer::Tokenizer;
 
+/// Type of stop texts of which there are none, for firmware: the code that looks for them is left out
+/// of the image.
+#[derive(Clone, Copy, Debug)]
+pub enum NoStops {}
+
+impl AsRef<str> for NoStops {
+    fn as_ref(&self) -> &str {
+        match *self {}
+    }
+}
+
 /// Conditions that end a text.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Request<'r> {
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'r, S = &'r str> {
     /// Largest number of tokens; `None` is without end.
     pub limit: Option<u64>,
     /// Treatment of tokens that end a text.
     pub at_end: AtEnd,
     /// Texts before which the text ends.
-    pub stops: &'r [&'r str],
+    pub stops: &'r [S],
+}
+
+impl<S> Default for Request<'_, S> {
+    fn default() -> Self {
+        Request {
+            limit: None,
+            at_end: AtEnd::default(),
+            stops: &[],
+        }
+    }
 }
 
 /// A stream with its tokenizer and its sampler: text in, text out.
@@ -35,7 +56,7 @@ pub struct Request<'r> {
 /// use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, Vocab};
 ///
 /// let tokenizer = Tokenizer::over(TINY.vocab, window)?;
-/// let mut session = Session::new(stream, tokenizer);
+/// let mut session: Session = Session::new(stream, tokenizer);
 /// let request = Request { limit: Some(20), stops: &["\n\n", "The end"], ..Request::default() };
 /// session.begin(SamplerOptions::default(), request);
 /// let mut prompt = Vec::new();
@@ -53,21 +74,21 @@ pub struct Request<'r> {
 /// assert!(session.generation().tokens() <= 20);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Session<'a> {
+pub struct Session<'a, S = &'a str> {
     stream: Stream<'a>,
     tokenizer: Tokenizer<'a>,
     sampler: Sampler,
     generation: Generation,
-    stops: &'a [&'a str],
+    stops: &'a [S],
 }
 
-impl<'a> Session<'a> {
+impl<'a, S: AsRef<str>> Session<'a, S> {
     // Inline, so that a board's stack need not hold a stream that is then moved.
     /// Creates a session without a request: greedy, until the model ends the text.
     /// [`Session::begin`] changes this.
     #[inline(always)]
     pub fn new(stream: Stream<'a>, tokenizer: Tokenizer<'a>) -> Self {
-        let Request { limit, at_end, stops } = Request::default();
+        let Request { limit, at_end, stops } = Request::<'a, S>::default();
         Session {
             stream,
             tokenizer,
@@ -79,7 +100,7 @@ impl<'a> Session<'a> {
 
     /// Begins a new text after everything that was fed before; call [`Session::reset`] first to
     /// forget that.
-    pub fn begin(&mut self, sampling: SamplerOptions, request: Request<'a>) {
+    pub fn begin(&mut self, sampling: SamplerOptions, request: Request<'a, S>) {
         self.sampler.restart(sampling);
         self.generation = self.generation.followed_by(request.limit, request.at_end);
         self.stops = request.stops;
