@@ -341,8 +341,8 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
     // Raw mode begins with the prompt; the terminal itself would interpret keys sent earlier.
     for (answer, key) in [
         ("", "/help\r"),
-        ("twice leaves", "\x03"),
-        ("again leaves", "\x03"),
+        ("twice ends the chat", "\x03"),
+        ("again ends the chat", "\x03"),
     ] {
         for expected in [answer, "> "] {
             let before = text.len();
