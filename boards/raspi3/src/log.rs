@@ -1,4 +1,5 @@
-//! Text for whoever looks after the board, on the chip's second serial port: the first is for the story alone.
+//! Text for whoever looks after the board, on the chip's second serial port: the first is for the
+//! story alone.
 
 use core::fmt;
 
