@@ -11,7 +11,7 @@ use std::path::Path;
 use brooklet_core::cache::{ElementType, LayoutChoice};
 use serde::{Deserialize, Serialize};
 
-/// Reason that a board cannot be read, in a sentence.
+/// Reason for a failure, in a sentence.
 pub type Error = Box<dyn std::error::Error>;
 
 /// A board and the firmware on it. Addresses and sizes are in bytes, clocks in Hz.
@@ -190,9 +190,9 @@ impl Board {
             writeln!(out, "/// {doc}.\npub const {name}: {kind} = {value};").expect("strings take all");
         };
         constant("The processor's clock, in Hz", "CLOCK", "u32", &self.clock);
-        constant("Where flash ends", "FLASH_BYTES", "usize", &self.flash_bytes);
+        constant("Size of flash, in bytes", "FLASH_BYTES", "usize", &self.flash_bytes);
         constant(
-            "Registers of the UART on which it speaks",
+            "Registers of the UART of the story",
             "UART",
             "usize",
             &self.uart,
@@ -224,13 +224,13 @@ impl Board {
         );
         constant("Bytes that the arena may take", "BUDGET", "usize", &self.budget);
         constant(
-            "What is said first",
+            "First prompt",
             "OPENING",
             "&str",
             &format!("{:?}", self.opening),
         );
         constant(
-            "What to plan and how to choose",
+            "Options of the plan and of the sampler",
             "SETUP",
             "brooklet_firmware::Setup",
             &self.setup(),
