@@ -42,7 +42,8 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// The model's whole path, if the file is there and smaller than flash: the linker's own message would not name it.
+/// The model's whole path, if the file is there and smaller than flash: the linker's own message
+/// would not name it.
 fn fit(model: &Path, board: &Board, name: &str) -> Result<PathBuf, Error> {
     let whole = model
         .canonicalize()

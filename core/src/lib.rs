@@ -1,15 +1,19 @@
-//! The core of brooklet: streams a transformer for ever in a number of bytes that is fixed before it starts.
+//! The core of brooklet: streams a transformer for ever in a number of bytes that is fixed before
+//! it starts.
 //!
 //! # Principles
 //!
-//! 1. **Bytes in, tokens out.** No operating system, no allocator, no clock, no files: the caller brings the model's bytes, one
-//!    buffer and (if it has them) threads.
-//! 2. **One arena.** Everything that is not a weight lives in one caller-owned buffer, laid out by [`plan`], a `const fn`: on a
-//!    board a model that does not fit is a compile error, on a host a budget becomes the largest window that fits it.
+//! 1. **Bytes in, tokens out.** No operating system, no allocator, no clock, no files: the caller
+//!    brings the model's bytes, one buffer and (if it has them) threads.
+//! 2. **One arena.** Everything that is not a weight lives in one caller-owned buffer, laid out by
+//!    [`plan`], a `const fn`: on a board a model that does not fit is a compile error, on a host a
+//!    budget becomes the largest window that fits it.
 //! 3. **Weights are borrowed**, in the file's own block format, never copied.
-//! 4. **Untrusted bytes are checked once**, at the border; nothing behind it can panic or read out of bounds because of them.
-//! 5. **The same bits everywhere.** A result depends on neither the number of threads nor (but for slim attention) the size of a
-//!    prefill chunk, and the integer kernels agree bit for bit across instruction sets.
+//! 4. **Untrusted bytes are checked once**, at the border; nothing behind it can panic or read out
+//!    of bounds because of them.
+//! 5. **The same bits everywhere.** A result depends on neither the number of threads nor (but for
+//!    slim attention) the size of a prefill chunk, and the integer kernels agree bit for bit across
+//!    instruction sets.
 //!
 //! The [glossary] explains the terms.
 //!
@@ -17,12 +21,14 @@
 //!
 //! # A whole program
 //!
-//! As firmware does it: the compiler reads the model, plans, and would refuse an arena of more than 256 KiB.
+//! As firmware does it: the compiler reads the model, plans, and would refuse an arena of more than
+//! 256 KiB.
 //!
 //! ```
 //! # #![allow(long_running_const_eval)]
 //! use brooklet_core::arena::Aligned;
-//! use brooklet_core::{gguf::Gguf, kernels::Isa, model::*, plan::*, sampler::argmax, stream::Stream, threads::SingleThread};
+//! use brooklet_core::{gguf::Gguf, kernels::Isa, model::*, plan::*};
+//! use brooklet_core::{sampler::argmax, stream::Stream, threads::SingleThread};
 //!
 //! const FILE: &[u8] = include_bytes!("../tests/data/random.gguf");
 //! macro_rules! must { ($e:expr) => { match $e { Ok(value) => value, Err(_) => panic!() } } }
@@ -43,27 +49,33 @@
 //!
 //! # Features
 //!
-//! - `libm` (default) or `micromath`: which library takes roots, sines and the sampler's exponentials ([`nn::math`]).
-//! - `cache-f32`, `cache-f16` (default): element types of the cache beside q8_0; without them an image is smaller.
-//! - `families`, `super-blocks` (default): the families beside llama, and the formats Q2_K to Q6_K and IQ4_NL; the same.
-//! - `dsp`, `helium`: the target is a 32-bit Arm core that has these extensions, which stable Rust does not tell a crate; the
-//!   kernels then use them ([`kernels::Isa::of_target`]). Give the compiler the processor as well (`-C target-cpu=cortex-m33`); for a
-//!   processor without the instructions the assembler refuses to build. They mean nothing for other architectures.
-//! - `defmt`, `log`: formats of errors and options for firmware; what the engine says while it starts, for hosts.
+//! - `libm` (default) or `micromath`: which library takes roots, sines and the sampler's
+//!   exponentials ([`nn::math`]).
+//! - `cache-f32`, `cache-f16` (default): element types of the cache beside q8_0; without them an
+//!   image is smaller.
+//! - `families`, `super-blocks` (default): the families beside llama, and the formats Q2_K to Q6_K
+//!   and IQ4_NL; the same.
+//! - `dsp`, `helium`: the target is a 32-bit Arm core that has these extensions, which stable Rust
+//!   does not tell a crate; the kernels then use them ([`kernels::Isa::of_target`]). Give the
+//!   compiler the processor as well (`-C target-cpu=cortex-m33`); for a processor without the
+//!   instructions the assembler refuses to build. They mean nothing for other architectures.
+//! - `defmt`, `log`: formats of errors and options for firmware; what the engine says while it
+//!   starts, for hosts.
 //!
 //! # Modules, lowest first
 //!
 //! Each line imports only from the lines before it, and within a line from what stands to the left;
 //! `cargo xtask layers` checks it.
 //!
-//! - [`const_fn`], `features`, `log`: helpers for `const` code, cargo features as constants, log messages.
+//! - [`const_fn`], `features`, `log`: helpers for `const` code, cargo features as constants, log
+//!   messages.
 //! - [`threads`], [`arena`]: how workers are asked for; one buffer, carved into parts and shared.
-//! - [`nn`], [`quant`]: rotary phases and the one door to transcendental functions; one file per block
-//!   format, with its scalar reference.
-//! - [`tensor`], [`gguf`], [`sampler`]: borrowed, shape-checked matrices; a checked zero-copy view of a
-//!   model file; from logits to a token.
-//! - [`kernels`], [`tokenizer`]: products, attention and norms on every instruction set; text to token
-//!   ids and back.
+//! - [`nn`], [`quant`]: rotary phases and the one door to transcendental functions; one file per
+//!   block format, with its scalar reference.
+//! - [`tensor`], [`gguf`], [`sampler`]: borrowed, shape-checked matrices; a checked zero-copy view
+//!   of a model file; from logits to a token.
+//! - [`kernels`], [`tokenizer`]: products, attention and norms on every instruction set; text to
+//!   token ids and back.
 //! - `workers`, [`cache`]: work divided among threads; which tokens are kept, and what of them.
 //! - [`attention`]: one layer's attention for some tokens, over any cache layout.
 //! - [`model`]: facts, families and borrowed weights of a model.

@@ -17,7 +17,7 @@ use crate::text::TextSink;
 /// Bytes of text of one token that are expected at most. A longer one costs an allocation.
 const LONGEST_PIECE: usize = 1024;
 
-/// When to end.
+/// Conditions that end the text.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// Most tokens; none for ever.
@@ -84,7 +84,7 @@ pub struct Writing<'w, 'a> {
     pub tokenizer: &'w Tokenizer<'a>,
     /// The sampler that chooses tokens.
     pub sampler: &'w mut Sampler,
-    /// When to end.
+    /// Conditions that end the text.
     pub request: &'w Request,
 }
 

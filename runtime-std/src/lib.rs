@@ -26,7 +26,8 @@
 //!     let endless = thread::spawn(move || {
 //!         hills.session.text("The hills").endless().cancelled_by(&hills.cancel).count()
 //!     });
-//!     for piece in sea.session.text("The sea was").limit(50).temperature(0.8).cancelled_by(&sea.cancel) {
+//!     let text = sea.session.text("The sea was").limit(50).temperature(0.8);
+//!     for piece in text.cancelled_by(&sea.cancel) {
 //!         print!("{}", piece?);
 //!     }
 //!     cancel.cancel();

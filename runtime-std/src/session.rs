@@ -90,7 +90,8 @@ impl Session {
     ///
     /// ```
     /// # use brooklet::{Model, Settings};
-    /// # let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf"))?;
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf");
+    /// # let model = Model::open(file)?;
     /// let mut session = model.session(&Settings::new().window(64))?;
     /// let best = session.with(|engine| -> Result<_, brooklet::Error> {
     ///     let tokens = engine.encode(b"The sea")?;
@@ -178,7 +179,8 @@ impl Session {
 ///
 /// ```
 /// # use brooklet::{Model, Settings};
-/// # let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf"))?;
+/// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories/tiny-q8_0.gguf");
+/// # let model = Model::open(file)?;
 /// let mut session = model.session(&Settings::new().window(64))?;
 /// for piece in session.text("The sea was").limit(20).temperature(0.8).seed(7).stop("\n\n") {
 ///     print!("{}", piece?);

@@ -33,7 +33,8 @@ fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat) -> R) -> R {
     let model = ModelOptions::new().workers(1).open(tiny()).unwrap();
     let settings = Settings {
         window: Some(window),
-        // Keys at other absolute positions are the same only up to rounding; in f32 no choice among tokens hangs on that.
+        // Keys at other absolute positions are the same only up to rounding; in f32 no choice among
+        // tokens hangs on that.
         cache_type: ElementType::F32,
         ..Settings::default()
     };
@@ -69,7 +70,8 @@ fn plain(text: &str) -> String {
     text.chars().filter(char::is_ascii).collect()
 }
 
-/// The window holds whole messages in order, the last exchange with them, and as much as the books say.
+/// The window holds whole messages in order, the last exchange with them, and as much as the books
+/// say.
 fn check(chat: &Chat, words: &str, answer: &str) -> Result<(), TestCaseError> {
     let live = chat.live();
     prop_assert_eq!(chat.pinned(), PINNED);

@@ -1,4 +1,5 @@
-//! Sessions of one model: each says what it would say alone, takes its arena and nothing else, and ends when it is told to.
+//! Sessions of one model: each says what it would say alone, takes its arena and nothing else, and
+//! ends when it is told to.
 
 use std::path::PathBuf;
 use std::sync::Mutex;

@@ -1,6 +1,7 @@
-//! Boards as data: reads `boards.toml`, and makes of it what the linker and the firmware need.
+//! Boards as data: reads `boards.toml` and generates the input of the linker and the firmware.
 //!
-//! The firmware's build script and the program that builds, boots and measures it read the same file with this.
+//! The firmware's build script and the program that builds, boots and measures it both read the
+//! file with this crate.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,14 +11,14 @@ use std::path::Path;
 use brooklet_core::cache::{ElementType, LayoutChoice};
 use serde::{Deserialize, Serialize};
 
-/// Why there is no such board, in a sentence.
+/// Reason for a failure, in a sentence.
 pub type Error = Box<dyn std::error::Error>;
 
 /// A board and the firmware on it. Addresses and sizes are in bytes, clocks in Hz.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Board {
-    /// The processor core, for people.
+    /// Name of the processor core, for readers.
     pub core: String,
     /// rustc's target.
     pub target: String,
@@ -31,7 +32,7 @@ pub struct Board {
     pub features: Vec<String>,
     /// The GGUF file, relative to `boards.toml`.
     pub model: String,
-    /// What is said before anybody has typed anything.
+    /// First prompt, used before a line is typed.
     pub opening: String,
     /// First tokens kept for ever.
     pub sinks: usize,
@@ -45,23 +46,23 @@ pub struct Board {
     /// Layout of the cache.
     #[serde(with = "by_name")]
     pub layout: LayoutChoice,
-    /// 0 is greedy.
+    /// Temperature of the sampler; 0 is greedy.
     pub temperature: f32,
     /// Start of the random sequence.
     pub seed: u64,
-    /// What the arena may take.
+    /// Largest size of the arena.
     pub budget: usize,
-    /// Where flash starts.
+    /// Address of flash.
     pub flash: u32,
-    /// How much of it there is.
+    /// Size of flash for the image.
     pub flash_bytes: u32,
-    /// How much the machine has in all.
+    /// Size of all flash of the machine.
     pub flash_there: u32,
-    /// Where RAM starts.
+    /// Address of RAM.
     pub ram: u32,
-    /// How much of it there is.
+    /// Size of RAM.
     pub ram_bytes: u32,
-    /// How much of that is the stack.
+    /// Size of the stack, which is a part of RAM.
     pub stack_bytes: u32,
     /// Ceiling of flash.
     pub max_flash: u64,
@@ -71,7 +72,7 @@ pub struct Board {
     pub max_stack: u32,
     /// The processor's clock.
     pub clock: u32,
-    /// The UART on which it speaks and listens.
+    /// The UART of the story and of typed lines.
     pub uart: u32,
     /// The interrupt of a byte received there.
     pub uart_irq: i16,
@@ -81,9 +82,9 @@ pub struct Board {
     pub watchdog: u32,
     /// The watchdog's clock.
     pub watchdog_clock: u32,
-    /// From the last token to the reset.
+    /// Seconds from the last token to the reset.
     pub watchdog_seconds: u32,
-    /// Where the model lies if it is not a part of the image.
+    /// Address of the model if it is not a part of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_at: Option<u32>,
 }
@@ -189,9 +190,9 @@ impl Board {
             writeln!(out, "/// {doc}.\npub const {name}: {kind} = {value};").expect("strings take all");
         };
         constant("The processor's clock, in Hz", "CLOCK", "u32", &self.clock);
-        constant("Where flash ends", "FLASH_BYTES", "usize", &self.flash_bytes);
+        constant("Size of flash, in bytes", "FLASH_BYTES", "usize", &self.flash_bytes);
         constant(
-            "Registers of the UART on which it speaks",
+            "Registers of the UART of the story",
             "UART",
             "usize",
             &self.uart,
@@ -223,13 +224,13 @@ impl Board {
         );
         constant("Bytes that the arena may take", "BUDGET", "usize", &self.budget);
         constant(
-            "What is said first",
+            "First prompt",
             "OPENING",
             "&str",
             &format!("{:?}", self.opening),
         );
         constant(
-            "What to plan and how to choose",
+            "Options of the plan and of the sampler",
             "SETUP",
             "brooklet_firmware::Setup",
             &self.setup(),

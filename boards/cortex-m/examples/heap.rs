@@ -1,6 +1,8 @@
-//! An application with a heap of its own beside the model's arena: it counts the words of a story in a map that grows.
+//! An application with a heap of its own beside the model's arena: it counts the words of a story
+//! in a map that grows.
 //!
-//! The engine never allocates; what the application does with its heap cannot take a byte from the arena, nor the other way round.
+//! The engine never allocates; the heap cannot take memory from the arena, nor the arena from the
+//! heap.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code, reason = "a heap must be given its memory")]

@@ -1,5 +1,5 @@
-//! Every kernel of this board's instruction set against the scalar reference: the same bits, for random blocks of every format,
-//! odd scales among them, for many shapes.
+//! Every kernel of this board's instruction set against the scalar reference: the same bits, for
+//! random blocks of every format, odd scales among them, for many shapes.
 #![no_std]
 #![no_main]
 
@@ -28,7 +28,7 @@ impl Noise {
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as u32
     }
 
-    /// From -1 to 1, now and then far larger or smaller, or nothing.
+    /// From -1 to 1, now and then far larger or smaller, or zero.
     fn value(&mut self) -> f32 {
         let value = self.next() as i32 as f32 / 2_147_483_648.0;
         match self.next() % 97 {
@@ -46,7 +46,7 @@ const SCALES: [u16; 12] = [
     0x2000, 0x1c55, 0xa123, 0x3c00, 0x0001, 0x03ff, 0x83ff, 0x0000, 0x8000, 0x7bff, 0x7c00, 0xfc00,
 ];
 
-/// Equal bits; every NaN is the same.
+/// Returns true if the bits are equal; all NaNs count as equal.
 fn same(a: &[f32], b: &[f32]) -> bool {
     a.iter()
         .zip(b)

@@ -1,4 +1,4 @@
-//! Bytes that are typed: from the UART's interrupt through a queue to who asks for them.
+//! Typed bytes: the UART's interrupt puts them in a queue, from which the program takes them.
 #![allow(
     unsafe_code,
     reason = "the base addresses of peripherals, and switching an interrupt on"
@@ -59,7 +59,7 @@ impl Peripherals {
     pub fn take() -> Option<Self> {
         // The core's own peripherals are lent once, and so are these.
         let core = cortex_m::Peripherals::take()?;
-        // SAFETY: boards.toml says what has its registers where.
+        // SAFETY: these are the base addresses of the peripherals in boards.toml.
         let [uart, log, watchdog] =
             [data::UART, data::LOG_UART, data::WATCHDOG].map(|base| unsafe { Registers::new(base) });
         let peripherals = Peripherals {
@@ -68,18 +68,19 @@ impl Peripherals {
             watchdog: Watchdog::new(watchdog),
             timer: Timer::new(core.SYST),
         };
-        // SAFETY: the handler below may run from now on; all that it shares with the rest is behind a critical section.
+        // SAFETY: the handler below may run from now on; all that it shares with the rest is behind
+        // a critical section.
         unsafe { NVIC::unmask(Interrupt(data::UART_IRQ as u16)) };
         Some(peripherals)
     }
 }
 
-/// The oldest byte that waits.
+/// The oldest byte in the queue, which is removed.
 pub fn typed() -> Option<u8> {
     critical_section::with(|cs| TYPED.borrow_ref_mut(cs).queue.dequeue())
 }
 
-/// How many bytes found no room in the queue since this was asked last.
+/// Number of bytes lost since the last call because the queue was full.
 pub fn lost() -> u32 {
     critical_section::with(|cs| core::mem::take(&mut TYPED.borrow_ref_mut(cs).lost))
 }
@@ -93,7 +94,8 @@ unsafe fn DefaultHandler(number: i16) {
     if number != data::UART_IRQ {
         return;
     }
-    // SAFETY: boards.toml says that the UART has its registers there. `Uart` reads and writes others than this handler.
+    // SAFETY: boards.toml says that the UART has its registers there. `Uart` and this handler use
+    // different registers.
     let registers = unsafe { Registers::new(data::UART) };
     while let Some(byte) = uart::receive(&registers) {
         critical_section::with(|cs| {

@@ -1,7 +1,8 @@
-//! What the firmware is made of: one board's constants, its registers, interrupts, UARTs, watchdog and log.
+//! Parts of the firmware: one board's constants, its registers, interrupts, UARTs, watchdog and
+//! log.
 //!
-//! A board is an entry of `boards.toml`; the build script makes [`data`] of it. The peripherals are those of Arm's Cortex-M system
-//! design kit, which all four boards have.
+//! A board is an entry of `boards.toml`; the build script makes [`data`] of it. The peripherals are
+//! those of Arm's Cortex-M system design kit, which all four boards have.
 #![no_std]
 
 pub mod interrupt;

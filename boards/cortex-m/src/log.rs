@@ -1,4 +1,5 @@
-//! The log: defmt's frames on a UART of their own, decoded on the host with the image's symbols. And what becomes of a panic.
+//! The log: defmt's frames on a UART of their own, decoded on the host with the image's symbols.
+//! Panics and faults are logged, too.
 
 use core::panic::PanicInfo;
 
@@ -16,8 +17,8 @@ pub fn start(uart: Uart) {
     defmt_serial::defmt_serial(LOG.init(uart));
 }
 
-/// Logs where and why, and resets the board. (Its words are logged where they hold no values: formatting them would cost as much flash
-/// as all attention.)
+/// Logs place and message of a panic, and resets the board. The message is logged only if it has no
+/// values: formatting them would take as much flash as all of attention.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let (file, line) = info

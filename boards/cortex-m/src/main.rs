@@ -1,8 +1,10 @@
-//! Firmware for Cortex-M boards: says stories on a UART for ever, and begins another with every line that somebody types.
+//! Firmware for Cortex-M boards: tells stories on a UART for ever and begins a new one with each
+//! typed line.
 //!
-//! Everything is decided by the compiler: it checks the model file with the parser that hosts use, finds the weights, makes the
-//! tokenizer's tables and plans the arena. A file that is broken, or an arena over its budget, is a compile error. No number of the
-//! model or of a board stands in this source: they are those of `boards.toml`.
+//! Everything is decided by the compiler: it checks the model file with the parser that hosts use,
+//! finds the weights, makes the tokenizer's tables and plans the arena. A file that is broken, or
+//! an arena over its budget, is a compile error. All numbers of the model and of a board come from
+//! `boards.toml`, none from this source.
 #![no_std]
 #![no_main]
 #![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
@@ -72,16 +74,16 @@ fn main() -> ! {
     teller.halt()
 }
 
-/// Finds the model and lays the engine out. In a function of its own, so that the model's facts are not on the stack while stories
-/// are told.
+/// Finds the model and lays the engine out. In a function of its own, so that the model's facts are
+/// not on the stack while stories are told.
 #[inline(never)]
 fn start() -> Result<&'static mut Story<'static>, Trouble> {
     let (model, vocab) = model::find()?;
     prepare(model, vocab)
 }
 
-/// Lays the engine out. In a function of its own, and the story in a static, so that what it takes to make one is not on the stack
-/// while stories are told.
+/// Lays the engine out. In a function of its own, and the story in a static, so that the
+/// temporaries of its construction are not on the stack while stories are told.
 #[inline(never)]
 fn prepare(
     model: Model<'static>,
@@ -101,7 +103,7 @@ fn prepare(
     Story::place(STORY.uninit(), SETUP, model, vocab, &MODEL.plan, arena, isa).map_err(Trouble::Story)
 }
 
-/// Why nothing is told.
+/// Reason that no story is told.
 #[derive(defmt::Format)]
 enum Trouble {
     /// The model is not in flash.

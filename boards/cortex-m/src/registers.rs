@@ -1,4 +1,4 @@
-//! Reading and writing what lies at an address: registers of peripherals, and the stack's paint.
+//! Reads and writes at addresses: registers of peripherals, and the stack's paint.
 #![allow(
     unsafe_code,
     reason = "peripherals and the stack are memory that Rust knows nothing of"
@@ -13,7 +13,8 @@ impl Registers {
     /// Those at `base`.
     ///
     /// # Safety
-    /// A peripheral has its registers there, of at least 4 KiB; reading and writing them touches no memory of this program.
+    /// A peripheral has its registers there, of at least 4 KiB; reading and writing them touches no
+    /// memory of this program.
     pub const unsafe fn new(base: usize) -> Self {
         Registers(base)
     }
@@ -42,9 +43,10 @@ impl Registers {
     }
 }
 
-/// How the stack was used since the start: bytes, and bytes that there are.
+/// Bytes of the stack used since the start, and bytes of the whole stack.
 ///
-/// cortex-m-rt paints it before `main`; the lowest word that is not paint any more is as far as the stack has come.
+/// cortex-m-rt paints it before `main`; the lowest word that is no longer paint marks the greatest
+/// depth of the stack.
 pub fn stack() -> (usize, usize) {
     unsafe extern "C" {
         static _stack_end: u32;
@@ -54,8 +56,8 @@ pub fn stack() -> (usize, usize) {
     let words = (high.addr() - low.addr()) / 4;
     let painted = (0..words)
         .take_while(|&word| {
-            // SAFETY: the linker script puts both symbols around the stack's memory, which is whole words, can be read, and is volatile
-            // since calls below this one change it.
+            // SAFETY: the linker script puts both symbols around the stack's memory, which is whole
+            // words, can be read, and is volatile since calls below this one change it.
             let value = unsafe { read_volatile(low.wrapping_add(word)) };
             value == cortex_m_rt::STACK_PAINT_VALUE
         })

@@ -39,7 +39,8 @@ impl Teller {
         }
     }
 
-    /// After an error that a restart will not mend: the watchdog must not restart the board for ever.
+    /// After an error that a restart will not mend: the watchdog must not restart the board for
+    /// ever.
     pub fn halt(mut self) -> ! {
         self.watchdog.stop();
         loop {

@@ -30,7 +30,8 @@ const BAUD: u32 = 115_200;
 pub struct Uart(Registers);
 
 impl Uart {
-    /// Switches the UART on. With `listens` it receives, too, and asks for an interrupt at every byte.
+    /// Switches the UART on. With `listens` it receives, too, and asks for an interrupt at every
+    /// byte.
     pub fn new(registers: Registers, listens: bool) -> Self {
         registers.write(BAUD_DIVIDER, (data::CLOCK / BAUD).max(16));
         let receiver = if listens { RX_ON | RX_INTERRUPT } else { 0 };

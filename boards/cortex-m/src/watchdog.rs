@@ -1,5 +1,5 @@
-//! The watchdog of Arm's Cortex-M system design kit (APB watchdog, Arm DDI 0479, section 4.5): when it has counted down once it
-//! asks for attention, and the second time it resets the board.
+//! The watchdog of Arm's Cortex-M system design kit (APB watchdog, Arm DDI 0479, section 4.5): after
+//! the first countdown it raises an interrupt, after the second it resets the board.
 
 use crate::data;
 use crate::registers::Registers;

@@ -1,8 +1,9 @@
-//! What every board does, and the host beside it as the reference: it says a story for ever, and begins another whenever somebody
-//! types a line.
+//! The story loop, the same on every board and on the host, which is the reference: it tells a
+//! story for ever and begins a new one with each typed line.
 //!
-//! A board hands in the model that its compiler read, and the few things that only it can do ([`Board`]). The same prompt
-//! gives the same tokens on every board and on a host: each story starts with an empty cache and the same random sequence.
+//! A board hands in the model that its compiler read, and the few things that only it can do
+//! ([`Board`]). The same prompt gives the same tokens on every board and on a host: each story
+//! starts with an empty cache and the same random sequence.
 #![no_std]
 
 #[cfg(test)]
@@ -30,10 +31,10 @@ pub use line::{LINE, Line, Typed};
 /// Longest word that the tokenizer must see whole, in bytes.
 const LONGEST_WORD: usize = 64;
 
-/// Most tokens of a prompt: one for each byte of a line, and what the model wants around it.
+/// Most tokens of a prompt: one for each byte of a line, and the special tokens around it.
 const PROMPT: usize = LINE + 4;
 
-/// What to plan for, and how to choose tokens.
+/// Options of the plan and of the sampler.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setup {
     /// First tokens kept for ever.
@@ -44,16 +45,17 @@ pub struct Setup {
     pub chunk: usize,
     /// Element type of the cache.
     pub cache_type: ElementType,
-    /// What is kept of a token.
+    /// Layout of the cache.
     pub layout: LayoutChoice,
-    /// 0 is greedy.
+    /// Temperature of the sampler; 0 is greedy.
     pub temperature: f32,
     /// Start of every story's random sequence.
     pub seed: u64,
 }
 
 impl Setup {
-    /// What the arena is planned for: the engine, and memory for a tokenizer whose index lies elsewhere.
+    /// Options for the plan of the arena: the engine, and memory for a tokenizer whose index lies
+    /// elsewhere.
     pub const fn options(&self, vocab: &Vocab<'_>) -> Options {
         let mut options = Options::sink(self.sinks, self.window);
         options.chunk = self.chunk;
@@ -73,7 +75,7 @@ impl Setup {
     }
 }
 
-/// What happens while a story is told, for the log and the watchdog.
+/// An event while a story is told, for the log and the watchdog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A line was typed and has so many tokens: a new story begins.
@@ -85,21 +87,21 @@ pub enum Event {
     TooLong,
     /// Some tokens of a prompt were computed.
     Prefilled {
-        /// How many.
+        /// Number of tokens.
         tokens: usize,
-        /// How long it took, in the board's ticks.
+        /// Time that they took, in the board's ticks.
         ticks: u32,
     },
     /// A token was said.
     Said {
         /// The token.
         id: u32,
-        /// How long it took, everything included, in the board's ticks.
+        /// Total time of the token, in the board's ticks.
         ticks: u32,
     },
 }
 
-/// What only a board can do.
+/// Operations that each board provides.
 pub trait Board {
     /// Puts some text out.
     fn say(&mut self, text: &str);
@@ -111,13 +113,13 @@ pub trait Board {
     fn event(&mut self, event: Event);
 }
 
-/// Why a story cannot be told.
+/// Reason that a story cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum StoryError {
     /// The arena is shorter than planned.
     Arena,
-    /// A prompt has no tokens, or more than bytes.
+    /// A prompt has no tokens, or too many.
     Prompt,
     /// The tokenizer.
     Tokenizer(TokenizerError),
@@ -174,7 +176,8 @@ impl<'a> Story<'a> {
         Ok(Story::over(setup, stream, tokenizer))
     }
 
-    /// As [`Story::new`], written where it will stay: a board's stack need not hold it, and what may be an error instead.
+    /// As [`Story::new`], written where it will stay: a board's stack need not hold the story or
+    /// the `Result` around it.
     ///
     /// # Errors
     /// As [`Story::new`].

@@ -1,11 +1,11 @@
-//! A line that is being typed, byte by byte, from somebody who may type anything.
+//! A line that is being typed, byte by byte, with any bytes allowed.
 
 use heapless::Vec;
 
 /// Most bytes of a line.
 pub const LINE: usize = 128;
 
-/// What a byte led to.
+/// Result of one typed byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
     /// The line is not at its end, or was empty.
@@ -32,8 +32,9 @@ impl Line {
         }
     }
 
-    /// Takes the next byte. Carriage return and line feed end a line, backspace and delete take a byte back, other control
-    /// characters are nothing; bytes over 127 are kept as they are, for text in UTF-8.
+    /// Takes the next byte. Carriage return and line feed end a line, backspace and delete take a
+    /// byte back, other control characters are ignored; bytes over 127 are kept as they are, for
+    /// text in UTF-8.
     pub fn put(&mut self, byte: u8) -> Typed {
         match byte {
             b'\r' | b'\n' => {

@@ -14,13 +14,14 @@ use crate::start;
 /// Speed of the serial port, in bits per second.
 const BAUD: u32 = 115_200;
 
-/// The serial port's clock: what the board's firmware sets unless config.txt says otherwise (`init_uart_clock`).
+/// The serial port's clock: what the board's firmware sets unless config.txt says otherwise
+/// (`init_uart_clock`).
 const UART_CLOCK: u32 = 48_000_000;
 
 /// A watchdog register is written with this in its highest byte.
 const PASSWORD: u32 = 0x5A00_0000;
 
-/// PM_RSTC: the field of what happens when the time is over, and its value for a reset of the whole chip.
+/// PM_RSTC: the field of the action on timeout, and its value for a reset of the whole chip.
 const ON_TIMEOUT: u32 = 0x30;
 const FULL_RESET: u32 = 0x20;
 
@@ -30,14 +31,14 @@ const WATCHDOG_TIME: u32 = 0xF_FFFF;
 /// Time until a reset that is asked for, in units of 2^-16 s.
 const AT_ONCE: u32 = 10;
 
-/// What a look at the serial port found.
+/// Result of a read from the serial port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// Nothing was sent here.
     Nothing,
     /// A byte.
     Byte(u8),
-    /// One that was damaged on the wire, or so many before it that the port could not hold them.
+    /// A byte was damaged on the wire, or the port's buffer was full.
     Damage,
 }
 
@@ -47,7 +48,8 @@ pub struct Board {
 }
 
 impl Board {
-    /// The board, with its serial ports open and its stack painted, to the first who asks; `None` to all others.
+    /// The board, with its serial ports open and its stack painted, to the first who asks; `None`
+    /// to all others.
     pub fn claim() -> Option<Board> {
         start::paint_stack();
         let mut board = Board {
@@ -79,8 +81,8 @@ impl Board {
             .expect("the clock divides to this speed");
     }
 
-    /// Takes what was sent here next. The port itself holds 16 bytes: what comes in longer pauses than it takes to send those, 1.4 ms
-    /// at this speed, is lost.
+    /// Takes what was sent here next. The port itself holds 16 bytes: bytes are lost if the pause
+    /// between two calls is longer than the time to send those, 1.4 ms at this speed.
     pub fn heard(&mut self) -> Heard {
         match self.devices.uart.read_word() {
             Ok(None) => Heard::Nothing,
@@ -89,13 +91,13 @@ impl Board {
         }
     }
 
-    /// Where to say what is not for readers.
+    /// The log, for text that is not part of the story.
     pub fn log(&mut self) -> &mut Log {
         &mut self.devices.log
     }
 
-    /// Tells the watchdog that all is well; without another call within 16 s the board resets. Does nothing without the feature
-    /// `watchdog`.
+    /// Tells the watchdog that all is well; without another call within 16 s the board resets. Does
+    /// nothing without the feature `watchdog`.
     pub fn feed_watchdog(&mut self) {
         if cfg!(feature = "watchdog") {
             self.arm(WATCHDOG_TIME);
@@ -141,7 +143,7 @@ pub fn ticks() -> u32 {
     CNTVCT_EL0.get() as u32
 }
 
-/// The time that a difference of [`ticks`] is.
+/// Converts a difference of [`ticks`] to microseconds.
 pub fn microseconds(ticks: u32) -> u64 {
     u64::from(ticks) * 1_000_000 / CNTFRQ_EL0.get().max(1)
 }
@@ -156,7 +158,8 @@ pub fn report_and_reset(info: &PanicInfo<'_>) -> ! {
     Peripherals::seize(|devices| {
         let mut board = Board { devices };
         board.open_serial();
-        // The port cannot fail; a `Display` in the message that does costs only the rest of the message.
+        // The port cannot fail; a `Display` in the message that does costs only the rest of the
+        // message.
         let _ = writeln!(board, "\n{info}");
         board.reset()
     })

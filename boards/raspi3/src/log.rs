@@ -1,4 +1,4 @@
-//! Text for whoever looks after the board, on the chip's second serial port: the first is for the story alone.
+//! The log, on the chip's second serial port: the first is for the story alone.
 
 use core::fmt;
 

@@ -1,8 +1,8 @@
-//! Firmware for the Raspberry Pi 3: says stories over the serial port for ever, and begins another with every line that somebody
-//! types.
+//! Firmware for the Raspberry Pi 3: tells stories over the serial port for ever and begins a new
+//! one with each typed line.
 //!
-//! The compiler checks the model, which is a part of the image, and plans the arena. No number of the model stands in this source:
-//! another file in `BROOKLET_MODEL` makes another image.
+//! The compiler checks the model, which is a part of the image, and plans the arena. This source
+//! has no number of the model: another file in `BROOKLET_MODEL` makes another image.
 #![no_std]
 #![no_main]
 #![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]

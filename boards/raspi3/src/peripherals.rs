@@ -1,5 +1,5 @@
-//! The chip's devices that are used, as registers (Broadcom, BCM2835 ARM Peripherals; the Pi 3 has them at 0x3F000000), and who
-//! may touch them.
+//! The chip's devices that are used, as registers (Broadcom, BCM2835 ARM Peripherals; the Pi 3 has
+//! them at 0x3F000000), and the control of access to them.
 #![allow(
     unsafe_code,
     reason = "a device is an address that only this file can vouch for"
@@ -19,7 +19,8 @@ const GPIO: usize = 0x3F20_0000;
 const UART0: usize = 0x3F20_1000;
 const AUXILIARY: usize = 0x3F21_5000;
 
-/// Power management, of which this is the watchdog. A write counts only with the password in its highest byte.
+/// Power management, of which this is the watchdog. A write counts only with the password in its
+/// highest byte.
 #[repr(C)]
 pub struct Power {
     _before: [u8; 0x1c],
@@ -56,7 +57,8 @@ pub struct Auxiliary {
     /// AUX_MU_LCR: both low bits set for bytes of 8 bits.
     pub line_control: ReadPureWrite<u32>,
     _modem_control: u32,
-    /// AUX_MU_LSR: bit 5 says that there is room for a byte. Reading it clears bit 1, which nobody asks for.
+    /// AUX_MU_LSR: bit 5 says that there is room for a byte. Reading it clears bit 1, which nobody
+    /// asks for.
     pub line_status: ReadPure<u32>,
     _others: [u32; 4],
     /// AUX_MU_BAUD: the speed is the core's clock by 8 times one more than this.
@@ -86,22 +88,25 @@ impl Peripherals {
         if CLAIMED.swap(true, Ordering::Relaxed) {
             return None;
         }
-        // SAFETY: this comes here once, so nobody has the devices yet; `seize` is the only other way to them.
+        // SAFETY: this comes here once, so nobody has the devices yet; `seize` is the only other
+        // way to them.
         Some(unsafe { Self::new() })
     }
 
     /// Gives the devices, whoever has them, to `last`, which does not return.
     pub fn seize(last: impl FnOnce(Peripherals) -> core::convert::Infallible) -> ! {
-        // SAFETY: one core runs, with interrupts masked, and control never leaves `last`: whoever has the devices is not heard of
-        // again. A register access that was cut short leaves the device as if it was not made.
+        // SAFETY: one core runs, with interrupts masked, and control never leaves `last`: the
+        // former owner of the devices never runs again. A register access that was cut short leaves
+        // the device as if it was not made.
         match last(unsafe { Self::new() }) {}
     }
 
     /// # Safety
     /// No other value of this type may be used from now on.
     unsafe fn new() -> Peripherals {
-        // SAFETY: these are the chip's addresses of these devices, which the page table of `start` maps as device memory for as
-        // long as the program runs; the four do not overlap, and the caller promises that nothing else reaches them.
+        // SAFETY: these are the chip's addresses of these devices, which the page table of `start`
+        // maps as device memory for as long as the program runs; the four do not overlap, and the
+        // caller promises that nothing else reaches them.
         unsafe {
             Peripherals {
                 power: device(POWER),
@@ -114,7 +119,8 @@ impl Peripherals {
 }
 
 /// # Safety
-/// `address` must be that of a device with the registers `T`, mapped for ever, that nobody else reaches.
+/// `address` must be that of a device with the registers `T`, mapped for ever, that nobody else
+/// reaches.
 unsafe fn device<T>(address: usize) -> UniqueMmioPointer<'static, T> {
     let registers = NonNull::new(core::ptr::with_exposed_provenance_mut(address));
     // SAFETY: the caller's promise is what `new` asks for.

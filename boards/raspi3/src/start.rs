@@ -1,4 +1,5 @@
-//! From the first instruction to Rust: one core, EL1, the MMU on; the stack, painted to see how deep it gets; exceptions.
+//! From the first instruction to Rust: one core, EL1, the MMU on; the stack, painted to see how
+//! deep it gets; exceptions.
 #![allow(
     unsafe_code,
     reason = "start-up in assembly, and reading a stack that is in use"
@@ -12,8 +13,9 @@ use aarch64_rt::{
     exception_handlers, initial_pagetable,
 };
 
-// The board's firmware starts core 0 at EL2 and holds the others; QEMU, given an ELF file, starts all four at EL3. Both end here.
-// Then aarch64-rt's `entry` turns the MMU on, lets EL1 use NEON, clears .bss and sets the stack. x0 to x3 are left as they came.
+// The board's firmware starts core 0 at EL2 and holds the others; QEMU, given an ELF file, starts
+// all four at EL3. Both end here. Then aarch64-rt's `entry` turns the MMU on, lets EL1 use NEON,
+// clears .bss and sets the stack. x0 to x3 are left as they came.
 global_asm!(
     ".section .init.start, \"ax\"",
     ".global start",
@@ -24,7 +26,8 @@ global_asm!(
     "mrs x9, CurrentEL",
     "cmp x9, #(3 << 2)",
     "b.ne 2f",
-    // SCR_EL3: below is AArch64 (RW), non-secure (NS), with hypervisor calls (HCE) and without secure monitor calls (SMD).
+    // SCR_EL3: below is AArch64 (RW), non-secure (NS), with hypervisor calls (HCE) and without
+    // secure monitor calls (SMD).
     "mov x9, #0x5b1",
     "msr scr_el3, x9",
     "msr cptr_el3, xzr",
@@ -58,7 +61,8 @@ global_asm!(
     "msr elr_el2, x9",
     "eret",
     "1:",
-    // The program uses SP_EL0, so that exceptions find a stack of their own in SP_EL1 when the program's has overflowed.
+    // The program uses SP_EL0, so that exceptions find a stack of their own in SP_EL1 when the
+    // program's has overflowed.
     "msr spsel, #1",
     "adrp x9, fault_stack_end",
     "add x9, x9, :lo12:fault_stack_end",
@@ -71,7 +75,7 @@ global_asm!(
     ".previous",
 );
 
-/// What one entry of the page table covers.
+/// Bytes that one entry of the page table covers.
 const BLOCK: usize = 2 << 20;
 
 /// The last of the blocks from address 0 with the image, as in `link.x`; the next is left unmapped.
@@ -83,12 +87,14 @@ const STACK_BLOCK: usize = 32;
 /// The first block with devices, up to 1 GiB.
 const DEVICE_BLOCK: usize = 0x3F00_0000 / BLOCK;
 
-// Fields of a block's descriptor (Arm DDI 0487, D8.3): valid, accessed, shared by the cores, never run as code.
+// Fields of a block's descriptor (Arm DDI 0487, D8.3): valid, accessed, shared by the cores, never
+// run as code.
 const VALID: usize = 1;
 const ACCESSED: usize = 1 << 10;
 const INNER_SHAREABLE: usize = 3 << 8;
 const NEVER_CODE: usize = 3 << 53;
-// Which byte of DEFAULT_MAIR: 0 is device memory, 1 is write-back cacheable memory, where unaligned access is allowed.
+// Index of a byte of DEFAULT_MAIR: 0 is device memory, 1 is write-back cacheable memory, where
+// unaligned access is allowed.
 const DEVICE: usize = VALID | ACCESSED | NEVER_CODE;
 const MEMORY: usize = VALID | ACCESSED | INNER_SHAREABLE | 1 << 2;
 
@@ -136,13 +142,14 @@ unsafe extern "C" {
     static boot_stack_end: u8;
 }
 
-/// What a word of the stack holds that nothing was ever pushed to.
+/// Value of a word of the stack that was never used.
 const PAINT: u64 = 0x7061_696e_7470_6169;
 
 /// Paints the part of the stack that is not in use.
 pub fn paint_stack() {
-    // SAFETY: the words from the start of the stack to the stack pointer belong to nobody (the ABI for bare metal has no red zone,
-    // and without `nostack` the compiler keeps nothing there); both bounds are multiples of 16.
+    // SAFETY: the words from the start of the stack to the stack pointer belong to nobody (the ABI
+    // for bare metal has no red zone, and without `nostack` the compiler keeps nothing there); both
+    // bounds are multiples of 16.
     unsafe {
         asm!(
             "mov {end}, sp",
@@ -165,7 +172,8 @@ pub fn stack_used() -> (usize, usize) {
     let all = end.addr() - begin.addr();
     let words = begin.cast::<u64>();
     let unused = (0..all / 8)
-        // SAFETY: the word lies within the stack, which is mapped and starts at a page; it is read as memory that may change.
+        // SAFETY: the word lies within the stack, which is mapped and starts at a page; it is read
+        // as memory that may change.
         .take_while(|word| unsafe { words.add(*word).read_volatile() } == PAINT)
         .count();
     (all - 8 * unused, all)

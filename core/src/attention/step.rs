@@ -140,8 +140,8 @@ impl Attend<'_> {
         prepare.write(token, &mut caches.ring, self.ring.slot(self.ring.position()));
     }
 
-    /// Writes the tokens of a chunk to its store, whose slots are the tokens. Not inlined: the parts
-    /// would lie on a board's stack while a token attends.
+    /// Writes the tokens of a chunk to its store, whose slots are the tokens. Not inlined: the
+    /// parts would lie on a board's stack while a token attends.
     #[inline(never)]
     fn write_chunk(
         &self,

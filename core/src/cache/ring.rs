@@ -85,8 +85,8 @@ impl Ring {
         }
     }
 
-    /// Where in the sequence of kept tokens (sinks, then window) the token at `position` stands when it is the newest: what the
-    /// first paper calls positions within the cache.
+    /// Index of the token at `position` in the sequence of kept tokens (sinks, then window) when it
+    /// is the newest: the first paper calls these positions within the cache.
     pub(crate) const fn cache_position(&self, position: u64) -> u64 {
         if position < self.sinks as u64 {
             return position;
@@ -101,7 +101,8 @@ impl Ring {
         self.run(self.position)
     }
 
-    /// Slots of evicted tokens that none has overwritten when the token at `position` is the newest: where they begin, and how many.
+    /// Slots of evicted tokens that none has overwritten when the token at `position` is the
+    /// newest: where they begin, and how many.
     pub(crate) const fn evicted_slots(&self, position: u64) -> (SlotRun, usize) {
         let oldest = self.oldest_with_room(position);
         (self.run(oldest), self.start.saturating_sub(oldest) as usize)
@@ -126,7 +127,8 @@ impl Ring {
         }
     }
 
-    /// Evicts the `tokens` oldest tokens of the window, or as many as there are; returns how many. Their slots are taken in turn.
+    /// Evicts the `tokens` oldest tokens of the window, or as many as there are; returns how many.
+    /// Their slots are taken in turn.
     pub(crate) const fn evict(&mut self, tokens: usize) -> usize {
         let window = self.position.saturating_sub(self.start);
         let evicted = if (tokens as u64) < window {

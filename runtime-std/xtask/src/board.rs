@@ -20,7 +20,7 @@ const TOKENS: usize = 200;
 /// Tokens that are compared after a prompt that was typed.
 const TYPED_TOKENS: usize = 32;
 
-/// What is typed.
+/// A typed line.
 const PROMPT: &str = "The dragon was 7 years old.";
 
 /// Builds, boots and compares, greedily.
@@ -61,7 +61,8 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     under("stack", used.into(), board.max_stack.into())
 }
 
-/// As [`check`], with another model, of which nothing is known: as fast as can be, no ceilings, and nothing is typed.
+/// As [`check`], with another model, of which nothing is known: optimized for speed, without ceilings
+/// and without typed lines.
 pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error> {
     let mut board = board.clone();
     board.model = model.canonicalize()?.display().to_string();
@@ -143,7 +144,8 @@ pub fn compare(session: &mut Session, expected: &Reference) -> Result<Vec<Said>,
     Ok(said)
 }
 
-/// Noise on the line, a queue that is full and a line that is too long are logged and cost nothing else.
+/// Noise on the line, a queue that is full and a line that is too long are logged and cost nothing
+/// else.
 fn check_noise(session: &mut Session) -> Result<(), Error> {
     // No byte that ends a line: it would be a prompt.
     let noise: Vec<u8> = (0..8 * LINE).map(|i| (i * 37 % 256) as u8).collect();
@@ -193,7 +195,8 @@ fn under(what: &str, bytes: u64, ceiling: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Two random models, to which another program gave the tokens: the firmware runs them without a change to its source.
+/// Two random models, to which another program gave the tokens: the firmware runs them without a
+/// change to its source.
 pub fn check_other_models() -> Result<(), Error> {
     const NAME: &str = "mps2-an386";
     const WORDS: usize = 32;

@@ -1,4 +1,4 @@
-//! What budgets of RAM buy: the largest window of each layout and element type.
+//! Largest window within a budget of RAM, for each layout and element type.
 
 use brooklet_board_data::Board;
 use brooklet_core::cache::ElementType;
@@ -10,7 +10,8 @@ use brooklet_core::tokenizer::Vocab;
 use crate::reference::setup_of;
 use crate::{Error, TINY, TINY_K, model_of, table};
 
-/// Bytes beside the arena that the firmware takes on the Cortex-M4F: its variables, and the mark that the arena is lent.
+/// Bytes beside the arena that the firmware takes on the Cortex-M4F: its variables, and the flag
+/// that the arena is claimed.
 const VARIABLES: usize = 3584;
 
 /// Prints the table.

@@ -1,4 +1,4 @@
-//! What an image takes of a board's memories, read from the linked file.
+//! Bytes of a board's memories that an image takes, read from the linked file.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,8 @@ use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags};
 
 use crate::Error;
 
-/// The image as a loader that knows no file format takes it: all that is in the file, from the lowest address on, gaps as zeros.
+/// The image as a loader that knows no file format takes it: all that is in the file, from the
+/// lowest address on, gaps as zeros.
 ///
 /// # Errors
 /// If the file cannot be read, is no ELF file, or its parts lie `LARGEST_FLAT` or more apart.

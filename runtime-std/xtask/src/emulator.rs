@@ -1,4 +1,5 @@
-//! An image at work in QEMU: its UART, its log decoded with its own symbols, and the instructions that it takes.
+//! An image at work in QEMU: its UART, its log decoded with its own symbols, and the instructions
+//! that it takes.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,12 +24,12 @@ const INSTRUCTIONS_A_SECOND: u64 = 1_000_000_000;
 pub struct Entry {
     /// `INFO`, `WARN`, ...
     pub level: String,
-    /// What it says.
+    /// The message.
     pub text: String,
 }
 
 impl Entry {
-    /// The token that it says was said, and the cycles that it took.
+    /// The token and its cycles, if the line reports a token.
     pub fn token(&self) -> Option<(u32, u64)> {
         let words: Vec<&str> = self.text.split(' ').collect();
         match words[..] {
@@ -57,12 +58,12 @@ pub struct Session {
 pub struct Said {
     /// The token.
     pub id: u32,
-    /// What it took.
+    /// Instructions that it took.
     pub instructions: u64,
 }
 
 impl Session {
-    /// Boots `image` on the board's machine, with a limit to what it may take.
+    /// Boots `image` on the board's machine, with a limit of instructions and time.
     ///
     /// # Errors
     /// If QEMU cannot be started, or the image has no table of log messages.
@@ -254,7 +255,7 @@ impl Drop for Session {
     }
 }
 
-/// How much a board may take before it is stopped.
+/// Limits of a run, after which the board is stopped.
 #[derive(Clone, Copy)]
 pub struct Limit {
     /// Instructions of all its tokens.
@@ -264,8 +265,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// For `tokens` tokens of a model of `parameters` parameters: 100 instructions for each parameter and token, far more than any
-    /// board takes, and time for a slow machine.
+    /// For `tokens` tokens of a model of `parameters` parameters: 100 instructions for each
+    /// parameter and token, far more than any board takes, and time for a slow machine.
     pub fn of(tokens: usize, parameters: usize) -> Limit {
         let instructions = 100 * tokens as u64 * parameters as u64;
         Limit {

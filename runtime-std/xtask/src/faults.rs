@@ -1,4 +1,4 @@
-//! What a board must survive, or refuse with a reason.
+//! Faults that a board must survive, or refuse with a reason.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::{Error, board, model_of, table};
 
 const NAME: &str = "mps2-an386";
 
-/// Where a model lies that is not a part of the image: past the firmware's part of the 4 MiB.
+/// Address of a model that is not a part of the image: past the firmware's part of the 4 MiB.
 const MODEL_AT: u32 = 0x20_0000;
 
 /// Tokens that are compared.
@@ -29,7 +29,8 @@ pub fn check() -> Result<(), Error> {
     check_heap(&board)
 }
 
-/// A model at a fixed address runs if it is to the bit the one that was planned for, and is refused if it is not.
+/// A model at a fixed address runs if it is to the bit the one that was planned for, and is refused
+/// if it is not.
 fn check_model_apart(board: &Board) -> Result<(), Error> {
     let model = model_of(board);
     let expected = Reference::run(&model, setup_of(board), &board.opening, TOKENS)?;

@@ -8,25 +8,26 @@ use brooklet_board_data::Board;
 
 use crate::{Error, boards_folder};
 
-/// What goes into an image.
+/// Inputs of an image.
 pub struct Firmware<'a> {
     /// The board's name.
     pub name: &'a str,
-    /// The board, perhaps changed from what `boards.toml` says.
+    /// The board, perhaps with changes to its entry in `boards.toml`.
     pub board: &'a Board,
     /// The example to build instead of the firmware.
     pub example: Option<&'a str>,
-    /// Features of the firmware's crate beside the board's own; with `None` not even those. `micromath` comes instead of `libm`.
+    /// Features of the firmware's crate beside the board's own; with `None` not even those.
+    /// `micromath` comes instead of `libm`.
     pub features: Option<&'a str>,
-    /// What is logged, as `DEFMT_LOG` says it.
+    /// Level of the log, as in `DEFMT_LOG`.
     pub log: &'a str,
 }
 
-/// What the compiler made of it.
+/// Result of the build.
 pub enum Build {
     /// The linked image.
     Image(PathBuf),
-    /// It refused; what it said.
+    /// The compiler's message, if it refused.
     Refused(String),
 }
 
@@ -45,7 +46,8 @@ impl<'a> Firmware<'a> {
     /// Runs the compiler.
     ///
     /// # Errors
-    /// If it could not be run or left no image; a program that does not compile is [`Build::Refused`].
+    /// If it could not be run or left no image; a program that does not compile is
+    /// [`Build::Refused`].
     pub fn build(&self) -> Result<Build, Error> {
         let boards = boards_folder().canonicalize()?;
         let folder = tempfile::tempdir()?;

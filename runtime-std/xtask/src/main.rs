@@ -1,20 +1,30 @@
-//! Builds, boots and measures the boards' firmware, and holds it to the host's results; holds the crates to their order of modules.
+//! Builds, boots and measures the boards' firmware and compares it with the host's results; checks
+//! the order of modules in the crates.
 //!
 //! ```text
-//! cargo xtask boards [NAME...]      all Cortex-M boards, or these: the host's 200 greedy tokens, prompts and noise on the UART, sizes
-//!                                   and stack against their ceilings; then other models, which need no other source
-//! cargo xtask kernels [NAME...]     every kernel on the boards' instructions against the scalar ones
-//! cargo xtask faults                a damaged model, a panic, a program that hangs, an application's own heap
-//! cargo xtask compile-fail          what must not compile or link, and what the compiler says instead
-//! cargo xtask soak NAME TOKENS      a long run: the host's tokens, and as many instructions at its end as at its start
-//! cargo xtask figures [NAME...]     instructions a parameter, for keys and values and for slim attention
+//! cargo xtask boards [NAME...]      all Cortex-M boards, or these: the host's 200 greedy tokens,
+//!                                   prompts and noise on the UART, sizes and stack against their
+//!                                   ceilings; then other models with the same source
+//! cargo xtask kernels [NAME...]     every kernel on the boards' instructions against the scalar
+//!                                   ones
+//! cargo xtask faults                a damaged model, a panic, a program that hangs, an
+//!                                   application's own heap
+//! cargo xtask compile-fail          programs that must not compile or link, and their messages
+//! cargo xtask soak NAME TOKENS      a long run: the host's tokens, and as many instructions at its
+//!                                   end as at its start
+//! cargo xtask figures [NAME...]     instructions per parameter, for keys and values and for slim
+//!                                   attention
 //! cargo xtask mathematics NAME      the same with libm and with micromath
-//! cargo xtask budgets               what budgets of RAM buy
-//! cargo xtask model NAME FILE       a board with another model: as many tokens as `boards` compares, and what they take
-//! cargo xtask perplexity TEXT N     of N tokens of a text, as the boards compute it (with `--no-default-features --features micromath`
-//!                                   before `--` in the long form of `cargo xtask`: with that mathematics)
-//! cargo xtask raspi3                the Raspberry Pi 3: the host's 200 greedy tokens, a prompt, noise; sizes; leaves kernel8.img
-//! cargo xtask layers [--svg FILE]   the graph of modules of both crates; fails on an import that goes up. Draws it into FILE
+//! cargo xtask budgets               the largest window within budgets of RAM
+//! cargo xtask model NAME FILE       a board with another model: as many tokens as `boards`
+//!                                   compares, and their cost
+//! cargo xtask perplexity TEXT N     of N tokens of a text, as the boards compute it; with the
+//!                                   mathematics of micromath if the long form of `cargo xtask` has
+//!                                   `--no-default-features --features micromath` before `--`
+//! cargo xtask raspi3                the Raspberry Pi 3: the host's 200 greedy tokens, a prompt,
+//!                                   noise; sizes; leaves kernel8.img
+//! cargo xtask layers [--svg FILE]   the graph of modules of both crates; fails on an upward
+//!                                   import. Draws the graph into FILE
 //! ```
 
 /// `println!` for a reader who may go away: a closed pipe ends the program quietly.

@@ -1,4 +1,4 @@
-//! How well a board's setup predicts a text: with `libm`, or built with `micromath`.
+//! Perplexity of a text under a board's setup, with `libm` or with `micromath`.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The Raspberry Pi 3 without an operating system: builds its firmware, boots it both ways that it can be, compares.
+//! The Raspberry Pi 3 without an operating system: builds its firmware, boots it in both
+//! possible ways and compares.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,15 +26,16 @@ const TARGET: &str = "aarch64-unknown-none";
 /// Tokens that are compared.
 const TOKENS: usize = 200;
 
-/// What is typed, and the tokens that are compared after it.
+/// A typed line, and the number of tokens compared after it.
 const PROMPT: &str = "The dragon was 7 years old.";
 const TYPED_TOKENS: usize = 32;
 
-/// How long an image may take.
+/// Time limit of an image.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The firmware must say what the host says, and bear what is typed, whether QEMU starts the ELF file (four cores, EL3) or
-/// `kernel8.img` (as the board's own firmware does, EL2). The image is left beside the ELF file.
+/// The firmware must say what the host says, and bear what is typed, whether QEMU starts the ELF
+/// file (four cores, EL3) or `kernel8.img` (as the board's own firmware does, EL2). The image is
+/// left beside the ELF file.
 ///
 /// # Errors
 /// If it does not, or cannot be built or started.
@@ -115,7 +117,7 @@ struct Session {
     end: Instant,
 }
 
-/// What came over a serial port.
+/// Output of a serial port.
 type Heard = Arc<Mutex<Vec<u8>>>;
 
 impl Session {
@@ -216,8 +218,8 @@ fn listen(mut port: impl Read + Send + 'static) -> Heard {
     heard
 }
 
-/// The text, as the story said it: the board puts a carriage return before each line feed. Without a character at its end of which
-/// the rest is still to come.
+/// The text, as the story said it: the board puts a carriage return before each line feed. Without
+/// a character at its end of which the rest is still to come.
 fn so_far(heard: &Heard) -> String {
     let bytes = heard.lock().expect("no thread panics");
     let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());

@@ -28,9 +28,9 @@ pub fn setup_of(board: &brooklet_board_data::Board) -> Setup {
     }
 }
 
-/// What a board must do with a prompt.
+/// Expected result of a prompt on a board.
 pub struct Reference {
-    /// What the board plans.
+    /// The board's plan.
     pub plan: Plan,
     /// Weights that take part in a token's products: all but the embedding's.
     pub parameters: usize,
@@ -71,7 +71,8 @@ impl Board for Host {
 }
 
 impl Reference {
-    /// Continues `prompt` by `tokens` tokens with the model at `path`, with the scalar kernels of this machine.
+    /// Continues `prompt` by `tokens` tokens with the model at `path`, with the scalar kernels of
+    /// this machine.
     ///
     /// # Errors
     /// If the file cannot be read or is no model of a known family.
@@ -79,7 +80,8 @@ impl Reference {
         Reference::run_with(path, setup, prompt, tokens, |_| {})
     }
 
-    /// As [`Reference::run`], with f32 activations and an f32 cache: free of the rounding that other programs do not have.
+    /// As [`Reference::run`], with f32 activations and an f32 cache: without rounding that
+    /// other programs do not have.
     ///
     /// # Errors
     /// As [`Reference::run`].
@@ -161,7 +163,8 @@ fn encode(vocab: IndexedVocab<'_>, text: &str) -> Result<Vec<u32>, Error> {
     Ok(ids)
 }
 
-/// Weights that a token is multiplied with: of queries, keys, values and output, of the feed-forward network, and of the logits.
+/// Weights that a token is multiplied with: of queries, keys, values and output, of the
+/// feed-forward network, and of the logits.
 fn parameters(config: &Config) -> usize {
     let width = config.d_model;
     let heads = config.heads * config.head_dim;

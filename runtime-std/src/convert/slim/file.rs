@@ -14,7 +14,7 @@
 //! `blk.N.attn_v.bias` comes out as `b_V·W_O`, which `blk.N.attn_output.bias` takes; and where keys
 //! are not rotated, `blk.N.attn_k.bias` adds the same to all scores of a query.
 //!
-//! Where queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its
+//! If queries, keys and values are one tensor, `blk.N.attn_qkv`, and one of these must go, its
 //! parts become tensors of their own.
 
 use std::borrow::Cow;

@@ -4,8 +4,8 @@
 //! Graef and Wasielewski, arXiv 2503.05840). On paper that is exact; with keys in f16 or q8_0 the
 //! error of a key is multiplied by `W_K⁻¹·W_V`, which in trained models is large. So exactness is
 //! measured, not assumed: a calibration text is run through the model, and each layer gets the
-//! fewest rank-correction channels with which the error of its attention output holds a bound, or stays as
-//! it is.
+//! fewest rank-correction channels with which the error of its attention output holds a bound, or
+//! stays as it is.
 
 mod calibrate;
 mod error;

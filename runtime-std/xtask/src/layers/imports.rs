@@ -63,11 +63,12 @@ struct Reader<'a> {
     root: &'a Path,
     modules: Vec<String>,
     mentions: Vec<Mention>,
-    /// Names that `lib.rs` re-exports and macros that a module exports: each with its first-level module.
+    /// Names that `lib.rs` re-exports and macros that a module exports: each with its first-level
+    /// module.
     exports: BTreeMap<String, String>,
 }
 
-/// Where the tokens being read stand.
+/// Place of the tokens being read.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     file: &'a Path,
@@ -210,7 +211,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes what `path` mentions under the root, if it starts with `crate` or leaves its module by `super`.
+    /// Notes what `path` mentions under the root, if it starts with `crate` or leaves its module by
+    /// `super`.
     fn mention(&mut self, path: &[String], line: usize, place: Place<'_>) {
         let Some(from) = place.path.first() else { return };
         let mut absolute = place.path.to_vec();

@@ -1,9 +1,10 @@
 //! The order of each crate's modules, and the imports that break it.
 //!
-//! The order is the one that a reader sees: the bullets of the section `# Modules` in the docs of a crate's `lib.rs`, lowest first.
-//! A module may import only modules that stand before its own name there. Counted are paths through `crate` and `super`, in `use`
-//! declarations, in code and in macros. Not counted are modules under `#[cfg(test)]`, since a test may drive a module through a higher one,
-//! and `lib.rs` itself, which stands above all.
+//! The order is the one that a reader sees: the bullets of the section `# Modules` in the docs of a
+//! crate's `lib.rs`, lowest first. A module may import only modules that stand before its own name
+//! there. Counted are paths through `crate` and `super`, in `use` declarations, in code and in
+//! macros. Not counted are modules under `#[cfg(test)]`, since a test may drive a module through a
+//! higher one, and `lib.rs` itself, which stands above all.
 
 mod imports;
 mod order;
@@ -132,7 +133,7 @@ impl House {
         faults
     }
 
-    /// Which modules each module imports, in the order of the docs.
+    /// Modules that each module imports, in the order of the docs.
     fn graph(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut graph: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for import in &self.imports {

@@ -1,7 +1,8 @@
 //! The order of modules, as the docs of a crate state it.
 
-/// The rows of the section whose heading starts with `# Modules`: one row a bullet, which opens with the modules' names in backticks (as
-/// links, or not where a module is private), a colon after the last.
+/// The rows of the section whose heading starts with `# Modules`: one row a bullet, which opens
+/// with the modules' names in backticks (as links, or not where a module is private), a colon after
+/// the last.
 ///
 /// # Errors
 /// If there is no such section, or a bullet of it does not open with names.

@@ -1,18 +1,21 @@
-//! The picture of the layers: one line a module, lowest at the bottom, arrows from a module to those it imports.
+//! The picture of the layers: one line a module, lowest at the bottom, arrows from a module to
+//! those it imports.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::House;
 
-/// Sizes in pixels: a module's line, a box, the space above the first line and that between two crates.
+/// Sizes in pixels: a module's line, a box, the space above the first line and that between two
+/// crates.
 const LINE: usize = 30;
 const BOX_WIDTH: usize = 116;
 const BOX_HEIGHT: usize = 22;
 const TOP: usize = 44;
 const PANEL: usize = 380;
 
-/// Draws the crates side by side. An arrow that follows from others is left out; one that goes up is red.
+/// Draws the crates side by side. An arrow that follows from others is left out; one that goes up
+/// is red.
 pub fn draw(houses: &[House]) -> String {
     let most = houses
         .iter()
@@ -88,7 +91,8 @@ fn places(house: &House) -> BTreeMap<usize, Vec<usize>> {
         .collect()
 }
 
-/// The imports that do not follow from others: those of lower modules that a lower module of the same list imports are left out.
+/// The imports that do not follow from others: those of lower modules that a lower module of the
+/// same list imports are left out.
 fn arrows(graph: &BTreeMap<usize, Vec<usize>>) -> Vec<(usize, usize)> {
     let mut arrows = Vec::new();
     for (&from, to) in graph {

@@ -1,4 +1,5 @@
-//! The check on small trees made for it: what it must accept, and upward imports of every form, which it must find.
+//! The check on small trees made for it: what it must accept, and upward imports of every form,
+//! which it must find.
 
 use std::fs;
 use std::path::Path;

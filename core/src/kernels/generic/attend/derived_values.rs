@@ -1,6 +1,7 @@
 //! Products of interleaved columns with a matrix: how values are made of keys, slot by slot.
 //!
-//! Products and sums are never fused, in the order of columns: any instruction set gives the same bits.
+//! Products and sums are never fused, in the order of columns: any instruction set gives the same
+//! bits.
 
 use core::ops::Range;
 
@@ -16,12 +17,12 @@ pub(crate) struct Map<'a> {
     pub(crate) rows: &'a [f32],
     /// Values of a row.
     pub(crate) stride: usize,
-    /// Where in a row the plane's columns begin.
+    /// First of the plane's columns in a row.
     pub(crate) at: usize,
 }
 
-/// For every slot of `tiles` the product of its columns with each row of `map`, to `out`, interleaved in whole tiles; added to
-/// what is there if `add`.
+/// For every slot of `tiles` the product of its columns with each row of `map`, to `out`,
+/// interleaved in whole tiles; added to what is there if `add`.
 pub(crate) struct Expand<'a> {
     pub(crate) store: &'a TileStore<'a>,
     pub(crate) tiles: Range<usize>,
