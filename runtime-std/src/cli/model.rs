@@ -46,7 +46,7 @@ pub struct ModelArguments {
 #[derive(Args)]
 pub struct OptionalModelArguments {
     /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
-    /// first use. Without it, a small model that is a part of this program
+    /// first use. Without it, a small model that is embedded in this program
     #[arg(short, long)]
     pub model: Option<String>,
     #[command(flatten)]

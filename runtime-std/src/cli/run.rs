@@ -29,14 +29,14 @@ use crate::text::TextSink;
 pub struct Arguments {
     #[command(flatten)]
     model: OptionalModelArguments,
-    /// The text to continue; standard input if neither it nor a file is given. Without a model
-    /// either, it may be left out
+    /// The text to continue; standard input if neither it nor a file is given. Optional if
+    /// no model is given
     prompt: Option<String>,
     /// A file with the text to continue; - for standard input
     #[arg(short, long, conflicts_with = "prompt")]
     file: Option<PathBuf>,
-    /// Tokens to generate, -1 for ever, which is what the program's own model does; others, until
-    /// they end the text
+    /// Tokens to generate, -1 for ever. By default the embedded model goes on for ever, and others
+    /// until they end the text
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     tokens: Option<i64>,
     #[command(flatten)]

@@ -59,7 +59,7 @@ pub struct Arguments {
     model: String,
     #[command(flatten)]
     access: AccessArguments,
-    /// System prompt: text before everything else; never forgotten
+    /// System prompt, which is never evicted
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Ask a model that thinks aloud before it answers (Qwen 3) to answer at once
