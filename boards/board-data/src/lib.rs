@@ -190,13 +190,8 @@ impl Board {
             writeln!(out, "/// {doc}.\npub const {name}: {kind} = {value};").expect("strings take all");
         };
         constant("The processor's clock, in Hz", "CLOCK", "u32", &self.clock);
-        constant("Size of flash, in bytes", "FLASH_BYTES", "usize", &self.flash_bytes);
-        constant(
-            "Registers of the UART of the story",
-            "UART",
-            "usize",
-            &self.uart,
-        );
+        constant("Bytes of flash", "FLASH_BYTES", "usize", &self.flash_bytes);
+        constant("Registers of the UART for the story", "UART", "usize", &self.uart);
         constant(
             "Interrupt of a byte received there",
             "UART_IRQ",
@@ -223,12 +218,7 @@ impl Board {
             &self.watchdog_seconds,
         );
         constant("Bytes that the arena may take", "BUDGET", "usize", &self.budget);
-        constant(
-            "First prompt",
-            "OPENING",
-            "&str",
-            &format!("{:?}", self.opening),
-        );
+        constant("First prompt", "OPENING", "&str", &format!("{:?}", self.opening));
         constant(
             "Options of the plan and of the sampler",
             "SETUP",

@@ -9,7 +9,7 @@ use crate::timer::Timer;
 use crate::uart::Uart;
 use crate::watchdog::Watchdog;
 
-/// Tokens between two lines of the log that say how it goes.
+/// Tokens between two progress lines of the log.
 const REPORT: u32 = 100;
 
 /// Speaks and listens on the UART, logs, and feeds the watchdog.
@@ -39,8 +39,7 @@ impl Teller {
         }
     }
 
-    /// After an error that a restart will not mend: the watchdog must not restart the board for
-    /// ever.
+    /// Stops the watchdog and waits for ever: after an error that a restart would only repeat.
     pub fn halt(mut self) -> ! {
         self.watchdog.stop();
         loop {

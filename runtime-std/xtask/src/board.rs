@@ -1,4 +1,4 @@
-//! A board must say what the host says, bear what is typed, and stay under its ceilings.
+//! A board must give the host's tokens, survive any typed bytes, and stay under its ceilings.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     let said = compare(&mut session, &expected)?;
     let used = session.stack()?;
     check_noise(&mut session)?;
-    // Whatever was typed, the story is the host's.
+    // The noise does not change the story: it is the host's.
     let ids: Vec<u32> = session
         .entries
         .iter()
@@ -61,8 +61,8 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     under("stack", used.into(), board.max_stack.into())
 }
 
-/// As [`check`], with another model, of which nothing is known: optimized for speed, without ceilings
-/// and without typed lines.
+/// As [`check`], with another model, of which nothing is known: optimized for speed, without
+/// ceilings and without typed lines.
 pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error> {
     let mut board = board.clone();
     board.model = model.canonicalize()?.display().to_string();
@@ -195,7 +195,7 @@ fn under(what: &str, bytes: u64, ceiling: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Two random models, to which another program gave the tokens: the firmware runs them without a
+/// Two random models, with expected tokens from another program: the firmware runs them without a
 /// change to its source.
 pub fn check_other_models() -> Result<(), Error> {
     const NAME: &str = "mps2-an386";

@@ -10,9 +10,9 @@ use crate::{Error, TINY, model_of, table};
 
 const NAME: &str = "mps2-an386";
 
-/// The exact budget compiles, one byte less is refused with the three numbers; so are keys and
-/// values instead of keys alone, a file cut short, a model that is larger than flash, and a program
-/// that is.
+/// The exact budget compiles, one byte less is refused with the three numbers. Also refused are
+/// keys and values instead of keys alone, a truncated file, and a model or a program larger than
+/// flash.
 pub fn check() -> Result<(), Error> {
     let mut board = Board::read(&table(), NAME)?;
     let model = model_of(&board);

@@ -9,8 +9,8 @@ use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags};
 
 use crate::Error;
 
-/// The image as a loader that knows no file format takes it: all that is in the file, from the
-/// lowest address on, gaps as zeros.
+/// The flat image, for a loader that knows no file format: all contents of the file, from the
+/// lowest address on, with zeros in the gaps.
 ///
 /// # Errors
 /// If the file cannot be read, is no ELF file, or its parts lie `LARGEST_FLAT` or more apart.
@@ -40,7 +40,7 @@ pub struct Sizes {
     pub flash: u64,
     /// Variables, without the stack.
     pub ram: u64,
-    /// The arena among them, without the mark that it is lent.
+    /// The arena among them, without the flag that it is claimed.
     pub arena: u64,
 }
 

@@ -29,8 +29,8 @@ pub fn check() -> Result<(), Error> {
     check_heap(&board)
 }
 
-/// A model at a fixed address runs if it is to the bit the one that was planned for, and is refused
-/// if it is not.
+/// A model at a fixed address runs if all its bits are those of the planned one; otherwise it is
+/// refused.
 fn check_model_apart(board: &Board) -> Result<(), Error> {
     let model = model_of(board);
     let expected = Reference::run(&model, setup_of(board), &board.opening, TOKENS)?;
@@ -66,7 +66,7 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
     Ok(())
 }
 
-/// QEMU's words for a file that lies in memory.
+/// QEMU's arguments that load a file into memory.
 fn loaded(model: &Path) -> Vec<String> {
     vec![
         "-device".into(),
@@ -87,7 +87,7 @@ fn check_panic(board: &Board) -> Result<(), Error> {
     Ok(())
 }
 
-/// A program that feeds the watchdog no more is reset.
+/// A program that no longer feeds the watchdog is reset.
 fn check_hang(board: &Board) -> Result<(), Error> {
     let mut session = example(NAME, board, "hang")?;
     session.wait_for("hangs now")?;

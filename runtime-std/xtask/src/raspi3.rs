@@ -1,5 +1,5 @@
-//! The Raspberry Pi 3 without an operating system: builds its firmware, boots it in both
-//! possible ways and compares.
+//! The Raspberry Pi 3 without an operating system: builds its firmware, boots it in both possible
+//! ways and compares.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -33,8 +33,8 @@ const TYPED_TOKENS: usize = 32;
 /// Time limit of an image.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The firmware must say what the host says, and bear what is typed, whether QEMU starts the ELF
-/// file (four cores, EL3) or `kernel8.img` (as the board's own firmware does, EL2). The image is
+/// The firmware must give the host's tokens and survive any typed bytes, whether QEMU starts the
+/// ELF file (four cores, EL3) or `kernel8.img` (as the board's own firmware does, EL2). The image is
 /// left beside the ELF file.
 ///
 /// # Errors
@@ -218,8 +218,8 @@ fn listen(mut port: impl Read + Send + 'static) -> Heard {
     heard
 }
 
-/// The text, as the story said it: the board puts a carriage return before each line feed. Without
-/// a character at its end of which the rest is still to come.
+/// The text, as the story said it: the board puts a carriage return before each line feed. An
+/// incomplete character at the end is left out.
 fn so_far(heard: &Heard) -> String {
     let bytes = heard.lock().expect("no thread panics");
     let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());

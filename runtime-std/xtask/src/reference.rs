@@ -1,4 +1,4 @@
-//! The host's run of a board's story: where expected outputs come from.
+//! The host's run of a board's story: the source of expected outputs.
 
 use std::collections::VecDeque;
 use std::fs;

@@ -106,7 +106,7 @@ impl House {
         self.rows.iter().flatten().position(|name| name == module)
     }
 
-    /// Does `import` go to a module that stands after its own?
+    /// Returns true if `import` goes to a module that stands after its own.
     fn is_upward(&self, import: &Import) -> bool {
         match (self.place(&import.from), self.place(&import.to)) {
             (Some(from), Some(to)) => to > from,

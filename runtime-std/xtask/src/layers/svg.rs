@@ -1,4 +1,4 @@
-//! The picture of the layers: one line a module, lowest at the bottom, arrows from a module to
+//! The picture of the layers: one line per module, lowest at the bottom, arrows from a module to
 //! those it imports.
 
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ fn arrows(graph: &BTreeMap<usize, Vec<usize>>) -> Vec<(usize, usize)> {
     arrows
 }
 
-/// Does a chain of downward imports lead from one place to the other?
+/// Returns true if a chain of downward imports leads from one place to the other.
 fn reaches(graph: &BTreeMap<usize, Vec<usize>>, from: usize, end: usize) -> bool {
     let next = graph.get(&from).into_iter().flatten();
     next.filter(|&&next| next < from && next >= end)
