@@ -34,8 +34,8 @@ const TYPED_TOKENS: usize = 32;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The firmware must give the host's tokens and survive any typed bytes, whether QEMU starts the
-/// ELF file (four cores, EL3) or `kernel8.img` (as the board's own firmware does, EL2). The image is
-/// left beside the ELF file.
+/// ELF file (four cores, EL3) or `kernel8.img` (as the board's own firmware does, EL2). The image
+/// is left beside the ELF file.
 ///
 /// # Errors
 /// If it does not, or cannot be built or started.
