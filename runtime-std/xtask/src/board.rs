@@ -52,7 +52,7 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     check_prompt(&mut session, &typed)?;
 
     say!(
-        "{name} ({}): {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise, a line too long and a full queue did no harm",
+        "{name} ({}): {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise, an overlong line and a full queue changed nothing",
         board.core
     );
     report(&board, &sizes, used, &expected, &said)?;
@@ -106,7 +106,7 @@ fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &
         board.stack_bytes,
         board.max_stack
     );
-    // A token is fed by the step after the one that said it.
+    // The model reads a token in the step after the one that says it.
     let per_parameter = |said: &Said| said.instructions as f64 / expected.parameters as f64;
     say!(
         "  {} parameters; instructions for each: {:.2} at position 32, {:.2} at the last of {TOKENS} tokens",
@@ -183,7 +183,7 @@ fn check_prompt(session: &mut Session, expected: &Reference) -> Result<(), Error
     if text.contains(&expected.text) {
         Ok(())
     } else {
-        Err(format!("{:?} is not in what the board said:\n{text}", expected.text).into())
+        Err(format!("{:?} is not in the text of the board:\n{text}", expected.text).into())
     }
 }
 
@@ -221,7 +221,7 @@ pub fn check_other_models() -> Result<(), Error> {
         let mut session = Session::start(&image, &board, limit, &[])?;
         compare(&mut session, &expected)?;
         say!(
-            "{NAME} with {model}.gguf: {WORDS} tokens as on the host, which in f32 says what another program does"
+            "{NAME} with {model}.gguf: {WORDS} tokens as on the host, which in f32 agrees with another program"
         );
     }
     Ok(())

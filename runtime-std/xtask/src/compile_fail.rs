@@ -71,7 +71,7 @@ fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
             say!("{what}: {}", line_with(&message, words)?);
             Ok(())
         }
-        Build::Image(_) => Err(format!("{what} compiles, and must not").into()),
+        Build::Image(_) => Err(format!("{what} compiles but must not").into()),
     }
 }
 

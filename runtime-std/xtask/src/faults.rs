@@ -60,7 +60,7 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
         let entry = session.wait_for("NoModel")?;
         say!("{what}: {} {}", entry.level, entry.text);
         if entry.level != "ERROR" || session.text(0)? != b"" {
-            return Err("it must be an error, and nothing may be said".into());
+            return Err("the board must log an error and tell no story".into());
         }
     }
     Ok(())

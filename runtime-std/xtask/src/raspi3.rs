@@ -100,7 +100,7 @@ fn compare(image: &Path, opening: &Reference, typed: &Reference) -> Result<(), E
     }
     say!(
         "{} on raspi3b (Cortex-A53), {:.1} s: {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise and a line \
-         too long did no harm\n  {}; {figures}",
+         too long changed nothing\n  {}; {figures}",
         image.file_name().unwrap_or_default().display(),
         started.elapsed().as_secs_f32(),
         session.logged("neon kernels")?
@@ -179,7 +179,7 @@ impl Session {
 
     fn wait<T>(&mut self, found: impl Fn() -> Result<Option<T>, Error>) -> Result<T, Error> {
         loop {
-            // Asked first: what it said before it ended is all there the next time.
+            // Checked before the text is read again, so that the last look sees all of its output.
             let ended = self.child.try_wait()?.is_some();
             if let Some(found) = found()? {
                 return Ok(found);
