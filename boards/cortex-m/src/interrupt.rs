@@ -94,8 +94,8 @@ unsafe fn DefaultHandler(number: i16) {
     if number != data::UART_IRQ {
         return;
     }
-    // SAFETY: boards.toml says that the UART has its registers there. `Uart` and this handler use
-    // different registers.
+    // SAFETY: boards.toml says that the UART has its registers there. `Uart` only sends and
+    // this handler only receives: neither changes what the other one reads.
     let registers = unsafe { Registers::new(data::UART) };
     while let Some(byte) = uart::receive(&registers) {
         critical_section::with(|cs| {
