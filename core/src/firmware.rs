@@ -70,7 +70,10 @@ pub const fn layers_in(file: &'static [u8]) -> usize {
 /// # Panics
 /// If a tensor does not fit the metadata.
 #[doc(hidden)]
-pub const fn layers_of<const N: usize>(file: &Gguf<'static>, config: &Config) -> [Layer<'static>; N] {
+pub const fn layers_of<const N: usize>(
+    file: &Gguf<'static>,
+    config: &Config,
+) -> [Layer<'static>; N] {
     or_refuse!(
         layers(file, config),
         "a layer of the model does not fit the rest: `brooklet inspect` says why"
@@ -186,7 +189,11 @@ impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA
         let file = gguf_of(bytes);
         let layers = layers(&file, &config_of(&file)).map_err(FlashError::Model)?;
         let vocab = self.tables.over(vocab_of(&file));
-        Ok(Found { file, layers, vocab })
+        Ok(Found {
+            file,
+            layers,
+            vocab,
+        })
     }
 }
 

@@ -259,12 +259,23 @@ mod tests {
             temperature: 5.0,
             ..Default::default()
         };
-        let kept = |options| counts(options, &logits, 2_000).iter().filter(|c| **c > 0).count();
+        let kept = |options| {
+            counts(options, &logits, 2_000)
+                .iter()
+                .filter(|c| **c > 0)
+                .count()
+        };
         assert_eq!(kept(base), 5);
         assert_eq!(kept(SamplerOptions { top_k: 2, ..base }), 2);
         assert_eq!(kept(SamplerOptions { top_p: 0.5, ..base }), 2);
         assert_eq!(kept(SamplerOptions { top_p: 0.0, ..base }), 1);
-        assert_eq!(kept(SamplerOptions { min_p: 0.13, ..base }), 3);
+        assert_eq!(
+            kept(SamplerOptions {
+                min_p: 0.13,
+                ..base
+            }),
+            3
+        );
     }
 
     #[test]

@@ -90,7 +90,10 @@ impl fmt::Display for StreamError {
             }
             StreamError::OtherModel => write!(f, "the plan was made for another model"),
             StreamError::Workers { planned, given } => {
-                write!(f, "the plan was made for {planned} workers, not for {given}")
+                write!(
+                    f,
+                    "the plan was made for {planned} workers, not for {given}"
+                )
             }
             StreamError::Probe { needed, given } => {
                 write!(
@@ -113,7 +116,10 @@ impl fmt::Display for StreamError {
                 f,
                 "the dense cache is full: it holds {capacity} tokens; the sink policy streams without end"
             ),
-            StreamError::NotSink => write!(f, "only the sink policy can pin and evict tokens on request"),
+            StreamError::NotSink => write!(
+                f,
+                "only the sink policy can pin and evict tokens on request"
+            ),
             StreamError::Pin { tokens, most } => {
                 write!(
                     f,
@@ -422,7 +428,10 @@ impl<'a> Stream<'a> {
         match input {
             Input::Tokens(tokens) => {
                 if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
-                    return Err(StreamError::TokenOutOfRange { token: *token, vocab });
+                    return Err(StreamError::TokenOutOfRange {
+                        token: *token,
+                        vocab,
+                    });
                 }
             }
             Input::Rows(rows) => {

@@ -47,7 +47,12 @@ impl<'w> Matrix<'w> {
     ///
     /// # Errors
     /// If the length is not exactly that of `rows` rows of `cols` elements in whole blocks.
-    pub const fn new(format: Format, rows: usize, cols: usize, bytes: &'w [u8]) -> Result<Self, ShapeError> {
+    pub const fn new(
+        format: Format,
+        rows: usize,
+        cols: usize,
+        bytes: &'w [u8],
+    ) -> Result<Self, ShapeError> {
         let error = ShapeError {
             rows,
             cols,
@@ -118,7 +123,9 @@ impl<'w> Matrix<'w> {
                 // SAFETY: F32 is four plain bytes with alignment 1 (asserted above), every bit
                 // pattern of which is valid. The slice covers no more than `bytes`, whose lifetime
                 // and immutability it inherits.
-                Some(unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.bytes.len() / 4) })
+                Some(unsafe {
+                    core::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.bytes.len() / 4)
+                })
             }
             _ => None,
         }
@@ -135,7 +142,9 @@ impl<'w> Matrix<'w> {
         // above) and no invalid bit patterns, and each is `FORMAT.block_bytes()` long (asserted at
         // compile time beside each struct). The slice covers exactly `bytes`, whose lifetime and
         // immutability it inherits.
-        unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast::<B>(), bytes.len() / size_of::<B>()) }
+        unsafe {
+            core::slice::from_raw_parts(bytes.as_ptr().cast::<B>(), bytes.len() / size_of::<B>())
+        }
     }
 
     /// Writes row `row` as f32.
@@ -152,7 +161,10 @@ impl<'w> Matrix<'w> {
 
     fn dequantize_as<B: Block>(&self, row: usize, out: &mut [f32]) {
         let blocks = self.blocks::<B>(row..row + 1);
-        for (block, out) in blocks.iter().zip(out.chunks_exact_mut(B::FORMAT.block_len())) {
+        for (block, out) in blocks
+            .iter()
+            .zip(out.chunks_exact_mut(B::FORMAT.block_len()))
+        {
             block.dequantize(out);
         }
     }

@@ -6,8 +6,8 @@
 use crate::arena::{MAX_PARTS, Shared};
 use crate::features::FAMILIES;
 use crate::kernels::{
-    self, Activate, Activation, Add, Input, Isa, Norm, NormInPlace, NormThenAdd, Product, Q8Activation,
-    Scaling,
+    self, Activate, Activation, Add, Input, Isa, Norm, NormInPlace, NormThenAdd, Product,
+    Q8Activation, Scaling,
 };
 use crate::quant::{BLOCK, F32};
 use crate::tensor::Matrix;
@@ -109,7 +109,10 @@ impl Compute<'_> {
         let quantized = self.share_quantized(quantized, tokens, width);
         self.by_tokens(tokens, |part| {
             let (mut x, mut normed) = (x.take(part), normed.take(part));
-            for (x, normed) in x.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)) {
+            for (x, normed) in x
+                .chunks_exact_mut(width)
+                .zip(normed.chunks_exact_mut(width))
+            {
                 self.norm_row(x, normed, pending, norm);
             }
             if let Some(quantized) = &quantized {
@@ -118,7 +121,13 @@ impl Compute<'_> {
         });
     }
 
-    fn norm_row(&self, x: &mut [f32], normed: &mut [f32], pending: Pending<'_>, norm: Option<Scaling<'_>>) {
+    fn norm_row(
+        &self,
+        x: &mut [f32],
+        normed: &mut [f32],
+        pending: Pending<'_>,
+        norm: Option<Scaling<'_>>,
+    ) {
         match (pending, norm) {
             (Pending::After, Some(norm)) if FAMILIES => {
                 return self.isa.run(NormThenAdd {
@@ -284,5 +293,6 @@ fn rows_of_a_job(rows: usize, workers: usize) -> usize {
     if workers == 1 {
         return rows;
     }
-    rows.div_ceil((workers * 4).min(MAX_PARTS)).next_multiple_of(32)
+    rows.div_ceil((workers * 4).min(MAX_PARTS))
+        .next_multiple_of(32)
 }

@@ -101,7 +101,10 @@ fn chunks_change_no_bit_of_any_family() {
                 };
                 let one_by_one = run(1);
                 for chunk in [7, 33] {
-                    assert!(run(chunk) == one_by_one, "{name}, {policy:?}, chunks of {chunk}");
+                    assert!(
+                        run(chunk) == one_by_one,
+                        "{name}, {policy:?}, chunks of {chunk}"
+                    );
                 }
             }
         }
@@ -167,7 +170,11 @@ fn a_cache_of_inputs_gives_the_same_logits() {
             for chunk in [1, 7, 33] {
                 let ours = golden.run(&inputs(policy, chunk), &goldens.ids);
                 let error = golden.error(block, &goldens.rows, &ours);
-                assert!(error <= BUDGET, "{name}, {}, {chunk}: {error}", policy.name());
+                assert!(
+                    error <= BUDGET,
+                    "{name}, {}, {chunk}: {error}",
+                    policy.name()
+                );
             }
         }
         let bytes = |options: &Options| {
@@ -196,8 +203,8 @@ fn learned_positions_refuse_sinks_and_windows() {
     }
 }
 
-/// Every fourth layer does not rotate; a cache whose values or keys are computed would have to rotate
-/// in some layers only, and is refused.
+/// Every fourth layer does not rotate; a cache whose values or keys are computed would have to
+/// rotate in some layers only, and is refused.
 #[test]
 fn layers_of_unlike_rotation_keep_keys_and_values() {
     let config = Golden::read("smollm3").config();
@@ -225,7 +232,28 @@ fn local_layers_keep_their_window_only() {
     assert!(global > 0 && global < config.layers);
     assert_eq!(bytes(local + 96) - bytes(local + 32), 64 * token * global);
     // With a smaller window, sinks take the room that it leaves.
-    assert_eq!(Policy::Sink { sinks: 4, window: 10 }.slots(Some(12)), (2, 10));
-    assert_eq!(Policy::Sink { sinks: 4, window: 8 }.slots(Some(12)), (4, 8));
-    assert_eq!(Policy::Sink { sinks: 4, window: 12 }.slots(Some(12)), (0, 12));
+    assert_eq!(
+        Policy::Sink {
+            sinks: 4,
+            window: 10
+        }
+        .slots(Some(12)),
+        (2, 10)
+    );
+    assert_eq!(
+        Policy::Sink {
+            sinks: 4,
+            window: 8
+        }
+        .slots(Some(12)),
+        (4, 8)
+    );
+    assert_eq!(
+        Policy::Sink {
+            sinks: 4,
+            window: 12
+        }
+        .slots(Some(12)),
+        (0, 12)
+    );
 }

@@ -60,11 +60,15 @@ fn key_words(line: &str) -> usize {
 impl Golden {
     fn read(name: &'static str) -> Golden {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
-        let text = std::fs::read_to_string(folder.join(format!("golden/random-{name}.txt"))).unwrap();
+        let text =
+            std::fs::read_to_string(folder.join(format!("golden/random-{name}.txt"))).unwrap();
         let entry = |line: &str| {
             let words: Vec<&str> = line.split(' ').collect();
             let (key, values) = words.split_at(key_words(line));
-            (key.join(" "), values.iter().map(|v| v.parse().unwrap()).collect())
+            (
+                key.join(" "),
+                values.iter().map(|v| v.parse().unwrap()).collect(),
+            )
         };
         Golden {
             name,
@@ -129,7 +133,13 @@ fn exact(policy: Policy, chunk: usize) -> Options {
 const POLICIES: [(&str, Policy); 3] = [
     ("dense", Policy::Dense { capacity: 160 }),
     ("window 32", Policy::Window { window: 32 }),
-    ("sink 4 28", Policy::Sink { sinks: 4, window: 28 }),
+    (
+        "sink 4 28",
+        Policy::Sink {
+            sinks: 4,
+            window: 28,
+        },
+    ),
 ];
 
 #[test]
@@ -160,7 +170,8 @@ fn likelihoods_under_every_policy_and_format() {
 fn likelihoods_with_smaller_caches() {
     for golden in Golden::all() {
         for (key, policy) in POLICIES {
-            for (cache_type, budget) in [(ElementType::F16, NLL_F16), (ElementType::Q8_0, NLL_Q8_0)] {
+            for (cache_type, budget) in [(ElementType::F16, NLL_F16), (ElementType::Q8_0, NLL_Q8_0)]
+            {
                 let options = Options {
                     cache_type,
                     ..exact(policy, 16)
@@ -184,7 +195,11 @@ fn likelihoods_with_int8_activations() {
             ..exact(Policy::Dense { capacity: 160 }, 32)
         };
         let (got, want) = (golden.measure(&options, 32, 1), golden.nll("dense"));
-        assert!((got - want).abs() < NLL_INT8, "{}: {got} {want}", golden.name);
+        assert!(
+            (got - want).abs() < NLL_INT8,
+            "{}: {got} {want}",
+            golden.name
+        );
     }
 }
 

@@ -24,7 +24,10 @@ const fn parse(bytes: &[u8]) -> Gguf<'_> {
 const IN_CONST: () = {
     const FILE: Gguf<'static> = parse(include_bytes!("data/plain-v2.gguf"));
     const ARCHITECTURE: &str = FILE.get("general.architecture").unwrap().as_str().unwrap();
-    const BLOCKS: Option<u64> = FILE.get_scoped(ARCHITECTURE, "block_count").unwrap().as_u64();
+    const BLOCKS: Option<u64> = FILE
+        .get_scoped(ARCHITECTURE, "block_count")
+        .unwrap()
+        .as_u64();
     assert!(matches!(BLOCKS, Some(3)) && FILE.version() == 2);
     let w = FILE.tensor("w").unwrap();
     assert!(w.rows() == 2 && w.cols() == 2 && w.data().len() == 16 && w.data()[3] == 0x3f);
@@ -130,10 +133,16 @@ fn reads_every_array_type() {
         "I64(-9223372036854775808) I64(9223372036854775807)"
     );
     assert_eq!(debug("float64"), "F64(-0.0) F64(1e300)");
-    let strings: Vec<_> = array("string").into_iter().map(|v| v.as_str().unwrap()).collect();
+    let strings: Vec<_> = array("string")
+        .into_iter()
+        .map(|v| v.as_str().unwrap())
+        .collect();
     assert_eq!(strings, ["a", "", "bcd"]);
     assert_eq!(
-        (array("string").element_type(), array("nested").element_type()),
+        (
+            array("string").element_type(),
+            array("nested").element_type()
+        ),
         (8, 9)
     );
     assert_eq!(array("string").string_at(8 + 1 + 8), Some(&b"bcd"[..]));
@@ -188,7 +197,11 @@ fn reads_tensors_of_every_format_that_the_writer_encodes() {
                 let exact = (row * 32 + i) as f32 - 20.0;
                 // Half of the coarsest step: Q4_0 of a row whose largest element is 43 has steps of
                 // 43/8, and clips one of them.
-                let tolerance = if format.is_quantized() { 43.0 / 8.0 } else { 0.0 };
+                let tolerance = if format.is_quantized() {
+                    43.0 / 8.0
+                } else {
+                    0.0
+                };
                 assert!(
                     (v - exact).abs() <= tolerance,
                     "{format:?} {row} {i}: {v} for {exact}"
@@ -226,12 +239,21 @@ fn reads_shapes_and_places_of_tensors() {
         ),
         (24, None, 3, 0)
     );
-    assert_eq!(file.layer_tensor(10, "w").unwrap().data(), 10f32.to_le_bytes());
-    assert_eq!(file.layer_tensor(1, "w").unwrap().data(), 1f32.to_le_bytes());
+    assert_eq!(
+        file.layer_tensor(10, "w").unwrap().data(),
+        10f32.to_le_bytes()
+    );
+    assert_eq!(
+        file.layer_tensor(1, "w").unwrap().data(),
+        1f32.to_le_bytes()
+    );
     assert!(file.layer_tensor(0, "w").is_none() && file.layer_tensor(usize::MAX, "w").is_none());
     for t in file.tensors().filter(|t| t.format().is_some()) {
         let offset = t.data().as_ptr().addr() - ALL_TYPES.as_ptr().addr();
-        assert!(offset.is_multiple_of(64) && offset >= file.data_start(), "{t:?}");
+        assert!(
+            offset.is_multiple_of(64) && offset >= file.data_start(),
+            "{t:?}"
+        );
     }
 }
 
@@ -306,7 +328,8 @@ fn mutated_files_are_read_soundly_or_refused() {
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let changes = prop::collection::vec(Change::any(), 1..4);
     runner
         .run(&changes, |changes| {

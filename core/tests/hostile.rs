@@ -24,7 +24,11 @@ mod load_walk;
 fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
     let isas = [Isa::Scalar, Isa::of_target()];
     // A plain build for x86 has only the scalar one.
-    let isas = if isas[0] == isas[1] { &isas[..1] } else { &isas };
+    let isas = if isas[0] == isas[1] {
+        &isas[..1]
+    } else {
+        &isas
+    };
     catch_unwind(AssertUnwindSafe(|| load_walk::walk(bytes, isas)))
         .unwrap_or_else(|_| panic!("{name} breaks a promise"))
 }

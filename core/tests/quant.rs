@@ -70,7 +70,12 @@ fn the_golden_has_every_format_with_its_sizes() {
         let golden = GOLDENS.iter().find(|g| g.format == format);
         let golden = golden.unwrap_or_else(|| panic!("{} has no golden", format.name()));
         assert_eq!(golden.block_len, format.block_len(), "{}", format.name());
-        assert_eq!(golden.block_bytes, format.block_bytes(), "{}", format.name());
+        assert_eq!(
+            golden.block_bytes,
+            format.block_bytes(),
+            "{}",
+            format.name()
+        );
         assert!(golden.rows.len() >= 2);
     }
     assert_eq!(GOLDENS.len(), Format::ALL.len());
@@ -81,7 +86,12 @@ fn every_format_reads_the_foreign_bits() {
     for golden in GOLDENS.iter() {
         for (i, (bytes, values)) in golden.rows.iter().enumerate() {
             let ours = dequantize(golden.format, bytes, values.len());
-            assert_eq!(bits(&ours), bits(values), "{} row {i}", golden.format.name());
+            assert_eq!(
+                bits(&ours),
+                bits(values),
+                "{} row {i}",
+                golden.format.name()
+            );
         }
     }
 }
@@ -94,7 +104,8 @@ fn the_golden_would_notice_any_two_elements_swapped() {
         let len = golden.rows[0].1.len();
         for i in 0..len {
             for j in 0..i {
-                let differs = |(_, values): &(_, Vec<f32>)| values[i].to_bits() != values[j].to_bits();
+                let differs =
+                    |(_, values): &(_, Vec<f32>)| values[i].to_bits() != values[j].to_bits();
                 assert!(
                     golden.rows.iter().any(differs),
                     "{}: elements {i} and {j} are equal in every row",

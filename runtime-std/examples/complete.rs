@@ -56,7 +56,9 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let workers = arguments.threads.unwrap_or_else(Pool::default_workers);
-    let model = ModelOptions::new().workers(workers).open(&arguments.model)?;
+    let model = ModelOptions::new()
+        .workers(workers)
+        .open(&arguments.model)?;
     let mut session = model.session(&Settings::new().window(1024))?;
     let request = Request {
         limit: Some(arguments.tokens),

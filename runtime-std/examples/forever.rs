@@ -84,7 +84,9 @@ fn held() -> u64 {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let workers = arguments.threads.unwrap_or_else(Pool::default_workers);
-    let model = ModelOptions::new().workers(workers).open(&arguments.model)?;
+    let model = ModelOptions::new()
+        .workers(workers)
+        .open(&arguments.model)?;
     let settings = Settings {
         window: Some(arguments.window),
         sampling: false,
@@ -143,7 +145,12 @@ impl Text {
     }
 
     /// Feeds `range`. If `score` is true, returns the sum of the nats of each token's successor.
-    fn feed(&self, stream: &mut Stream<'_>, range: Range<usize>, score: bool) -> Result<f64, Box<dyn Error>> {
+    fn feed(
+        &self,
+        stream: &mut Stream<'_>,
+        range: Range<usize>,
+        score: bool,
+    ) -> Result<f64, Box<dyn Error>> {
         let (mut buffer, mut nats) = ([0; CHUNK], 0.0);
         let mut at = range.start;
         while at < range.end {
@@ -212,7 +219,11 @@ fn pass(
 }
 
 /// Decodes tokens one by one; returns true if anything was allocated.
-fn decode(stream: &mut Stream<'_>, text: &Text, arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+fn decode(
+    stream: &mut Stream<'_>,
+    text: &Text,
+    arguments: &Arguments,
+) -> Result<bool, Box<dyn Error>> {
     stream.reset();
     text.feed(stream, 0..arguments.window + SINKS, false)?;
     let block = CHUNK.min(arguments.window);

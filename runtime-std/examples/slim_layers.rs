@@ -84,8 +84,10 @@ const STEPS: [(&str, Parts); 5] = [
 ];
 
 /// Ranks of the table, by element type.
-const RANKS: [(ElementType, &[usize]); 2] =
-    [(ElementType::F16, &[0, 4, 8]), (ElementType::Q8_0, &[0, 8, 32])];
+const RANKS: [(ElementType, &[usize]); 2] = [
+    (ElementType::F16, &[0, 4, 8]),
+    (ElementType::Q8_0, &[0, 8, 32]),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
@@ -113,7 +115,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (cache_type, ranks) in RANKS {
         for rank in ranks {
             for (step, _) in STEPS {
-                rows.push((format!("k+{rank} {}, {step}", cache_type.name()), Vec::new()));
+                rows.push((
+                    format!("k+{rank} {}, {step}", cache_type.name()),
+                    Vec::new(),
+                ));
             }
         }
     }
@@ -140,7 +145,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|condition| format!("{condition:.2e}"))
         .collect();
     let of_inputs: Option<Vec<_>> = samples.iter().map(Sample::input_errors).collect();
-    for (index, cache_type) in [ElementType::F16, ElementType::Q8_0].into_iter().enumerate() {
+    for (index, cache_type) in [ElementType::F16, ElementType::Q8_0]
+        .into_iter()
+        .enumerate()
+    {
         if let Some(errors) = &of_inputs {
             let of_type = errors
                 .iter()
@@ -179,7 +187,9 @@ fn text(file: &Gguf<'_>, key: &str) -> Option<String> {
 }
 
 fn matrix<'f>(file: &Gguf<'f>, name: &str) -> Result<Matrix<'f>, Box<dyn Error>> {
-    let tensor = file.tensor(name).ok_or_else(|| format!("no tensor {name}"))?;
+    let tensor = file
+        .tensor(name)
+        .ok_or_else(|| format!("no tensor {name}"))?;
     let format = tensor.format().ok_or("an unknown format")?;
     Matrix::new(format, tensor.rows(), tensor.cols(), tensor.data())
         .map_err(|_| format!("{name} has another size").into())
@@ -262,7 +272,8 @@ fn write_maps(
             };
             let matrix = stored(matrix, format);
             for i in 0..matrix.nrows() {
-                (0..matrix.ncols()).for_each(|j| bytes.extend((matrix[(i, j)] as f32).to_le_bytes()));
+                (0..matrix.ncols())
+                    .for_each(|j| bytes.extend((matrix[(i, j)] as f32).to_le_bytes()));
             }
             tensors.push((format!("layers.{index}.{part}"), dims, bytes));
         };

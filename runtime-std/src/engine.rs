@@ -42,7 +42,8 @@ impl Resources {
     fn of(model: &Model, plan: Plan) -> Result<Resources, Error> {
         Ok(Resources {
             plan,
-            arena: ArenaMemory::new(plan.bytes()).map_err(|error| no_memory(plan.bytes(), error))?,
+            arena: ArenaMemory::new(plan.bytes())
+                .map_err(|error| no_memory(plan.bytes(), error))?,
             pool: model.pool()?,
         })
     }
@@ -71,7 +72,9 @@ impl<'a> Engine<'a> {
         let isa = detect_isa()?;
         let arena = arena.bytes();
         let (needed, given) = (plan.bytes(), arena.len());
-        let (arena, window) = plan.split(arena).ok_or(StreamError::Arena { needed, given })?;
+        let (arena, window) = plan
+            .split(arena)
+            .ok_or(StreamError::Arena { needed, given })?;
         // A file without a tokenizer runs on tokens; a caller who asks for text gets the reason.
         let tokenizer = model
             .index()

@@ -124,8 +124,8 @@ impl Writing<'_, '_> {
             stops: &request.stops,
         };
         let finish = loop {
-            let is_cancelled =
-                fed < prompt.len() || (generation.finish().is_none() && request.cancel.is_cancelled());
+            let is_cancelled = fed < prompt.len()
+                || (generation.finish().is_none() && request.cancel.is_cancelled());
             if is_cancelled {
                 generation.flush(&request.stops, &mut |text| writer.piece.push_str(text));
                 break Finish::Interrupted;

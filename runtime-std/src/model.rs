@@ -310,12 +310,16 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::vocab`].
-    pub fn with_tokenizer<T>(&self, work: impl FnOnce(&mut Tokenizer<'_>) -> T) -> Result<T, Error> {
+    pub fn with_tokenizer<T>(
+        &self,
+        work: impl FnOnce(&mut Tokenizer<'_>) -> T,
+    ) -> Result<T, Error> {
         let vocab = self.vocab()?;
         let bytes = self.window_bytes();
         let mut memory = ArenaMemory::new(bytes).map_err(|error| no_memory(bytes, error))?;
         let tokenizer = Tokenizer::over(vocab, memory.bytes());
-        let mut tokenizer = tokenizer.map_err(|error| self.index_error(IndexError::Vocab(error)))?;
+        let mut tokenizer =
+            tokenizer.map_err(|error| self.index_error(IndexError::Vocab(error)))?;
         Ok(work(&mut tokenizer))
     }
 

@@ -176,9 +176,9 @@ impl Settings {
                 let window = window.unwrap_or_else(|| self.default_window(config));
                 Plan::new(config, &self.options(needs, window, CHUNKS[0]))
             }
-            (Some(window), Some(budget)) => {
-                first_that_fits(|chunk| Plan::within(config, &self.options(needs, window, chunk), budget))
-            }
+            (Some(window), Some(budget)) => first_that_fits(|chunk| {
+                Plan::within(config, &self.options(needs, window, chunk), budget)
+            }),
             (None, Some(budget)) => self.largest(needs, budget),
         };
         result.map_err(|error| Error::Plan {

@@ -3,7 +3,10 @@
 /// `-ln softmax(logits)[target]`, in double precision.
 pub fn negative_log_likelihood(logits: &[f32], target: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
-    let sum: f64 = logits.iter().map(|&logit| (logit as f64 - largest).exp()).sum();
+    let sum: f64 = logits
+        .iter()
+        .map(|&logit| (logit as f64 - largest).exp())
+        .sum();
     largest + sum.ln() - logits[target] as f64
 }
 

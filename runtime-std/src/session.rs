@@ -64,7 +64,9 @@ impl Model {
             model: self.clone(),
             resources: MutBorrow::new(resources),
         };
-        let running = Running::try_new(held, |held| Engine::new(&held.model, held.resources.borrow_mut()))?;
+        let running = Running::try_new(held, |held| {
+            Engine::new(&held.model, held.resources.borrow_mut())
+        })?;
         Ok(Session {
             running,
             plan,

@@ -38,7 +38,9 @@ impl FromStr for Size {
         if number.is_empty() || number == "." || whole.len() > 20 || fraction.len() > 9 {
             return Err(SizeError);
         }
-        let digits: u128 = format!("0{whole}{fraction}").parse().map_err(|_| SizeError)?;
+        let digits: u128 = format!("0{whole}{fraction}")
+            .parse()
+            .map_err(|_| SizeError)?;
         let bytes = digits * unit / 10u128.pow(fraction.len() as u32);
         usize::try_from(bytes).map(Size).map_err(|_| SizeError)
     }

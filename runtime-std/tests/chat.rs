@@ -66,7 +66,10 @@ fn say(chat: &mut Chat, words: &str, limit: u64, seed: u64) -> (String, Finish) 
 /// Returns the comparable part of a random model's text, which also contains control tokens and
 /// halves of characters.
 fn plain(text: &str) -> String {
-    let text = text.replace("<s>", "").replace("</s>", "").replace("<unk>", "");
+    let text = text
+        .replace("<s>", "")
+        .replace("</s>", "")
+        .replace("<unk>", "");
     text.chars().filter(char::is_ascii).collect()
 }
 
@@ -90,8 +93,13 @@ fn check(chat: &Chat, words: &str, answer: &str) -> Result<(), TestCaseError> {
         let LiveMessage {
             role, whole, text, ..
         } = message;
-        let name = if *role == Role::User { "user" } else { "assistant" };
-        let is_whole = text.starts_with(&format!("<|im_start|>{name}\n")) && text.ends_with("<|im_end|>\n");
+        let name = if *role == Role::User {
+            "user"
+        } else {
+            "assistant"
+        };
+        let is_whole =
+            text.starts_with(&format!("<|im_start|>{name}\n")) && text.ends_with("<|im_end|>\n");
         prop_assert_eq!(*whole, is_whole, "{}", text);
         // Only a message that is alone in the window may have lost tokens.
         prop_assert!(*whole || (i == 0 && live.len() == 1), "{:?}", live);
@@ -103,7 +111,10 @@ fn check(chat: &Chat, words: &str, answer: &str) -> Result<(), TestCaseError> {
         prop_assert_eq!(plain(&last.text), expected);
     }
     if let [.., question, _] = &live[..] {
-        prop_assert_eq!(&question.text, &format!("<|im_start|>user\n{words}<|im_end|>\n"));
+        prop_assert_eq!(
+            &question.text,
+            &format!("<|im_start|>user\n{words}<|im_end|>\n")
+        );
     }
     Ok(())
 }
@@ -146,7 +157,10 @@ fn a_message_longer_than_the_window_leaves_token_by_token() {
         let (answer, finish) = say(chat, "more", 300, 3);
         assert_eq!(finish, Finish::Length);
         let live = chat.live();
-        assert!(live.len() == 1 && !live[0].whole && live[0].turn == 3, "{live:?}");
+        assert!(
+            live.len() == 1 && !live[0].whole && live[0].turn == 3,
+            "{live:?}"
+        );
         let kept = plain(live[0].text.strip_suffix("<|im_end|>\n").unwrap());
         assert!(
             plain(&answer).ends_with(&kept) && kept.len() > 20,
@@ -206,7 +220,12 @@ fn chat(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -310,7 +329,9 @@ fn refusals_are_one_sentence() {
         let (stdout, stderr) = strings(&output);
         assert!(!output.status.success() && stdout.is_empty());
         assert!(
-            stderr.starts_with("brooklet: ") && stderr.contains(part) && stderr.lines().count() == 1,
+            stderr.starts_with("brooklet: ")
+                && stderr.contains(part)
+                && stderr.lines().count() == 1,
             "{stderr}"
         );
     }
@@ -319,7 +340,9 @@ fn refusals_are_one_sentence() {
 /// Needs `script` of util-linux, which lends a terminal.
 #[test]
 fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
-    if Command::new("script").arg("--version").output().is_err() || cfg!(not(target_arch = "x86_64")) {
+    if Command::new("script").arg("--version").output().is_err()
+        || cfg!(not(target_arch = "x86_64"))
+    {
         println!("skipped: there is no `script`");
         return;
     }
@@ -358,7 +381,9 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
     screen.read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
     assert!(
-        text.contains("> ") && text.contains("/save FILE") && text.contains("Ctrl-C again ends the chat"),
+        text.contains("> ")
+            && text.contains("/save FILE")
+            && text.contains("Ctrl-C again ends the chat"),
         "{text}"
     );
     assert!(!text.contains("\x1b[1;32m"), "{text:?}");
@@ -414,6 +439,7 @@ fn smollm2_talks_beyond_its_window() {
         );
     }
     assert!(
-        dump.lines().last().unwrap().contains("Vienna") && !dump.lines().last().unwrap().contains("Paris")
+        dump.lines().last().unwrap().contains("Vienna")
+            && !dump.lines().last().unwrap().contains("Paris")
     );
 }

@@ -507,8 +507,13 @@ fn wide_slim_layers_agree_with_the_naive_pass() {
             mean,
             drop_values,
         };
-        let policy = Policy::Sink { sinks: 4, window: 30 };
-        if let Err(error) = agrees_with_the_original(shape, slim, (policy, 23, 2), 40, d_model as u64) {
+        let policy = Policy::Sink {
+            sinks: 4,
+            window: 30,
+        };
+        if let Err(error) =
+            agrees_with_the_original(shape, slim, (policy, 23, 2), 40, d_model as u64)
+        {
             panic!("{shape:?} {slim:?}: {error}");
         }
     }
@@ -517,7 +522,9 @@ fn wide_slim_layers_agree_with_the_naive_pass() {
 /// Returns the file with a tensor renamed to a name of the same length.
 fn renamed(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
-    let at = file.windows(from.len()).position(|part| part == from.as_bytes());
+    let at = file
+        .windows(from.len())
+        .position(|part| part == from.as_bytes());
     let at = at.expect("a tensor of that name");
     [&file[..at], to.as_bytes(), &file[at + from.len()..]].concat()
 }
@@ -587,7 +594,10 @@ fn refusals_name_the_number_that_matters() {
     };
     with_stream(&file, run, |stream| {
         assert_eq!(stream.feed(&[]).err(), Some(StreamError::NoTokens));
-        let out_of_range = StreamError::TokenOutOfRange { token: 61, vocab: 61 };
+        let out_of_range = StreamError::TokenOutOfRange {
+            token: 61,
+            vocab: 61,
+        };
         assert_eq!(stream.feed(&[1, 61]).err(), Some(out_of_range));
         stream.absorb(&[1, 2, 3]).unwrap();
         assert_eq!(

@@ -54,7 +54,10 @@ fn limited(arguments: &[&str]) -> Output {
         "exec \"$@\"".to_owned()
     };
     let mut command = Command::new("sh");
-    command.args(["-c", &script, "sh"]).args(words).args(arguments);
+    command
+        .args(["-c", &script, "sh"])
+        .args(words)
+        .args(arguments);
     command
         .env_remove("BROOKLET_ISA")
         .stdin(std::process::Stdio::null());

@@ -61,7 +61,9 @@ fn files_are_those_of_llama_cpp() {
 fn a_quantised_model_runs() {
     let folder = tempfile::tempdir().unwrap();
     let input = root().join("core/tests/data/random.gguf");
-    for format in ["F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q4_K_M", "IQ4_NL"] {
+    for format in [
+        "F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q4_K_M", "IQ4_NL",
+    ] {
         let output = folder.path().join(format);
         let output = output.to_str().unwrap();
         quantize(&[input.to_str().unwrap(), output, format]).unwrap();
@@ -84,7 +86,8 @@ fn the_report_has_the_promised_keys() {
     let output = folder.path().join("out.gguf");
     let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
     let report: serde_json::Value =
-        serde_json::from_str(&quantize(&[input, output, "q8_0", "--json", "-t", "2"]).unwrap()).unwrap();
+        serde_json::from_str(&quantize(&[input, output, "q8_0", "--json", "-t", "2"]).unwrap())
+            .unwrap();
     assert_eq!(report["bytes"], fs::metadata(output).unwrap().len());
     assert_eq!(
         (&report["input"], &report["output"]),
@@ -105,7 +108,10 @@ fn the_report_has_the_promised_keys() {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}");
     }
     let text = quantize(&[input, output, "q8_0", "--force"]).unwrap();
-    assert!(text.contains("bits each") && text.contains("Q8_0"), "{text}");
+    assert!(
+        text.contains("bits each") && text.contains("Q8_0"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -148,7 +154,11 @@ fn what_must_not_be_written_is_not() {
     fs::write(cut.path(), &before[..before.len() - 1]).unwrap();
     let output = folder.path().join("out.gguf");
     refused(
-        &[cut.path().to_str().unwrap(), output.to_str().unwrap(), "Q8_0"],
+        &[
+            cut.path().to_str().unwrap(),
+            output.to_str().unwrap(),
+            "Q8_0",
+        ],
         "truncated",
     );
 }
@@ -161,6 +171,12 @@ fn a_link_to_the_input_is_the_input() {
     fs::copy(root().join("core/tests/data/random-gqa-f16.gguf"), &model).unwrap();
     let link = folder.path().join("link.gguf");
     std::os::unix::fs::symlink(&model, &link).unwrap();
-    let error = quantize(&[model.to_str().unwrap(), link.to_str().unwrap(), "Q8_0", "--force"]).unwrap_err();
+    let error = quantize(&[
+        model.to_str().unwrap(),
+        link.to_str().unwrap(),
+        "Q8_0",
+        "--force",
+    ])
+    .unwrap_err();
     assert!(error.contains("is the input"), "{error}");
 }

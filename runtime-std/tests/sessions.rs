@@ -55,7 +55,11 @@ fn two_conversations_at_once_one_cancelled_from_another_thread() {
     assert_eq!(sea.session.finish(), Some(Finish::Length));
     assert!(!said.is_empty());
     // What was cancelled can go on, with a wish of its own.
-    let more = hills.session.text("").limit(5).collect::<Result<Vec<_>, _>>();
+    let more = hills
+        .session
+        .text("")
+        .limit(5)
+        .collect::<Result<Vec<_>, _>>();
     assert!(!more.unwrap().is_empty(), "after {pieces} pieces");
 }
 
@@ -154,7 +158,10 @@ fn a_session_is_planned_before_it_starts_and_can_be_asked() {
         model.session(&Settings::new().budget(1000)),
         Err(Error::Plan { .. })
     ));
-    assert!(matches!(Model::open("no such file"), Err(Error::Read { .. })));
+    assert!(matches!(
+        Model::open("no such file"),
+        Err(Error::Read { .. })
+    ));
     assert_eq!(session.position(), 0);
 }
 
@@ -178,7 +185,10 @@ fn texts_end_before_their_stops_and_sessions_begin_anew() {
         .stop(&stop)
         .map(Result::unwrap)
         .collect();
-    assert_eq!((&again[..], session.finish()), (&all[..at], Some(Finish::Stop)));
+    assert_eq!(
+        (&again[..], session.finish()),
+        (&all[..at], Some(Finish::Stop))
+    );
     assert!(before.len() >= at);
 }
 

@@ -33,7 +33,14 @@ fn slim_copies_give_the_logits_of_transformers() {
         let path = folder().join(format!("{name}.gguf"));
         let (path, copy) = (path.to_str().unwrap(), copy.to_str().unwrap());
         let arguments = [path, "-o", copy, "--force", "--f32", "--cache-type", "f32"];
-        let more = ["--calib-tokens", "512", "--layout", "k+r", "--bound", "1e-4"];
+        let more = [
+            "--calib-tokens",
+            "512",
+            "--layout",
+            "k+r",
+            "--bound",
+            "1e-4",
+        ];
         for drop_values in [false, true] {
             let values: &[&str] = if drop_values { &["--drop-v"] } else { &[] };
             let said = slim(&[&arguments[..], &more, values].concat());

@@ -80,10 +80,16 @@ fn stories260k() -> Option<Vec<u8>> {
 /// metadata is usable.
 fn with_pre(mut model: Vec<u8>, pre: &str) -> Vec<u8> {
     let key = b"tokenizer.ggml.pre";
-    let start = model.windows(key.len()).position(|bytes| bytes == key).unwrap();
+    let start = model
+        .windows(key.len())
+        .position(|bytes| bytes == key)
+        .unwrap();
     let length = start + key.len() + 4;
     let old = u64::from_le_bytes(model[length..length + 8].try_into().unwrap()) as usize;
-    let value = (pre.len() as u64).to_le_bytes().into_iter().chain(pre.bytes());
+    let value = (pre.len() as u64)
+        .to_le_bytes()
+        .into_iter()
+        .chain(pre.bytes());
     model.splice(length..length + 8 + old, value);
     model.extend([0; ALIGN]);
     model
@@ -116,7 +122,10 @@ fn check(model: &[u8], window: usize, goldens: &str) {
     assert_eq!(goldens.lines().count(), texts.len());
     with_tokenizer(model, window, |tokenizer| {
         for ((name, text), golden) in texts.iter().zip(goldens.lines()) {
-            let golden: Vec<u32> = golden.split_whitespace().map(|id| id.parse().unwrap()).collect();
+            let golden: Vec<u32> = golden
+                .split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect();
             let ids = encode(tokenizer, text);
             let same = ids.iter().zip(&golden).take_while(|(a, b)| a == b).count();
             assert_eq!(
@@ -139,11 +148,19 @@ fn smollm2_has_llama_cpp_s_ids() {
 #[test]
 fn other_pre_tokenizers_have_llama_cpp_s_ids() {
     let Some(model) = smollm2() else { return };
-    check(&with_pre(model.clone(), "gpt-2"), 4096, "smollm2-as-gpt-2.ids");
+    check(
+        &with_pre(model.clone(), "gpt-2"),
+        4096,
+        "smollm2-as-gpt-2.ids",
+    );
     // SmolLM2 has no token of several digits, and no word that merges do not build. llama.cpp
     // therefore gives the same ids by all three rules.
     for pre in ["llama-bpe", "dbrx", "qwen2"] {
-        check(&with_pre(model.clone(), pre), 4096, "smollm2-as-llama-bpe.ids");
+        check(
+            &with_pre(model.clone(), pre),
+            4096,
+            "smollm2-as-llama-bpe.ids",
+        );
     }
 }
 
@@ -166,19 +183,30 @@ fn gemma3_gives_back_any_text() {
     let Some(model) = gemma3() else { return };
     let vocab = Vocab::from_gguf(&Gguf::parse(&model).unwrap()).unwrap();
     assert_eq!(vocab.len(), 262_144);
-    assert!(vocab.index_bytes(4096) < 2_800_000, "{}", vocab.index_bytes(4096));
+    assert!(
+        vocab.index_bytes(4096) < 2_800_000,
+        "{}",
+        vocab.index_bytes(4096)
+    );
     with_tokenizer(&model, 4096, |tokenizer| {
         let end = tokenizer.special(b"<end_of_turn>").unwrap();
         assert!(
-            tokenizer.is_end_of_generation(end) && tokenizer.is_end_of_generation(tokenizer.eos().unwrap())
+            tokenizer.is_end_of_generation(end)
+                && tokenizer.is_end_of_generation(tokenizer.eos().unwrap())
         );
         for (name, mut text) in texts() {
             let ids = encode(tokenizer, &text);
             // The vocabulary's character for a space is decoded as a space.
-            while let Some(at) = text.windows(3).position(|bytes| bytes == "\u{2581}".as_bytes()) {
+            while let Some(at) = text
+                .windows(3)
+                .position(|bytes| bytes == "\u{2581}".as_bytes())
+            {
                 text.splice(at..at + 3, *b" ");
             }
-            let back: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.piece(id, false)).collect();
+            let back: Vec<u8> = ids
+                .iter()
+                .flat_map(|&id| tokenizer.piece(id, false))
+                .collect();
             assert!(back == text, "{name}");
             // The text is decoded token by token, as in an answer.
             let (mut stream, mut written) = (Utf8Stream::new(), String::new());
@@ -197,7 +225,10 @@ fn smollm2_gives_back_what_it_has_tokens_for() {
     with_tokenizer(&model, 4096, |tokenizer| {
         for (name, mut text) in texts() {
             let ids = encode(tokenizer, &text);
-            let back: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.piece(id, false)).collect();
+            let back: Vec<u8> = ids
+                .iter()
+                .flat_map(|&id| tokenizer.piece(id, false))
+                .collect();
             text.retain(|byte| !WITHOUT_TOKEN.contains(byte));
             assert!(back == text, "{name}");
         }
@@ -209,7 +240,11 @@ fn smollm2_knows_its_special_tokens() {
     let Some(model) = smollm2() else { return };
     let vocab = Vocab::from_gguf(&Gguf::parse(&model).unwrap()).unwrap();
     assert_eq!(vocab.len(), 49152);
-    assert!(vocab.index_bytes(4096) < 1_200_000, "{}", vocab.index_bytes(4096));
+    assert!(
+        vocab.index_bytes(4096) < 1_200_000,
+        "{}",
+        vocab.index_bytes(4096)
+    );
     with_tokenizer(&model, 64, |tokenizer| {
         assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(1), Some(2)));
         assert_eq!(tokenizer.special(b"<|im_start|>"), Some(1));

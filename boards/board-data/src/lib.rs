@@ -97,7 +97,10 @@ mod by_name {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
@@ -187,16 +190,17 @@ impl Board {
     pub fn constants(&self) -> String {
         let mut out = String::new();
         let mut constant = |doc: &str, name: &str, kind: &str, value: &dyn std::fmt::Display| {
-            writeln!(out, "/// {doc}.\npub const {name}: {kind} = {value};").expect("strings take all");
+            writeln!(out, "/// {doc}.\npub const {name}: {kind} = {value};")
+                .expect("strings take all");
         };
         constant("The processor's clock, in Hz", "CLOCK", "u32", &self.clock);
+        constant("Bytes of flash", "FLASH_BYTES", "usize", &self.flash_bytes);
         constant(
-            "Size of flash, in bytes",
-            "FLASH_BYTES",
+            "Registers of the UART for the story",
+            "UART",
             "usize",
-            &self.flash_bytes,
+            &self.uart,
         );
-        constant("Registers of the UART of the story", "UART", "usize", &self.uart);
         constant(
             "Interrupt of a byte received there",
             "UART_IRQ",
@@ -209,7 +213,12 @@ impl Board {
             "usize",
             &self.log_uart,
         );
-        constant("Registers of the watchdog", "WATCHDOG", "usize", &self.watchdog);
+        constant(
+            "Registers of the watchdog",
+            "WATCHDOG",
+            "usize",
+            &self.watchdog,
+        );
         constant(
             "The watchdog's clock, in Hz",
             "WATCHDOG_CLOCK",
@@ -222,8 +231,18 @@ impl Board {
             "u32",
             &self.watchdog_seconds,
         );
-        constant("Bytes that the arena may take", "BUDGET", "usize", &self.budget);
-        constant("First prompt", "OPENING", "&str", &format!("{:?}", self.opening));
+        constant(
+            "Bytes that the arena may take",
+            "BUDGET",
+            "usize",
+            &self.budget,
+        );
+        constant(
+            "First prompt",
+            "OPENING",
+            "&str",
+            &format!("{:?}", self.opening),
+        );
         constant(
             "Options of the plan and of the sampler",
             "SETUP",
@@ -238,7 +257,13 @@ impl Board {
         format!(
             "brooklet_firmware::Setup {{ sinks: {}, window: {}, chunk: {}, cache_type: brooklet_core::cache::ElementType::{:?}, layout: \
              brooklet_core::cache::LayoutChoice::{:?}, temperature: {:?}, seed: {} }}",
-            self.sinks, self.window, self.chunk, self.cache, self.layout, self.temperature, self.seed
+            self.sinks,
+            self.window,
+            self.chunk,
+            self.cache,
+            self.layout,
+            self.temperature,
+            self.seed
         )
     }
 }
@@ -267,11 +292,15 @@ mod tests {
         for (name, board) in Board::read_all(&table()).unwrap() {
             let map = board.memory_x();
             assert!(
-                map.contains(&format!("LENGTH = {}\n", board.ram_bytes - board.stack_bytes)),
+                map.contains(&format!(
+                    "LENGTH = {}\n",
+                    board.ram_bytes - board.stack_bytes
+                )),
                 "{name}: {map}"
             );
             assert!(
-                board.flash + board.flash_bytes <= board.ram || board.ram + board.ram_bytes <= board.flash
+                board.flash + board.flash_bytes <= board.ram
+                    || board.ram + board.ram_bytes <= board.flash
             );
         }
     }
@@ -283,7 +312,8 @@ mod tests {
             error.contains("no board mps9") && error.contains("mps2-an386"),
             "{error}"
         );
-        let folder = std::env::temp_dir().join(format!("brooklet-board-data-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("brooklet-board-data-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let file = folder.join("boards.toml");
         fs::write(&file, "[a]\ncolour = 1\n").unwrap();

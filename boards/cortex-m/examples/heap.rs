@@ -6,7 +6,10 @@
 #![no_std]
 #![no_main]
 #![allow(unsafe_code, reason = "a heap must be given its memory")]
-#![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
+#![allow(
+    long_running_const_eval,
+    reason = "the compiler reads a whole model file"
+)]
 
 extern crate alloc;
 
@@ -36,7 +39,10 @@ const HEAP_BYTES: usize = 8 << 10;
 const TOKENS: usize = 64;
 
 /// A window that leaves room for the heap.
-const SMALL: Setup = Setup { window: 60, ..SETUP };
+const SMALL: Setup = Setup {
+    window: 60,
+    ..SETUP
+};
 
 embed_model!(
     static MODEL = "../../../models/stories/tiny-k-q8_0.gguf",

@@ -56,7 +56,8 @@ fn same(a: &[f32], b: &[f32]) -> bool {
 fn weights(format: Format, bytes: &mut [u8], noise: &mut Noise, odd: bool) {
     for block in bytes.chunks_exact_mut(format.block_bytes()) {
         block.iter_mut().for_each(|byte| *byte = noise.next() as u8);
-        let mut scale = || SCALES[noise.next() as usize % if odd { SCALES.len() } else { 4 }].to_le_bytes();
+        let mut scale =
+            || SCALES[noise.next() as usize % if odd { SCALES.len() } else { 4 }].to_le_bytes();
         let scales = match format {
             Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => 0..4,
             Format::Q2_K => 80..84,
@@ -127,11 +128,22 @@ fn main() -> ! {
                         continue;
                     };
                     let (x, blocks) = (&mut x[..cols * tokens], cols * tokens / 32);
-                    let good = activations(&mut noise, x, &mut scalar[..blocks], &mut ours[..blocks]);
+                    let good =
+                        activations(&mut noise, x, &mut scalar[..blocks], &mut ours[..blocks]);
                     let mut expected = [0.0; MAX_ROWS * MAX_TOKENS];
                     let mut got = expected;
-                    run(Isa::Scalar, &w, &scalar[..blocks], &mut expected[..rows * tokens]);
-                    run(Isa::of_target(), &w, &scalar[..blocks], &mut got[..rows * tokens]);
+                    run(
+                        Isa::Scalar,
+                        &w,
+                        &scalar[..blocks],
+                        &mut expected[..rows * tokens],
+                    );
+                    run(
+                        Isa::of_target(),
+                        &w,
+                        &scalar[..blocks],
+                        &mut got[..rows * tokens],
+                    );
                     cases += 1;
                     if !good || !same(&expected, &got) {
                         failures += 1;

@@ -60,8 +60,8 @@ impl Peripherals {
         // The core's own peripherals are lent once, and so are these.
         let core = cortex_m::Peripherals::take()?;
         // SAFETY: these are the base addresses of the peripherals in boards.toml.
-        let [uart, log, watchdog] =
-            [data::UART, data::LOG_UART, data::WATCHDOG].map(|base| unsafe { Registers::new(base) });
+        let [uart, log, watchdog] = [data::UART, data::LOG_UART, data::WATCHDOG]
+            .map(|base| unsafe { Registers::new(base) });
         let peripherals = Peripherals {
             uart: Uart::new(uart, true),
             log: Uart::new(log, false),
@@ -94,8 +94,8 @@ unsafe fn DefaultHandler(number: i16) {
     if number != data::UART_IRQ {
         return;
     }
-    // SAFETY: boards.toml says that the UART has its registers there. `Uart` and this handler use
-    // different registers.
+    // SAFETY: boards.toml says that the UART has its registers there. `Uart` only sends and
+    // this handler only receives: neither changes what the other one reads.
     let registers = unsafe { Registers::new(data::UART) };
     while let Some(byte) = uart::receive(&registers) {
         critical_section::with(|cs| {

@@ -24,7 +24,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let (file, line) = info
         .location()
         .map_or(("somewhere", 0), |at| (at.file(), at.line()));
-    let words = info.message().as_str().unwrap_or("its words have values in them");
+    let words = info
+        .message()
+        .as_str()
+        .unwrap_or("its words have values in them");
     defmt::error!("panic at {=str}:{=u32}: {=str}", file, line, words);
     defmt::flush();
     SCB::sys_reset()

@@ -7,7 +7,10 @@
 //! `boards.toml`, none from this source.
 #![no_std]
 #![no_main]
-#![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
+#![allow(
+    long_running_const_eval,
+    reason = "the compiler reads a whole model file"
+)]
 
 #[cfg(model_apart)]
 use brooklet_core::firmware::FlashError;
@@ -100,7 +103,8 @@ fn prepare(
         MODEL.plan.bytes()
     );
     let isa = Isa::of_target();
-    Story::place(STORY.uninit(), SETUP, model, vocab, &MODEL.plan, arena, isa).map_err(Trouble::Story)
+    Story::place(STORY.uninit(), SETUP, model, vocab, &MODEL.plan, arena, isa)
+        .map_err(Trouble::Story)
 }
 
 /// Reason that no story is told.

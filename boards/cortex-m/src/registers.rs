@@ -4,7 +4,9 @@
     reason = "peripherals and the stack are memory that Rust knows nothing of"
 )]
 
-use core::ptr::{read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile};
+use core::ptr::{
+    read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile,
+};
 
 /// Registers of one peripheral: words at offsets from a base address.
 pub struct Registers(usize);

@@ -9,7 +9,7 @@ use crate::timer::Timer;
 use crate::uart::Uart;
 use crate::watchdog::Watchdog;
 
-/// Tokens between two lines of the log that say how it goes.
+/// Tokens between two progress lines of the log.
 const REPORT: u32 = 100;
 
 /// Speaks and listens on the UART, logs, and feeds the watchdog.
@@ -39,8 +39,7 @@ impl Teller {
         }
     }
 
-    /// After an error that a restart will not mend: the watchdog must not restart the board for
-    /// ever.
+    /// Stops the watchdog and waits for ever: after an error that a restart would only repeat.
     pub fn halt(mut self) -> ! {
         self.watchdog.stop();
         loop {
@@ -68,7 +67,10 @@ impl Board for Teller {
     fn heard(&mut self) -> Option<u8> {
         let lost = interrupt::lost();
         if lost > 0 {
-            defmt::warn!("{=u32} bytes came faster than they were read, and are lost", lost);
+            defmt::warn!(
+                "{=u32} bytes came faster than they were read, and are lost",
+                lost
+            );
         }
         interrupt::typed()
     }
@@ -88,7 +90,11 @@ impl Board for Teller {
                 );
             }
             Event::Prefilled { tokens, ticks } => {
-                defmt::debug!("{=usize} tokens of the prompt took {=u32} cycles", tokens, ticks);
+                defmt::debug!(
+                    "{=usize} tokens of the prompt took {=u32} cycles",
+                    tokens,
+                    ticks
+                );
             }
             Event::Said { id, ticks } => {
                 defmt::trace!("token {=u32} took {=u32} cycles", id, ticks);

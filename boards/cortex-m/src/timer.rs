@@ -6,7 +6,7 @@ use cortex_m::peripheral::syst::SystClkSource;
 /// SysTick counts down through 24 bits.
 const MASK: u32 = 0xFF_FFFF;
 
-/// Cycles since the start, as long as it is read once in 2^24 of them.
+/// Cycles since the start, if it is read at least once every 2^24 cycles.
 pub struct Timer {
     systick: SYST,
     last: u32,

@@ -1,5 +1,5 @@
-//! The watchdog of Arm's Cortex-M system design kit (APB watchdog, Arm DDI 0479, section 4.5): after
-//! the first countdown it raises an interrupt, after the second it resets the board.
+//! The watchdog of Arm's Cortex-M system design kit (APB watchdog, Arm DDI 0479, section 4.5):
+//! after the first countdown it raises an interrupt, after the second it resets the board.
 
 use crate::data;
 use crate::registers::Registers;
@@ -9,7 +9,7 @@ const CONTROL: usize = 0x08;
 const CLEAR: usize = 0x0C;
 const LOCK: usize = 0xC00;
 
-/// CONTROL: count down, and reset the second time.
+/// CONTROL: count down; reset after the second countdown.
 const COUNT: u32 = 1 << 0;
 const RESET: u32 = 1 << 1;
 /// LOCK: lets the other registers be written.
@@ -26,7 +26,7 @@ impl Watchdog {
 
     /// Starts it.
     pub fn start(&mut self) {
-        // Half of the time until the interrupt, which nobody answers, and half until the reset.
+        // Half of the time until the interrupt, which has no handler, and half until the reset.
         let ticks = u64::from(data::WATCHDOG_CLOCK) * u64::from(data::WATCHDOG_SECONDS) / 2;
         self.unlocked(|registers| {
             registers.write(LOAD, u32::try_from(ticks).unwrap_or(u32::MAX));

@@ -226,7 +226,9 @@ impl<'a> Story<'a> {
         };
         self.session.begin(self.setup.sampling(), request);
         board.event(Event::Prompt { tokens: ids.len() });
-        prompt.utf8_chunks().for_each(|chunk| board.say(chunk.valid()));
+        prompt
+            .utf8_chunks()
+            .for_each(|chunk| board.say(chunk.valid()));
         let mut left = &ids[..];
         while !left.is_empty() {
             let start = board.ticks();
@@ -289,5 +291,8 @@ fn engine<'a>(
 ) -> Result<(Stream<'a>, Tokenizer<'a>), StoryError> {
     let (engine, window) = plan.split(arena).ok_or(StoryError::Arena)?;
     let tokenizer = Tokenizer::over(vocab, window)?;
-    Ok((Stream::new(model, plan, engine, isa, &SingleThread)?, tokenizer))
+    Ok((
+        Stream::new(model, plan, engine, isa, &SingleThread)?,
+        tokenizer,
+    ))
 }

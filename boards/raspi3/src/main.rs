@@ -5,7 +5,10 @@
 //! has no number of the model: another file in `BROOKLET_MODEL` makes another image.
 #![no_std]
 #![no_main]
-#![allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
+#![allow(
+    long_running_const_eval,
+    reason = "the compiler reads a whole model file"
+)]
 
 use core::convert::Infallible;
 use core::panic::PanicInfo;
@@ -25,7 +28,8 @@ const BUDGET: usize = match usize::from_str_radix(env!("BROOKLET_BUDGET"), 10) {
     Err(_) => panic!("BROOKLET_BUDGET is not a number of bytes"),
 };
 
-const TEMPERATURE_PERCENT: u16 = match u16::from_str_radix(env!("BROOKLET_TEMPERATURE_PERCENT"), 10) {
+const TEMPERATURE_PERCENT: u16 = match u16::from_str_radix(env!("BROOKLET_TEMPERATURE_PERCENT"), 10)
+{
     Ok(percent) => percent,
     Err(_) => panic!("BROOKLET_TEMPERATURE_PERCENT is not a whole number"),
 };

@@ -9,8 +9,8 @@ use core::arch::{asm, global_asm};
 
 use aarch64_cpu::registers::{ESR_EL1, FAR_EL1, Readable};
 use aarch64_rt::{
-    DEFAULT_MAIR, DEFAULT_SCTLR, DEFAULT_TCR, ExceptionHandlers, InitialPagetable, RegisterStateRef,
-    exception_handlers, initial_pagetable,
+    DEFAULT_MAIR, DEFAULT_SCTLR, DEFAULT_TCR, ExceptionHandlers, InitialPagetable,
+    RegisterStateRef, exception_handlers, initial_pagetable,
 };
 
 // The board's firmware starts core 0 at EL2 and holds the others; QEMU, given an ELF file, starts
@@ -120,7 +120,12 @@ const fn page_table() -> [usize; 512] {
 // Addresses of 30 bits: translation starts at level 2, so that one table of 2 MiB blocks is all.
 const TCR: u64 = DEFAULT_TCR & !0x3f | (64 - 30);
 
-initial_pagetable!(InitialPagetable(page_table()), DEFAULT_MAIR, DEFAULT_SCTLR, TCR);
+initial_pagetable!(
+    InitialPagetable(page_table()),
+    DEFAULT_MAIR,
+    DEFAULT_SCTLR,
+    TCR
+);
 
 exception_handlers!(Exceptions);
 

@@ -6,7 +6,7 @@ use brooklet_firmware::Event;
 
 use crate::board::{self, Board, Heard};
 
-/// Tokens between two lines of the log that say how it goes.
+/// Tokens between two progress lines of the log.
 const REPORT: u32 = 100;
 
 /// Speaks and listens on the serial port, logs, and feeds the watchdog.

@@ -38,7 +38,10 @@ pub(crate) struct Geometry<'a> {
 /// two runs meet in a tile twice at most.
 pub(crate) const fn base_tiles(capacity: usize, chunk: usize) -> usize {
     let of_chunk = if chunk > 1 { chunk.div_ceil(TILE) } else { 0 };
-    capacity.div_ceil(TILE).saturating_add(2).saturating_add(of_chunk)
+    capacity
+        .div_ceil(TILE)
+        .saturating_add(2)
+        .saturating_add(of_chunk)
 }
 
 /// Fills the angles of every position in a tile. `magnitude` multiplies cosines and sines, as for a
@@ -67,7 +70,12 @@ pub(crate) struct Tables<'a> {
 impl<'a> Geometry<'a> {
     /// Creates the layout of a pass of `tokens` tokens, the first at `ring.position()`; `bases` is
     /// scratch for [`base_tiles`] tiles.
-    pub(crate) fn new(ring: &Ring, tokens: usize, tables: Tables<'a>, bases: &'a mut [[f32; 2]]) -> Self {
+    pub(crate) fn new(
+        ring: &Ring,
+        tokens: usize,
+        tables: Tables<'a>,
+        bases: &'a mut [[f32; 2]],
+    ) -> Self {
         let Tables {
             frequencies,
             lanes,
@@ -83,7 +91,11 @@ impl<'a> Geometry<'a> {
                 let angles = &mut bases[(tiles + i) * frequencies.len()..][..frequencies.len()];
                 rope::angles(frequencies, run.tile_position(tile), angles);
             }
-            let placed = Placed { base: tiles, of, run };
+            let placed = Placed {
+                base: tiles,
+                of,
+                run,
+            };
             tiles += placed.run.tiles().len();
             if runs.push(placed).is_err() {
                 unreachable!("there are at most {MAX_RUNS} runs");
@@ -147,7 +159,13 @@ mod tests {
     /// Every slot's token by the geometry, against a ring that the test keeps.
     #[test]
     fn runs_say_which_token_is_where() {
-        for (sinks, window, chunk) in [(0, 5, 1), (2, 40, 7), (4, 70, 33), (35, 64, 64), (1, 31, 31)] {
+        for (sinks, window, chunk) in [
+            (0, 5, 1),
+            (2, 40, 7),
+            (4, 70, 33),
+            (35, 64, 64),
+            (1, 31, 31),
+        ] {
             let mut ring = Ring::new(sinks, window);
             let mut slots = std::vec![None; sinks + window];
             let frequencies = [1u64 << 58];
@@ -177,7 +195,10 @@ mod tests {
                             assert!(seen[slot].replace(position).is_none());
                         }
                         let tile = slot / TILE;
-                        let back = placed.run.tile_position(tile).wrapping_add((slot % TILE) as u64);
+                        let back = placed
+                            .run
+                            .tile_position(tile)
+                            .wrapping_add((slot % TILE) as u64);
                         assert_eq!(back, position);
                     }
                 }

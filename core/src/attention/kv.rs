@@ -16,7 +16,8 @@ pub(super) fn run(attend: &Attend<'_>, caches: &Caches<'_>, step: &mut Step<'_>,
     let group = shape.group();
     // All query heads of a KV head together read its keys once; as separate jobs they balance
     // better among workers.
-    let together = group <= MAX_ROWS && tokens * group <= MAX_ROWS && shape.kv_heads.is_multiple_of(workers);
+    let together =
+        group <= MAX_ROWS && tokens * group <= MAX_ROWS && shape.kv_heads.is_multiple_of(workers);
     let heads = if together { group } else { 1 };
     // Heads alone may divide badly: nine among two workers, for example. A probe's sums are over
     // tokens, in their order.

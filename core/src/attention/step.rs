@@ -137,7 +137,11 @@ impl Attend<'_> {
             query: step.queries,
             sink_query: step.sink_queries,
         };
-        prepare.write(token, &mut caches.ring, self.ring.slot(self.ring.position()));
+        prepare.write(
+            token,
+            &mut caches.ring,
+            self.ring.slot(self.ring.position()),
+        );
     }
 
     /// Writes the tokens of a chunk to its store, whose slots are the tokens. Not inlined: the
@@ -151,7 +155,11 @@ impl Attend<'_> {
         tokens: usize,
     ) {
         let (width, columns) = (step.rows.len() / tokens, self.shape.query_columns());
-        let sink_columns = if step.sink_queries.is_empty() { 0 } else { columns };
+        let sink_columns = if step.sink_queries.is_empty() {
+            0
+        } else {
+            columns
+        };
         let (mut parts, cut) = chunk.parts(0..tokens);
         let (len, each) = (parts.len(), cut.each);
         let parts = Shared::new(&mut parts, len, 1);
@@ -183,7 +191,13 @@ impl Attend<'_> {
     /// Copies the chunk's tokens from `first` on to `slots` of the ring. Not inlined, as
     /// [`Attend::write_chunk`].
     #[inline(never)]
-    fn commit(&self, ring: &mut LayerCache<'_>, slots: Range<usize>, chunk: &LayerCache<'_>, first: usize) {
+    fn commit(
+        &self,
+        ring: &mut LayerCache<'_>,
+        slots: Range<usize>,
+        chunk: &LayerCache<'_>,
+        first: usize,
+    ) {
         if slots.is_empty() {
             return;
         }
@@ -334,7 +348,11 @@ pub(super) fn run_jobs(
     job: &(dyn Fn(Queries<'_>, JobPart<'_>) + Sync),
 ) {
     let (shape, threads) = (attend.shape, attend.compute.threads);
-    let (columns, slots, workers) = (shape.query_columns(), attend.ring.capacity(), threads.workers());
+    let (columns, slots, workers) = (
+        shape.query_columns(),
+        attend.ring.capacity(),
+        threads.workers(),
+    );
     let (heads, wanted) = (split.heads, step.wanted);
     let range = (tokens - wanted)
         .div_ceil(split.ranges)

@@ -122,7 +122,8 @@ impl Weights {
         let shape = terms.shape;
         let kv = shape.kv_columns();
         let size = 1.0 / (shape.d_model as f32).sqrt();
-        let bias = |noise: &mut Noise, len| normals(noise, len, if terms.biases { 1.0 } else { 0.0 });
+        let bias =
+            |noise: &mut Noise, len| normals(noise, len, if terms.biases { 1.0 } else { 0.0 });
         Weights {
             shape,
             keys: normals(noise, kv * shape.d_model, size),
@@ -231,7 +232,8 @@ struct Converted {
 
 impl Converted {
     fn values(&self, shape: Shape) -> Values<'_> {
-        let matrix = |bytes| Matrix::new(Format::F32, shape.kv_columns(), shape.d_model, bytes).unwrap();
+        let matrix =
+            |bytes| Matrix::new(Format::F32, shape.kv_columns(), shape.d_model, bytes).unwrap();
         Values::OfInputs {
             keys: matrix(&self.keys),
             map: ValueMap {
@@ -266,7 +268,9 @@ impl Memory {
     }
 
     fn cache(&mut self, shape: &CacheShape) -> LayerCache<'_> {
-        shape.carve(&mut Carver::new(self.aligned()).unwrap()).unwrap()
+        shape
+            .carve(&mut Carver::new(self.aligned()).unwrap())
+            .unwrap()
     }
 }
 
@@ -337,7 +341,9 @@ fn x(
             .flat_map(|t| {
                 let x = &inputs[(t - first) * d..][..d];
                 (0..shape.kv_columns())
-                    .map(|row| Weights::product(&weights.values, &weights.value_bias, row, x) as f32)
+                    .map(|row| {
+                        Weights::product(&weights.values, &weights.value_bias, row, x) as f32
+                    })
                     .collect::<Vec<_>>()
             })
             .collect();
@@ -392,12 +398,19 @@ fn size(values: &[f64]) -> f64 {
 }
 
 /// Random queries (with their bias) and inputs (with a mean) of some tokens.
-fn activations(weights: &Weights, noise: &mut Noise, queries: usize, inputs: usize) -> (Vec<f32>, Vec<f32>) {
+fn activations(
+    weights: &Weights,
+    noise: &mut Noise,
+    queries: usize,
+    inputs: usize,
+) -> (Vec<f32>, Vec<f32>) {
     let shape = weights.shape;
     let columns = shape.query_columns();
     let mut q = normals(noise, queries * columns, 1.0);
     for row in q.chunks_exact_mut(columns) {
-        row.iter_mut().zip(&weights.query_bias).for_each(|(q, b)| *q += b);
+        row.iter_mut()
+            .zip(&weights.query_bias)
+            .for_each(|(q, b)| *q += b);
     }
     let mut x = normals(noise, inputs * shape.d_model, 1.0);
     for row in x.chunks_exact_mut(shape.d_model) {
@@ -474,7 +487,9 @@ fn rounded_inputs_err_as_little_as_rounded_keys_and_values() {
             let seen: Vec<usize> = (0..=t).collect();
             let exact = weights.attend(&queries[t * columns..][..columns], &projected, &seen);
             let offset: Vec<f64> = (0..columns)
-                .map(|row| Weights::product(&weights.values, &weights.value_bias, row, &weights.mean))
+                .map(|row| {
+                    Weights::product(&weights.values, &weights.value_bias, row, &weights.mean)
+                })
                 .collect();
             for ((got, exact), offset) in got.iter().zip(&exact).zip(&offset) {
                 error += (f64::from(*got) - exact).powi(2);

@@ -16,7 +16,11 @@ pub(crate) struct LayerCache<'a> {
 }
 
 impl<'a> LayerCache<'a> {
-    pub(super) fn new(first: Plane<'a>, beside: Option<Plane<'a>>, sink_values: &'a mut [f32]) -> Self {
+    pub(super) fn new(
+        first: Plane<'a>,
+        beside: Option<Plane<'a>>,
+        sink_values: &'a mut [f32],
+    ) -> Self {
         LayerCache {
             first,
             beside,

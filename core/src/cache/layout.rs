@@ -120,7 +120,9 @@ impl FromStr for LayoutChoice {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        let choice = LayoutChoice::ALL.into_iter().find(|choice| choice.name() == text);
+        let choice = LayoutChoice::ALL
+            .into_iter()
+            .find(|choice| choice.name() == text);
         choice.ok_or(UnknownName {
             known: "auto, kv, k, k+r, x",
         })
@@ -179,7 +181,8 @@ impl PlaneShape {
 
     const fn bytes(&self) -> usize {
         let (elements, scales) = self.counts();
-        padded(elements, self.element.element_bytes()).saturating_add(padded(scales, size_of::<u16>()))
+        padded(elements, self.element.element_bytes())
+            .saturating_add(padded(scales, size_of::<u16>()))
     }
 }
 

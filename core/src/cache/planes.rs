@@ -164,7 +164,9 @@ impl<'a> Plane<'a> {
                 let mut kept = [0.0; 64];
                 for (i, part) in row.chunks(kept.len()).enumerate() {
                     let kept = &mut kept[..part.len()];
-                    kept.iter_mut().zip(part).for_each(|(kept, x)| *kept = finite(*x));
+                    kept.iter_mut()
+                        .zip(part)
+                        .for_each(|(kept, x)| *kept = finite(*x));
                     tile.scatter(plane, columns, i * 64, kept);
                 }
             }
@@ -176,7 +178,9 @@ impl<'a> Plane<'a> {
                         x: part,
                         out: rounded,
                     });
-                    rounded.iter_mut().for_each(|bits| *bits = finite_f16(*bits));
+                    rounded
+                        .iter_mut()
+                        .for_each(|bits| *bits = finite_f16(*bits));
                     tile.scatter(plane, columns, i * 64, rounded);
                 }
             }
@@ -420,14 +424,18 @@ mod tests {
                     Elements::Q8(plane, scales) => plane[80..]
                         .iter()
                         .zip(0..)
-                        .map(|(q, i)| f32::from(*q) * half::f16::from_bits(scales[3 + i / BLOCK]).to_f32())
+                        .map(|(q, i)| {
+                            f32::from(*q) * half::f16::from_bits(scales[3 + i / BLOCK]).to_f32()
+                        })
                         .collect(),
                 };
                 let mut rounded = row;
                 round(element, &mut rounded);
                 assert_eq!(kept, rounded, "{element:?}");
                 assert!(kept.iter().all(|x| x.is_finite()), "{kept:?}");
-                assert!(kept[0] == 0.0 && kept[1] == 0.0 && kept[2] > 65_000.0 && kept[3] < -65_000.0);
+                assert!(
+                    kept[0] == 0.0 && kept[1] == 0.0 && kept[2] > 65_000.0 && kept[3] < -65_000.0
+                );
             }
         }
     }

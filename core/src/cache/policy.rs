@@ -66,7 +66,9 @@ impl Policy {
     pub const fn window(self) -> usize {
         match self {
             Policy::Dense { capacity } => capacity,
-            Policy::Window { window } | Policy::Recompute { window } | Policy::Sink { window, .. } => window,
+            Policy::Window { window }
+            | Policy::Recompute { window }
+            | Policy::Sink { window, .. } => window,
         }
     }
 

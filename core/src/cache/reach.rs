@@ -100,7 +100,11 @@ impl<'a> Reach<'a> {
             }
         }
         if magnitude != 1.0 {
-            let sinks = if self.ring.sinks() > 0 { tokens * pairs } else { 0 };
+            let sinks = if self.ring.sinks() > 0 {
+                tokens * pairs
+            } else {
+                0
+            };
             let angles = self.angles[..tokens * pairs].iter_mut();
             for [cos, sin] in angles.chain(&mut self.sink_angles[..sinks]) {
                 (*cos, *sin) = (*cos * magnitude, *sin * magnitude);
@@ -111,7 +115,8 @@ impl<'a> Reach<'a> {
     /// Evicts the window's tokens before absolute position `start`.
     pub(crate) fn evict_before(&mut self, start: u64) {
         let tokens = start.saturating_sub(self.ring.window_start());
-        self.ring.evict(usize::try_from(tokens).unwrap_or(usize::MAX));
+        self.ring
+            .evict(usize::try_from(tokens).unwrap_or(usize::MAX));
     }
 
     /// Turns the first tokens into sinks, in a model whose other layers now keep `window` tokens

@@ -92,7 +92,11 @@ impl Ring {
             return position;
         }
         let oldest = self.oldest_with_room(position);
-        let start = if self.start > oldest { self.start } else { oldest };
+        let start = if self.start > oldest {
+            self.start
+        } else {
+            oldest
+        };
         self.sinks as u64 + (position - start)
     }
 
@@ -191,7 +195,10 @@ mod tests {
                     kept.remove(0);
                 }
                 kept.push(position);
-                assert_eq!(ring.cache_position(position), (pinned + kept.len() - 1) as u64);
+                assert_eq!(
+                    ring.cache_position(position),
+                    (pinned + kept.len() - 1) as u64
+                );
                 slots[ring.slot(position)] = Some(position);
                 let (run, len) = ring.evicted_slots(position);
                 let dead: std::vec::Vec<usize> = (0..len).map(|i| run.slot(i)).collect();

@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn numbers_are_written_as_the_standard_library_writes_them() {
         for value in [0, 7, 10, 99, 100, 65_536, usize::MAX - 1, usize::MAX] {
-            assert_eq!(Message::<20>::new().number(value).as_str(), format!("{value}"));
+            assert_eq!(
+                Message::<20>::new().number(value).as_str(),
+                format!("{value}")
+            );
         }
     }
 

@@ -71,7 +71,10 @@ impl At<'_> {
         let (kv, d) = (n.shape.kv_columns(), n.shape.d_model);
         let (rows, beside) = match n.cache.layout {
             Layout::Kv => (&mut b.keys[..tokens * kv], &b.values[..tokens * kv]),
-            Layout::KR { rank } => (&mut b.keys[..tokens * kv], &b.channels[..tokens * rank as usize]),
+            Layout::KR { rank } => (
+                &mut b.keys[..tokens * kv],
+                &b.channels[..tokens * rank as usize],
+            ),
             Layout::X => (&mut b.normed[..tokens * d], &[][..]),
         };
         let chunk = (tokens > 1).then_some(ChunkShape {
@@ -133,7 +136,11 @@ impl At<'_> {
         b: &mut Buffers<'_>,
     ) -> Values<'w> {
         let (compute, tokens) = (self.pass.compute, self.pass.tokens);
-        let (columns, kv, d) = (n.shape.query_columns(), n.shape.kv_columns(), n.shape.d_model);
+        let (columns, kv, d) = (
+            n.shape.query_columns(),
+            n.shape.kv_columns(),
+            n.shape.d_model,
+        );
         let queries = &mut b.queries[..tokens * columns];
         let keys = &mut b.keys[..tokens * kv];
         let values = &mut b.values[..tokens * kv];
@@ -168,7 +175,11 @@ impl At<'_> {
         b: &mut Buffers<'_>,
     ) -> Values<'w> {
         let (compute, tokens) = (self.pass.compute, self.pass.tokens);
-        let (columns, kv, d) = (n.shape.query_columns(), n.shape.kv_columns(), n.shape.d_model);
+        let (columns, kv, d) = (
+            n.shape.query_columns(),
+            n.shape.kv_columns(),
+            n.shape.d_model,
+        );
         let queries = &mut b.queries[..tokens * columns];
         let keys = &mut b.keys[..tokens * kv];
         let channels = &mut b.channels[..tokens * slim.rank()];
@@ -212,7 +223,11 @@ impl At<'_> {
         let values = &mut b.values[..n.sinks * kv];
         let input = |rows: usize| quantized(&b.normed[..rows * d], b.activations, d);
         let query = &weights.query;
-        compute.linear(input(tokens), [(&query.weight, &mut *queries)], b.kernel_scratch);
+        compute.linear(
+            input(tokens),
+            [(&query.weight, &mut *queries)],
+            b.kernel_scratch,
+        );
         compute.add_bias(queries, optional(query.bias));
         if n.sinks > 0 {
             let layers = [(&value.weight, &mut *values)];

@@ -10,7 +10,10 @@ use crate::workers::Quantized;
 impl FeedForward<'_> {
     /// Matrices that take the normed input.
     pub(super) fn takers(&self) -> [&Matrix<'_>; 2] {
-        [self.gate.as_ref().unwrap_or(&self.up.weight), &self.up.weight]
+        [
+            self.gate.as_ref().unwrap_or(&self.up.weight),
+            &self.up.weight,
+        ]
     }
 }
 
@@ -18,7 +21,8 @@ impl At<'_> {
     /// Projects the output of the heads: `normed = output·attended + bias`, for the tokens that
     /// need an output.
     pub(super) fn attention_output(&self, attention: &Attention<'_>, b: &mut Buffers<'_>) {
-        let (pass, compute, columns) = (self.pass, self.pass.compute, self.config().query_columns());
+        let (pass, compute, columns) =
+            (self.pass, self.pass.compute, self.config().query_columns());
         let output = &attention.output;
         let normed = &mut b.normed[pass.rows(self.wanted, self.config().d_model)];
         let attended = &mut b.attended[pass.rows(self.wanted, columns)];

@@ -234,7 +234,11 @@ fn optional(row: Option<&[F32]>) -> &[F32] {
 }
 
 /// Pairs f32 rows with the part of the int8 buffer that belongs to them.
-pub(crate) fn quantized<'a>(values: &'a [f32], buffer: &'a [Q8Activation], width: usize) -> Activations<'a> {
+pub(crate) fn quantized<'a>(
+    values: &'a [f32],
+    buffer: &'a [Q8Activation],
+    width: usize,
+) -> Activations<'a> {
     let blocks = values.len() / width * (width / BLOCK);
     Activations {
         values,

@@ -5,8 +5,8 @@ use crate::sampler::{Sampler, SamplerOptions};
 use crate::stream::{Stream, StreamError};
 use crate::tokenizer::Tokenizer;
 
-/// Type of stop texts of which there are none, for firmware: the code that looks for them is left out
-/// of the image.
+/// Type of stop texts of which there are none, for firmware: the code that looks for them is left
+/// out of the image.
 #[derive(Clone, Copy, Debug)]
 pub enum NoStops {}
 
@@ -88,7 +88,11 @@ impl<'a, S: AsRef<str>> Session<'a, S> {
     /// [`Session::begin`] changes this.
     #[inline(always)]
     pub fn new(stream: Stream<'a>, tokenizer: Tokenizer<'a>) -> Self {
-        let Request { limit, at_end, stops } = Request::<'a, S>::default();
+        let Request {
+            limit,
+            at_end,
+            stops,
+        } = Request::<'a, S>::default();
         Session {
             stream,
             tokenizer,

@@ -69,7 +69,9 @@ impl Counter {
 /// Logits after a text.
 fn logits_after(seen: &[u32], vocab: usize) -> Vec<f32> {
     let last = seen.iter().rev().take(2);
-    let hash = last.fold(17u32, |hash, token| (hash ^ token).wrapping_mul(0x9E37_79B1));
+    let hash = last.fold(17u32, |hash, token| {
+        (hash ^ token).wrapping_mul(0x9E37_79B1)
+    });
     let logit = |id: u32| (hash ^ id).wrapping_mul(0x85EB_CA6B) >> 8;
     (0..vocab as u32).map(|id| logit(id) as f32 / 1e6).collect()
 }
@@ -175,7 +177,10 @@ fn ends_finish_or_are_avoided_or_are_tokens() {
         prefill(&mut generation, &mut feed, &mut sampler, &[1]);
         let mut tokens = Vec::new();
         loop {
-            match generation.next_token(&mut feed, &mut sampler, ends).unwrap() {
+            match generation
+                .next_token(&mut feed, &mut sampler, ends)
+                .unwrap()
+            {
                 Step::Token(token) => tokens.push(token),
                 Step::Finished(finish) => {
                     // The result stays the same.
@@ -188,12 +193,18 @@ fn ends_finish_or_are_avoided_or_are_tokens() {
         }
     };
     let (all, finish, pending) = run(AtEnd::GoOn, &[0, 1, 2, 3]);
-    assert_eq!((all.len(), finish, pending), (40, Finish::Length, Some(all[39])));
+    assert_eq!(
+        (all.len(), finish, pending),
+        (40, Finish::Length, Some(all[39]))
+    );
     let end = all[5];
     let first = all.iter().position(|token| *token == end).unwrap();
     // An id beyond the vocabulary has no effect.
     let (some, finish, pending) = run(AtEnd::Finish, &[end, 99]);
-    assert_eq!((&some[..], finish, pending), (&all[..first], Finish::End, None));
+    assert_eq!(
+        (&some[..], finish, pending),
+        (&all[..first], Finish::End, None)
+    );
     let (others, finish, _) = run(AtEnd::Avoid, &[end, 99]);
     assert_eq!((others.len(), finish), (40, Finish::Length));
     assert!(!others.contains(&end));
@@ -310,7 +321,12 @@ fn encoded(session: &mut Session<'_>, text: &str) -> Vec<u32> {
 }
 
 /// Begins with a prompt; returns the number of calls for each chunk of it.
-fn begun(session: &mut Session<'_>, calls: &Calls, prompt: &[u32], request: Request<'static>) -> Vec<usize> {
+fn begun(
+    session: &mut Session<'_>,
+    calls: &Calls,
+    prompt: &[u32],
+    request: Request<'static>,
+) -> Vec<usize> {
     session.begin(SamplerOptions::default(), request);
     let (mut left, mut took) = (prompt, Vec::new());
     while !left.is_empty() {
@@ -397,7 +413,11 @@ fn filtered(stops: &[&str], pieces: &[&str]) -> (String, Vec<usize>, bool) {
 
 /// Does the same by searching all of the text after each piece.
 fn naively_filtered(stops: &[&str], pieces: &[&str]) -> (String, Vec<usize>, bool) {
-    let stops: Vec<&str> = stops.iter().copied().filter(|stop| !stop.is_empty()).collect();
+    let stops: Vec<&str> = stops
+        .iter()
+        .copied()
+        .filter(|stop| !stop.is_empty())
+        .collect();
     let (mut text, mut lengths) = (String::new(), Vec::new());
     for piece in pieces {
         text.push_str(piece);

@@ -89,7 +89,10 @@ impl fmt::Display for GgufError {
                 )
             }
             Self::CountTooLarge { offset } => {
-                write!(f, "the count at byte {offset} is larger than the file can hold")
+                write!(
+                    f,
+                    "the count at byte {offset} is larger than the file can hold"
+                )
             }
             Self::TooManyTensors(tensors) => {
                 write!(

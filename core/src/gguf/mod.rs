@@ -191,7 +191,12 @@ impl<'a> Gguf<'a> {
 
     /// Returns a cursor over the tensor table, in the file's order.
     pub const fn tensors(&self) -> Tensors<'a> {
-        Tensors::new(self.bytes, self.tensors_start, self.tensor_count, self.data_start)
+        Tensors::new(
+            self.bytes,
+            self.tensors_start,
+            self.tensor_count,
+            self.data_start,
+        )
     }
 
     /// Returns the first tensor with this name.

@@ -82,7 +82,12 @@ pub struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
-    pub(super) const fn new(bytes: &'a [u8], start: usize, count: usize, data_start: usize) -> Self {
+    pub(super) const fn new(
+        bytes: &'a [u8],
+        start: usize,
+        count: usize,
+        data_start: usize,
+    ) -> Self {
         Tensors {
             reader: Reader::at(bytes, start),
             left: count,
@@ -210,7 +215,11 @@ impl<'a> Entry<'a> {
 
 /// Checks the table at `r` and every tensor's place in the file; returns the start of the tensor
 /// data.
-pub(super) const fn check(r: &mut Reader<'_>, count: usize, alignment: usize) -> Result<usize, GgufError> {
+pub(super) const fn check(
+    r: &mut Reader<'_>,
+    count: usize,
+    alignment: usize,
+) -> Result<usize, GgufError> {
     let table = *r;
     let mut i = 0;
     while i < count {

@@ -56,11 +56,20 @@ fn reads_what_was_written() {
     let bytes = sample();
     let g = Gguf::parse(&bytes).unwrap();
     assert_eq!(g.version(), 3);
-    assert_eq!(g.get("general.architecture").unwrap().as_str(), Some("llama"));
-    assert_eq!(g.get_scoped("llama", "block_count").unwrap().as_u64(), Some(30));
+    assert_eq!(
+        g.get("general.architecture").unwrap().as_str(),
+        Some("llama")
+    );
+    assert_eq!(
+        g.get_scoped("llama", "block_count").unwrap().as_u64(),
+        Some(30)
+    );
     assert!(g.get_scoped("llama", "block_coun").is_none());
     let nested = g.get("nested").unwrap().as_array().unwrap();
-    let inner: Vec<usize> = nested.into_iter().map(|v| v.as_array().unwrap().len()).collect();
+    let inner: Vec<usize> = nested
+        .into_iter()
+        .map(|v| v.as_array().unwrap().len())
+        .collect();
     assert_eq!(inner, [2, 0]);
     let t = g.layer_tensor(12, "w").unwrap();
     assert_eq!(
@@ -114,7 +123,10 @@ fn each_defect_is_named_with_its_place() {
     for (changes, error) in [
         (&[(3, &b"f"[..])][..], GgufError::NotGguf),
         (&[(4, &[1])], GgufError::UnsupportedVersion(1)),
-        (&[(4, &[0, 0, 0, 3])], GgufError::UnsupportedVersion(3 << 24)),
+        (
+            &[(4, &[0, 0, 0, 3])],
+            GgufError::UnsupportedVersion(3 << 24),
+        ),
         (&[(8, HUGE)], GgufError::CountTooLarge { offset: 8 }),
         (&[(16, HUGE)], GgufError::CountTooLarge { offset: 16 }),
         (&[(24, HUGE)], GgufError::CountTooLarge { offset: 24 }),
@@ -149,10 +161,20 @@ fn each_defect_is_named_with_its_place() {
         ),
         (&[(211, &[2])], GgufError::BadTensorSize { tensor }),
         (&[(215, &[8])], GgufError::MisalignedTensor { tensor }),
-        (&[(215, &[32])], GgufError::TensorOutOfFile { tensor, missing }),
-        (&[(203, &[4])], GgufError::TensorOutOfFile { tensor, missing }),
+        (
+            &[(215, &[32])],
+            GgufError::TensorOutOfFile { tensor, missing },
+        ),
+        (
+            &[(203, &[4])],
+            GgufError::TensorOutOfFile { tensor, missing },
+        ),
     ] {
-        assert_eq!(Gguf::parse(&changed(changes)).err(), Some(error), "{changes:?}");
+        assert_eq!(
+            Gguf::parse(&changed(changes)).err(),
+            Some(error),
+            "{changes:?}"
+        );
     }
     assert_eq!(
         Gguf::parse(&sample()[..97]).err(),

@@ -10,7 +10,10 @@ use crate::const_fn::tri;
 /// files are not always UTF-8. A boolean is any byte, and true if it is not 0; nothing depends on
 /// which nonzero byte it is.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "the variants are the specification's own type names")]
+#[allow(
+    missing_docs,
+    reason = "the variants are the specification's own type names"
+)]
 pub enum Value<'a> {
     U8(u8),
     I8(i8),

@@ -66,7 +66,9 @@ mod product;
 mod scalar;
 
 pub use dispatch::{matmul, quantize};
-pub(crate) use generic::{Activate, Activation, Add, LeaveOut, Narrow, NormInPlace, NormThenAdd, SoftCap};
+pub(crate) use generic::{
+    Activate, Activation, Add, LeaveOut, Narrow, NormInPlace, NormThenAdd, SoftCap,
+};
 pub use generic::{Norm, Op, Rotate, Scaling, Softmax, attend};
 #[cfg(all(target_arch = "arm", feature = "dsp"))]
 pub use isa::Dsp;

@@ -30,7 +30,12 @@ impl Noise {
 }
 
 /// Random bytes of a matrix with sane scales.
-pub(crate) fn random_weights(format: Format, rows: usize, cols: usize, noise: &mut Noise) -> Vec<u8> {
+pub(crate) fn random_weights(
+    format: Format,
+    rows: usize,
+    cols: usize,
+    noise: &mut Noise,
+) -> Vec<u8> {
     let mut bytes = vec![0u8; format.row_bytes(cols).unwrap() * rows];
     for block in bytes.chunks_exact_mut(format.block_bytes()) {
         block.iter_mut().for_each(|b| *b = noise.next() as u8);
@@ -152,7 +157,9 @@ fn the_document_lists_the_kernels() {
             };
             super::isa::on_isa!(isa, isa => isa.product_q8(product)).is_none()
         };
-        let all = Format::ALL.into_iter().filter(|format| format.is_quantized());
+        let all = Format::ALL
+            .into_iter()
+            .filter(|format| format.is_quantized());
         let formats = all.filter(has_kernel);
         let names: Vec<_> = formats.map(Format::name).collect();
         let line = std::format!("| {} | {} |\n", isa.name(), names.join(", "));
@@ -171,7 +178,10 @@ fn activations_round_to_nearest_and_never_to_minus_128() {
     for (b, x) in q.iter().zip(x.chunks(32)) {
         assert!(b.q.iter().all(|q| *q >= -127));
         assert_eq!(b.sum, b.q.iter().map(|q| i16::from(*q)).sum::<i16>());
-        assert_eq!(b.first_sum, b.q[..16].iter().map(|q| i16::from(*q)).sum::<i16>());
+        assert_eq!(
+            b.first_sum,
+            b.q[..16].iter().map(|q| i16::from(*q)).sum::<i16>()
+        );
         assert!(
             b.q.iter()
                 .zip(x)
@@ -281,12 +291,20 @@ fn every_isa_gives_the_bits_of_the_reference_at_the_extremes() {
                 block[scale_at..scale_at + 2]
                     .copy_from_slice(&u16::to_le_bytes(scales[i / 3 % scales.len()]));
                 if let Some(at) = min_at {
-                    block[at..at + 2].copy_from_slice(&u16::to_le_bytes(scales[i / 5 % scales.len()]));
+                    block[at..at + 2]
+                        .copy_from_slice(&u16::to_le_bytes(scales[i / 5 % scales.len()]));
                 }
             }
             let w = Matrix::new(format, rows, cols, &bytes).unwrap();
             for value in [127i8, -127, 0, 1] {
-                for scale in [0.0, 1.0, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN] {
+                for scale in [
+                    0.0,
+                    1.0,
+                    f32::MIN_POSITIVE,
+                    f32::MAX,
+                    f32::INFINITY,
+                    f32::NAN,
+                ] {
                     let sum = 32 * i16::from(value);
                     let x = Q8Activation {
                         scale,
@@ -325,10 +343,16 @@ fn every_isa_quantizes_activations_to_the_same_bits() {
     for (i, odd) in odd.into_iter().enumerate() {
         x[32 * i + 5] = odd;
         x[32 * (i + ODD)..][..32].fill(odd);
-        x[32 * (i + 2 * ODD)..][..32].iter_mut().for_each(|x| *x *= odd);
+        x[32 * (i + 2 * ODD)..][..32]
+            .iter_mut()
+            .for_each(|x| *x *= odd);
         // Ties: halves of the largest value's 127th part.
         for (j, x) in x[32 * (i + 3 * ODD)..][..32].iter_mut().enumerate() {
-            *x = if j == 0 { 127.0 } else { (j as f32 - 16.0) * 7.5 };
+            *x = if j == 0 {
+                127.0
+            } else {
+                (j as f32 - 16.0) * 7.5
+            };
         }
     }
     let clean = |q: &[Q8Activation]| -> Vec<_> {
@@ -382,11 +406,17 @@ fn features_of_sources(folder: &str) -> std::collections::BTreeSet<std::string::
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn functions_are_compiled_with_features_of_their_instruction_set() {
-    for (folder, stands_for) in [("x86/avx2", Avx2::FEATURES), ("x86/avx512", Avx512::FEATURES)] {
+    for (folder, stands_for) in [
+        ("x86/avx2", Avx2::FEATURES),
+        ("x86/avx512", Avx512::FEATURES),
+    ] {
         let used = features_of_sources(folder);
         assert!(!used.is_empty());
         for feature in used {
-            assert!(stands_for.contains(&feature.as_str()), "{folder}: {feature}");
+            assert!(
+                stands_for.contains(&feature.as_str()),
+                "{folder}: {feature}"
+            );
         }
     }
 }

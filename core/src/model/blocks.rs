@@ -147,7 +147,11 @@ impl<'w> Layer<'w> {
     ///
     /// # Errors
     /// The first tensor that is missing or does not fit the model.
-    pub const fn read(file: &Gguf<'w>, config: &Config, layer: usize) -> Result<Layer<'w>, ModelError> {
+    pub const fn read(
+        file: &Gguf<'w>,
+        config: &Config,
+        layer: usize,
+    ) -> Result<Layer<'w>, ModelError> {
         let of = Tensors::of_layer(file, layer);
         Ok(Layer {
             attention: tri!(Attention::read(&of, file, config, layer)),
@@ -191,7 +195,12 @@ impl<'w> Attention<'w> {
         let (queries, kv) = (config.query_columns(), config.kv_columns());
         let slim = tri!(SlimWeights::read(of, config, layer));
         let (query, key, value) = if design.fuses_qkv(file, layer) {
-            let fused = tri!(Linear::read(of, [QKV, "attn_qkv.bias"], queries + 2 * kv, d));
+            let fused = tri!(Linear::read(
+                of,
+                [QKV, "attn_qkv.bias"],
+                queries + 2 * kv,
+                d
+            ));
             (
                 fused.row_range(0, queries),
                 fused.row_range(queries, kv),
@@ -232,7 +241,12 @@ impl<'w> Attention<'w> {
         let (before, after) = (design.norms.before(), design.norms.after());
         let post_norm = ["post_attention_norm.weight", "post_attention_norm.bias"];
         Ok(Attention {
-            norm: tri!(of.norm(before, design.norm, ["attn_norm.weight", "attn_norm.bias"], d)),
+            norm: tri!(of.norm(
+                before,
+                design.norm,
+                ["attn_norm.weight", "attn_norm.bias"],
+                d
+            )),
             query,
             key,
             value,
@@ -306,7 +320,12 @@ impl<'w> FeedForward<'w> {
             norm: tri!(of.norm(before, design.norm, ["ffn_norm.weight", "ffn_norm.bias"], d)),
             gate,
             up,
-            down: tri!(Linear::read(of, ["ffn_down.weight", "ffn_down.bias"], d, ff)),
+            down: tri!(Linear::read(
+                of,
+                ["ffn_down.weight", "ffn_down.bias"],
+                d,
+                ff
+            )),
             post_norm: tri!(of.norm(after, design.norm, post_norm, d)),
         })
     }

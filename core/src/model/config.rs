@@ -73,7 +73,10 @@ impl Layouts {
 impl fmt::Debug for Layouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let layouts = (0..MAX_SLIM_LAYERS).map(|layer| self.of(layer));
-        let last = self.ranks.iter().rposition(|rank| *rank != Layouts::KV_ONLY);
+        let last = self
+            .ranks
+            .iter()
+            .rposition(|rank| *rank != Layouts::KV_ONLY);
         f.debug_list()
             .entries(layouts.take(last.map_or(0, |last| last + 1)))
             .finish()
@@ -321,7 +324,12 @@ const fn layouts(file: &Gguf<'_>, layers: usize) -> Result<Layouts, ModelError> 
 }
 
 /// Returns true if any slim layer lacks the matrix that maps inputs to values.
-const fn values_dropped(file: &Gguf<'_>, layers: usize, design: &Design, layouts: &Layouts) -> bool {
+const fn values_dropped(
+    file: &Gguf<'_>,
+    layers: usize,
+    design: &Design,
+    layouts: &Layouts,
+) -> bool {
     let mut layer = 0;
     while layer < layers {
         if layouts.of(layer).derives_values()

@@ -127,7 +127,11 @@ impl LayerKinds {
 
     /// The kinds in use; kind 0 is that of the last layer of a period.
     pub const fn list(&self) -> &[LayerKind] {
-        let count = if self.period == 1 { 1 } else { LayerKinds::MOST };
+        let count = if self.period == 1 {
+            1
+        } else {
+            LayerKinds::MOST
+        };
         let (kinds, _) = self.kinds.split_at(count);
         kinds
     }
@@ -148,7 +152,10 @@ impl LayerKinds {
 
     /// Index of the first kind whose layers see all tokens; 0 if there is none.
     pub(crate) const fn first_full(&self) -> usize {
-        match (self.kinds[0].window, self.list()[self.list().len() - 1].window) {
+        match (
+            self.kinds[0].window,
+            self.list()[self.list().len() - 1].window,
+        ) {
             (Some(_), None) => 1,
             _ => 0,
         }

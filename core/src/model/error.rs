@@ -93,13 +93,18 @@ impl fmt::Display for ModelError {
         match *self {
             ModelError::Gguf(error) => error.fmt(f),
             ModelError::UnsupportedArchitecture => {
-                write!(f, "the model's architecture is not one of the supported ones:")?;
+                write!(
+                    f,
+                    "the model's architecture is not one of the supported ones:"
+                )?;
                 for (i, family) in Family::ALL.into_iter().enumerate() {
                     write!(f, "{} {}", if i == 0 { "" } else { "," }, family.name())?;
                 }
                 Ok(())
             }
-            ModelError::MissingMetadata(key) => write!(f, "the model's metadata lacks a usable {key}"),
+            ModelError::MissingMetadata(key) => {
+                write!(f, "the model's metadata lacks a usable {key}")
+            }
             ModelError::OutOfRange { key, value } => {
                 write!(f, "the model's {key} is {value}, which is out of range")
             }
@@ -140,7 +145,10 @@ impl fmt::Display for ModelError {
                 Tensor(name, layer)
             ),
             ModelError::LayerCount { model, given } => {
-                write!(f, "the model has {model} layers, but the given table has {given}")
+                write!(
+                    f,
+                    "the model has {model} layers, but the given table has {given}"
+                )
             }
         }
     }

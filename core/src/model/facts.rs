@@ -20,7 +20,10 @@ impl<'a> Facts<'a> {
     }
 
     /// Reads a dimension that may be absent.
-    pub(super) const fn optional_dim(&self, key: &'static str) -> Result<Option<usize>, ModelError> {
+    pub(super) const fn optional_dim(
+        &self,
+        key: &'static str,
+    ) -> Result<Option<usize>, ModelError> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match value.as_u64() {
@@ -89,7 +92,11 @@ impl<'a> Facts<'a> {
     }
 
     /// Reads a soft cap: `cap·tanh(x/cap)`; 0 for none.
-    pub(super) const fn soft_cap(&self, key: &'static str, default: f32) -> Result<f32, ModelError> {
+    pub(super) const fn soft_cap(
+        &self,
+        key: &'static str,
+        default: f32,
+    ) -> Result<f32, ModelError> {
         self.float(key, Some(default), 0.0, 1e6)
     }
 

@@ -15,7 +15,9 @@ mod weights;
 
 pub use blocks::{Attention, FeedForward, Layer, Linear, Norm, SlimWeights};
 pub use config::{Config, Layouts, MAX_SLIM_LAYERS};
-pub use design::{Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Norms, Positions, QueryKeyNorm};
+pub use design::{
+    Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Norms, Positions, QueryKeyNorm,
+};
 pub use error::ModelError;
 pub use families::Family;
 pub use weights::{Model, RopeFactors, layers};

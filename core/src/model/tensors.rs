@@ -80,7 +80,11 @@ impl<'f, 'w> Tensors<'f, 'w> {
     }
 
     /// Returns a row of F32.
-    pub(super) const fn row(&self, name: &'static str, len: usize) -> Result<&'w [F32], ModelError> {
+    pub(super) const fn row(
+        &self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<&'w [F32], ModelError> {
         match tri!(self.matrix(name, 1, len)).row() {
             Some(row) => Ok(row),
             None => Err(ModelError::UnsupportedFeature(
@@ -90,7 +94,11 @@ impl<'f, 'w> Tensors<'f, 'w> {
     }
 
     /// Returns a row of F32 that may be absent.
-    pub(super) const fn bias(&self, name: &'static str, len: usize) -> Result<Option<&'w [F32]>, ModelError> {
+    pub(super) const fn bias(
+        &self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Option<&'w [F32]>, ModelError> {
         match self.find(name) {
             Ok(_) => Ok(Some(tri!(self.row(name, len)))),
             Err(_) => Ok(None),

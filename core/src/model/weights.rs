@@ -141,7 +141,10 @@ impl Model<'_> {
 }
 
 impl<'w> RopeFactors<'w> {
-    const fn read(of: &Tensors<'_, 'w>, config: &Config) -> Result<Option<RopeFactors<'w>>, ModelError> {
+    const fn read(
+        of: &Tensors<'_, 'w>,
+        config: &Config,
+    ) -> Result<Option<RopeFactors<'w>>, ModelError> {
         let pairs = config.rope_dim / 2;
         if of.find("rope_freqs.weight").is_ok() {
             let factors = tri!(of.row("rope_freqs.weight", pairs));

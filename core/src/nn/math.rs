@@ -141,7 +141,12 @@ pub const fn inverse_root(a: f64, n: usize) -> f64 {
 mod tests {
     use super::*;
 
-    type Library = (fn(f32) -> f32, fn(f32) -> f32, fn(f32) -> (f32, f32), [f32; 3]);
+    type Library = (
+        fn(f32) -> f32,
+        fn(f32) -> f32,
+        fn(f32) -> (f32, f32),
+        [f32; 3],
+    );
 
     fn libraries() -> std::vec::Vec<Library> {
         std::vec![
@@ -195,7 +200,14 @@ mod tests {
 
     #[test]
     fn roots_are_roots() {
-        for (a, n) in [(1e4, 32), (1e5, 32), (5e5, 64), (1e6, 128), (10.0, 1), (1.0, 7)] {
+        for (a, n) in [
+            (1e4, 32),
+            (1e5, 32),
+            (5e5, 64),
+            (1e6, 128),
+            (10.0, 1),
+            (1.0, 7),
+        ] {
             let x = inverse_root(a, n);
             let exact = (-f64::ln(a) / n as f64).exp();
             assert!((x / exact - 1.0).abs() < 1e-14, "{a} {n}: {x} {exact}");

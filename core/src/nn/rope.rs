@@ -72,7 +72,8 @@ mod tests {
         for (i, [cos, sin]) in table.iter().enumerate() {
             let angle = 77.0 * 1e4f64.powf(-(i as f64) / 16.0);
             assert!(
-                (f64::from(*cos) - angle.cos()).abs() < 1e-6 && (f64::from(*sin) - angle.sin()).abs() < 1e-6
+                (f64::from(*cos) - angle.cos()).abs() < 1e-6
+                    && (f64::from(*sin) - angle.sin()).abs() < 1e-6
             );
         }
         // The score of a rotated query and key at a distance of 5, near and 4,000,000,000 tokens

@@ -52,14 +52,20 @@ impl Plan {
             });
         }
         if matches!(config.design.positions, Positions::Learned)
-            && !matches!(options.policy, Policy::Dense { .. } | Policy::Recompute { .. })
+            && !matches!(
+                options.policy,
+                Policy::Dense { .. } | Policy::Recompute { .. }
+            )
         {
             return Err(PlanError::LearnedPositions {
                 trained: config.context,
             });
         }
         let mut options = *options;
-        options.chunk = min(min(options.chunk, options.policy.window()), Plan::MOST_CHUNK);
+        options.chunk = min(
+            min(options.chunk, options.policy.window()),
+            Plan::MOST_CHUNK,
+        );
         if let Some(window) = config.kinds.smallest_window() {
             options.chunk = min(options.chunk, window);
         }
@@ -90,7 +96,11 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::new`], and [`PlanError::OverBudget`].
-    pub const fn within(config: &Config, options: &Options, budget: usize) -> Result<Plan, PlanError> {
+    pub const fn within(
+        config: &Config,
+        options: &Options,
+        budget: usize,
+    ) -> Result<Plan, PlanError> {
         match Plan::new(config, options) {
             Ok(plan) if plan.bytes() > budget => Err(PlanError::OverBudget {
                 needed: plan.bytes(),
@@ -105,7 +115,11 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::within`] for the smallest window, 1.
-    pub const fn largest(config: &Config, options: &Options, budget: usize) -> Result<Plan, PlanError> {
+    pub const fn largest(
+        config: &Config,
+        options: &Options,
+        budget: usize,
+    ) -> Result<Plan, PlanError> {
         let mut options = *options;
         let policy = options.policy;
         options.policy = policy.with_window(1);
@@ -222,7 +236,9 @@ const fn check_numbers(options: &Options) -> Result<(), PlanError> {
 /// Refuses layouts that do not suit the model, or that this build does not have.
 const fn check_layout(config: &Config, options: &Options) -> Result<(), PlanError> {
     match options.layout {
-        LayoutChoice::Kv | LayoutChoice::X if config.values_dropped => return Err(PlanError::NoValues),
+        LayoutChoice::Kv | LayoutChoice::X if config.values_dropped => {
+            return Err(PlanError::NoValues);
+        }
         LayoutChoice::X if !FAMILIES => return Err(PlanError::NoInputs),
         LayoutChoice::X if !config.may_keep_inputs() => {
             return Err(PlanError::Inputs {

@@ -163,7 +163,11 @@ impl Sizes<'_> {
 
     /// Number of rotated pairs in a head, if keys are rotated when they are read.
     pub(super) const fn derived_pairs(&self) -> usize {
-        if self.layers.mapped > 0 { self.pairs() } else { 0 }
+        if self.layers.mapped > 0 {
+            self.pairs()
+        } else {
+            0
+        }
     }
 
     /// Number of angles of all tiles in a pass.

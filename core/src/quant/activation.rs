@@ -1,5 +1,8 @@
 //! Activations quantised to int8, the other operand of quantised weights.
-#![allow(unsafe_code, reason = "a declaration that a plain struct is plain bytes")]
+#![allow(
+    unsafe_code,
+    reason = "a declaration that a plain struct is plain bytes"
+)]
 
 use super::BLOCK;
 use crate::arena::Pod;

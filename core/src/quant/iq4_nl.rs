@@ -18,8 +18,9 @@ pub const VALUES: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
 
-const _: () =
-    assert!(size_of::<BlockIq4Nl>() == Format::IQ4_NL.block_bytes() && align_of::<BlockIq4Nl>() == 1);
+const _: () = assert!(
+    size_of::<BlockIq4Nl>() == Format::IQ4_NL.block_bytes() && align_of::<BlockIq4Nl>() == 1
+);
 
 impl Sealed for BlockIq4Nl {}
 

@@ -20,7 +20,8 @@ pub struct BlockQ2K {
     pub dmin: [u8; 2],
 }
 
-const _: () = assert!(size_of::<BlockQ2K>() == Format::Q2_K.block_bytes() && align_of::<BlockQ2K>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ2K>() == Format::Q2_K.block_bytes() && align_of::<BlockQ2K>() == 1);
 
 impl Sealed for BlockQ2K {}
 

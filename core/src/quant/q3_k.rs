@@ -20,7 +20,8 @@ pub struct BlockQ3K {
     pub d: [u8; 2],
 }
 
-const _: () = assert!(size_of::<BlockQ3K>() == Format::Q3_K.block_bytes() && align_of::<BlockQ3K>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ3K>() == Format::Q3_K.block_bytes() && align_of::<BlockQ3K>() == 1);
 
 impl Sealed for BlockQ3K {}
 

@@ -13,7 +13,8 @@ pub struct BlockQ4_0 {
     pub qs: [u8; 16],
 }
 
-const _: () = assert!(size_of::<BlockQ4_0>() == Format::Q4_0.block_bytes() && align_of::<BlockQ4_0>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ4_0>() == Format::Q4_0.block_bytes() && align_of::<BlockQ4_0>() == 1);
 
 impl Sealed for BlockQ4_0 {}
 

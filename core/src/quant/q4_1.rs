@@ -15,7 +15,8 @@ pub struct BlockQ4_1 {
     pub qs: [u8; 16],
 }
 
-const _: () = assert!(size_of::<BlockQ4_1>() == Format::Q4_1.block_bytes() && align_of::<BlockQ4_1>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ4_1>() == Format::Q4_1.block_bytes() && align_of::<BlockQ4_1>() == 1);
 
 impl Sealed for BlockQ4_1 {}
 

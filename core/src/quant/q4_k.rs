@@ -20,7 +20,8 @@ pub struct BlockQ4K {
     pub qs: [u8; SUPER_BLOCK / 2],
 }
 
-const _: () = assert!(size_of::<BlockQ4K>() == Format::Q4_K.block_bytes() && align_of::<BlockQ4K>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ4K>() == Format::Q4_K.block_bytes() && align_of::<BlockQ4K>() == 1);
 
 impl Sealed for BlockQ4K {}
 
@@ -55,7 +56,10 @@ pub(super) fn scale_and_min(packed: &[u8; 12], i: usize) -> (u8, u8) {
         return (packed[i] & 63, packed[i + 4] & 63);
     }
     let low = packed[i + 4];
-    (low & 15 | packed[i - 4] >> 6 << 4, low >> 4 | packed[i] >> 6 << 4)
+    (
+        low & 15 | packed[i - 4] >> 6 << 4,
+        low >> 4 | packed[i] >> 6 << 4,
+    )
 }
 
 /// The 4-bit integers of part `i` of Q4_K and Q5_K.

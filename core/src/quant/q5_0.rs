@@ -15,7 +15,8 @@ pub struct BlockQ5_0 {
     pub qs: [u8; 16],
 }
 
-const _: () = assert!(size_of::<BlockQ5_0>() == Format::Q5_0.block_bytes() && align_of::<BlockQ5_0>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ5_0>() == Format::Q5_0.block_bytes() && align_of::<BlockQ5_0>() == 1);
 
 impl Sealed for BlockQ5_0 {}
 
@@ -70,7 +71,8 @@ mod tests {
     #[test]
     fn low_halves_come_first_and_keep_their_four_bits() {
         let qs = core::array::from_fn(|i| (i | (15 - i) << 4) as u8);
-        let expected: [i8; BLOCK] = core::array::from_fn(|i| if i < 16 { i as i8 } else { 31 - i as i8 });
+        let expected: [i8; BLOCK] =
+            core::array::from_fn(|i| if i < 16 { i as i8 } else { 31 - i as i8 });
         assert_eq!(five_bits([0; 4], &qs), expected);
         assert_eq!(five_bits([0xff; 4], &qs), expected.map(|q| q + 16));
     }

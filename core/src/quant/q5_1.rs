@@ -17,7 +17,8 @@ pub struct BlockQ5_1 {
     pub qs: [u8; 16],
 }
 
-const _: () = assert!(size_of::<BlockQ5_1>() == Format::Q5_1.block_bytes() && align_of::<BlockQ5_1>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ5_1>() == Format::Q5_1.block_bytes() && align_of::<BlockQ5_1>() == 1);
 
 impl Sealed for BlockQ5_1 {}
 

@@ -21,7 +21,8 @@ pub struct BlockQ5K {
     pub qs: [u8; SUPER_BLOCK / 2],
 }
 
-const _: () = assert!(size_of::<BlockQ5K>() == Format::Q5_K.block_bytes() && align_of::<BlockQ5K>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ5K>() == Format::Q5_K.block_bytes() && align_of::<BlockQ5K>() == 1);
 
 impl Sealed for BlockQ5K {}
 

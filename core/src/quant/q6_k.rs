@@ -21,7 +21,8 @@ pub struct BlockQ6K {
     pub d: [u8; 2],
 }
 
-const _: () = assert!(size_of::<BlockQ6K>() == Format::Q6_K.block_bytes() && align_of::<BlockQ6K>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ6K>() == Format::Q6_K.block_bytes() && align_of::<BlockQ6K>() == 1);
 
 impl Sealed for BlockQ6K {}
 
@@ -40,7 +41,8 @@ impl SuperBlock for BlockQ6K {
         let (half, k) = (i / 4, i % 4);
         let low = &self.ql[64 * half + k % 2 * BLOCK..][..BLOCK];
         let high = &self.qh[BLOCK * half..][..BLOCK];
-        let element = |j: usize| (low[j] >> (k / 2 * 4) & 15 | (high[j] >> (2 * k) & 3) << 4) as i8 - 32;
+        let element =
+            |j: usize| (low[j] >> (k / 2 * 4) & 15 | (high[j] >> (2 * k) & 3) << 4) as i8 - 32;
         Part {
             scale: f16_at(self.d),
             factors: [self.scales[2 * i], self.scales[2 * i + 1]],

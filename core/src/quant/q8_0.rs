@@ -12,7 +12,8 @@ pub struct BlockQ8_0 {
     pub qs: [i8; BLOCK],
 }
 
-const _: () = assert!(size_of::<BlockQ8_0>() == Format::Q8_0.block_bytes() && align_of::<BlockQ8_0>() == 1);
+const _: () =
+    assert!(size_of::<BlockQ8_0>() == Format::Q8_0.block_bytes() && align_of::<BlockQ8_0>() == 1);
 
 impl Sealed for BlockQ8_0 {}
 

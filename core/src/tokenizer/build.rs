@@ -92,7 +92,10 @@ const fn add_tokens(
 }
 
 /// Fills the table of merges; also returns the length of the longest merge.
-const fn add_merges(vocab: &Vocab<'_>, slots: &mut [u32]) -> Result<(Slots, usize), TokenizerError> {
+const fn add_merges(
+    vocab: &Vocab<'_>,
+    slots: &mut [u32],
+) -> Result<(Slots, usize), TokenizerError> {
     clear(slots);
     let Some(merges) = vocab.merges() else {
         return Ok((Slots::new(0), 0));
@@ -280,10 +283,14 @@ mod tests {
     fn a_file_made_to_collide_is_refused() {
         let len = PROBES + 100;
         let slots = table_len(len) as u64;
-        let in_first_slot = |text: &Vec<u8>| (u64::from(Hash::START.of_all(text)) * slots) >> 32 == 0;
+        let in_first_slot =
+            |text: &Vec<u8>| (u64::from(Hash::START.of_all(text)) * slots) >> 32 == 0;
         let numbers = (0..).map(|i: u32| i.to_string().into_bytes());
         let tokens: Vec<Vec<u8>> = numbers.filter(in_first_slot).take(len).collect();
-        let file = file(&[("model", Meta::Str("llama")), ("tokens", Meta::Strings(tokens))]);
+        let file = file(&[
+            ("model", Meta::Str("llama")),
+            ("tokens", Meta::Strings(tokens)),
+        ]);
         let (field, index) = (Field::Tokens, PROBES);
         let error = with(&file, 64, |_| ()).unwrap_err();
         assert_eq!(error, TokenizerError::Crowded { field, index });

@@ -85,7 +85,10 @@ pub struct Utf8Stream {
 impl Utf8Stream {
     /// Creates a stream that holds nothing back.
     pub const fn new() -> Self {
-        Utf8Stream { held: [0; 4], len: 0 }
+        Utf8Stream {
+            held: [0; 4],
+            len: 0,
+        }
     }
 
     /// Takes `bytes` and calls `emit` with each character that is now complete.

@@ -6,7 +6,10 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "each variant is the entry that `Field::key` names")]
+#[allow(
+    missing_docs,
+    reason = "each variant is the entry that `Field::key` names"
+)]
 pub enum Field {
     Model,
     Pre,
@@ -112,7 +115,11 @@ impl fmt::Display for TokenizerError {
                 )
             }
             Self::UnknownPreTokenizer(name) => write!(f, "the pre-tokenizer {name} is unknown"),
-            Self::TooFew { field, found, tokens } => {
+            Self::TooFew {
+                field,
+                found,
+                tokens,
+            } => {
                 write!(
                     f,
                     "the model's {} has {found} elements for {tokens} tokens",

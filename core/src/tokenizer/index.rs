@@ -282,7 +282,10 @@ mod tests {
                 slots: &[0, slot, 0][1..2],
                 of,
             };
-            assert_eq!(table.find(0xDEAD_BEEF, |number| number == largest), Some(largest));
+            assert_eq!(
+                table.find(0xDEAD_BEEF, |number| number == largest),
+                Some(largest)
+            );
             assert_eq!(table.find(0xDEAD_BEEF, |number| number != largest), None);
         }
         assert_eq!(Slots::new(9).number(0, 0), None);

@@ -123,7 +123,11 @@ impl<'a> Window<'a> {
                 at = end;
             }
             self.bytes.copy_within(at..len, 0);
-            len = if last { 0 } else { self.fill(len - at, &mut chunks) };
+            len = if last {
+                0
+            } else {
+                self.fill(len - at, &mut chunks)
+            };
         }
     }
 

@@ -140,7 +140,8 @@ impl<'a> Tokenizer<'a> {
         let given = memory.len();
         let needed = Window::bytes(MIN_WINDOW);
         let mut carver = Carver::new(memory).ok_or(TokenizerError::Misaligned)?;
-        let window = Window::take(&mut carver, given).ok_or(TokenizerError::OutOfMemory { needed, given })?;
+        let window = Window::take(&mut carver, given)
+            .ok_or(TokenizerError::OutOfMemory { needed, given })?;
         Ok(Tokenizer { indexed, window })
     }
 
@@ -183,7 +184,10 @@ impl<'a> Tokenizer<'a> {
                 out(special.id);
                 at += special.len;
                 if self.indexed.specials.swallows_blanks(special.id) {
-                    at += text[at..].iter().take_while(|&&byte| is_blank(byte)).count();
+                    at += text[at..]
+                        .iter()
+                        .take_while(|&&byte| is_blank(byte))
+                        .count();
                 }
             }
         }
@@ -213,7 +217,8 @@ impl<'a> Tokenizer<'a> {
             }
             Model::Spm { space_prefix, .. } => {
                 let rules = Spm { vocab, index };
-                let mut escaped = Escaped::new(text, space_prefix && !continued && !text.is_empty());
+                let mut escaped =
+                    Escaped::new(text, space_prefix && !continued && !text.is_empty());
                 while !escaped.is_empty() {
                     self.window
                         .encode(escaped.word(self.indexed.words_apart), &rules, out);

@@ -210,7 +210,9 @@ impl<'a> Specials<'a> {
             let high = ids.partition_point(|&id| key(id) <= Some(byte));
             ids = &ids[low..high];
             let len = depth + 1;
-            let whole = ids.iter().take_while(|&&id| self.index.text(id).len() == len);
+            let whole = ids
+                .iter()
+                .take_while(|&&id| self.index.text(id).len() == len);
             let control = allowed.control_at(start, len);
             let mut counting = whole.filter(|&&id| control || self.kind(id) == Kind::UserDefined);
             if let Some(&id) = counting.next() {
@@ -233,7 +235,9 @@ impl<'a> Specials<'a> {
 
     /// Returns the special token with exactly this spelling.
     pub(super) fn named(&self, name: &[u8]) -> Option<u32> {
-        let place = self.sorted.partition_point(|&id| self.index.text(id) < name);
+        let place = self
+            .sorted
+            .partition_point(|&id| self.index.text(id) < name);
         let &id = self.sorted.get(place)?;
         (self.index.text(id) == name).then_some(id)
     }

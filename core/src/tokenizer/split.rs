@@ -31,13 +31,12 @@ impl PreTokenizer {
     pub(super) const fn named(name: &[u8]) -> Option<Self> {
         Some(match name {
             // GPT-NeoX's own pattern is GPT-2's: its models (Pythia, OLMo 1, MPT) use these names.
-            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" | b"gigachat" | b"mellum"
-            | b"exaone4" => Self::Gpt2,
+            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" | b"gigachat"
+            | b"mellum" | b"exaone4" => Self::Gpt2,
             b"smollm" | b"starcoder" | b"refact" | b"command-r" | b"codeshell" | b"exaone"
             | b"minerva-7b" => Self::Smollm,
-            b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" | b"falcon-h1" | b"pixtral" | b"lfm2" => {
-                Self::LlamaBpe
-            }
+            b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" | b"falcon-h1" | b"pixtral"
+            | b"lfm2" => Self::LlamaBpe,
             b"dbrx" | b"smaug-bpe" => Self::Dbrx,
             b"qwen2" | b"deepseek-r1-qwen" | b"stablelm2" | b"hunyuan" | b"megrez" => Self::Qwen2,
             _ => return None,
@@ -105,7 +104,11 @@ fn contraction(text: &[u8], any_case: bool) -> Option<usize> {
     let ascii = |at| {
         let char = look(text, at)?;
         let byte = u8::try_from(char.code).ok()?;
-        let byte = if any_case { byte.to_ascii_lowercase() } else { byte };
+        let byte = if any_case {
+            byte.to_ascii_lowercase()
+        } else {
+            byte
+        };
         Some((byte, char.next))
     };
     let (b'\'', at) = ascii(0)? else {
@@ -186,7 +189,11 @@ fn llama3(text: &[u8], digits: usize) -> usize {
     let (mut at, mut after_break) = (0, None);
     while let Some(char) = look(text, at).filter(|char| char.is_blank()) {
         at = char.next;
-        after_break = if char.breaks_line() { Some(at) } else { after_break };
+        after_break = if char.breaks_line() {
+            Some(at)
+        } else {
+            after_break
+        };
     }
     after_break.unwrap_or_else(|| blanks(text, |_| false))
 }
@@ -230,7 +237,8 @@ mod tests {
     fn llama_bpe_groups_digits_and_line_breaks() {
         let text = "we'RE 12345 (ok)\r\n\n  \n  a\t\tb _x";
         let want = [
-            "we", "'RE", " ", "123", "45", " (", "ok", ")\r\n\n", "  \n", " ", " a", "\t", "\tb", " _", "x",
+            "we", "'RE", " ", "123", "45", " (", "ok", ")\r\n\n", "  \n", " ", " a", "\t", "\tb",
+            " _", "x",
         ];
         assert_eq!(pieces(PreTokenizer::LlamaBpe, text), want);
         assert_eq!(pieces(PreTokenizer::Qwen2, "a12"), ["a", "1", "2"]);

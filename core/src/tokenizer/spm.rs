@@ -37,7 +37,10 @@ impl Rules for Spm<'_> {
     fn emit(&self, symbol: &[u8], out: &mut dyn FnMut(u32)) {
         match self.index.token(symbol) {
             Some(token) => out(token),
-            None => symbol.iter().filter_map(|&byte| self.byte(byte)).for_each(out),
+            None => symbol
+                .iter()
+                .filter_map(|&byte| self.byte(byte))
+                .for_each(out),
         }
     }
 }
@@ -71,7 +74,11 @@ fn rank(score: f32) -> u32 {
     // Adding 0 makes -0 equal to 0. The bits of floats order as integers once the negative ones are
     // flipped.
     let bits = (score + 0.0).to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    let ascending = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    };
     !ascending
 }
 

@@ -87,7 +87,10 @@ pub(super) fn spell(code: u32) -> ([u8; 4], usize) {
         0..0x80 => ([code as u8, 0, 0, 0], 1),
         0x80..0x800 => ([0xC0 | (code >> 6) as u8, tail(0), 0, 0], 2),
         0x800..0x10000 => ([0xE0 | (code >> 12) as u8, tail(6), tail(0), 0], 3),
-        _ => ([0xF0 | (code >> 18 & 7) as u8, tail(12), tail(6), tail(0)], 4),
+        _ => (
+            [0xF0 | (code >> 18 & 7) as u8, tail(12), tail(6), tail(0)],
+            4,
+        ),
     }
 }
 

@@ -16,7 +16,10 @@ use crate::gguf::{Array, Gguf, Value};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Model<'a> {
     /// Byte-level BPE.
-    Bpe { pre: PreTokenizer, merges: Array<'a> },
+    Bpe {
+        pre: PreTokenizer,
+        merges: Array<'a>,
+    },
     /// SentencePiece.
     Spm {
         scores: Option<Array<'a>>,
@@ -135,7 +138,12 @@ impl<'a> Vocab<'a> {
             index_bytes: 0,
             bos: token_id(file, "tokenizer.ggml.bos_token_id", bos, tokens.len()),
             eos: token_id(file, "tokenizer.ggml.eos_token_id", eos, tokens.len()),
-            unknown: token_id(file, "tokenizer.ggml.unknown_token_id", unknown, tokens.len()),
+            unknown: token_id(
+                file,
+                "tokenizer.ggml.unknown_token_id",
+                unknown,
+                tokens.len(),
+            ),
             add_bos: flag(file, "tokenizer.ggml.add_bos_token", add_bos),
             add_eos: flag(file, "tokenizer.ggml.add_eos_token", false),
             is_phi3: is_named_phi3(file),
@@ -143,8 +151,18 @@ impl<'a> Vocab<'a> {
             ends_len: 0,
         };
         vocab.add_end(vocab.eos);
-        vocab.add_end(token_id(file, "tokenizer.ggml.eot_token_id", None, tokens.len()));
-        vocab.add_end(token_id(file, "tokenizer.ggml.eom_token_id", None, tokens.len()));
+        vocab.add_end(token_id(
+            file,
+            "tokenizer.ggml.eot_token_id",
+            None,
+            tokens.len(),
+        ));
+        vocab.add_end(token_id(
+            file,
+            "tokenizer.ggml.eom_token_id",
+            None,
+            tokens.len(),
+        ));
         vocab.walk();
         vocab.index_bytes = tri!(vocab.measure());
         Ok(vocab)
@@ -299,7 +317,8 @@ impl<'a> Vocab<'a> {
     pub(super) fn score(&self, id: u32) -> f32 {
         match self.model {
             Model::Spm {
-                scores: Some(scores), ..
+                scores: Some(scores),
+                ..
             } => scores
                 .get(id as usize)
                 .and_then(|score| score.as_f32())
@@ -343,7 +362,11 @@ const fn string<'a>(file: &Gguf<'a>, field: Field) -> Result<Option<&'a [u8]>, T
 
 /// Returns the array of `field`, whose elements must have the specification's type number
 /// `element`; it must have fewer than 2^32 - 1 of them.
-const fn array<'a>(file: &Gguf<'a>, field: Field, element: u32) -> Result<Option<Array<'a>>, TokenizerError> {
+const fn array<'a>(
+    file: &Gguf<'a>,
+    field: Field,
+    element: u32,
+) -> Result<Option<Array<'a>>, TokenizerError> {
     match file.get(field.key()) {
         None => Ok(None),
         Some(Value::Array(array)) if array.element_type() == element => {
@@ -368,7 +391,11 @@ const fn per_token<'a>(
         && array.len() < tokens
     {
         let found = array.len();
-        return Err(TokenizerError::TooFew { field, found, tokens });
+        return Err(TokenizerError::TooFew {
+            field,
+            found,
+            tokens,
+        });
     }
     Ok(found)
 }
@@ -404,7 +431,10 @@ const fn is_named_phi3(file: &Gguf<'_>) -> bool {
     while at + 4 <= name.len() {
         let dash = if name[at + 3] == b'-' { 1 } else { 0 };
         let word = [name[at], name[at + 1], name[at + 2]];
-        if word.eq_ignore_ascii_case(b"phi") && at + 3 + dash < name.len() && name[at + 3 + dash] == b'3' {
+        if word.eq_ignore_ascii_case(b"phi")
+            && at + 3 + dash < name.len()
+            && name[at + 3 + dash] == b'3'
+        {
             return true;
         }
         at += 1;

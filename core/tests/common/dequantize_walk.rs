@@ -19,7 +19,9 @@ const MOST: (usize, usize, usize) = (1024, 40, 9);
 /// # Panics
 /// If an instruction set of `isas` gives other bits than the first of them, the scalar reference.
 pub fn walk(bytes: &[u8], isas: &[Isa]) {
-    let Some((&[format, blocks, tokens, size, seed], weights)) = bytes.split_first_chunk::<CHOICES>() else {
+    let Some((&[format, blocks, tokens, size, seed], weights)) =
+        bytes.split_first_chunk::<CHOICES>()
+    else {
         return;
     };
     let format = Format::ALL[usize::from(format) % Format::ALL.len()];
@@ -38,7 +40,10 @@ pub fn walk(bytes: &[u8], isas: &[Isa]) {
     multiply(&w, Input::F32(&x), tokens, isas, small);
     if format.is_quantized() {
         let quantized: Vec<_> = isas.iter().map(|&isa| int8(&x, isa)).collect();
-        assert!(quantized.iter().all(|q| *q == quantized[0]), "activations differ");
+        assert!(
+            quantized.iter().all(|q| *q == quantized[0]),
+            "activations differ"
+        );
         multiply(&w, Input::Q8(&quantized[0]), tokens, isas, small);
     }
 }

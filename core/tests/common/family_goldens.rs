@@ -46,7 +46,9 @@ impl Goldens {
         for line in text.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
-                ["model", name, _vocab, policy] => models.push((name.to_owned(), policy == "recompute")),
+                ["model", name, _vocab, policy] => {
+                    models.push((name.to_owned(), policy == "recompute"))
+                }
                 [key, ref rest @ ..] => {
                     lines.insert(key.to_owned(), rest.join(" "));
                 }
@@ -93,7 +95,8 @@ pub struct Golden {
 
 impl Golden {
     pub fn read(name: &str) -> Golden {
-        let read = |extension: &str| fs::read(folder().join(format!("{name}.{extension}"))).unwrap();
+        let read =
+            |extension: &str| fs::read(folder().join(format!("{name}.{extension}"))).unwrap();
         Golden {
             bytes: read("gguf"),
             logits: read("f32")

@@ -136,7 +136,10 @@ impl Edit {
         for tensor in &self.tensors {
             out.extend(string(&tensor.name));
             out.extend((tensor.dims.len() as u32).to_le_bytes());
-            tensor.dims.iter().for_each(|dim| out.extend(dim.to_le_bytes()));
+            tensor
+                .dims
+                .iter()
+                .for_each(|dim| out.extend(dim.to_le_bytes()));
             out.extend(tensor.kind.to_le_bytes());
             out.extend(tensor.offset.to_le_bytes());
         }
@@ -148,14 +151,21 @@ impl Edit {
 
     /// Returns the text under a key.
     pub fn text(&self, key: &str) -> Option<String> {
-        let entry = self.entries.iter().find(|entry| entry.key == key.as_bytes())?;
+        let entry = self
+            .entries
+            .iter()
+            .find(|entry| entry.key == key.as_bytes())?;
         (entry.kind == 8).then(|| String::from_utf8_lossy(&entry.value[8..]).into_owned())
     }
 
     /// Sets the value of a key, and adds the key if it is missing.
     pub fn set(&mut self, key: &str, kind: u32, value: impl Into<Vec<u8>>) {
         let value = value.into();
-        match self.entries.iter_mut().find(|entry| entry.key == key.as_bytes()) {
+        match self
+            .entries
+            .iter_mut()
+            .find(|entry| entry.key == key.as_bytes())
+        {
             Some(entry) => (entry.kind, entry.value) = (kind, value),
             None => self.entries.push(Entry {
                 key: key.into(),
@@ -178,7 +188,10 @@ impl Edit {
     }
 
     pub fn set_texts(&mut self, key: &str, values: &[impl AsRef<[u8]>]) {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| string(value.as_ref())).collect();
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| string(value.as_ref()))
+            .collect();
         self.set(key, 9, array(8, values.len() as u64, &bytes));
     }
 
@@ -194,7 +207,10 @@ impl Edit {
     pub fn fill(&mut self, name: &str, pattern: &[u8]) {
         let start = self.tensor(name).offset as usize;
         let ends = self.tensors.iter().map(|tensor| tensor.offset as usize);
-        let end = ends.filter(|end| *end > start).min().unwrap_or(self.data.len());
+        let end = ends
+            .filter(|end| *end > start)
+            .min()
+            .unwrap_or(self.data.len());
         for (byte, new) in self.data[start..end].iter_mut().zip(pattern.iter().cycle()) {
             *byte = *new;
         }

@@ -43,7 +43,10 @@ fn walk_value(value: Value<'_>, bytes: &[u8]) {
         assert_eq!(value.as_bytes(), Some(text.as_bytes()));
     }
     if let Some(integer) = value.as_u64() {
-        assert!(value.as_f32().is_none() && value.as_bool().is_none(), "{integer}");
+        assert!(
+            value.as_f32().is_none() && value.as_bool().is_none(),
+            "{integer}"
+        );
     }
     if let Some(array) = value.as_array() {
         walk_array(array, bytes);
@@ -59,7 +62,9 @@ fn walk_array(array: Array<'_>, bytes: &[u8]) {
     let mut index = 0;
     while let Some(element) = elements.next() {
         match array.get(index) {
-            Some(same) if index < LOOKUPS => assert_eq!(format!("{same:?}"), format!("{element:?}")),
+            Some(same) if index < LOOKUPS => {
+                assert_eq!(format!("{same:?}"), format!("{element:?}"))
+            }
             Some(_) => {}
             None => assert!(element.as_bytes().is_some() || element.as_array().is_some()),
         }
@@ -84,9 +89,14 @@ fn walk_tensors(file: &Gguf<'_>) {
         assert!((1..=4).contains(&tensor.rank()) && !tensor.dims().contains(&0));
         let elements = tensor.rows() * tensor.cols();
         if let Some(format) = tensor.format() {
-            let row = format.row_bytes(tensor.cols()).expect("rows are whole blocks");
+            let row = format
+                .row_bytes(tensor.cols())
+                .expect("rows are whole blocks");
             assert_eq!(row * tensor.rows(), tensor.data().len());
-            assert_eq!((tensor.data().as_ptr().addr() - data_start) % file.alignment(), 0);
+            assert_eq!(
+                (tensor.data().as_ptr().addr() - data_start) % file.alignment(),
+                0
+            );
             let matrix = Matrix::new(format, tensor.rows(), tensor.cols(), tensor.data()).unwrap();
             if tensor.cols() <= MAX_COLS {
                 let mut out = vec![0.0; tensor.cols()];
@@ -97,7 +107,10 @@ fn walk_tensors(file: &Gguf<'_>) {
         }
         if i < LOOKUPS {
             assert!(file.tensor(tensor.name()).is_some());
-            assert!(file.layer_tensor(i, "w").is_none_or(|t| t.name().ends_with(".w")));
+            assert!(
+                file.layer_tensor(i, "w")
+                    .is_none_or(|t| t.name().ends_with(".w"))
+            );
         }
     }
 }

@@ -19,7 +19,10 @@ pub fn models() -> Vec<(String, Vec<u8>)> {
         let entries = fs::read_dir(core.join(folder)).unwrap();
         paths.extend(entries.map(|entry| entry.unwrap().path()));
     }
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "gguf")
+    });
     paths.sort();
     let read = |path: &PathBuf| (path.display().to_string(), fs::read(path).unwrap());
     paths.iter().map(read).collect()
@@ -50,7 +53,10 @@ pub fn hostile(good: &[u8]) -> Vec<Hostile> {
     let mut ways = Ways(Vec::new());
     header(&mut ways);
     tensors(&mut ways);
-    facts(&mut ways, edit.text("general.architecture").expect("a model"));
+    facts(
+        &mut ways,
+        edit.text("general.architecture").expect("a model"),
+    );
     weights(&mut ways);
     if edit
         .entries
@@ -94,9 +100,15 @@ fn header(ways: &mut Ways) {
         );
         e.entry_count = Some(e.entries.len() as u64 + 1);
     });
-    ways.add("array-2^60-bytes", |e| e.set("x", 9, array(0, 1 << 60, b"")));
-    ways.add("array-2^61-of-u64", |e| e.set("x", 9, array(10, 1 << 61, b"")));
-    ways.add("array-2^60-strings", |e| e.set("x", 9, array(8, 1 << 60, b"")));
+    ways.add("array-2^60-bytes", |e| {
+        e.set("x", 9, array(0, 1 << 60, b""))
+    });
+    ways.add("array-2^61-of-u64", |e| {
+        e.set("x", 9, array(10, 1 << 61, b""))
+    });
+    ways.add("array-2^60-strings", |e| {
+        e.set("x", 9, array(8, 1 << 60, b""))
+    });
     ways.add("array-of-arrays-too-deep", |e| {
         let nested = (0..200).fold(array(0, 0, b""), |inner, _| array(9, 1, &inner));
         e.set("x", 9, nested);
@@ -136,7 +148,9 @@ fn tensors(ways: &mut Ways) {
         ("offset-2^64-32", u64::MAX - 31),
         ("offset-misaligned", 1),
     ] {
-        ways.add(name, move |e| e.tensor("output_norm.weight").offset = offset);
+        ways.add(name, move |e| {
+            e.tensor("output_norm.weight").offset = offset
+        });
     }
     ways.add("offset-last-byte", |e| {
         e.tensor("output_norm.weight").offset = (e.data.len() as u64 - 1) / 32 * 32;
@@ -161,7 +175,9 @@ fn tensors(ways: &mut Ways) {
             e.tensor("output_norm.weight").dims.clone_from(&dims)
         });
     }
-    ways.add("shape-transposed", |e| e.tensor("ffn_down.weight").dims.reverse());
+    ways.add("shape-transposed", |e| {
+        e.tensor("ffn_down.weight").dims.reverse()
+    });
     ways.add("shape-embedding-narrow", |e| {
         e.tensor("token_embd.weight").dims[0] = 1
     });
@@ -195,7 +211,9 @@ fn tensors(ways: &mut Ways) {
     ] {
         ways.add(name, move |e| e.tensor("output_norm.weight").kind = kind);
     }
-    ways.add("tensor-missing-embedding", |e| remove(e, "token_embd.weight"));
+    ways.add("tensor-missing-embedding", |e| {
+        remove(e, "token_embd.weight")
+    });
     ways.add("tensor-missing-norm", |e| remove(e, "output_norm.weight"));
     ways.add("tensor-missing-in-layer", |e| remove(e, "ffn_down.weight"));
     ways.add("tensors-40000", |e| {
@@ -212,15 +230,19 @@ fn tensors(ways: &mut Ways) {
 }
 
 fn remove(e: &mut Edit, name: &str) {
-    e.tensors.retain(|tensor| !tensor.name.ends_with(name.as_bytes()));
+    e.tensors
+        .retain(|tensor| !tensor.name.ends_with(name.as_bytes()));
 }
 
 /// Faults in the model's dimensions and numbers.
 fn facts(ways: &mut Ways, arch: String) {
     ways.add("architecture-missing", |e| {
-        e.entries.retain(|entry| entry.key != b"general.architecture")
+        e.entries
+            .retain(|entry| entry.key != b"general.architecture")
     });
-    ways.add("architecture-number", |e| e.set_u64("general.architecture", 7));
+    ways.add("architecture-number", |e| {
+        e.set_u64("general.architecture", 7)
+    });
     ways.add("architecture-unknown", |e| {
         e.set_text("general.architecture", "no-such-family")
     });
@@ -310,11 +332,15 @@ fn facts(ways: &mut Ways, arch: String) {
         }
     });
     let key = format!("{arch}.rope.scaling.type");
-    ways.add("rope-scaling-unknown", move |e| e.set_text(&key, "sideways"));
+    ways.add("rope-scaling-unknown", move |e| {
+        e.set_text(&key, "sideways")
+    });
     let key = format!("{arch}.embedding_length");
     ways.add("width-text", move |e| e.set_text(&key, "32"));
     let key = format!("{arch}.embedding_length");
-    ways.add("width-minus-1", move |e| e.set(&key, 11, (-1i64).to_le_bytes()));
+    ways.add("width-minus-1", move |e| {
+        e.set(&key, 11, (-1i64).to_le_bytes())
+    });
     let key = format!("{arch}.attention.head_count");
     ways.add("heads-per-layer-array", move |e| {
         e.set(&key, 9, array(4, 1, &2u32.to_le_bytes()))
@@ -331,7 +357,9 @@ fn weights(ways: &mut Ways) {
     ];
     for (value_name, value) in f32s {
         let name = format!("weights-norm-{value_name}");
-        ways.add(name, move |e| e.fill("output_norm.weight", &value.to_le_bytes()));
+        ways.add(name, move |e| {
+            e.fill("output_norm.weight", &value.to_le_bytes())
+        });
     }
     // If every byte is 0x7e or 0xff, blocks have scales that are NaN, or the largest integers.
     for (name, tensor, byte) in [
@@ -369,7 +397,9 @@ fn tokenizer(ways: &mut Ways) {
     });
     ways.add("tokens-all-empty", |e| e.set_texts(TOKENS, &[""; 305]));
     ways.add("tokens-all-equal", |e| e.set_texts(TOKENS, &["a"; 305]));
-    ways.add("tokens-not-utf8", |e| e.set_texts(TOKENS, &[[0xff, 0xfe]; 305]));
+    ways.add("tokens-not-utf8", |e| {
+        e.set_texts(TOKENS, &[[0xff, 0xfe]; 305])
+    });
     ways.add("tokens-one-of-2^20-bytes", |e| {
         e.set_texts(TOKENS, &["a".repeat(1 << 20)])
     });
@@ -383,14 +413,18 @@ fn tokenizer(ways: &mut Ways) {
         );
         e.set(TYPES, 9, array(5, 100_305, &vec![1; 4 * 100_305]));
     });
-    ways.add("tokens-fewer-than-rows", |e| e.set_texts(TOKENS, &["a", "b"]));
+    ways.add("tokens-fewer-than-rows", |e| {
+        e.set_texts(TOKENS, &["a", "b"])
+    });
     ways.add("scores-too-few", |e| {
         e.set("tokenizer.ggml.scores", 9, array(6, 2, &[0; 8]))
     });
     ways.add("scores-nan", |e| {
         e.set("tokenizer.ggml.scores", 9, array(6, 305, &[0xff; 4 * 305]))
     });
-    ways.add("scores-text", |e| e.set_text("tokenizer.ggml.scores", "0.5"));
+    ways.add("scores-text", |e| {
+        e.set_text("tokenizer.ggml.scores", "0.5")
+    });
     ways.add("types-out-of-range", |e| {
         e.set(TYPES, 9, array(5, 305, &[0x7f; 4 * 305]))
     });
@@ -415,7 +449,9 @@ fn tokenizer(ways: &mut Ways) {
             }
         });
     }
-    ways.add("id-text", |e| e.set_text("tokenizer.ggml.bos_token_id", "<s>"));
+    ways.add("id-text", |e| {
+        e.set_text("tokenizer.ggml.bos_token_id", "<s>")
+    });
     let mut merges = |name: &'static str, merges: &'static [&'static str]| {
         ways.add(name, move |e| {
             e.set_text("tokenizer.ggml.model", "gpt2");
@@ -432,7 +468,9 @@ fn tokenizer(ways: &mut Ways) {
         "merges-cyclic",
         &["a a", "aa aa", "aaaa aaaa", "aa a", "a aa", "a a"],
     );
-    ways.add("merges-missing", |e| e.set_text("tokenizer.ggml.model", "gpt2"));
+    ways.add("merges-missing", |e| {
+        e.set_text("tokenizer.ggml.model", "gpt2")
+    });
     ways.add("merges-numbers", |e| {
         e.set_text("tokenizer.ggml.model", "gpt2");
         e.set(MERGES, 9, array(4, 2, &[0; 8]));

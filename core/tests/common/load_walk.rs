@@ -113,7 +113,9 @@ fn stream(model: Model<'_>, plan: &Plan, isa: Isa, tokens: &[u32]) -> Vec<u32> {
     let vocab = model.config.vocab;
     let mut memory = vec![0; plan.bytes() + ALIGN];
     let start = memory.as_ptr().align_offset(ALIGN);
-    let (arena, _) = plan.split(&mut memory[start..][..plan.bytes()]).expect("planned");
+    let (arena, _) = plan
+        .split(&mut memory[start..][..plan.bytes()])
+        .expect("planned");
     let mut stream = Stream::new(model, plan, arena, isa, &SingleThread).expect("planned");
     assert!(matches!(stream.feed(&[]), Err(StreamError::NoTokens)));
     let outside = [u32::try_from(vocab).expect("a checked dimension")];

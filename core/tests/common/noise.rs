@@ -27,6 +27,9 @@ impl Noise {
 /// Returns the tokens that token `t` attends to, itself last: the sinks, and those of the last
 /// `window` from `from` on.
 pub fn kept(t: usize, sinks: usize, window: usize, from: usize) -> Vec<usize> {
-    let first = (t + 1).saturating_sub(window).max(sinks.min(t + 1)).max(from);
+    let first = (t + 1)
+        .saturating_sub(window)
+        .max(sinks.min(t + 1))
+        .max(from);
     (0..sinks.min(first)).chain(first..=t).collect()
 }

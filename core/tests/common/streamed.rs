@@ -10,7 +10,11 @@ use brooklet_core::stream::Stream;
 use brooklet_core::threads::SingleThread;
 
 /// Runs `work` on a stream over `file`, laid out by `options`.
-pub fn with_stream<R>(file: &[u8], options: &Options, work: impl FnOnce(&mut Stream<'_>) -> R) -> R {
+pub fn with_stream<R>(
+    file: &[u8],
+    options: &Options,
+    work: impl FnOnce(&mut Stream<'_>) -> R,
+) -> R {
     let file = Gguf::parse(file).unwrap();
     let config = Config::from_gguf(&file).unwrap();
     let layers: Vec<Layer<'_>> = (0..config.layers)

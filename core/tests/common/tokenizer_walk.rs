@@ -69,7 +69,9 @@ fn use_all(tokenizer: &mut Tokenizer<'_>, text: &[u8]) {
         let mut stream = Utf8Stream::new();
         let mut shown = String::new();
         for id in ids {
-            stream.push(tokenizer.piece(id, special), &mut |part| shown.push_str(part));
+            stream.push(tokenizer.piece(id, special), &mut |part| {
+                shown.push_str(part)
+            });
         }
         stream.finish(&mut |part| shown.push_str(part));
     }

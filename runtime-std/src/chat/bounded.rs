@@ -94,7 +94,11 @@ impl Call {
 
 impl Object for Call {
     // Takes raw arguments: a function's arguments would take keywords apart.
-    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, arguments: &[Value]) -> Result<Value, Error> {
+    fn call(
+        self: &Arc<Self>,
+        state: &mut State<'_, '_>,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
         let (name, arguments) = named(arguments)?;
         match **self {
             Call::Filter => state.apply_filter(name, arguments),
@@ -121,7 +125,11 @@ fn namespace(state: &mut State<'_, '_>, fields: &[Value]) -> Result<Value, Error
 }
 
 /// Renders `source` with the environment of [`environment`].
-pub(super) fn render(environment: &Environment<'_>, source: &str, values: Value) -> Result<String, Error> {
+pub(super) fn render(
+    environment: &Environment<'_>,
+    source: &str,
+    values: Value,
+) -> Result<String, Error> {
     check_source(environment, source)?;
     let template = environment.template_from_named_str("chat", source)?;
     let compiled = get_compiled_template(&template);
@@ -219,7 +227,9 @@ fn expanded<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>, E
         ]
     };
     Ok(match *instruction {
-        Instruction::EmitRaw(text) => vec![Instruction::LoadConst(Value::from(text)), Instruction::Emit],
+        Instruction::EmitRaw(text) => {
+            vec![Instruction::LoadConst(Value::from(text)), Instruction::Emit]
+        }
         Instruction::Mul => vec![filter(TIMES, 2), check()],
         Instruction::ApplyFilter(name, Some(arguments), _) if arguments < u16::MAX => {
             called(Call::Filter, name, arguments)
@@ -233,7 +243,9 @@ fn expanded<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>, E
         Instruction::ApplyFilter(..)
         | Instruction::CallMethod(..)
         | Instruction::CallFunction("namespace", _) => return Err(too_large()),
-        Instruction::SetAttr(_) => vec![Instruction::Swap, filter(FIELD, 1), Instruction::Swap, same],
+        Instruction::SetAttr(_) => {
+            vec![Instruction::Swap, filter(FIELD, 1), Instruction::Swap, same]
+        }
         Instruction::Add
         | Instruction::StringConcat
         | Instruction::Slice
@@ -293,7 +305,10 @@ fn times(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
 fn checked(state: &mut State, value: &Value, may_be_namespace: bool) -> Result<(), Error> {
     let is_refused = !may_be_namespace && is_namespace(value);
     let size = size_of(value, MOST_DEPTH).filter(|size| *size <= MOST_VALUE && !is_refused);
-    let before = state.get_temp(WORK).and_then(|work| work.as_usize()).unwrap_or(0);
+    let before = state
+        .get_temp(WORK)
+        .and_then(|work| work.as_usize())
+        .unwrap_or(0);
     let work = before + size.ok_or_else(too_large)? + 1;
     if work > MOST_WORK {
         return Err(too_large());

@@ -63,10 +63,15 @@ impl Notes {
 
     /// Messages that are live, the oldest first: each with whether all of it is, and the tokens
     /// that are.
-    pub(super) fn live<'n>(&'n self, ring: &'n Ring) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + 'n {
+    pub(super) fn live<'n>(
+        &'n self,
+        ring: &'n Ring,
+    ) -> impl Iterator<Item = (Span, bool, Vec<u32>)> + 'n {
         self.spans.iter().map(move |span| {
             let from = span.start.max(ring.window_start());
-            let tokens = (from..span.end()).map(|at| self.tokens[ring.slot(at)]).collect();
+            let tokens = (from..span.end())
+                .map(|at| self.tokens[ring.slot(at)])
+                .collect();
             // Sinks that lie in a message stay where they are.
             let first_evictable = span.start.max(ring.sinks() as u64);
             (*span, ring.window_start() <= first_evictable, tokens)
@@ -101,7 +106,12 @@ impl Memory<'_, '_> {
 
     /// From now on what is fed belongs to a new message, for which `expected` tokens of room are
     /// made.
-    pub(super) fn open(&mut self, role: Role, turn: u64, expected: usize) -> Result<(), StreamError> {
+    pub(super) fn open(
+        &mut self,
+        role: Role,
+        turn: u64,
+        expected: usize,
+    ) -> Result<(), StreamError> {
         self.notes.spans.push_back(Span {
             role,
             turn,
@@ -116,8 +126,12 @@ impl Memory<'_, '_> {
     fn make_room(&mut self, tokens: usize) -> Result<(), StreamError> {
         let ring = self.stream.ring();
         let tokens = tokens.min(ring.capacity() - ring.sinks());
-        while self.stream.live() + tokens > self.stream.ring().capacity() && self.notes.spans.len() > 1 {
-            let Some(turn) = self.evict_oldest()? else { break };
+        while self.stream.live() + tokens > self.stream.ring().capacity()
+            && self.notes.spans.len() > 1
+        {
+            let Some(turn) = self.evict_oldest()? else {
+                break;
+            };
             let is_orphan = |span: &Span| span.turn == turn && span.role == Role::Assistant;
             if self.notes.spans.len() > 1 && self.notes.spans.front().is_some_and(is_orphan) {
                 self.evict_oldest()?;
@@ -131,7 +145,9 @@ impl Memory<'_, '_> {
         let Some(oldest) = self.notes.spans.pop_front() else {
             return Ok(None);
         };
-        let left = oldest.end().saturating_sub(self.stream.ring().window_start());
+        let left = oldest
+            .end()
+            .saturating_sub(self.stream.ring().window_start());
         self.stream.evict(left as usize)?;
         Ok(Some(oldest.turn))
     }

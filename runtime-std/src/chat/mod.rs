@@ -57,7 +57,11 @@ impl Chat {
     ///
     /// # Errors
     /// If the file has no tokenizer, or the system prompt does not fit.
-    pub fn new(session: Session, template: Template, system: Option<String>) -> Result<Chat, ChatError> {
+    pub fn new(
+        session: Session,
+        template: Template,
+        system: Option<String>,
+    ) -> Result<Chat, ChatError> {
         let mut chat = Chat {
             notes: Notes::new(session.ring().capacity()),
             session,

@@ -88,9 +88,12 @@ impl Template {
                 .lstrip_blocks(true)
                 .build()?,
         );
-        environment.add_function("raise_exception", |reason: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, reason))
-        });
+        environment.add_function(
+            "raise_exception",
+            |reason: String| -> Result<String, Error> {
+                Err(Error::new(ErrorKind::InvalidOperation, reason))
+            },
+        );
         let mut template = Template {
             environment,
             source: source.to_owned(),
@@ -155,11 +158,16 @@ impl Template {
         }
         // The frame of a later message tells which part of this belongs to the first message.
         let later = self.later_question(stand_in)?;
-        let header = later.split_once(WORDS).ok_or(TemplateError::NotByMessage)?.0;
+        let header = later
+            .split_once(WORDS)
+            .ok_or(TemplateError::NotByMessage)?
+            .0;
         // Some templates write a line break before every message but the first.
         let prefix = common
             .strip_suffix(header)
-            .or_else(|| common.strip_suffix(Some(header.trim_start()).filter(|header| !header.is_empty())?))
+            .or_else(|| {
+                common.strip_suffix(Some(header.trim_start()).filter(|header| !header.is_empty())?)
+            })
             .unwrap_or(common);
         let words = system.unwrap_or_default();
         match system {
@@ -172,7 +180,12 @@ impl Template {
     ///
     /// # Errors
     /// [`TemplateError`].
-    pub fn question(&self, system: Option<&str>, first: bool, words: &str) -> Result<Framed, TemplateError> {
+    pub fn question(
+        &self,
+        system: Option<&str>,
+        first: bool,
+        words: &str,
+    ) -> Result<Framed, TemplateError> {
         let stand_in = system.map(|_| SYSTEM);
         let text = if first {
             let prefix = self.prefix(stand_in)?.text;
@@ -203,7 +216,10 @@ impl Template {
     /// [`TemplateError`].
     pub fn close(&self, system: Option<&str>) -> Result<String, TemplateError> {
         let text = self.render(system.map(|_| SYSTEM), &[FIRST, ANSWER], false)?;
-        let end = text.rsplit_once(ANSWER).ok_or(TemplateError::NotByMessage)?.1;
+        let end = text
+            .rsplit_once(ANSWER)
+            .ok_or(TemplateError::NotByMessage)?
+            .1;
         Ok(end.to_owned())
     }
 
@@ -211,14 +227,22 @@ impl Template {
     /// Qwen 3 leaves out what was thought.
     fn later_question(&self, system: Option<&str>) -> Result<String, TemplateError> {
         let whole = self.render(system, &[FIRST, ANSWER, WORDS], false)?;
-        let after = whole.rsplit_once(ANSWER).ok_or(TemplateError::NotByMessage)?.1;
+        let after = whole
+            .rsplit_once(ANSWER)
+            .ok_or(TemplateError::NotByMessage)?
+            .1;
         let rest = after.strip_prefix(&self.close(system)?);
         Ok(rest.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
     /// Renders a system prompt and messages of person and model in turn. Where the template has no
     /// place for a system prompt, it opens the first message.
-    fn render(&self, system: Option<&str>, messages: &[&str], answer: bool) -> Result<String, TemplateError> {
+    fn render(
+        &self,
+        system: Option<&str>,
+        messages: &[&str],
+        answer: bool,
+    ) -> Result<String, TemplateError> {
         let opened;
         let mut all = Vec::new();
         let mut messages = messages.to_vec();
@@ -228,7 +252,13 @@ impl Template {
             opened = format!("{system}\n\n{first}");
             *first = &opened;
         }
-        let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
+        let role = |i: usize| {
+            if i.is_multiple_of(2) {
+                "user"
+            } else {
+                "assistant"
+            }
+        };
         all.extend(
             messages
                 .into_iter()
@@ -256,7 +286,9 @@ fn message(role: &str, content: &str) -> Value {
 
 /// Puts `words` where `stand_in` is, which must be in one place.
 fn frame(text: &str, stand_in: &str, words: &str) -> Result<Framed, TemplateError> {
-    let (before, after) = text.split_once(stand_in).ok_or(TemplateError::NotByMessage)?;
+    let (before, after) = text
+        .split_once(stand_in)
+        .ok_or(TemplateError::NotByMessage)?;
     if after.contains(stand_in) {
         return Err(TemplateError::NotByMessage);
     }

@@ -112,7 +112,8 @@ impl Rates {
         tokens: usize,
         mut run: impl FnMut() -> Result<f64, Failure>,
     ) -> Result<Rates, Failure> {
-        let rates: Result<Vec<f64>, Failure> = (0..runs).map(|_| Ok(tokens as f64 / run()?)).collect();
+        let rates: Result<Vec<f64>, Failure> =
+            (0..runs).map(|_| Ok(tokens as f64 / run()?)).collect();
         let mut rates = rates?;
         rates.sort_by(f64::total_cmp);
         Ok(Rates(rates))
@@ -180,15 +181,23 @@ impl Bench<'_, '_> {
             let mut words = line.split_whitespace();
             let (what, count) = (
                 words.next(),
-                words.next().and_then(|word| word.parse().ok()).filter(|n| *n > 0),
+                words
+                    .next()
+                    .and_then(|word| word.parse().ok())
+                    .filter(|n| *n > 0),
             );
             match (what, count) {
                 (Some("p"), Some(count)) => answer(out, &format!("{:.6}", self.prefill(count)?))?,
                 (Some("n"), Some(count)) => answer(out, &format!("{:.6}", self.decode(count)?))?,
-                (Some("d"), Some(count)) => answer(out, &format!("{:.6}", self.decode_further(count)?))?,
+                (Some("d"), Some(count)) => {
+                    answer(out, &format!("{:.6}", self.decode_further(count)?))?
+                }
                 (Some("m"), None) => {
                     let memory = MemoryUse::now().unwrap_or_default();
-                    answer(out, &format!("{} {}", memory.peak_kib, memory.anonymous_kib))?;
+                    answer(
+                        out,
+                        &format!("{} {}", memory.peak_kib, memory.anonymous_kib),
+                    )?;
                 }
                 _ => {
                     return Err(Failure::Input(format!(

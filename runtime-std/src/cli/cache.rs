@@ -136,7 +136,10 @@ impl CacheArguments {
     pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
         Ok(Settings {
             policy: self.policy,
-            sinks: self.sinks.or_else(|| manifest?.sinks).unwrap_or(DEFAULT_SINKS),
+            sinks: self
+                .sinks
+                .or_else(|| manifest?.sinks)
+                .unwrap_or(DEFAULT_SINKS),
             ..self.compute.settings(manifest)?
         })
     }

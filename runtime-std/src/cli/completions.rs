@@ -15,7 +15,11 @@ pub struct Arguments {
 }
 
 /// Prints the script for the shell.
-pub fn completions(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn completions(
+    arguments: &Arguments,
+    mut command: Command,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     // The writer cannot fail, so neither can this.

@@ -191,9 +191,17 @@ impl Dimensions {
                 (option_2, weights + 2.0 * layers * d * d),
             ];
             let parameters = ["parameters", "parameters 1", "parameters 2"];
-            figures.extend(parameters.into_iter().zip(options.map(|(_, weights)| weights)));
+            figures.extend(
+                parameters
+                    .into_iter()
+                    .zip(options.map(|(_, weights)| weights)),
+            );
             let columns = [
-                (1.0, ["reads", "reads 1", "reads 2"], ["speedup 1", "speedup 2"]),
+                (
+                    1.0,
+                    ["reads", "reads 1", "reads 2"],
+                    ["speedup 1", "speedup 2"],
+                ),
                 (
                     BATCH,
                     ["batch reads", "batch reads 1", "batch reads 2"],
@@ -215,7 +223,11 @@ impl Dimensions {
 }
 
 fn print(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|row| row.name.chars().count())
+        .max()
+        .unwrap_or(0);
     writeln!(
         out,
         "{:width$}  {:>10}  {:6}  {:>10}  {:>6}  why",
@@ -228,9 +240,16 @@ fn print(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
                 .find(|figure| figure.name == name)
                 .map(|figure| figure.value)
         };
-        let millions = |name: &str| of(name).map_or("-".into(), |value| format!("{:.1} M", value / 1e6));
-        let saves = of("savings with E").or_else(|| of("savings")).unwrap_or(1.0);
-        let layout = if of("E").is_some() { "e, x" } else { row.layout };
+        let millions =
+            |name: &str| of(name).map_or("-".into(), |value| format!("{:.1} M", value / 1e6));
+        let saves = of("savings with E")
+            .or_else(|| of("savings"))
+            .unwrap_or(1.0);
+        let layout = if of("E").is_some() {
+            "e, x"
+        } else {
+            row.layout
+        };
         writeln!(
             out,
             "{:width$}  {:>10}  {:6}  {:>10}  {:>5.2}x  {}",
@@ -294,7 +313,11 @@ mod tests {
             model.check().unwrap();
             let row = model.row();
             for (name, printed) in value["paper"].as_object().into_iter().flatten() {
-                let figure = row.figures.iter().find(|figure| figure.name == name).unwrap();
+                let figure = row
+                    .figures
+                    .iter()
+                    .find(|figure| figure.name == name)
+                    .unwrap();
                 let printed = printed.as_str().unwrap();
                 assert_eq!(like(printed, figure.value), printed, "{} {name}", row.name);
                 compared += 1;
@@ -307,7 +330,11 @@ mod tests {
     fn whisper_saves_less_when_the_encoder_s_output_counts() {
         let models: Vec<Dimensions> = serde_json::from_str(MODELS).unwrap();
         let with_e = |name: &str| {
-            let row = models.iter().find(|model| model.name == name).unwrap().row();
+            let row = models
+                .iter()
+                .find(|model| model.name == name)
+                .unwrap()
+                .row();
             row.figures
                 .iter()
                 .find(|figure| figure.name == "savings with E")
@@ -315,7 +342,11 @@ mod tests {
                 .value
         };
         assert_eq!(
-            format!("{:.1} {:.1}", with_e("Whisper tiny"), with_e("Whisper large")),
+            format!(
+                "{:.1} {:.1}",
+                with_e("Whisper tiny"),
+                with_e("Whisper large")
+            ),
             "4.7 7.9"
         );
     }

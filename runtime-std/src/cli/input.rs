@@ -27,7 +27,11 @@ fn standard_input() -> io::Result<Vec<u8>> {
 
 /// The text of an argument, a file, or standard input, whichever is given. `what` names it for the
 /// error.
-pub fn text(argument: Option<&str>, file: Option<&PathBuf>, what: &str) -> Result<Vec<u8>, Failure> {
+pub fn text(
+    argument: Option<&str>,
+    file: Option<&PathBuf>,
+    what: &str,
+) -> Result<Vec<u8>, Failure> {
     match (argument, file) {
         (Some(text), _) => Ok(text.as_bytes().to_vec()),
         (None, Some(path)) => read(path),

@@ -46,7 +46,9 @@ pub fn inspect(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         file,
         licence: licence(&file).or(open.manifest.map(|manifest| manifest.licence)),
         formats: formats(&file),
-        problem: Config::from_gguf(&file).err().map(|error| error.to_string()),
+        problem: Config::from_gguf(&file)
+            .err()
+            .map(|error| error.to_string()),
     };
     if arguments.json {
         write_json(out, &report.json(arguments.tensors))

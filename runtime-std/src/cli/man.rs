@@ -21,7 +21,11 @@ pub struct Arguments {
 }
 
 /// Prints a manual page, or writes all of them.
-pub fn man(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn man(
+    arguments: &Arguments,
+    mut command: Command,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     // Gives the subcommands the program's name, which is a part of their usage.
     command.build();
     if let Some(folder) = &arguments.out {
@@ -31,10 +35,12 @@ pub fn man(arguments: &Arguments, mut command: Command, out: &mut dyn Write) -> 
         });
     }
     let wanted = match &arguments.subcommand {
-        Some(name) => command
-            .find_subcommand(name)
-            .cloned()
-            .ok_or_else(|| Failure::Usage(format!("there is no subcommand \"{}\"", name.escape_debug())))?,
+        Some(name) => command.find_subcommand(name).cloned().ok_or_else(|| {
+            Failure::Usage(format!(
+                "there is no subcommand \"{}\"",
+                name.escape_debug()
+            ))
+        })?,
         None => command,
     };
     page(wanted).render(out).map_err(Failure::Output)

@@ -131,7 +131,9 @@ pub fn execute(
     out.flush().map_err(Failure::Output)
 }
 
-fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Cli, clap::Error> {
+fn parse(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut command_line().try_get_matches_from(arguments)?)
 }
 
@@ -155,7 +157,9 @@ fn broken(usage: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in usage.split(' ') {
         match words.last_mut() {
-            Some(flag) if flag.starts_with("--") && !flag.contains(' ') && word.starts_with('<') => {
+            Some(flag)
+                if flag.starts_with("--") && !flag.contains(' ') && word.starts_with('<') =>
+            {
                 flag.push_str(&format!(" {word}"));
             }
             _ => words.push(word.to_owned()),
@@ -188,7 +192,9 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, out),
         Command::Models(arguments) => models::models(&arguments, out),
-        Command::Completions(arguments) => completions::completions(&arguments, command_line(), out),
+        Command::Completions(arguments) => {
+            completions::completions(&arguments, command_line(), out)
+        }
         Command::Man(arguments) => man::man(&arguments, Cli::command(), out),
     }
 }
@@ -211,8 +217,8 @@ fn start_logging(verbose: u8) {
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };
-    let colour =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let logging = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)

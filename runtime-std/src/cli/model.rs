@@ -22,7 +22,11 @@ pub struct AccessArguments {
 
 impl AccessArguments {
     fn access(&self) -> Access {
-        if self.no_mmap { Access::Read } else { Access::Map }
+        if self.no_mmap {
+            Access::Read
+        } else {
+            Access::Map
+        }
     }
 
     /// Opens the model that `model` names, pulling it first if that is needed.

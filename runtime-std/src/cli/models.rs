@@ -85,7 +85,11 @@ fn remove(store: &Store, name: &str) -> Result<u64, Failure> {
             "there is no model named \"{name}\": `brooklet models` lists the models"
         )));
     };
-    removed.ok_or_else(|| Failure::Input(format!("{name} has not been pulled: there is nothing to remove")))
+    removed.ok_or_else(|| {
+        Failure::Input(format!(
+            "{name} has not been pulled: there is nothing to remove"
+        ))
+    })
 }
 
 /// One model, pulled or not. Unknown facts are absent.
@@ -113,7 +117,9 @@ struct Row {
 /// Rows of the manifests, then of other models in the store, then of unfinished downloads.
 fn rows(store: &Store) -> Vec<Row> {
     let manifests = Manifest::all();
-    let listed = manifests.into_iter().map(|manifest| of_manifest(store, manifest));
+    let listed = manifests
+        .into_iter()
+        .map(|manifest| of_manifest(store, manifest));
     let others = store
         .others()
         .into_iter()

@@ -193,7 +193,12 @@ fn budgets(settings: &Settings, model: &Model) -> Vec<BudgetRow> {
 }
 
 /// The bytes, operations and windows of each layout.
-fn layouts(settings: &Settings, model: &Model, plan: &Plan, budgets: &[BudgetRow]) -> Vec<LayoutRow> {
+fn layouts(
+    settings: &Settings,
+    model: &Model,
+    plan: &Plan,
+    budgets: &[BudgetRow],
+) -> Vec<LayoutRow> {
     let config = model.config();
     let shape = config.shape();
     let is_slim = config.layouts.any_slim();
@@ -204,7 +209,10 @@ fn layouts(settings: &Settings, model: &Model, plan: &Plan, budgets: &[BudgetRow
         let (choice, note) = match layout {
             Layout::Kv if config.values_dropped => {
                 config.values_dropped = false;
-                (LayoutChoice::Kv, "not possible with this file, which lacks W_V")
+                (
+                    LayoutChoice::Kv,
+                    "not possible with this file, which lacks W_V",
+                )
             }
             Layout::Kv => (LayoutChoice::Kv, ""),
             Layout::KR { .. } if is_slim => (LayoutChoice::Auto, "the layout of this file"),
@@ -310,7 +318,10 @@ impl Report {
             "\nExact layouts: {} is the smallest, since {}",
             self.smallest_layout, self.why
         )?;
-        let runs = self.layouts.iter().any(|row| row.layout == self.smallest_layout);
+        let runs = self
+            .layouts
+            .iter()
+            .any(|row| row.layout == self.smallest_layout);
         writeln!(
             out,
             "{}.\n",

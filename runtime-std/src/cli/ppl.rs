@@ -123,7 +123,11 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let tokens = excerpt(
         arguments,
         &tokens,
-        if dense { model.config().context } else { usize::MAX },
+        if dense {
+            model.config().context
+        } else {
+            usize::MAX
+        },
     )?;
     if dense {
         settings.window = Some(tokens.len() - 1);
@@ -159,7 +163,9 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         chunk: options.chunk,
         threads: options.workers,
         isa: crate::system::pool::detect_isa()?.name(),
-        sink_mass: arguments.sink_mass.then(|| attention.on_first(settings.sinks)),
+        sink_mass: arguments
+            .sink_mass
+            .then(|| attention.on_first(settings.sinks)),
     };
     if arguments.json {
         return write_json(out, &report);
@@ -279,7 +285,11 @@ fn sequence(arguments: &Arguments, model: &Model) -> Result<Vec<u32>, Failure> {
 
 /// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at
 /// most `most`.
-fn excerpt<'t>(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<&'t [u32], Failure> {
+fn excerpt<'t>(
+    arguments: &Arguments,
+    tokens: &'t [u32],
+    most: usize,
+) -> Result<&'t [u32], Failure> {
     let rest = tokens.get(arguments.start..).unwrap_or(&[]);
     let there = rest.len().saturating_sub(1);
     let count = arguments.count.unwrap_or(there.min(most));
@@ -307,7 +317,11 @@ impl<'t> Scorer<'t> {
             tokens,
             nats: Vec::with_capacity(tokens.len() / arguments.stride + 1),
             dump: arguments.dump.as_deref().map(Output::create).transpose()?,
-            scores: arguments.scores.as_deref().map(Output::create).transpose()?,
+            scores: arguments
+                .scores
+                .as_deref()
+                .map(Output::create)
+                .transpose()?,
         })
     }
 

@@ -13,7 +13,11 @@ use crate::size::Size;
 
 /// Pulls a model with its licence and the progress on standard error. Terms that bind whoever
 /// fetches it must be agreed to: `agreed` beforehand, or now on a terminal.
-pub fn pull(manifest: &Manifest, store: &Store, agreed: bool) -> Result<std::path::PathBuf, Failure> {
+pub fn pull(
+    manifest: &Manifest,
+    store: &Store,
+    agreed: bool,
+) -> Result<std::path::PathBuf, Failure> {
     say(&format!(
         "{}: licence {} ({})",
         manifest.title, manifest.licence, manifest.licence_url

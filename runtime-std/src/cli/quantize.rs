@@ -143,7 +143,12 @@ pub fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Failure> 
     }
 }
 
-fn print(arguments: &Arguments, summary: &Summary, bytes: u64, out: &mut dyn Write) -> io::Result<()> {
+fn print(
+    arguments: &Arguments,
+    summary: &Summary,
+    bytes: u64,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let size = |bytes: u64| Size(usize::try_from(bytes).unwrap_or(usize::MAX));
     writeln!(
         out,
@@ -174,7 +179,12 @@ fn report(arguments: &Arguments, input: &Path, summary: &Summary, bytes: u64) ->
     let formats: Map<_, _> = summary
         .formats
         .iter()
-        .map(|(name, (count, bytes))| ((*name).to_owned(), json!({"tensors": count, "bytes": bytes})))
+        .map(|(name, (count, bytes))| {
+            (
+                (*name).to_owned(),
+                json!({"tensors": count, "bytes": bytes}),
+            )
+        })
         .collect();
     json!({
         "input": input.display().to_string(),

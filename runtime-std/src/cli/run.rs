@@ -84,11 +84,16 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let plan = model.plan_with_index(&settings)?;
     let mut session = model.session_as_planned(&plan)?;
-    let nothing = arguments.prompt.is_none() && arguments.file.is_none() && io::stdin().is_terminal();
+    let nothing =
+        arguments.prompt.is_none() && arguments.file.is_none() && io::stdin().is_terminal();
     let mut text = if own && nothing {
         Vec::new()
     } else {
-        input::text(arguments.prompt.as_deref(), arguments.file.as_ref(), "the prompt")?
+        input::text(
+            arguments.prompt.as_deref(),
+            arguments.file.as_ref(),
+            "the prompt",
+        )?
     };
     if own && text.is_empty() {
         text = OPENING.into();
@@ -196,7 +201,10 @@ impl Statistics {
         Statistics {
             finish: report.finish.name(),
             prompt_tokens: report.prompt_tokens,
-            prompt_tps: rate(report.prompt_tokens as f64, report.prompt_time.as_secs_f64()),
+            prompt_tps: rate(
+                report.prompt_tokens as f64,
+                report.prompt_time.as_secs_f64(),
+            ),
             tokens: report.tokens,
             tps: rate(report.tokens as f64, report.time.as_secs_f64()),
             position,

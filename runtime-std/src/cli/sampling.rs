@@ -34,7 +34,9 @@ impl SamplingArguments {
     /// The sampler's options.
     pub fn options(&self) -> Result<SamplerOptions, Failure> {
         let wrong = |name: &str, range: &str, value: f32| {
-            Err(Failure::Usage(format!("--{name} must be {range}, not {value}")))
+            Err(Failure::Usage(format!(
+                "--{name} must be {range}, not {value}"
+            )))
         };
         if !(self.temp >= 0.0 && self.temp.is_finite()) {
             return wrong("temp", "0 or more", self.temp);

@@ -174,7 +174,10 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let config = model.config();
     check(config)?;
     check_layout(config, arguments.layout)?;
-    let request = arguments.request(arguments.layout, manifest.and_then(|manifest| manifest.sinks));
+    let request = arguments.request(
+        arguments.layout,
+        manifest.and_then(|manifest| manifest.sinks),
+    );
     let interrupt = Interrupt::catch()?;
     let mut new = super::quantize::create(&arguments.output, arguments.force)?;
     let text = match &arguments.calib {
@@ -183,7 +186,11 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let mut calibration = Calibration::new(&model, &text, arguments.calib_tokens)?;
     let storage = Storage {
-        format: if arguments.f32 { Format::F32 } else { Format::F16 },
+        format: if arguments.f32 {
+            Format::F32
+        } else {
+            Format::F16
+        },
         drop_values: arguments.drop_v,
     };
     let counter = Counter::new("slim", config.layers);
@@ -193,7 +200,9 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
             return Err(Failure::Input("interrupted, nothing was written".into()));
         }
         let mut analysis = analyse(&model, &mut calibration, index, &request)?;
-        if request.wanted == LayoutChoice::K && (analysis.chosen.is_none() || analysis.condition > SINGULAR) {
+        if request.wanted == LayoutChoice::K
+            && (analysis.chosen.is_none() || analysis.condition > SINGULAR)
+        {
             return Err(Failure::Input(format!(
                 "layer {index}: W_K is singular or nearly so (its condition number is {:.1e}): values cannot be computed from keys alone; \
                  --layout auto adds channels or keeps values",
@@ -203,7 +212,13 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         if analysis.chosen.is_none() && request.wanted == LayoutChoice::KR {
             return Err(arguments.none_holds(index, &analysis));
         }
-        reports.push(report_of(config, index, &analysis, &request, storage.format));
+        reports.push(report_of(
+            config,
+            index,
+            &analysis,
+            &request,
+            storage.format,
+        ));
         layers.push(
             analysis
                 .chosen
@@ -332,8 +347,9 @@ impl Report {
             "layer  cond(W_K)  layout   V f16  V q8_0  out f16  out q8_0  (kv f16  kv q8_0)  bytes a token"
         )?;
         for layer in &self.layers {
-            let percent =
-                |error: Option<f64>| error.map_or("-".into(), |error| format!("{:.3}", 100.0 * error));
+            let percent = |error: Option<f64>| {
+                error.map_or("-".into(), |error| format!("{:.3}", 100.0 * error))
+            };
             let layout = match layer.rank {
                 0 => layer.layout.to_string(),
                 rank => format!("k+{rank}"),

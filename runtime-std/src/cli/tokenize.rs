@@ -32,7 +32,11 @@ pub struct Arguments {
 pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let open = arguments.model.open()?;
     let (model, _) = open.check(1)?;
-    let text = input::text(arguments.text.as_deref(), arguments.file.as_ref(), "the text")?;
+    let text = input::text(
+        arguments.text.as_deref(),
+        arguments.file.as_ref(),
+        "the text",
+    )?;
     let options = EncodeOptions {
         bos: bos(arguments.no_bos),
         ..EncodeOptions::default()

@@ -54,7 +54,10 @@ impl<'a> Header<'a> {
     /// them is zero, if a row is not whole blocks of the format, or if the size overflows.
     pub fn tensor(&mut self, name: &'a str, dims: &[usize], format: Format) -> io::Result<()> {
         let bytes = tensor_bytes(dims, format).ok_or_else(|| {
-            let text = format!("the tensor {name:?} cannot be {dims:?} of {}", format.name());
+            let text = format!(
+                "the tensor {name:?} cannot be {dims:?} of {}",
+                format.name()
+            );
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
         let dims = dims.iter().map(|&dim| dim as u64).collect();
@@ -88,7 +91,10 @@ impl<'a> Header<'a> {
         for tensor in &self.tensors {
             put_string(&mut out, tensor.name.as_bytes())?;
             put_u32(&mut out, tensor.dims.len() as u32)?;
-            tensor.dims.iter().try_for_each(|&dim| put_u64(&mut out, dim))?;
+            tensor
+                .dims
+                .iter()
+                .try_for_each(|&dim| put_u64(&mut out, dim))?;
             put_u32(&mut out, tensor.format.ggml_type())?;
             put_u64(&mut out, offset)?;
             offset = end_of(offset, tensor.bytes, alignment)?;
@@ -105,7 +111,10 @@ impl<'a> Header<'a> {
 
     /// The value of `general.alignment`.
     fn alignment(&self) -> io::Result<u64> {
-        let said = self.metadata.iter().find(|(key, _)| *key == "general.alignment");
+        let said = self
+            .metadata
+            .iter()
+            .find(|(key, _)| *key == "general.alignment");
         let alignment = said.map_or(Some(DEFAULT_ALIGNMENT), |(_, value)| value.as_u64());
         alignment
             .filter(|alignment| alignment.is_power_of_two() && (8..=65536).contains(alignment))
@@ -268,7 +277,9 @@ fn put_value(out: &mut impl Write, value: &Value<'_>) -> io::Result<()> {
         Value::Array(array) => {
             put_u32(out, array.element_type())?;
             put_u64(out, array.len() as u64)?;
-            array.elements().try_for_each(|element| put_value(out, &element))
+            array
+                .elements()
+                .try_for_each(|element| put_value(out, &element))
         }
     }
 }

@@ -37,7 +37,11 @@ impl NewFile {
             unfinished.push(name);
             unfinished.push(format!(".{}.partial", number + std::process::id()));
             let unfinished = place.with_file_name(unfinished);
-            match OpenOptions::new().write(true).create_new(true).open(&unfinished) {
+            match OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&unfinished)
+            {
                 Ok(file) => {
                     return Ok(NewFile {
                         file,
@@ -46,7 +50,9 @@ impl NewFile {
                         replace,
                     });
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MOST_UNFINISHED => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && number < MOST_UNFINISHED =>
+                {
                     number += 1;
                 }
                 Err(error) => return Err(error),
@@ -150,7 +156,10 @@ mod tests {
             refused(NewFile::create(&place, false)),
             io::ErrorKind::AlreadyExists
         );
-        assert_eq!(early.finish().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            early.finish().unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
         assert_eq!(fs::read(&place).unwrap(), b"old");
         NewFile::create(&place, true).unwrap().finish().unwrap();
         assert_eq!(fs::read(&place).unwrap(), b"");

@@ -61,14 +61,19 @@ impl HubFile {
 
     fn parse_path(path: &str) -> Result<HubFile, HubNameError> {
         let mut pieces = path.splitn(3, '/');
-        let (Some(owner), Some(name), Some(file)) = (pieces.next(), pieces.next(), pieces.next()) else {
+        let (Some(owner), Some(name), Some(file)) = (pieces.next(), pieces.next(), pieces.next())
+        else {
             return Err(HubNameError::Incomplete);
         };
         let (name, revision) = match name.split_once('@') {
             Some((name, revision)) => (name, Some(revision)),
             None => (name, None),
         };
-        for part in [owner, name].into_iter().chain(revision).chain(file.split('/')) {
+        for part in [owner, name]
+            .into_iter()
+            .chain(revision)
+            .chain(file.split('/'))
+        {
             if !is_plain(part) {
                 return Err(HubNameError::Part(part.into()));
             }
@@ -131,7 +136,10 @@ impl HubFile {
             sinks: None,
             sources: vec![Source::Hf {
                 repository: self.repository.clone(),
-                revision: self.revision.clone().unwrap_or_else(|| DEFAULT_REVISION.into()),
+                revision: self
+                    .revision
+                    .clone()
+                    .unwrap_or_else(|| DEFAULT_REVISION.into()),
                 file: self.file.clone(),
             }],
             path: Some(self.path()),
@@ -236,9 +244,16 @@ mod tests {
             ("hf:a/b?x=/c.gguf", "b?x="),
             ("hf:a/b/c%2f.gguf", "c%2f.gguf"),
         ] {
-            assert_eq!(parse(name), Err(HubNameError::Part(part.into())), "{name:?}");
+            assert_eq!(
+                parse(name),
+                Err(HubNameError::Part(part.into())),
+                "{name:?}"
+            );
         }
-        assert_eq!(parse("hf:a/b/c.bin"), Err(HubNameError::NotGguf("c.bin".into())));
+        assert_eq!(
+            parse("hf:a/b/c.bin"),
+            Err(HubNameError::NotGguf("c.bin".into()))
+        );
         let long = "x".repeat(LONGEST_PART + 1);
         assert_eq!(
             parse(&format!("hf:a/{long}/c.gguf")),

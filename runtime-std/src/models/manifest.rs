@@ -141,7 +141,9 @@ impl Manifest {
 
     /// The manifest of that name.
     pub fn find(name: &str) -> Option<Manifest> {
-        Manifest::all().into_iter().find(|manifest| manifest.name == name)
+        Manifest::all()
+            .into_iter()
+            .find(|manifest| manifest.name == name)
     }
 }
 
@@ -157,7 +159,9 @@ mod tests {
             "names are unique and in order"
         );
         for manifest in &manifests {
-            assert!(!manifest.sources.is_empty() && manifest.size != Some(0) && manifest.window > 8);
+            assert!(
+                !manifest.sources.is_empty() && manifest.size != Some(0) && manifest.window > 8
+            );
             assert!(manifest.licence_url.starts_with("https://") && !manifest.licence.is_empty());
             // A package index states no digest of a member; the hub does.
             let from_package = |source: &Source| matches!(source, Source::Pip { .. });
@@ -189,7 +193,10 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().path());
         let mut names: Vec<String> = files
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "toml")
+            })
             .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
             .collect();
         names.sort();
@@ -207,7 +214,12 @@ mod tests {
     fn embedded_files_are_those_of_their_manifests() {
         use sha2::{Digest, Sha256};
 
-        assert!(Manifest::find(embedded::OWN_MODEL).unwrap().embedded().is_some());
+        assert!(
+            Manifest::find(embedded::OWN_MODEL)
+                .unwrap()
+                .embedded()
+                .is_some()
+        );
         let embedded = Manifest::all()
             .into_iter()
             .filter(|manifest| matches!(manifest.sources[..], [Source::Embedded { .. }]));

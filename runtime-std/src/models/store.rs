@@ -127,8 +127,17 @@ impl Store {
         let manifests = Manifest::all();
         let mut paths = Vec::new();
         collect(&self.folder, 1, &is_model, &mut paths);
-        paths.retain(|path| manifests.iter().all(|manifest| self.path(manifest) != *path));
-        collect(&self.folder.join(HubFile::folder()), DEPTH, &is_model, &mut paths);
+        paths.retain(|path| {
+            manifests
+                .iter()
+                .all(|manifest| self.path(manifest) != *path)
+        });
+        collect(
+            &self.folder.join(HubFile::folder()),
+            DEPTH,
+            &is_model,
+            &mut paths,
+        );
         self.named(paths)
     }
 
@@ -137,10 +146,18 @@ impl Store {
         let partial = self.folder.join(PARTIAL);
         let mut paths = Vec::new();
         let is_mark = |path: &Path| path.file_name().is_some_and(|name| name == DIGEST_MARK);
-        collect(&partial.join(HubFile::folder()), DEPTH, &is_mark, &mut paths);
-        let whole = paths
-            .iter()
-            .filter_map(|mark| Some(self.folder.join(mark.parent()?.strip_prefix(&partial).ok()?)));
+        collect(
+            &partial.join(HubFile::folder()),
+            DEPTH,
+            &is_mark,
+            &mut paths,
+        );
+        let whole = paths.iter().filter_map(|mark| {
+            Some(
+                self.folder
+                    .join(mark.parent()?.strip_prefix(&partial).ok()?),
+            )
+        });
         self.named(whole.filter(|path| !path.exists()).collect())
     }
 
@@ -241,7 +258,8 @@ fn appended(path: &Path, end: &str) -> PathBuf {
 }
 
 fn is_model(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "gguf")
+    path.extension()
+        .is_some_and(|extension| extension == "gguf")
 }
 
 /// Adds the files that lie in `folder`, at most `depth` folders deep, and are `wanted`.

@@ -75,8 +75,8 @@ mod tests {
         let mut arena = crate::system::mmap::ArenaMemory::new(128 << 20).unwrap();
         arena.bytes().fill(1);
         let after = MemoryUse::now().unwrap();
-        let grown =
-            (after.anonymous_kib + after.swap_kib).saturating_sub(before.anonymous_kib + before.swap_kib);
+        let grown = (after.anonymous_kib + after.swap_kib)
+            .saturating_sub(before.anonymous_kib + before.swap_kib);
         assert!((96 << 10..256 << 10).contains(&grown), "{grown} KiB");
     }
 }

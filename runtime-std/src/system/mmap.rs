@@ -64,7 +64,10 @@ impl ModelFile {
         let mut file = File::open(&path)?;
         let metadata = file.metadata()?;
         if metadata.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "it is a directory",
+            ));
         }
         let bytes = match access {
             Access::Map if metadata.is_file() && metadata.len() > 0 => {
@@ -241,7 +244,11 @@ mod shrinking {
                 return;
             };
             if is_watched((*info).si_addr().addr()) {
-                let _ = libc::write(libc::STDERR_FILENO, sentence.as_ptr().cast(), sentence.len());
+                let _ = libc::write(
+                    libc::STDERR_FILENO,
+                    sentence.as_ptr().cast(),
+                    sentence.len(),
+                );
                 libc::_exit(1);
             }
             libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
@@ -336,7 +343,11 @@ mod tests {
     #[test]
     fn an_empty_file_is_empty_and_a_directory_is_an_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(ModelFile::open(file.path(), Access::Map).unwrap().is_empty());
+        assert!(
+            ModelFile::open(file.path(), Access::Map)
+                .unwrap()
+                .is_empty()
+        );
         let folder = tempfile::tempdir().unwrap();
         for access in [Access::Map, Access::Read] {
             assert_eq!(

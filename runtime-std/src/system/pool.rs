@@ -126,7 +126,11 @@ impl Pool {
             work: Condvar::new(),
             finished: Condvar::new(),
             // A worker that spins on a processor that another one needs only delays it.
-            spin: if workers <= processors { SPIN } else { SPIN / 50 },
+            spin: if workers <= processors {
+                SPIN
+            } else {
+                SPIN / 50
+            },
         });
         let mut pool = Pool {
             shared,
@@ -268,7 +272,10 @@ impl Shared {
         self.caller_waits.store(true, Ordering::SeqCst);
         let mut guard = lock(&self.lock);
         while !all() {
-            guard = self.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = self
+                .finished
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         self.caller_waits.store(false, Ordering::SeqCst);
     }
@@ -286,7 +293,10 @@ impl Shared {
                 self.parked.fetch_add(1, Ordering::SeqCst);
                 let mut guard = lock(&self.lock);
                 while !wanted() {
-                    guard = self.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                    guard = self
+                        .work
+                        .wait(guard)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
                 drop(guard);
                 self.parked.fetch_sub(1, Ordering::SeqCst);
@@ -393,7 +403,11 @@ mod tests {
                         assert!(worker < workers);
                         counts[index].fetch_add(1, Ordering::Relaxed);
                     });
-                    assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                    assert!(
+                        counts
+                            .iter()
+                            .all(|count| count.load(Ordering::Relaxed) == 1)
+                    );
                 }
             }
         }
@@ -455,7 +469,9 @@ mod tests {
             let pool = Pool::new(workers).unwrap();
             for bad in [0, 3, 9] {
                 let caught = catch_unwind(AssertUnwindSafe(|| {
-                    pool.run(10, &|_, index| assert!(index != bad, "expected by this test"));
+                    pool.run(10, &|_, index| {
+                        assert!(index != bad, "expected by this test")
+                    });
                 }));
                 assert!(caught.is_err());
                 let done = AtomicUsize::new(0);
@@ -472,7 +488,8 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    (0..100).for_each(|_| pool.run(5, &|_, _| _ = done.fetch_add(1, Ordering::Relaxed)))
+                    (0..100)
+                        .for_each(|_| pool.run(5, &|_, _| _ = done.fetch_add(1, Ordering::Relaxed)))
                 });
             }
         });

@@ -4,7 +4,9 @@ use super::*;
 
 #[test]
 fn a_dense_cache_ends_when_it_is_full() {
-    let arguments = ["The", "--policy", "dense", "--window", "16", "-n", "-1", "--json"];
+    let arguments = [
+        "The", "--policy", "dense", "--window", "16", "-n", "-1", "--json",
+    ];
     let report = json(&text(with_tiny("run", &arguments)));
     assert_eq!(report["statistics"]["finish"], "full");
     assert_eq!(report["statistics"]["position"], 16);
@@ -13,11 +15,20 @@ fn a_dense_cache_ends_when_it_is_full() {
 #[test]
 fn an_endless_stream_ends_when_its_reader_has_gone() {
     let tiny = tiny();
-    let mut child = command(&["run", "-m", tiny.to_str().unwrap(), "The", "-n", "-1", "-t", "2"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(&[
+        "run",
+        "-m",
+        tiny.to_str().unwrap(),
+        "The",
+        "-n",
+        "-1",
+        "-t",
+        "2",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
     let mut first = [0; 64];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -29,11 +40,19 @@ fn an_endless_stream_ends_when_its_reader_has_gone() {
 #[test]
 fn an_interrupt_ends_cleanly_with_the_statistics() {
     let tiny = tiny();
-    let mut child = command(&["run", "-m", tiny.to_str().unwrap(), "The", "-n", "-1", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(&[
+        "run",
+        "-m",
+        tiny.to_str().unwrap(),
+        "The",
+        "-n",
+        "-1",
+        "--json",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let mut bytes = vec![0; 64];
     stdout.read_exact(&mut bytes).unwrap();
@@ -101,7 +120,8 @@ fn a_file_that_is_cut_short_while_it_is_mapped_ends_in_one_sentence() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(
-            error.starts_with("brooklet: the model's file was cut short") && error.contains("--no-mmap"),
+            error.starts_with("brooklet: the model's file was cut short")
+                && error.contains("--no-mmap"),
             "{error}"
         );
         assert_eq!(error.lines().count(), 1, "{error}");

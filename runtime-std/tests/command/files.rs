@@ -23,7 +23,8 @@ fn a_pull_without_a_network_leaves_nothing_and_says_so() {
     let last = errors.lines().last().unwrap();
     // If Python or pip is missing, the message says so.
     assert!(
-        last.starts_with("brooklet: ") && (last.contains("cannot be reached") || last.contains("install")),
+        last.starts_with("brooklet: ")
+            && (last.contains("cannot be reached") || last.contains("install")),
         "{errors}"
     );
     assert!(errors.contains("Apache-2.0") && !errors.contains("panicked"));
@@ -54,14 +55,21 @@ fn terms_are_shown_and_want_a_yes_before_anything_is_fetched() {
     };
     // Nobody can answer in a pipe, and a model that is pulled on first use does not avoid the
     // question.
-    for arguments in [&["pull", "gemma3-270m"][..], &["run", "-m", "gemma3-270m", "x"]] {
+    for arguments in [
+        &["pull", "gemma3-270m"][..],
+        &["run", "-m", "gemma3-270m", "x"],
+    ] {
         let output = run(arguments);
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{errors}");
-        assert!(errors.contains("subject to the Gemma Terms of Use"), "{errors}");
+        assert!(
+            errors.contains("subject to the Gemma Terms of Use"),
+            "{errors}"
+        );
         let last = errors.lines().last().unwrap();
         assert!(
-            last.contains("must be agreed to") && last.contains("`brooklet pull gemma3-270m --accept-terms`"),
+            last.contains("must be agreed to")
+                && last.contains("`brooklet pull gemma3-270m --accept-terms`"),
             "{errors}"
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -93,7 +101,8 @@ fn models_are_listed() {
             .find(|row| row["name"] == name)
             .unwrap()
     };
-    let is = |name: &str| ["embedded", "pulled", "tried"].map(|key| row(name)[key].as_bool().unwrap());
+    let is =
+        |name: &str| ["embedded", "pulled", "tried"].map(|key| row(name)[key].as_bool().unwrap());
     assert_eq!(is("smollm2-135m"), [false, false, true]);
     assert_eq!(is("small"), [true, false, true]);
     assert_eq!(is("tinyllama-1.1b"), [false, false, false]);
@@ -122,7 +131,8 @@ fn quantising_again_warns_in_one_line() {
     );
     assert!(text(done).contains("Q8_0"));
     assert!(failure(brooklet(&arguments), 1).contains("--force"));
-    let from_floats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random-gqa-f16.gguf");
+    let from_floats =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random-gqa-f16.gguf");
     let done = brooklet(&[
         "quantize",
         from_floats.to_str().unwrap(),

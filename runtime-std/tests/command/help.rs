@@ -22,7 +22,10 @@ fn help_fits_a_narrow_terminal() {
         texts.extend([help(&[&name, "-h"]), help(&[&name, "--help"])]);
     }
     for text in texts {
-        let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 40).collect();
+        let wide: Vec<&str> = text
+            .lines()
+            .filter(|line| line.chars().count() > 40)
+            .collect();
         assert!(wide.is_empty(), "{wide:#?}");
     }
 }
@@ -46,7 +49,10 @@ fn manual_pages_are_written_for_every_subcommand() {
     text(brooklet(&["man", "--out", pages.to_str().unwrap()]));
     let own = text(brooklet(&["man"]));
     for name in subcommands() {
-        assert!(own.contains(&format!("brooklet\\-{name}(1)")), "{name} in {own}");
+        assert!(
+            own.contains(&format!("brooklet\\-{name}(1)")),
+            "{name} in {own}"
+        );
         let page = fs::read_to_string(pages.join(format!("brooklet-{name}.1"))).unwrap();
         assert!(
             page.contains(".SH OPTIONS") && page.contains(&format!("brooklet {name}")),
@@ -58,13 +64,18 @@ fn manual_pages_are_written_for_every_subcommand() {
     assert!(failure(brooklet(&["man", "fly"]), 2).contains("fly"));
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(failure(brooklet(&["man", "--out", file.to_str().unwrap()]), 1).contains("cannot write"));
+    assert!(
+        failure(brooklet(&["man", "--out", file.to_str().unwrap()]), 1).contains("cannot write")
+    );
 }
 
 #[test]
 fn help_is_stable() {
     for subcommand in subcommands() {
-        insta::assert_snapshot!(format!("help-{subcommand}"), text(brooklet(&[&subcommand, "-h"])));
+        insta::assert_snapshot!(
+            format!("help-{subcommand}"),
+            text(brooklet(&[&subcommand, "-h"]))
+        );
     }
     insta::assert_snapshot!("help", text(brooklet(&["-h"])));
 }

@@ -76,5 +76,8 @@ fn json(text: &str) -> serde_json::Value {
 const GREEDY: [&str; 4] = ["-n", "24", "--temp", "0"];
 
 fn greedy(rest: &[&str]) -> String {
-    text(with_tiny("run", &[&["The sea"], &GREEDY[..], rest].concat()))
+    text(with_tiny(
+        "run",
+        &[&["The sea"], &GREEDY[..], rest].concat(),
+    ))
 }

@@ -42,7 +42,10 @@ fn perplexity_has_the_promised_keys_and_meaning() {
         );
     };
     close(&ppl(&["--policy", "sink", "--window", "100"]), &dense);
-    close(&ppl(&["--policy", "window", "--window", "60", "-t", "3"]), &dense);
+    close(
+        &ppl(&["--policy", "window", "--window", "60", "-t", "3"]),
+        &dense,
+    );
     close(&ppl(&["--policy", "recompute", "--window", "60"]), &dense);
     let narrow = ppl(&["--policy", "window", "--window", "8"]);
     assert_ne!(narrow["nll"], dense["nll"]);
@@ -121,11 +124,19 @@ fn perplexity_has_the_promised_keys_and_meaning() {
 #[test]
 fn token_ids_are_separated_by_blanks() {
     let line = text(with_tiny("tokenize", &["--ids", "The sea"]));
-    let ids: Vec<u32> = line.trim_end().split(' ').map(|id| id.parse().unwrap()).collect();
+    let ids: Vec<u32> = line
+        .trim_end()
+        .split(' ')
+        .map(|id| id.parse().unwrap())
+        .collect();
     let without = text(with_tiny("tokenize", &["--ids", "--no-bos", "The sea"]));
     assert_eq!(
         without.trim_end(),
-        ids[1..].iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+        ids[1..]
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
     );
     let lines = text(with_tiny("tokenize", &["The sea"]));
     assert_eq!(lines.lines().count(), ids.len());
@@ -134,9 +145,15 @@ fn token_ids_are_separated_by_blanks() {
 
 #[test]
 fn a_plan_accounts_for_every_byte() {
-    let report = json(&text(with_tiny("plan", &["--json", "-t", "2", "--ram", "300kB"])));
+    let report = json(&text(with_tiny(
+        "plan",
+        &["--json", "-t", "2", "--ram", "300kB"],
+    )));
     let parts = report["parts"].as_array().unwrap();
-    let sum: u64 = parts.iter().map(|part| part["bytes"].as_u64().unwrap()).sum();
+    let sum: u64 = parts
+        .iter()
+        .map(|part| part["bytes"].as_u64().unwrap())
+        .sum();
     assert_eq!(report["arena_bytes"], sum);
     assert!(sum <= 300_000);
     assert_eq!(
@@ -166,7 +183,10 @@ fn bench_reports_medians_and_serves() {
         "bench",
         &["-p", "9", "-n", "3", "-r", "3", "--json"],
     )));
-    assert!(report["prefill_tps"].as_f64().unwrap() > 0.0 && report["decode_tps"].as_f64().unwrap() > 0.0);
+    assert!(
+        report["prefill_tps"].as_f64().unwrap() > 0.0
+            && report["decode_tps"].as_f64().unwrap() > 0.0
+    );
     assert_eq!(report["decode_tps_runs"].as_array().unwrap().len(), 3);
     let folder = tempfile::tempdir().unwrap();
     let requests = folder.path().join("requests");

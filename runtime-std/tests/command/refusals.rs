@@ -7,10 +7,16 @@ fn an_unknown_instruction_set_is_named_with_those_there_are() {
     let tiny = tiny();
     let arguments = ["run", "-m", tiny.to_str().unwrap(), "x", "-n", "1"];
     let error = failure(
-        command(&arguments).env("BROOKLET_ISA", "mmx").output().unwrap(),
+        command(&arguments)
+            .env("BROOKLET_ISA", "mmx")
+            .output()
+            .unwrap(),
         1,
     );
-    assert!(error.contains("\"mmx\"") && error.contains("scalar"), "{error}");
+    assert!(
+        error.contains("\"mmx\"") && error.contains("scalar"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -33,7 +39,10 @@ fn wrong_command_lines_exit_with_two() {
     }
     for zero in [["-t", "0"], ["--window", "0"], ["-t", "1000"]] {
         let error = failure(with_tiny("run", &["x", zero[0], zero[1]]), 2);
-        assert!(error.contains(zero[1]) || error.contains("at least 1"), "{error}");
+        assert!(
+            error.contains(zero[1]) || error.contains("at least 1"),
+            "{error}"
+        );
     }
 }
 
@@ -103,7 +112,10 @@ fn a_budget_that_is_too_small_says_what_is_missing_and_what_would_fit() {
         error.contains("1024") && error.contains("missing") && error.contains("smallest window"),
         "{error}"
     );
-    let error = failure(with_tiny("run", &["x", "--ram", "120kB", "--window", "250"]), 1);
+    let error = failure(
+        with_tiny("run", &["x", "--ram", "120kB", "--window", "250"]),
+        1,
+    );
     assert!(
         error.contains("a window of") && error.contains("would fit"),
         "{error}"

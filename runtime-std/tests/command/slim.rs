@@ -24,14 +24,16 @@ fn a_slim_copy_predicts_what_the_original_does() {
     let said = json(brooklet(&[
         "slim", MHA, "-o", &copy, "--json", "--f32", "--bound", "0.02", "--report", &report,
     ]));
-    let written: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    let written: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
     assert_eq!(said, written);
     let layers = said["layers"].as_array().unwrap();
     assert!(layers.iter().any(|layer| layer["layout"] != "kv"), "{said}");
     for layer in layers.iter().filter(|layer| layer["layout"] != "kv") {
         assert!(layer["output_error"]["q8_0"].as_f64().unwrap() <= 0.02);
         assert!(
-            layer["output_error"]["f32"].as_f64().unwrap() <= layer["output_error"]["q8_0"].as_f64().unwrap()
+            layer["output_error"]["f32"].as_f64().unwrap()
+                <= layer["output_error"]["q8_0"].as_f64().unwrap()
         );
         assert!(layer["bytes_per_token_after"].as_f64() < layer["bytes_per_token_before"].as_f64());
     }
@@ -46,19 +48,35 @@ fn a_slim_copy_predicts_what_the_original_does() {
     let rounded = nll(&copy, &Q8);
     assert!((rounded - nll(MHA, &Q8)).abs() < 0.1, "{rounded}");
     let bytes = |cache: &str| {
-        json(brooklet(&["plan", "-m", &copy, "--cache", cache, "--json"]))["bytes_per_token"].clone()
+        json(brooklet(&["plan", "-m", &copy, "--cache", cache, "--json"]))["bytes_per_token"]
+            .clone()
     };
     assert!(bytes("auto").as_u64() < bytes("kv").as_u64());
     // The planner shows both side by side, with the measured numbers.
-    let plan = json(brooklet(&["plan", "-m", &copy, "--cache-type", "q8_0", "--json"]));
+    let plan = json(brooklet(&[
+        "plan",
+        "-m",
+        &copy,
+        "--cache-type",
+        "q8_0",
+        "--json",
+    ]));
     let [kv, slim] = plan["layouts"].as_array().unwrap().as_slice() else {
         panic!("{plan}")
     };
-    assert_eq!((&kv["layout"], &slim["layout"]), (&"kv".into(), &"k+r".into()));
+    assert_eq!(
+        (&kv["layout"], &slim["layout"]),
+        (&"kv".into(), &"k+r".into())
+    );
     assert_eq!(plan["smallest_layout"], "k+r");
     assert!(kv["error"].is_null() && slim["error"].as_f64().unwrap() <= 0.02);
     assert!(slim["products_per_token"].as_u64() > kv["products_per_token"].as_u64());
-    let plan = json(brooklet(&["plan", "-m", tiny().to_str().unwrap(), "--json"]));
+    let plan = json(brooklet(&[
+        "plan",
+        "-m",
+        tiny().to_str().unwrap(),
+        "--json",
+    ]));
     assert_eq!(plan["smallest_layout"], "kv");
     let table = text(brooklet(&[
         "plan",
@@ -78,8 +96,9 @@ fn what_slim_attention_cannot_do_is_refused() {
     let copy = path("slim.gguf");
     let tiny = tiny();
     let tiny = tiny.to_str().unwrap();
-    let slim =
-        |input: &str, rest: &[&str]| failure(brooklet(&[&["slim", input, "-o", &copy], rest].concat()), 1);
+    let slim = |input: &str, rest: &[&str]| {
+        failure(brooklet(&[&["slim", input, "-o", &copy], rest].concat()), 1)
+    };
     // Fewer key heads than query heads.
     let error = slim(tiny, &[]);
     assert!(
@@ -140,8 +159,14 @@ fn singular_keys_get_channels_or_stay() {
     let row = bytes[keys + 4 * 128..keys + 5 * 128].to_vec();
     bytes[keys + 5 * 128..keys + 6 * 128].copy_from_slice(&row);
     fs::write(&singular, &bytes).unwrap();
-    let error = failure(brooklet(&["slim", &singular, "-o", &copy, "--layout", "k"]), 1);
-    assert!(error.contains("layer 0") && error.contains("singular"), "{error}");
+    let error = failure(
+        brooklet(&["slim", &singular, "-o", &copy, "--layout", "k"]),
+        1,
+    );
+    assert!(
+        error.contains("layer 0") && error.contains("singular"),
+        "{error}"
+    );
     assert!(!Path::new(&copy).exists());
     let said = json(brooklet(&[
         "slim", &singular, "-o", &copy, "--json", "--force", "--bound", "0.05",
@@ -179,7 +204,9 @@ fn a_map_too_large_for_f16_is_stored_in_f32() {
     ));
     for (layer, format) in [(0, "F32"), (1, "F16")] {
         assert_eq!(said["layers"][layer]["map_format"], format, "{said}");
-        let error = said["layers"][layer]["output_error"]["f16"].as_f64().unwrap();
+        let error = said["layers"][layer]["output_error"]["f16"]
+            .as_f64()
+            .unwrap();
         assert!(error < 0.1, "{said}");
     }
     let (want, got) = (nll(&original, &[]), nll(&copy, &[]));
@@ -217,7 +244,10 @@ fn without_values_the_copy_is_smaller_and_reads_the_same() {
     // The difference is two matrices of 32 x 32, except for the header.
     assert!((8000..9000).contains(&(size(&whole) - size(&copy))));
     let (with, without) = (nll(&whole, &[]), nll(&copy, &[]));
-    assert!((without - with).abs() < 1e-3, "{without}, but {with} with W_V");
+    assert!(
+        (without - with).abs() < 1e-3,
+        "{without}, but {with} with W_V"
+    );
     for command in ["plan", "run"] {
         let error = failure(brooklet(&[command, "-m", &copy, "--cache", "kv"]), 1);
         assert!(error.contains("the file lacks attn_v.weight"), "{error}");
@@ -239,7 +269,9 @@ fn without_values_the_copy_is_smaller_and_reads_the_same() {
 fn nll(model: &str, rest: &[&str]) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let ids = folder.path().join("ids");
-    let numbers: Vec<String> = (0..300u32).map(|i| ((i * i * 7 + i) % 64).to_string()).collect();
+    let numbers: Vec<String> = (0..300u32)
+        .map(|i| ((i * i * 7 + i) % 64).to_string())
+        .collect();
     fs::write(&ids, numbers.join(" ")).unwrap();
     let ids = ids.to_str().unwrap();
     let cache_type: &[&str] = match rest {
@@ -248,7 +280,13 @@ fn nll(model: &str, rest: &[&str]) -> f64 {
     };
     let stream = ["--sinks", "2", "--window", "50", "--json"];
     let said = json(brooklet(
-        &[&["ppl", "-m", model, "--ids", ids], &stream, cache_type, rest].concat(),
+        &[
+            &["ppl", "-m", model, "--ids", ids],
+            &stream,
+            cache_type,
+            rest,
+        ]
+        .concat(),
     ));
     said["nll"].as_f64().unwrap()
 }
@@ -257,7 +295,9 @@ fn nll(model: &str, rest: &[&str]) -> f64 {
 fn tensors(path: &str) -> Vec<String> {
     let bytes = fs::read(path).unwrap();
     let file = Gguf::parse(&bytes).unwrap();
-    file.tensors().map(|tensor| tensor.name().to_string()).collect()
+    file.tensors()
+        .map(|tensor| tensor.name().to_string())
+        .collect()
 }
 
 /// The model of four heads with biases, and keys that are rotated or not.
@@ -270,7 +310,8 @@ fn biased(rotated: bool) -> Vec<u8> {
     }
     let names: Vec<String> = (0..2)
         .flat_map(|layer| {
-            ["attn_q", "attn_k", "attn_v", "attn_output"].map(|part| format!("blk.{layer}.{part}.bias"))
+            ["attn_q", "attn_k", "attn_v", "attn_output"]
+                .map(|part| format!("blk.{layer}.{part}.bias"))
         })
         .collect();
     for tensor in file.tensors() {
@@ -318,7 +359,10 @@ fn biases_move_where_they_cost_nothing() {
         let kv = nll(&copy, &["--cache", "kv"]);
         assert!((kv - want).abs() < 1e-4, "{kv} for {want}");
         let slim = nll(&copy, &[]);
-        assert!(slim != kv && (slim - want).abs() < 0.05, "{slim} for {want}");
+        assert!(
+            slim != kv && (slim - want).abs() < 0.05,
+            "{slim} for {want}"
+        );
         // A second move changes nothing.
         let again = path("again.gguf");
         text(brooklet(&[

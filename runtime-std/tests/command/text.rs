@@ -10,7 +10,11 @@ fn the_same_text_whatever_the_threads_the_map_and_the_instruction_set() {
     assert_eq!(greedy(&["-t", "2"]), expected);
     assert_eq!(greedy(&["-t", "5", "--no-mmap"]), expected);
     let tiny = tiny();
-    let arguments = [&["run", "-m", tiny.to_str().unwrap(), "The sea"], &GREEDY[..]].concat();
+    let arguments = [
+        &["run", "-m", tiny.to_str().unwrap(), "The sea"],
+        &GREEDY[..],
+    ]
+    .concat();
     for isa in brooklet::system::pool::available_isas() {
         let output = command(&arguments)
             .env("BROOKLET_ISA", isa.name())
@@ -98,7 +102,10 @@ fn smollm2_speaks_within_its_budget() {
         "--json",
     ];
     let report = json(&text(brooklet(&arguments)));
-    assert!(report["text"].as_str().unwrap().starts_with(" a "), "{report}");
+    assert!(
+        report["text"].as_str().unwrap().starts_with(" a "),
+        "{report}"
+    );
     let statistics = &report["statistics"];
     assert!(statistics["arena_bytes"].as_u64().unwrap() <= 64 << 20);
     if let Some(anonymous) = statistics["memory"]["anonymous_kib"].as_u64() {

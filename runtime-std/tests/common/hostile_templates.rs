@@ -42,7 +42,10 @@ pub fn hostile_templates() -> Vec<(&'static str, String)> {
         ),
         (
             "writes-raw-for-ever",
-            format!("{{% for a in range(20000) %}}{}{{% endfor %}}", "x".repeat(9000)),
+            format!(
+                "{{% for a in range(20000) %}}{}{{% endfor %}}",
+                "x".repeat(9000)
+            ),
         ),
         (
             "captures-raw",
@@ -67,7 +70,10 @@ pub fn hostile_templates() -> Vec<(&'static str, String)> {
             text("{% set x = [1] * 100000000 %}{{ x | length }}"),
         ),
         ("doubles-text", forty("{% set ns.s = ns.s ~ ns.s %}")),
-        ("doubles-text-by-plus", forty("{% set ns.s = ns.s + ns.s %}")),
+        (
+            "doubles-text-by-plus",
+            forty("{% set ns.s = ns.s + ns.s %}"),
+        ),
         (
             "doubles-text-by-capture",
             forty("{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}"),
@@ -124,7 +130,10 @@ pub fn hostile_templates() -> Vec<(&'static str, String)> {
             "indents-by-10^9",
             text("{{ 'a\nb' | indent(1000000000, true, true) }}"),
         ),
-        ("format-width-10^9", text("{{ '%1000000000d' | format(1) }}")),
+        (
+            "format-width-10^9",
+            text("{{ '%1000000000d' | format(1) }}"),
+        ),
         (
             "format-width-argument",
             text("{{ '%*d' | format(1000000000, 1) }}"),
@@ -139,13 +148,18 @@ pub fn hostile_templates() -> Vec<(&'static str, String)> {
         ),
         (
             "pads-to-10^9",
-            text("{{ 'a'.ljust(1000000000) }}{{ 'a'.zfill(1000000000) }}{{ 'a'.center(1000000000) }}"),
+            text(
+                "{{ 'a'.ljust(1000000000) }}{{ 'a'.zfill(1000000000) }}{{ 'a'.center(1000000000) }}",
+            ),
         ),
         (
             "batches-of-10^9",
             text("{{ [1] | batch(1000000000, 'x') | list }}"),
         ),
-        ("slices-of-10^9", text("{{ [1] | slice(1000000000) | list }}")),
+        (
+            "slices-of-10^9",
+            text("{{ [1] | slice(1000000000) | list }}"),
+        ),
         (
             "list-nested-30000-deep",
             text(
@@ -164,7 +178,9 @@ pub fn hostile_templates() -> Vec<(&'static str, String)> {
         ),
         (
             "namespaces-in-each-other",
-            text("{% set a = namespace() %}{% set b = namespace(x=a) %}{% set a.x = b %}{{ a == b }}"),
+            text(
+                "{% set a = namespace() %}{% set b = namespace(x=a) %}{% set a.x = b %}{{ a == b }}",
+            ),
         ),
         (
             "namespace-in-a-list-in-itself",
@@ -196,10 +212,17 @@ pub fn hostile_templates() -> Vec<(&'static str, String)> {
             "minus-100000-times",
             format!("{{{{ {}1 }}}}", "-".repeat(100_000)),
         ),
-        ("not-20000-times", format!("{{{{ {}1 }}}}", "not ".repeat(20_000))),
+        (
+            "not-20000-times",
+            format!("{{{{ {}1 }}}}", "not ".repeat(20_000)),
+        ),
         (
             "ifs-10000-deep",
-            format!("{}{}", "{% if 1 %}".repeat(6_000), "{% endif %}".repeat(5_000)),
+            format!(
+                "{}{}",
+                "{% if 1 %}".repeat(6_000),
+                "{% endif %}".repeat(5_000)
+            ),
         ),
         (
             "elifs-9000",

@@ -19,7 +19,8 @@ pub fn pulled(name: &str) -> Option<PathBuf> {
         .filter(|store| store.has(&manifest))
         .map(|store| store.path(&manifest));
     if path.is_none() {
-        let required = std::env::var_os("BROOKLET_REQUIRE_MODELS").is_some_and(|value| value == "1");
+        let required =
+            std::env::var_os("BROOKLET_REQUIRE_MODELS").is_some_and(|value| value == "1");
         assert!(
             !required,
             "BROOKLET_REQUIRE_MODELS is set, but {name} has not been pulled"

@@ -48,9 +48,13 @@ fn answer(mut stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
-    let range = lines
-        .iter()
-        .find_map(|line| Some(line.to_lowercase().strip_prefix("range: bytes=")?.to_owned()));
+    let range = lines.iter().find_map(|line| {
+        Some(
+            line.to_lowercase()
+                .strip_prefix("range: bytes=")?
+                .to_owned(),
+        )
+    });
     let from = range.map(|range| range.trim_end_matches('-').parse().unwrap());
     let start: usize = from.unwrap_or(0);
     let status = match from {
@@ -113,7 +117,10 @@ fn a_file_of_the_hub_is_pulled_used_offline_listed_and_removed() {
     assert!(said.contains("https://huggingface.co/owner/repo"), "{said}");
     assert!(said.contains("the licence MIT OR Apache-2.0"), "{said}");
     let first = text(first);
-    assert_eq!(fs::read(store.join(PATH)).unwrap(), fs::read(tiny()).unwrap());
+    assert_eq!(
+        fs::read(store.join(PATH)).unwrap(),
+        fs::read(tiny()).unwrap()
+    );
     let requests = hub.requests.load(Ordering::Relaxed);
     let offline = run(&store, "http://127.0.0.1:9", &sentence);
     assert!(offline.stderr.is_empty());
@@ -143,7 +150,10 @@ fn a_file_of_the_hub_is_pulled_used_offline_listed_and_removed() {
     );
 
     let removed = text(run(&store, &hub.address, &["models", "--rm", NAME]));
-    assert!(removed.starts_with(&format!("removed {NAME}: ")), "{removed}");
+    assert!(
+        removed.starts_with(&format!("removed {NAME}: ")),
+        "{removed}"
+    );
     assert!(!store.join("hf").exists());
     let error = failure(run(&store, &hub.address, &["models", "--rm", NAME]), 1);
     assert!(error.contains("has not been pulled"), "{error}");
@@ -204,8 +214,14 @@ fn other_files_and_unfinished_downloads_are_listed_and_removed() {
             .unwrap_or_else(|| panic!("{name} in {list}"))
     };
     assert!(line("my.gguf").contains("pulled") && line("my.gguf").contains("MIT OR Apache-2.0"));
-    assert!(line("smollm2-135m").contains("partial") && line("hf:owner/repo/half.gguf").contains("partial"));
-    assert!(list.lines().last().unwrap().contains("unfinished 8 B"), "{list}");
+    assert!(
+        line("smollm2-135m").contains("partial")
+            && line("hf:owner/repo/half.gguf").contains("partial")
+    );
+    assert!(
+        list.lines().last().unwrap().contains("unfinished 8 B"),
+        "{list}"
+    );
     for name in ["my.gguf", "smollm2-135m", "hf:owner/repo/half.gguf"] {
         text(brooklet(&["models", "--rm", name]));
         failure(brooklet(&["models", "--rm", name]), 1);
@@ -222,7 +238,10 @@ fn other_files_and_unfinished_downloads_are_listed_and_removed() {
 #[test]
 fn a_full_disk_keeps_what_has_arrived() {
     let mount = ["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"];
-    let mounted = Command::new("unshare").args(mount).stderr(Stdio::null()).status();
+    let mounted = Command::new("unshare")
+        .args(mount)
+        .stderr(Stdio::null())
+        .status();
     if !mounted.is_ok_and(|status| status.success()) || !has_curl() {
         return println!("skipped: no file system can be mounted here, or no curl");
     }
@@ -258,5 +277,9 @@ fn a_full_disk_keeps_what_has_arrived() {
         complaints[0].contains("is full: it lacks ") && complaints[0].contains("KiB"),
         "{errors}"
     );
-    assert!(output.stdout.ends_with(&body), "{} bytes", output.stdout.len());
+    assert!(
+        output.stdout.ends_with(&body),
+        "{} bytes",
+        output.stdout.len()
+    );
 }

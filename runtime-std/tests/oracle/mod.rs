@@ -49,7 +49,12 @@ pub fn random_model(shape: Shape, seed: u64) -> Vec<u8> {
         tensors.push(("output.weight".into(), shape.vocab, d, shape.format));
     }
     if shape.factors && shape.rope_dim > 0 {
-        tensors.push(("rope_freqs.weight".into(), 1, shape.rope_dim / 2, Format::F32));
+        tensors.push((
+            "rope_freqs.weight".into(),
+            1,
+            shape.rope_dim / 2,
+            Format::F32,
+        ));
     }
     for i in 0..shape.layers {
         for (name, rows, cols, format) in [
@@ -65,7 +70,12 @@ pub fn random_model(shape: Shape, seed: u64) -> Vec<u8> {
         ] {
             tensors.push((format!("blk.{i}.{name}.weight"), rows, cols, format));
         }
-        let biases = [("attn_q", q), ("attn_k", kv), ("attn_v", kv), ("attn_output", d)];
+        let biases = [
+            ("attn_q", q),
+            ("attn_k", kv),
+            ("attn_v", kv),
+            ("attn_output", d),
+        ];
         for (name, cols) in biases.into_iter().filter(|_| shape.biases) {
             tensors.push((format!("blk.{i}.{name}.bias"), 1, cols, Format::F32));
         }
@@ -119,7 +129,14 @@ pub fn random_model(shape: Shape, seed: u64) -> Vec<u8> {
     file
 }
 
-fn write_tensor(data: &mut Vec<u8>, name: &str, len: usize, cols: usize, format: Format, noise: &mut Noise) {
+fn write_tensor(
+    data: &mut Vec<u8>,
+    name: &str,
+    len: usize,
+    cols: usize,
+    format: Format,
+    noise: &mut Noise,
+) {
     let scale = if name == "token_embd.weight" {
         1.0
     } else {
@@ -196,11 +213,19 @@ impl Oracle {
         let layer = |l: &Layer<'_>| {
             [
                 vec![numbers(
-                    l.attention.norm.expect("llama norms before attention").weight,
+                    l.attention
+                        .norm
+                        .expect("llama norms before attention")
+                        .weight,
                 )],
                 rows(&l.attention.query.weight),
                 rows(&l.attention.key.weight),
-                rows(&l.attention.value.expect("the oracle computes values").weight),
+                rows(
+                    &l.attention
+                        .value
+                        .expect("the oracle computes values")
+                        .weight,
+                ),
                 rows(&l.attention.output.weight),
                 vec![numbers(
                     l.feed_forward
@@ -208,7 +233,11 @@ impl Oracle {
                         .expect("llama norms before the feed-forward layer")
                         .weight,
                 )],
-                rows(&l.feed_forward.gate.expect("llama's feed-forward layer is gated")),
+                rows(
+                    &l.feed_forward
+                        .gate
+                        .expect("llama's feed-forward layer is gated"),
+                ),
                 rows(&l.feed_forward.up.weight),
                 rows(&l.feed_forward.down.weight),
             ]
@@ -216,7 +245,8 @@ impl Oracle {
         let biases = |l: &Layer<'_>| {
             let a = &l.attention;
             let value = a.value.and_then(|value| value.bias);
-            [a.query.bias, a.key.bias, value, a.output.bias].map(|bias| bias.map_or_else(Vec::new, numbers))
+            [a.query.bias, a.key.bias, value, a.output.bias]
+                .map(|bias| bias.map_or_else(Vec::new, numbers))
         };
         Oracle {
             config: model.config,
@@ -298,7 +328,13 @@ impl Oracle {
             .collect()
     }
 
-    fn attend(&self, query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>], kept: &[usize]) -> Vec<f64> {
+    fn attend(
+        &self,
+        query: &[f64],
+        keys: &[Vec<f64>],
+        values: &[Vec<f64>],
+        kept: &[usize],
+    ) -> Vec<f64> {
         let (d, group) = (self.config.head_dim, self.config.group());
         let mut out = Vec::new();
         for (h, q) in query.chunks_exact(d).enumerate() {

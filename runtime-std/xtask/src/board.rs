@@ -1,4 +1,4 @@
-//! A board must say what the host says, bear what is typed, and stay under its ceilings.
+//! A board must give the host's tokens, survive any typed bytes, and stay under its ceilings.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     let said = compare(&mut session, &expected)?;
     let used = session.stack()?;
     check_noise(&mut session)?;
-    // Whatever was typed, the story is the host's.
+    // The noise does not change the story: it is the host's.
     let ids: Vec<u32> = session
         .entries
         .iter()
@@ -52,17 +52,21 @@ pub fn check(name: &str, board: &Board) -> Result<(), Error> {
     check_prompt(&mut session, &typed)?;
 
     say!(
-        "{name} ({}): {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise, a line too long and a full queue did no harm",
+        "{name} ({}): {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise, an overlong line and a full queue changed nothing",
         board.core
     );
     report(&board, &sizes, used, &expected, &said)?;
     under("flash", sizes.flash, board.max_flash)?;
-    under("RAM", sizes.ram + u64::from(board.stack_bytes), board.max_ram)?;
+    under(
+        "RAM",
+        sizes.ram + u64::from(board.stack_bytes),
+        board.max_ram,
+    )?;
     under("stack", used.into(), board.max_stack.into())
 }
 
-/// As [`check`], with another model, of which nothing is known: optimized for speed, without ceilings
-/// and without typed lines.
+/// As [`check`], with another model, of which nothing is known: optimized for speed, without
+/// ceilings and without typed lines.
 pub fn check_model(name: &str, board: &Board, model: &Path) -> Result<(), Error> {
     let mut board = board.clone();
     board.model = model.canonicalize()?.display().to_string();
@@ -94,7 +98,13 @@ fn context(model: &Path) -> Result<usize, Error> {
 }
 
 /// Prints sizes and instructions.
-fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &[Said]) -> Result<(), Error> {
+fn report(
+    board: &Board,
+    sizes: &Sizes,
+    used: u32,
+    expected: &Reference,
+    said: &[Said],
+) -> Result<(), Error> {
     say!(
         "  flash {} of {} bytes (the model {}), RAM {} of {} (the arena {}, the stack's room {}, used {used} of {})",
         sizes.flash,
@@ -106,7 +116,7 @@ fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &
         board.stack_bytes,
         board.max_stack
     );
-    // A token is fed by the step after the one that said it.
+    // The model reads a token in the step after the one that says it.
     let per_parameter = |said: &Said| said.instructions as f64 / expected.parameters as f64;
     say!(
         "  {} parameters; instructions for each: {:.2} at position 32, {:.2} at the last of {TOKENS} tokens",
@@ -121,7 +131,11 @@ fn report(board: &Board, sizes: &Sizes, used: u32, expected: &Reference, said: &
 fn check_arena(sizes: &Sizes, expected: &Reference) -> Result<(), Error> {
     let planned = expected.plan.bytes();
     if sizes.arena != planned as u64 {
-        return Err(format!("the arena has {} bytes, the host plans {planned}", sizes.arena).into());
+        return Err(format!(
+            "the arena has {} bytes, the host plans {planned}",
+            sizes.arena
+        )
+        .into());
     }
     Ok(())
 }
@@ -132,14 +146,22 @@ pub fn compare(session: &mut Session, expected: &Reference) -> Result<Vec<Said>,
     for (i, id) in expected.ids.iter().enumerate() {
         let token = session.said()?;
         if token.id != *id {
-            return Err(format!("token {i} is {} on the board and {id} on the host", token.id).into());
+            return Err(format!(
+                "token {i} is {} on the board and {id} on the host",
+                token.id
+            )
+            .into());
         }
         said.push(token);
     }
     let text = session.text(expected.text.len())?;
     if !text.starts_with(expected.text.as_bytes()) {
         let text = String::from_utf8_lossy(&text).into_owned();
-        return Err(format!("board and host differ\nboard:\n{text}\nhost:\n{}", expected.text).into());
+        return Err(format!(
+            "board and host differ\nboard:\n{text}\nhost:\n{}",
+            expected.text
+        )
+        .into());
     }
     Ok(said)
 }
@@ -183,19 +205,26 @@ fn check_prompt(session: &mut Session, expected: &Reference) -> Result<(), Error
     if text.contains(&expected.text) {
         Ok(())
     } else {
-        Err(format!("{:?} is not in what the board said:\n{text}", expected.text).into())
+        Err(format!(
+            "{:?} is not in the text of the board:\n{text}",
+            expected.text
+        )
+        .into())
     }
 }
 
 fn under(what: &str, bytes: u64, ceiling: u64) -> Result<(), Error> {
     if bytes > ceiling {
         let over = bytes - ceiling;
-        return Err(format!("{what} takes {bytes} bytes, {over} more than its ceiling of {ceiling}").into());
+        return Err(format!(
+            "{what} takes {bytes} bytes, {over} more than its ceiling of {ceiling}"
+        )
+        .into());
     }
     Ok(())
 }
 
-/// Two random models, to which another program gave the tokens: the firmware runs them without a
+/// Two random models, with expected tokens from another program: the firmware runs them without a
 /// change to its source.
 pub fn check_other_models() -> Result<(), Error> {
     const NAME: &str = "mps2-an386";
@@ -221,7 +250,7 @@ pub fn check_other_models() -> Result<(), Error> {
         let mut session = Session::start(&image, &board, limit, &[])?;
         compare(&mut session, &expected)?;
         say!(
-            "{NAME} with {model}.gguf: {WORDS} tokens as on the host, which in f32 says what another program does"
+            "{NAME} with {model}.gguf: {WORDS} tokens as on the host, which in f32 agrees with another program"
         );
     }
     Ok(())

@@ -10,9 +10,9 @@ use crate::{Error, TINY, model_of, table};
 
 const NAME: &str = "mps2-an386";
 
-/// The exact budget compiles, one byte less is refused with the three numbers; so are keys and
-/// values instead of keys alone, a file cut short, a model that is larger than flash, and a program
-/// that is.
+/// The exact budget compiles, one byte less is refused with the three numbers. Also refused are
+/// keys and values instead of keys alone, a truncated file, and a model or a program larger than
+/// flash.
 pub fn check() -> Result<(), Error> {
     let mut board = Board::read(&table(), NAME)?;
     let model = model_of(&board);
@@ -48,7 +48,11 @@ pub fn check() -> Result<(), Error> {
     let whole = fs::read(&model)?;
     fs::write(&cut, &whole[..whole.len() - 1])?;
     board.model = cut.display().to_string();
-    show("a file one byte short", &board, &["not a whole GGUF file".into()])?;
+    show(
+        "a file one byte short",
+        &board,
+        &["not a whole GGUF file".into()],
+    )?;
 
     board.model = model.display().to_string();
     board.flash_bytes = 256 << 10;
@@ -60,7 +64,10 @@ pub fn check() -> Result<(), Error> {
     show("a model larger than flash", &board, &larger)?;
 
     board.flash_bytes = u32::try_from(whole.len())? + 4096;
-    let over = ["will not fit in region 'FLASH'".into(), "overflowed by".into()];
+    let over = [
+        "will not fit in region 'FLASH'".into(),
+        "overflowed by".into(),
+    ];
     show("a program that does not fit beside it", &board, &over)
 }
 
@@ -71,7 +78,7 @@ fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
             say!("{what}: {}", line_with(&message, words)?);
             Ok(())
         }
-        Build::Image(_) => Err(format!("{what} compiles, and must not").into()),
+        Build::Image(_) => Err(format!("{what} compiles but must not").into()),
     }
 }
 

@@ -9,8 +9,8 @@ use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags};
 
 use crate::Error;
 
-/// The image as a loader that knows no file format takes it: all that is in the file, from the
-/// lowest address on, gaps as zeros.
+/// The flat image, for a loader that knows no file format: all contents of the file, from the
+/// lowest address on, with zeros in the gaps.
 ///
 /// # Errors
 /// If the file cannot be read, is no ELF file, or its parts lie `LARGEST_FLAT` or more apart.
@@ -24,7 +24,9 @@ pub fn flat(image: &Path) -> Result<Vec<u8>, Error> {
     for segment in filled() {
         let (at, data) = (segment.address() - start, segment.data()?);
         if at >= LARGEST_FLAT {
-            return Err(format!("{}: a part lies {at} bytes from the first", image.display()).into());
+            return Err(
+                format!("{}: a part lies {at} bytes from the first", image.display()).into(),
+            );
         }
         let at = usize::try_from(at)?;
         flat.resize(flat.len().max(at + data.len()), 0);
@@ -40,7 +42,7 @@ pub struct Sizes {
     pub flash: u64,
     /// Variables, without the stack.
     pub ram: u64,
-    /// The arena among them, without the mark that it is lent.
+    /// The arena among them, without the flag that it is claimed.
     pub arena: u64,
 }
 
@@ -67,7 +69,12 @@ impl Sizes {
             .map(|symbol| symbol.size())
             .collect();
         let [arena] = arenas[..] else {
-            return Err(format!("{} has {} arenas instead of one", image.display(), arenas.len()).into());
+            return Err(format!(
+                "{} has {} arenas instead of one",
+                image.display(),
+                arenas.len()
+            )
+            .into());
         };
         Ok(Sizes {
             flash,

@@ -33,7 +33,9 @@ impl Entry {
     pub fn token(&self) -> Option<(u32, u64)> {
         let words: Vec<&str> = self.text.split(' ').collect();
         match words[..] {
-            ["token", id, "took", cycles, "cycles"] => Some((id.parse().ok()?, cycles.parse().ok()?)),
+            ["token", id, "took", cycles, "cycles"] => {
+                Some((id.parse().ok()?, cycles.parse().ok()?))
+            }
             _ => None,
         }
     }
@@ -67,7 +69,12 @@ impl Session {
     ///
     /// # Errors
     /// If QEMU cannot be started, or the image has no table of log messages.
-    pub fn start(image: &Path, board: &Board, limit: Limit, more: &[String]) -> Result<Session, Error> {
+    pub fn start(
+        image: &Path,
+        board: &Board,
+        limit: Limit,
+        more: &[String],
+    ) -> Result<Session, Error> {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("log");
         let listener = UnixListener::bind(&socket)?;
@@ -99,7 +106,10 @@ impl Session {
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = speech.read(&mut buffer) {
-                heard.lock().expect("no thread panics").extend(&buffer[..read]);
+                heard
+                    .lock()
+                    .expect("no thread panics")
+                    .extend(&buffer[..read]);
             }
         });
         let table = Table::parse(&fs::read(image)?)

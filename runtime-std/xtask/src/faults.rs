@@ -29,8 +29,8 @@ pub fn check() -> Result<(), Error> {
     check_heap(&board)
 }
 
-/// A model at a fixed address runs if it is to the bit the one that was planned for, and is refused
-/// if it is not.
+/// A model at a fixed address runs if all its bits are those of the planned one; otherwise it is
+/// refused.
 fn check_model_apart(board: &Board) -> Result<(), Error> {
     let model = model_of(board);
     let expected = Reference::run(&model, setup_of(board), &board.opening, TOKENS)?;
@@ -41,7 +41,12 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
     let image = Firmware::new(NAME, &board).image("firmware-apart")?;
     let limit = Limit::of(4 * TOKENS, expected.parameters);
     board::compare(
-        &mut Session::start(&image, &board, limit, &[loaded(&model.canonicalize()?)].concat())?,
+        &mut Session::start(
+            &image,
+            &board,
+            limit,
+            &[loaded(&model.canonicalize()?)].concat(),
+        )?,
         &expected,
     )?;
     say!("a model at {MODEL_AT:#x}, apart from the image: {TOKENS} tokens as on the host");
@@ -60,17 +65,20 @@ fn check_model_apart(board: &Board) -> Result<(), Error> {
         let entry = session.wait_for("NoModel")?;
         say!("{what}: {} {}", entry.level, entry.text);
         if entry.level != "ERROR" || session.text(0)? != b"" {
-            return Err("it must be an error, and nothing may be said".into());
+            return Err("the board must log an error and tell no story".into());
         }
     }
     Ok(())
 }
 
-/// QEMU's words for a file that lies in memory.
+/// QEMU's arguments that load a file into memory.
 fn loaded(model: &Path) -> Vec<String> {
     vec![
         "-device".into(),
-        format!("loader,file={},addr={MODEL_AT:#x},force-raw=on", model.display()),
+        format!(
+            "loader,file={},addr={MODEL_AT:#x},force-raw=on",
+            model.display()
+        ),
     ]
 }
 
@@ -87,7 +95,7 @@ fn check_panic(board: &Board) -> Result<(), Error> {
     Ok(())
 }
 
-/// A program that feeds the watchdog no more is reset.
+/// A program that no longer feeds the watchdog is reset.
 fn check_hang(board: &Board) -> Result<(), Error> {
     let mut session = example(NAME, board, "hang")?;
     session.wait_for("hangs now")?;
@@ -123,7 +131,12 @@ fn example(name: &str, board: &Board, example: &str) -> Result<Session, Error> {
     example_with(name, board, example, "")
 }
 
-fn example_with(name: &str, board: &Board, example: &str, features: &str) -> Result<Session, Error> {
+fn example_with(
+    name: &str,
+    board: &Board,
+    example: &str,
+    features: &str,
+) -> Result<Session, Error> {
     let firmware = Firmware {
         example: Some(example),
         features: Some(features),

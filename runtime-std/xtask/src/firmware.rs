@@ -53,7 +53,11 @@ impl<'a> Firmware<'a> {
         let folder = tempfile::tempdir()?;
         let table = folder.path().join("boards.toml");
         let mut board = self.board.clone();
-        board.model = boards.join("cortex-m").join(&board.model).display().to_string();
+        board.model = boards
+            .join("cortex-m")
+            .join(&board.model)
+            .display()
+            .to_string();
         fs::write(&table, board.to_file(self.name)?)?;
 
         let flags = format!("-C target-cpu={}", board.cpu);
@@ -78,7 +82,10 @@ impl<'a> Firmware<'a> {
             command.arg("--no-default-features");
         }
         if let Some(more) = self.features {
-            command.args(["--features", &format!("{} {more}", board.features.join(" "))]);
+            command.args([
+                "--features",
+                &format!("{} {more}", board.features.join(" ")),
+            ]);
         }
         let output = command.output()?;
         if !output.status.success() {
@@ -86,7 +93,9 @@ impl<'a> Firmware<'a> {
                 String::from_utf8_lossy(&output.stderr).into_owned(),
             ));
         }
-        Ok(Build::Image(executable(&String::from_utf8(output.stdout)?)?))
+        Ok(Build::Image(executable(&String::from_utf8(
+            output.stdout,
+        )?)?))
     }
 
     /// The linked image, copied under `name` so that the next build does not replace it.
@@ -100,7 +109,9 @@ impl<'a> Firmware<'a> {
                 fs::copy(path, &kept)?;
                 Ok(kept)
             }
-            Build::Refused(message) => Err(format!("the firmware does not build:\n{message}").into()),
+            Build::Refused(message) => {
+                Err(format!("the firmware does not build:\n{message}").into())
+            }
         }
     }
 }

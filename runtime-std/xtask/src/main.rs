@@ -86,15 +86,21 @@ fn run(words: &[&str]) -> Result<(), Error> {
         ["faults"] => faults::check(),
         ["compile-fail"] => compile_fail::check(),
         ["soak", name, tokens] => {
-            let tokens = tokens.parse().map_err(|e| format!("{tokens} tokens: {e}"))?;
+            let tokens = tokens
+                .parse()
+                .map_err(|e| format!("{tokens} tokens: {e}"))?;
             soak::run(name, &Board::read(&table(), name)?, tokens)
         }
         ["figures", names @ ..] => figures::print(chosen(names)?),
         ["mathematics", name] => figures::mathematics(name, &Board::read(&table(), name)?),
         ["budgets"] => budgets::print(),
-        ["model", name, file] => board::check_model(name, &Board::read(&table(), name)?, Path::new(file)),
+        ["model", name, file] => {
+            board::check_model(name, &Board::read(&table(), name)?, Path::new(file))
+        }
         ["perplexity", text, tokens] => {
-            let tokens = tokens.parse().map_err(|e| format!("{tokens} tokens: {e}"))?;
+            let tokens = tokens
+                .parse()
+                .map_err(|e| format!("{tokens} tokens: {e}"))?;
             perplexity::print(Path::new(text), tokens)
         }
         ["raspi3"] => raspi3::check(),

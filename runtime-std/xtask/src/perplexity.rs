@@ -36,8 +36,11 @@ pub fn print(path: &Path, tokens: usize) -> Result<(), Error> {
         .ok_or("the arena is shorter than planned")?;
 
     let mut ids = Vec::new();
-    Tokenizer::over(indexed, window)?
-        .encode(&fs::read(path)?, EncodeOptions::default(), &mut |id| ids.push(id));
+    Tokenizer::over(indexed, window)?.encode(
+        &fs::read(path)?,
+        EncodeOptions::default(),
+        &mut |id| ids.push(id),
+    );
     ids.truncate(tokens + 1);
     if ids.len() < 2 {
         return Err(format!("{} has no tokens to predict", path.display()).into());
@@ -64,6 +67,9 @@ pub fn print(path: &Path, tokens: usize) -> Result<(), Error> {
 /// The natural logarithm of a token's probability.
 fn log_probability(logits: &[f32], token: u32) -> f64 {
     let most = logits.iter().copied().fold(f32::MIN, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - most).exp()).sum();
+    let sum: f64 = logits
+        .iter()
+        .map(|logit| f64::from(logit - most).exp())
+        .sum();
     f64::from(logits[token as usize] - most) - sum.ln()
 }

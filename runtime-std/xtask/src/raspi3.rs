@@ -1,5 +1,5 @@
-//! The Raspberry Pi 3 without an operating system: builds its firmware, boots it in both
-//! possible ways and compares.
+//! The Raspberry Pi 3 without an operating system: builds its firmware, boots it in both possible
+//! ways and compares.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -33,9 +33,9 @@ const TYPED_TOKENS: usize = 32;
 /// Time limit of an image.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The firmware must say what the host says, and bear what is typed, whether QEMU starts the ELF
-/// file (four cores, EL3) or `kernel8.img` (as the board's own firmware does, EL2). The image is
-/// left beside the ELF file.
+/// The firmware must give the host's tokens and survive any typed bytes, whether QEMU starts the
+/// ELF file (four cores, EL3) or `kernel8.img` (as the board's own firmware does, EL2). The image
+/// is left beside the ELF file.
 ///
 /// # Errors
 /// If it does not, or cannot be built or started.
@@ -47,7 +47,11 @@ pub fn check() -> Result<(), Error> {
     let sizes = Sizes::of(&elf)?;
     let planned = opening.plan.bytes();
     if sizes.arena != planned as u64 {
-        return Err(format!("the arena has {} bytes, the host plans {planned}", sizes.arena).into());
+        return Err(format!(
+            "the arena has {} bytes, the host plans {planned}",
+            sizes.arena
+        )
+        .into());
     }
     let kernel = elf.with_file_name("kernel8.img");
     fs::write(&kernel, elf::flat(&elf)?)?;
@@ -71,7 +75,11 @@ fn compare(image: &Path, opening: &Reference, typed: &Reference) -> Result<(), E
     let mut session = Session::start(image)?;
     session.text(|text| match text.get(..opening.text.len()) {
         Some(said) if said == opening.text => Ok(Some(())),
-        Some(said) => Err(format!("board and host differ\nboard:\n{said}\nhost:\n{}", opening.text).into()),
+        Some(said) => Err(format!(
+            "board and host differ\nboard:\n{said}\nhost:\n{}",
+            opening.text
+        )
+        .into()),
         None => Ok(None),
     })?;
     let figures = session.logged(" us the last, stack ")?;
@@ -96,11 +104,13 @@ fn compare(image: &Path, opening: &Reference, typed: &Reference) -> Result<(), E
     })?;
     let prompts = so_far(&session.log).matches("a prompt of ").count();
     if prompts != 2 {
-        return Err(format!("{prompts} stories began instead of the opening and the typed one").into());
+        return Err(
+            format!("{prompts} stories began instead of the opening and the typed one").into(),
+        );
     }
     say!(
         "{} on raspi3b (Cortex-A53), {:.1} s: {TOKENS} tokens and {TYPED_TOKENS} after a prompt as on the host; noise and a line \
-         too long did no harm\n  {}; {figures}",
+         too long changed nothing\n  {}; {figures}",
         image.file_name().unwrap_or_default().display(),
         started.elapsed().as_secs_f32(),
         session.logged("neon kernels")?
@@ -179,7 +189,7 @@ impl Session {
 
     fn wait<T>(&mut self, found: impl Fn() -> Result<Option<T>, Error>) -> Result<T, Error> {
         loop {
-            // Asked first: what it said before it ended is all there the next time.
+            // Checked before the text is read again, so that the last look sees all of its output.
             let ended = self.child.try_wait()?.is_some();
             if let Some(found) = found()? {
                 return Ok(found);
@@ -218,8 +228,8 @@ fn listen(mut port: impl Read + Send + 'static) -> Heard {
     heard
 }
 
-/// The text, as the story said it: the board puts a carriage return before each line feed. Without
-/// a character at its end of which the rest is still to come.
+/// The text, as the story said it: the board puts a carriage return before each line feed. An
+/// incomplete character at the end is left out.
 fn so_far(heard: &Heard) -> String {
     let bytes = heard.lock().expect("no thread panics");
     let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());

@@ -1,4 +1,4 @@
-//! The host's run of a board's story: where expected outputs come from.
+//! The host's run of a board's story: the source of expected outputs.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -85,7 +85,12 @@ impl Reference {
     ///
     /// # Errors
     /// As [`Reference::run`].
-    pub fn run_in_f32(path: &Path, setup: Setup, prompt: &str, tokens: usize) -> Result<Reference, Error> {
+    pub fn run_in_f32(
+        path: &Path,
+        setup: Setup,
+        prompt: &str,
+        tokens: usize,
+    ) -> Result<Reference, Error> {
         Reference::run_with(path, setup, prompt, tokens, |options| {
             options.f32_activations = true;
             options.cache_type = ElementType::F32;
@@ -159,7 +164,9 @@ fn encode(vocab: IndexedVocab<'_>, text: &str) -> Result<Vec<u32>, Error> {
     let start = window.as_ptr().align_offset(ALIGN);
     let mut tokenizer = Tokenizer::over(vocab, &mut window[start..])?;
     let mut ids = Vec::new();
-    tokenizer.encode(text.as_bytes(), EncodeOptions::default(), &mut |id| ids.push(id));
+    tokenizer.encode(text.as_bytes(), EncodeOptions::default(), &mut |id| {
+        ids.push(id)
+    });
     Ok(ids)
 }
 
@@ -169,7 +176,8 @@ fn parameters(config: &Config) -> usize {
     let width = config.d_model;
     let heads = config.heads * config.head_dim;
     let kv = config.kv_heads * config.head_dim;
-    config.layers * (2 * width * heads + 2 * width * kv + 3 * width * config.ff) + config.vocab * width
+    config.layers * (2 * width * heads + 2 * width * kv + 3 * width * config.ff)
+        + config.vocab * width
 }
 
 fn blanks_between(ids: &[u32]) -> String {

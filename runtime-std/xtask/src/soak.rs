@@ -28,7 +28,11 @@ pub fn run(name: &str, board: &Board, tokens: usize) -> Result<(), Error> {
     for (i, id) in expected.ids.iter().enumerate() {
         let token = session.said()?;
         if token.id != *id {
-            return Err(format!("token {i} is {} on the board and {id} on the host", token.id).into());
+            return Err(format!(
+                "token {i} is {} on the board and {id} on the host",
+                token.id
+            )
+            .into());
         }
         instructions.push(token.instructions as f64 / expected.parameters as f64);
     }

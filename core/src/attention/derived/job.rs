@@ -8,8 +8,8 @@ use super::{Heads, Sizes, ValueMap, values_first};
 use crate::arena::Columns;
 use crate::cache::LayerCache;
 use crate::kernels::attend::{
-    Expand, HIDDEN, MAX_ROWS, Map, RawKeys, RotatedScores, SlotSums, Summed, TILE, TileStore, TileWeights,
-    Tiles,
+    Expand, HIDDEN, MAX_ROWS, Map, RawKeys, RotatedScores, SlotSums, Summed, TILE, TileStore,
+    TileWeights, Tiles,
 };
 use crate::kernels::{self, Input, LeaveOut, Product, Softmax};
 
@@ -52,7 +52,12 @@ impl Layer<'_> {
         let wanted = tokens - step.wanted;
         let live = self.live().saturating_add(tokens);
         let by_head = tokens > 1
-            && values_first(wanted.saturating_mul(all.group), live, sizes.mapped, all.width)
+            && values_first(
+                wanted.saturating_mul(all.group),
+                live,
+                sizes.mapped,
+                all.width,
+            )
             && sizes.values_first() <= step.scratch.len() / workers;
         // A probe's sums are over tokens, in their order; with values first, values are computed
         // once for all tokens.
@@ -81,7 +86,11 @@ impl Layer<'_> {
             Row {
                 query: &queries.window[at..][..width],
                 sink_query: &queries.sinks[at..][..width],
-                chunk_tokens: if self.caches.chunk.is_some() { token + 1 } else { 0 },
+                chunk_tokens: if self.caches.chunk.is_some() {
+                    token + 1
+                } else {
+                    0
+                },
                 live: ring.used_after(token + 1),
                 position: ring.position() + token as u64,
             }
@@ -138,7 +147,8 @@ impl Layer<'_> {
         let (column, width) = self.heads.scored(head);
         let sizes = self.sizes();
         let queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.query).collect();
-        let sink_queries: heapless::Vec<&[f32], MAX_ROWS> = rows.iter().map(|row| row.sink_query).collect();
+        let sink_queries: heapless::Vec<&[f32], MAX_ROWS> =
+            rows.iter().map(|row| row.sink_query).collect();
         let seen = rows.iter().map(|row| row.chunk_tokens).max().unwrap_or(0);
         let ring = self.caches.ring.tiles().0;
         let chunk = self.caches.chunk.as_ref().map(|chunk| chunk.tiles().0);
@@ -157,7 +167,10 @@ impl Layer<'_> {
                 mean: if self.heads.scores_rows {
                     &[]
                 } else {
-                    self.values.mean.get(column..column + width).unwrap_or_default()
+                    self.values
+                        .mean
+                        .get(column..column + width)
+                        .unwrap_or_default()
                 },
                 pairs: self.geometry.pairs,
                 lanes: self.geometry.lanes,
@@ -226,7 +239,12 @@ impl Layer<'_> {
     }
 
     /// Sources of the sums, for rows that see at most `seen` tokens of the chunk.
-    fn summed<'s>(&self, ring: TileStore<'s>, chunk: Option<TileStore<'s>>, seen: usize) -> Summed<'s> {
+    fn summed<'s>(
+        &self,
+        ring: TileStore<'s>,
+        chunk: Option<TileStore<'s>>,
+        seen: usize,
+    ) -> Summed<'s> {
         Summed {
             ring,
             ring_tiles: self.live().div_ceil(TILE),
@@ -287,7 +305,11 @@ impl Job<'_, '_> {
         out: &mut Columns<'_, f32>,
     ) {
         let (layer, sizes) = (self.layer, self.sizes);
-        let (isa, slots, width) = (layer.attend.compute.isa, layer.attend.ring.capacity(), sizes.head);
+        let (isa, slots, width) = (
+            layer.attend.compute.isa,
+            layer.attend.ring.capacity(),
+            sizes.head,
+        );
         let (rows, keys) = (self.heads.len(), layer.heads.cached);
         let (weights, rest) = self.scratch.split_at_mut(rows * sizes.stride());
         let (turned, rest) = rest.split_at_mut(sizes.query);
@@ -326,7 +348,11 @@ impl Job<'_, '_> {
                 stride: sizes.mapped,
             });
             if let Some(ring_channels) = ring_channels {
-                let summed = layer.summed(ring_channels, chunk.and_then(|(_, channels)| channels), seen);
+                let summed = layer.summed(
+                    ring_channels,
+                    chunk.and_then(|(_, channels)| channels),
+                    seen,
+                );
                 isa.run(SlotSums {
                     summed: &summed,
                     weights,
@@ -362,7 +388,11 @@ impl Job<'_, '_> {
         out: &mut Columns<'_, f32>,
     ) {
         let (layer, sizes) = (self.layer, self.sizes);
-        let (isa, slots, width) = (layer.attend.compute.isa, layer.attend.ring.capacity(), sizes.head);
+        let (isa, slots, width) = (
+            layer.attend.compute.isa,
+            layer.attend.ring.capacity(),
+            sizes.head,
+        );
         let group = layer.heads.group;
         let kv_column = self.heads.start / group * width;
         let keys = layer.heads.cached;
@@ -415,7 +445,8 @@ impl Job<'_, '_> {
         let first = tokens.start;
         for (i, head) in self.heads.clone().enumerate() {
             for start in tokens.clone().step_by(MAX_ROWS) {
-                let rows: heapless::Vec<Row<'_>, MAX_ROWS> = (start..tokens.end.min(start + MAX_ROWS))
+                let rows: heapless::Vec<Row<'_>, MAX_ROWS> = (start
+                    ..tokens.end.min(start + MAX_ROWS))
                     .map(|token| row(token, head))
                     .collect();
                 layer.scores(head, &rows, weights, turned);

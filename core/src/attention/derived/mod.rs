@@ -76,7 +76,11 @@ impl Heads {
 
     /// Columns of a head's query.
     const fn query_width(&self) -> usize {
-        if self.scores_rows { self.cached } else { self.width }
+        if self.scores_rows {
+            self.cached
+        } else {
+            self.width
+        }
     }
 
     /// Columns of all values.
@@ -141,7 +145,12 @@ pub(crate) const fn scratch_floats(heads: &Heads, rank: usize, slots: ScratchSlo
         exact_sinks,
     };
     let sums_first = sizes.sums_first(MAX_ROWS);
-    if values_first(chunk, capacity.saturating_add(chunk), sizes.mapped, sizes.head) {
+    if values_first(
+        chunk,
+        capacity.saturating_add(chunk),
+        sizes.mapped,
+        sizes.head,
+    ) {
         let both = sizes.values_first();
         if both > sums_first { both } else { sums_first }
     } else {

@@ -53,7 +53,10 @@ fn gelu<L: Lanes>(l: L, x: L::V, power: L::V) -> L::V {
     let zero = l.splat(0.0);
     let magnitude = l.max(x, l.sub(zero, x));
     let z = l.mul(magnitude, l.splat(core::f32::consts::FRAC_1_SQRT_2));
-    let t = l.div(l.splat(1.0), l.add(l.splat(1.0), l.mul(l.splat(0.327_591_1), z)));
+    let t = l.div(
+        l.splat(1.0),
+        l.add(l.splat(1.0), l.mul(l.splat(0.327_591_1), z)),
+    );
     let mut p = l.splat(1.061_405_4);
     for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
         p = l.add(l.mul(p, t), l.splat(coefficient));

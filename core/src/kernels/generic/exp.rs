@@ -18,11 +18,25 @@ pub(super) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = l.max(l.min(x, l.splat(87.0)), l.splat(-87.0));
-    let shifted = l.add(l.mul(x, l.splat(core::f32::consts::LOG2_E)), l.splat(ROUNDING));
+    let shifted = l.add(
+        l.mul(x, l.splat(core::f32::consts::LOG2_E)),
+        l.splat(ROUNDING),
+    );
     let n = l.sub(shifted, l.splat(ROUNDING));
-    let r = l.sub(l.sub(x, l.mul(n, l.splat(LN2_HIGH))), l.mul(n, l.splat(LN2_LOW)));
+    let r = l.sub(
+        l.sub(x, l.mul(n, l.splat(LN2_HIGH))),
+        l.mul(n, l.splat(LN2_LOW)),
+    );
     let mut p = l.splat(1.0 / 5040.0);
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+    for coefficient in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
         p = l.add(l.mul(p, r), l.splat(coefficient));
     }
     l.mul(p, l.exp2_int(n))

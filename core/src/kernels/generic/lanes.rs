@@ -122,7 +122,10 @@ pub trait Lanes: Copy {
         let [first, second] = pairs.columns;
         let scales = pairs.scales.map(|scales| scales.map(float16::widen));
         for (n, [mean_a, mean_b, query_a, query_b]) in pairs.factors.iter().enumerate() {
-            let (a, b) = (&first[n * pairs.step..][..4], &second[n * pairs.step..][..4]);
+            let (a, b) = (
+                &first[n * pairs.step..][..4],
+                &second[n * pairs.step..][..4],
+            );
             let angles = &pairs.angles[n * SlotPairs::ANGLES..];
             let (cos, sin) = (&angles[..4], &angles[SlotPairs::SINES..][..4]);
             for i in 0..4 {

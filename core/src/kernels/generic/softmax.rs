@@ -41,7 +41,9 @@ impl Op for Softmax<'_> {
         let Softmax { scores } = self;
         let (chunks, rest) = scores.as_chunks::<16>();
         // A NaN is never taken as the largest.
-        let mut max = rest.iter().fold(f32::MIN, |a, b| if *b > a { *b } else { a });
+        let mut max = rest
+            .iter()
+            .fold(f32::MIN, |a, b| if *b > a { *b } else { a });
         let mut lane_max = l.splat(max);
         for chunk in chunks {
             lane_max = l.max(l.load(chunk), lane_max);

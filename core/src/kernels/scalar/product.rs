@@ -63,7 +63,10 @@ fn product_simple<B: QuantBlock>(product: ProductQ8<'_, '_>) {
     let row_blocks = product.weights.cols() / BLOCK;
     let blocks = product.weights.blocks::<B>(product.rows);
     for (token, x) in product.activations.chunks_exact(row_blocks).enumerate() {
-        for (w, out) in blocks.chunks_exact(row_blocks).zip(product.out.row_mut(token)) {
+        for (w, out) in blocks
+            .chunks_exact(row_blocks)
+            .zip(product.out.row_mut(token))
+        {
             *out = dot_q8(w, x);
         }
     }

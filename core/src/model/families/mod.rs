@@ -106,14 +106,20 @@ impl Family {
     }
 
     /// Adds to `config` the facts that only this family's files have.
-    pub(super) const fn complete(self, facts: &Facts<'_>, config: Config) -> Result<Config, ModelError> {
+    pub(super) const fn complete(
+        self,
+        facts: &Facts<'_>,
+        config: Config,
+    ) -> Result<Config, ModelError> {
         match self {
             Family::Gemma2 => gemma2::complete(facts, config),
             Family::Gemma3 => gemma3::complete(facts, config),
             Family::GptNeox => gptneox::complete(facts, config),
             Family::Phi3 => phi3::complete(facts, config),
             Family::SmolLm3 => Ok(smollm3::complete(config)),
-            Family::Llama | Family::Qwen2 | Family::Qwen3 | Family::Olmo2 | Family::Gpt2 => Ok(config),
+            Family::Llama | Family::Qwen2 | Family::Qwen3 | Family::Olmo2 | Family::Gpt2 => {
+                Ok(config)
+            }
         }
     }
 }

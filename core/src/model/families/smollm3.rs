@@ -1,5 +1,5 @@
-//! SmolLM3 (Hugging Face, 2025): Llama's layers, of which every fourth does not rotate its queries and
-//! keys (NoPE, Kazemnejad et al., arXiv 2305.19466; the mixture is that of Yang et al., arXiv
+//! SmolLM3 (Hugging Face, 2025): Llama's layers, of which every fourth does not rotate its queries
+//! and keys (NoPE, Kazemnejad et al., arXiv 2305.19466; the mixture is that of Yang et al., arXiv
 //! 2501.18795).
 //!
 //! Files hold queries and keys as Llama's do, also in the layers that do not rotate them.

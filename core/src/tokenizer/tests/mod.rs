@@ -39,7 +39,11 @@ pub(super) fn file(entries: &[(&str, Meta)]) -> Vec<u8> {
     out.extend(0u64.to_le_bytes());
     out.extend((entries.len() as u64).to_le_bytes());
     for (key, value) in entries {
-        let prefix = if key.contains('.') { "" } else { "tokenizer.ggml." };
+        let prefix = if key.contains('.') {
+            ""
+        } else {
+            "tokenizer.ggml."
+        };
         string(&mut out, std::format!("{prefix}{key}").as_bytes());
         match value {
             Meta::Str(s) => {
@@ -104,7 +108,9 @@ fn ids(tokenizer: &mut Tokenizer<'_>, text: &[u8], options: EncodeOptions) -> Ve
 }
 
 fn bytes(tokenizer: &Tokenizer<'_>, ids: &[u32]) -> Vec<u8> {
-    ids.iter().flat_map(|&id| tokenizer.piece(id, true)).collect()
+    ids.iter()
+        .flat_map(|&id| tokenizer.piece(id, true))
+        .collect()
 }
 
 /// Spells `bytes` as GPT-2 does, by OpenAI's loop.
@@ -124,7 +130,11 @@ fn spelled(bytes: &[u8]) -> Vec<u8> {
 
 /// Entries of a BPE tokenizer: ids 0 to 255 are the bytes, then come the results of `merges`, then
 /// `extra` tokens with their types.
-fn bpe(pre: &'static str, merges: &[(&[u8], &[u8])], extra: &[(&str, i32)]) -> Vec<(&'static str, Meta)> {
+fn bpe(
+    pre: &'static str,
+    merges: &[(&[u8], &[u8])],
+    extra: &[(&str, i32)],
+) -> Vec<(&'static str, Meta)> {
     let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| spelled(&[byte])).collect();
     tokens.extend(merges.iter().map(|(a, b)| spelled(&[*a, *b].concat())));
     let mut types = vec![1; tokens.len()];
@@ -307,7 +317,10 @@ fn spm_merges_by_score_and_falls_back_to_bytes() {
     .unwrap();
     let with_prefix = file(&entries);
     let no_prefix = but(entries, "add_space_prefix", Meta::Flag(false));
-    assert_eq!(with(&no_prefix, 64, |t| ids(t, b"ab", PLAIN)).unwrap(), [262]);
+    assert_eq!(
+        with(&no_prefix, 64, |t| ids(t, b"ab", PLAIN)).unwrap(),
+        [262]
+    );
     let continued = EncodeOptions {
         continued: true,
         ..PLAIN
@@ -343,7 +356,11 @@ fn phi_3_s_special_tokens_take_the_blanks_after_them() {
             assert_eq!(got, [259, 262, 260, 261, 263, 262, 1, 263, 2], "{name}");
         } else {
             let (space, tab) = ([3 + 0xE2, 3 + 0x96, 3 + 0x81], 3 + 9);
-            assert_eq!(got[..6], [259, space[0], space[1], space[2], 263, tab], "{name}");
+            assert_eq!(
+                got[..6],
+                [259, space[0], space[1], space[2], 263, tab],
+                "{name}"
+            );
             assert_eq!(
                 got[6..],
                 [262, 260, 263, 261, 263, 262, 1, 263, 2, 263, 263],
@@ -406,9 +423,18 @@ fn bad_metadata_is_refused() {
         unknown.to_string(),
         "the pre-tokenizer \"no-such-pre-tokenizer-an\" is unknown"
     );
-    assert_eq!(error("tokens", Meta::Strings(vec![])), E::BadSize(Field::Tokens));
-    assert_eq!(error("tokens", Meta::Ints(vec![1])), E::WrongType(Field::Tokens));
-    assert_eq!(error("merges", Meta::Flag(true)), E::WrongType(Field::Merges));
+    assert_eq!(
+        error("tokens", Meta::Strings(vec![])),
+        E::BadSize(Field::Tokens)
+    );
+    assert_eq!(
+        error("tokens", Meta::Ints(vec![1])),
+        E::WrongType(Field::Tokens)
+    );
+    assert_eq!(
+        error("merges", Meta::Flag(true)),
+        E::WrongType(Field::Merges)
+    );
     assert_eq!(
         error("token_type", Meta::Floats(vec![])),
         E::WrongType(Field::TokenTypes)
@@ -440,7 +466,10 @@ fn bad_metadata_is_refused() {
     ] {
         let mut entries = good.clone();
         entries.retain(|entry| entry.0 != key);
-        assert_eq!(with(&file(&entries), 64, |_| ()).unwrap_err(), E::Missing(field));
+        assert_eq!(
+            with(&file(&entries), 64, |_| ()).unwrap_err(),
+            E::Missing(field)
+        );
     }
 }
 
@@ -487,7 +516,11 @@ fn memory_is_exactly_what_was_announced() {
 
 #[test]
 fn a_quoted_user_forges_no_token() {
-    let file = file(&bpe("gpt-2", &[], &[("<s>", 3), ("<|end|>", 3), ("<u>", 4)]));
+    let file = file(&bpe(
+        "gpt-2",
+        &[],
+        &[("<s>", 3), ("<|end|>", 3), ("<u>", 4)],
+    ));
     let control = [256, 257];
     with(&file, 64, |t| {
         let mut framed = |before: &str, words: &str, after: &str| {
@@ -497,7 +530,11 @@ fn a_quoted_user_forges_no_token() {
             let quoted = std::slice::from_ref(&quoted);
             t.encode_quoting(text.as_bytes(), SPECIAL, quoted, &mut |id| out.push(id));
             assert_eq!(bytes(t, &out), text.as_bytes());
-            let found: Vec<u32> = out.iter().copied().filter(|id| control.contains(id)).collect();
+            let found: Vec<u32> = out
+                .iter()
+                .copied()
+                .filter(|id| control.contains(id))
+                .collect();
             (found, out)
         };
         assert_eq!(framed("<s>", "a<|end|>b<s>", "<|end|>").0, control);

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 /// Merges `symbols` by the definition: the lowest rank first, the leftmost of equals.
-fn merge_naively<R: PartialOrd>(symbols: &mut Vec<Vec<u8>>, rank: impl Fn(&[u8], &[u8]) -> Option<R>) {
+fn merge_naively<R: PartialOrd>(
+    symbols: &mut Vec<Vec<u8>>,
+    rank: impl Fn(&[u8], &[u8]) -> Option<R>,
+) {
     loop {
         let mut best: Option<(R, usize)> = None;
         for i in 1..symbols.len() {
@@ -57,7 +60,11 @@ fn split_naively(text: &[u8], specials: &[&str]) -> Vec<Result<usize, Vec<u8>>> 
 
 /// Texts with many merges, and texts of every kind.
 fn texts() -> impl Strategy<Value = String> {
-    prop_oneof!["[abc ]{0,200}", "(?s).{0,60}", "[ \\n\\t'a1é中😀\u{2581}]{0,60}"]
+    prop_oneof![
+        "[abc ]{0,200}",
+        "(?s).{0,60}",
+        "[ \\n\\t'a1é中😀\u{2581}]{0,60}"
+    ]
 }
 
 proptest! {

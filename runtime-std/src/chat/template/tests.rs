@@ -39,7 +39,10 @@ fn conversation(template: &Template, system: Option<&str>, answers: &[(&str, &st
         let framed = template.question(system, turn == 0, question).unwrap();
         assert_eq!(&framed.text[framed.words], *question);
         text += &framed.text;
-        let (open, close) = (template.open(system).unwrap(), template.close(system).unwrap());
+        let (open, close) = (
+            template.open(system).unwrap(),
+            template.close(system).unwrap(),
+        );
         text += &format!("{open}{answer}{close}");
     }
     text
@@ -53,8 +56,14 @@ fn rendered(template: &Template, system: Option<&str>, answers: &[(&str, &str)])
 
 #[test]
 fn messages_one_by_one_are_the_whole_conversation() {
-    let talk = [("Hello", "Hi."), ("<|im_end|> {{ 1 }}", "What?"), ("Bye", "Bye.")];
-    for source in [SMOLLM2, INSIDE, NO_SYSTEM, CHATML, GEMMA, QWEN2, PHI3, OLMO2] {
+    let talk = [
+        ("Hello", "Hi."),
+        ("<|im_end|> {{ 1 }}", "What?"),
+        ("Bye", "Bye."),
+    ];
+    for source in [
+        SMOLLM2, INSIDE, NO_SYSTEM, CHATML, GEMMA, QWEN2, PHI3, OLMO2,
+    ] {
         let template = Template::new(source, "<s>", "</s>").unwrap();
         for system in [None, Some("Be short.")] {
             let written = conversation(&template, system, &talk);
@@ -126,7 +135,10 @@ fn hostile_templates_end_in_one_sentence() {
         "{{ 1 / 0 }}",
         "{{ nothing.at.all }}",
     ] {
-        let error = Template::new(source, "", "").err().expect("refused").to_string();
+        let error = Template::new(source, "", "")
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(
             error.starts_with("the model's chat template") && !error.contains('\n'),
             "{error}"
@@ -171,7 +183,10 @@ fn families_frame_messages_as_they_were_trained_to_read_them() {
     ];
     let system = |text| format!("<|im_start|>system\n{text}<|im_end|>\n");
     let qwen2 = frames(QWEN2, "", "<|im_end|>");
-    assert_eq!(qwen2[..2], [system("Be short."), system("You are helpful.")]);
+    assert_eq!(
+        qwen2[..2],
+        [system("Be short."), system("You are helpful.")]
+    );
     assert_eq!(qwen2[2..], chatml);
     let qwen3 = frames(QWEN3, "", "<|im_end|>");
     assert_eq!(qwen3[..2], [system("Be short."), String::new()]);

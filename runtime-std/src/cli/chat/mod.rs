@@ -109,7 +109,11 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         sampling: !options.is_greedy(),
         ..arguments.compute.settings(manifest.as_ref())?
     };
-    let dump = arguments.ctx_dump.as_deref().map(Output::create).transpose()?;
+    let dump = arguments
+        .ctx_dump
+        .as_deref()
+        .map(Output::create)
+        .transpose()?;
     let plan = model.plan_with_index(&settings)?;
     let session = model.session_as_planned(&plan)?;
     let chat = Chat::new(session, template, arguments.system.clone())?;

@@ -73,7 +73,9 @@ mod tests {
         let file = folder.path().join("talk.txt");
         assert_eq!(transcript.save(&file, Some("Be brief.")).unwrap(), 3);
         let text = fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with("system: Be brief.\n\n(6 older messages are not kept)\n\nuser: 6x"));
+        assert!(
+            text.starts_with("system: Be brief.\n\n(6 older messages are not kept)\n\nuser: 6x")
+        );
         assert!(transcript.save(folder.path(), None).is_err());
     }
 }

@@ -138,8 +138,12 @@ fn q8_0(x: &[f32; BLOCK]) -> Option<[u8; 34]> {
 
 /// The span of the values divided by `steps`, and the smallest value.
 fn step_and_min(x: &[f32; BLOCK], steps: f32) -> (f32, f32) {
-    let min = x.iter().fold(f32::MAX, |min, &x| if x < min { x } else { min });
-    let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
+    let min = x
+        .iter()
+        .fold(f32::MAX, |min, &x| if x < min { x } else { min });
+    let max = x
+        .iter()
+        .fold(f32::MIN, |max, &x| if x > max { x } else { max });
     ((max - min) / steps, min)
 }
 
@@ -189,7 +193,10 @@ mod tests {
     #[test]
     fn blocks_are_those_of_llama_cpp() {
         let golden = include_str!("../../../tests/golden/quantize.txt");
-        let lines: Vec<&str> = golden.lines().filter(|line| !line.starts_with('#')).collect();
+        let lines: Vec<&str> = golden
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
         assert!(lines.len() > 50);
         for (number, line) in lines.iter().enumerate() {
             let mut columns = line.split(' ').map(bytes_of_hex);

@@ -78,7 +78,9 @@ impl Role {
         match name {
             "output.weight" => Role::Output,
             "token_embd.weight" | "per_layer_token_embd.weight" => Role::Embeddings,
-            _ if has("attn_qkv.weight") || has("attn_kv_b.weight") || has("attn_v.weight") => Role::Values,
+            _ if has("attn_qkv.weight") || has("attn_kv_b.weight") || has("attn_v.weight") => {
+                Role::Values
+            }
             _ if has("attn_k.weight") => Role::Keys,
             // Before the parts of the feed-forward network: a name may hold several of these.
             _ if has("attn_q.weight") => Role::Other,
@@ -112,7 +114,9 @@ pub(super) struct Chooser {
 
 impl Chooser {
     pub(super) fn new(file: &Gguf<'_>, target: Target) -> Chooser {
-        let architecture = file.get("general.architecture").and_then(|value| value.as_str());
+        let architecture = file
+            .get("general.architecture")
+            .and_then(|value| value.as_str());
         let number = |key| {
             let value = file.get_scoped(architecture?, key)?;
             // If there is one for each layer, the first layer's.
@@ -273,7 +277,9 @@ pub(super) fn order<'a>(tensor: &TensorInfo<'a>) -> (Option<u32>, &'a str) {
 /// The layer in a tensor's name.
 fn layer_of(name: &str) -> Option<u32> {
     let rest = name.strip_prefix("blk.")?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     rest[..end].parse().ok()
 }
 
@@ -299,14 +305,16 @@ mod tests {
         }
         let mut body = header.write(Vec::new()).unwrap();
         for (_, dims) in tensors {
-            body.write(&vec![0; dims.iter().product::<usize>() * 4]).unwrap();
+            body.write(&vec![0; dims.iter().product::<usize>() * 4])
+                .unwrap();
         }
         let (bytes, _) = body.finish().unwrap();
         let file = Gguf::parse(&bytes).unwrap();
         let mut chooser = Chooser::new(&file, target);
         let mut tensors: Vec<TensorInfo<'_>> = file.tensors().collect();
         tensors.sort_by_key(order);
-        let mut chosen = |tensor: &TensorInfo<'_>| (tensor.name().to_owned(), chooser.format_of(tensor));
+        let mut chosen =
+            |tensor: &TensorInfo<'_>| (tensor.name().to_owned(), chooser.format_of(tensor));
         tensors.iter().map(&mut chosen).collect()
     }
 
@@ -343,7 +351,8 @@ mod tests {
             [Some(Format::Q8_0), Some(Format::Q4_0)]
         );
         assert_eq!(formats(&tied, Target::F16), [Some(Format::F16); 2]);
-        let untied: [(&str, &[usize]); 2] = [("output.weight", &[32, 2]), ("token_embd.weight", &[32, 2])];
+        let untied: [(&str, &[usize]); 2] =
+            [("output.weight", &[32, 2]), ("token_embd.weight", &[32, 2])];
         assert_eq!(
             formats(&untied, Target::Q5_0),
             [Some(Format::Q8_0), Some(Format::Q5_0)]
@@ -369,7 +378,10 @@ mod tests {
                 ("llama.expert_count", Value::U32(experts)),
             ];
             let chosen = chosen(&metadata, &tensors, Target::Q4_1);
-            let formats: Vec<_> = chosen.into_iter().map(|(_, format)| format.unwrap()).collect();
+            let formats: Vec<_> = chosen
+                .into_iter()
+                .map(|(_, format)| format.unwrap())
+                .collect();
             assert_eq!(formats, [format, Format::Q4_1, format]);
         }
     }
@@ -384,7 +396,8 @@ mod tests {
             "output",
             "blk.99999999999.a",
         ];
-        let tensors: Vec<(&str, &[usize])> = names.iter().map(|name| (*name, &[1usize][..])).collect();
+        let tensors: Vec<(&str, &[usize])> =
+            names.iter().map(|name| (*name, &[1usize][..])).collect();
         let order: Vec<String> = chosen(&[], &tensors, Target::F16)
             .into_iter()
             .map(|(name, _)| name)
@@ -439,7 +452,10 @@ mod tests {
             let tensors: Vec<(&str, Vec<u32>)> = lines
                 .map(|line| {
                     let (name, numbers) = line.split_once(' ').unwrap();
-                    (name, numbers.split(' ').map(|n| n.parse().unwrap()).collect())
+                    (
+                        name,
+                        numbers.split(' ').map(|n| n.parse().unwrap()).collect(),
+                    )
                 })
                 .collect();
             for (name, _) in &tensors {
@@ -457,7 +473,11 @@ mod tests {
                 let mut chooser = Chooser::new(&file, *target);
                 for info in &infos {
                     let format = chooser.format_of(info).unwrap_or(Format::F32);
-                    let expected = &tensors.iter().find(|(name, _)| *name == info.name()).unwrap().1;
+                    let expected = &tensors
+                        .iter()
+                        .find(|(name, _)| *name == info.name())
+                        .unwrap()
+                        .1;
                     assert_eq!(
                         format.ggml_type(),
                         expected[t],

@@ -94,7 +94,9 @@ fn errors_are_at_most_those_of_llama_cpp() {
         // The golden numbers have nine digits. Where a block has one or two values all of them can
         // be missed by the rounding of the scale to f16 alone: below its half unit in the last
         // place, luck decides who is nearer.
-        let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let largest = values
+            .iter()
+            .fold(0.0f32, |most, value| most.max(value.abs()));
         let luck = f64::from(largest) / 4096.0;
         let few = ["signs", "constant", "minus"].contains(&set);
         let bound = theirs.parse::<f64>().unwrap() * (1.0 + 1e-8);
@@ -184,6 +186,11 @@ fn scales_that_f16_cannot_hold_are_refused() {
         let mut values = [0.0; SUPER_BLOCK];
         values[77] = 2e6;
         let back = back(format, &values).unwrap();
-        assert!((back[77] - 2e6).abs() < 1e4, "{} {}", format.name(), back[77]);
+        assert!(
+            (back[77] - 2e6).abs() < 1e4,
+            "{} {}",
+            format.name(),
+            back[77]
+        );
     }
 }

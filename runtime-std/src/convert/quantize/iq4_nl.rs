@@ -20,8 +20,9 @@ const FITS: usize = 2;
 static NEAREST: LazyLock<[u8; 512]> = LazyLock::new(|| {
     std::array::from_fn(|i| {
         let x = (i as f32 + 0.5) / 2.0 - 128.0;
-        let above =
-            |q: &usize| x > f32::from(i16::from(IQ4_NL_VALUES[*q]) + i16::from(IQ4_NL_VALUES[q + 1])) / 2.0;
+        let above = |q: &usize| {
+            x > f32::from(i16::from(IQ4_NL_VALUES[*q]) + i16::from(IQ4_NL_VALUES[q + 1])) / 2.0
+        };
         (0..15).filter(above).count() as u8
     })
 });

@@ -43,7 +43,9 @@ const PIECE: usize = 1 << 10;
 #[non_exhaustive]
 pub enum QuantizeError {
     /// A tensor's bytes cannot be read.
-    #[error("tensor {name:?} is in a format (number {ggml_type} of ggml's) that this program does not read")]
+    #[error(
+        "tensor {name:?} is in a format (number {ggml_type} of ggml's) that this program does not read"
+    )]
     UnknownFormat {
         /// The tensor.
         name: String,
@@ -147,16 +149,18 @@ impl<'a> Conversion<'a> {
         let mut chooser = Chooser::new(file, target);
         let mut steps = Vec::new();
         for tensor in tensors {
-            let from = tensor.format().ok_or_else(|| QuantizeError::UnknownFormat {
-                name: tensor.name().to_owned(),
-                ggml_type: tensor.ggml_type(),
-            })?;
+            let from = tensor
+                .format()
+                .ok_or_else(|| QuantizeError::UnknownFormat {
+                    name: tensor.name().to_owned(),
+                    ggml_type: tensor.ggml_type(),
+                })?;
             let to = chooser.format_of(&tensor).unwrap_or(from);
             steps.push(Step { tensor, from, to });
         }
-        let bytes = steps
-            .iter()
-            .fold(0, |sum: usize, step| sum.saturating_add(step.tensor.data().len()));
+        let bytes = steps.iter().fold(0, |sum: usize, step| {
+            sum.saturating_add(step.tensor.data().len())
+        });
         if bytes > file.bytes().len() {
             return Err(QuantizeError::Overlap);
         }
@@ -225,7 +229,11 @@ impl<'a> Conversion<'a> {
 
 /// The new file's header: the old one's metadata, the two keys that every quantised file has, and
 /// the table of `steps`.
-fn header<'a>(file: &Gguf<'a>, steps: &[Step<'a>], target: Target) -> Result<Header<'a>, QuantizeError> {
+fn header<'a>(
+    file: &Gguf<'a>,
+    steps: &[Step<'a>],
+    target: Target,
+) -> Result<Header<'a>, QuantizeError> {
     let mut header = Header::with_metadata_of(file);
     // Version 2 of ggml's block formats: the only one that GGUF files were ever written with.
     header.set("general.quantization_version", Value::U32(2));

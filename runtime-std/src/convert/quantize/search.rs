@@ -73,10 +73,15 @@ pub(super) fn search<const N: usize, const PARTS: usize>(
     x: &[f32; SUPER_BLOCK],
     grid: &Grid,
 ) -> Option<Found<PARTS>> {
-    let parts: &[[f32; N]; PARTS] = x.as_chunks().0.try_into().expect("the parts of a super-block");
+    let parts: &[[f32; N]; PARTS] = x
+        .as_chunks()
+        .0
+        .try_into()
+        .expect("the parts of a super-block");
     let most = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-    let largest =
-        f16::MAX.to_f32() * grid.quants.0.abs().max(grid.quants.1) * grid.scales.0.abs().max(grid.scales.1);
+    let largest = f16::MAX.to_f32()
+        * grid.quants.0.abs().max(grid.quants.1)
+        * grid.scales.0.abs().max(grid.scales.1);
     if most > 2.0 * largest {
         return None;
     }
@@ -134,7 +139,10 @@ impl<const PARTS: usize> Found<PARTS> {
             ..Found::zero()
         };
         for (p, (x, line)) in parts.iter().zip(lines).enumerate() {
-            let (scale, min) = (round(line.scale * inverse(d)), round(line.min * inverse(dmin)));
+            let (scale, min) = (
+                round(line.scale * inverse(d)),
+                round(line.min * inverse(dmin)),
+            );
             let mut least = f32::INFINITY;
             for scale in steps(scale, grid.scales) {
                 for min in steps(min, (0.0, grid.min)) {
@@ -188,7 +196,10 @@ impl<const PARTS: usize> Found<PARTS> {
         } else {
             (f64::from(self.d), f64::from(self.dmin))
         };
-        let (d, dmin) = (f16::from_f64(d).to_f32(), f16::from_f64(dmin.max(0.0)).to_f32());
+        let (d, dmin) = (
+            f16::from_f64(d).to_f32(),
+            f16::from_f64(dmin.max(0.0)).to_f32(),
+        );
         (d.is_finite() && dmin.is_finite() && (d, dmin) != (self.d, self.dmin)).then_some((d, dmin))
     }
 
@@ -261,7 +272,11 @@ impl Sums {
     }
 
     fn fit_through_zero(&self) -> (Line, f32) {
-        let scale = if self.qq > 0.0 { self.qx / self.qq } else { 0.0 };
+        let scale = if self.qq > 0.0 {
+            self.qx / self.qq
+        } else {
+            0.0
+        };
         (Line { scale, min: 0.0 }, scale * self.qx)
     }
 }
@@ -345,7 +360,8 @@ fn unit<const PARTS: usize>(numbers: [f32; PARTS], pole: f32) -> Option<f32> {
 fn neighbours(x: f32) -> impl Iterator<Item = f32> {
     let bits = f16::from_f32(x).to_bits();
     let around = [bits, bits.wrapping_sub(1), bits + 1].map(f16::from_bits);
-    let keep = move |(i, y): &(usize, f16)| *i == 0 || x != 0.0 && y.is_finite() && y.to_f32() != 0.0;
+    let keep =
+        move |(i, y): &(usize, f16)| *i == 0 || x != 0.0 && y.is_finite() && y.to_f32() != 0.0;
     around
         .into_iter()
         .enumerate()

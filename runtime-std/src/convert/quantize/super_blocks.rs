@@ -120,7 +120,11 @@ fn quants<const N: usize, const PARTS: usize>(
     grid: &Grid,
 ) -> [f32; SUPER_BLOCK] {
     let mut quants = [0.0; SUPER_BLOCK];
-    let parts = quants.as_chunks_mut::<N>().0.iter_mut().zip(x.as_chunks().0);
+    let parts = quants
+        .as_chunks_mut::<N>()
+        .0
+        .iter_mut()
+        .zip(x.as_chunks().0);
     for (p, (quants, x)) in parts.enumerate() {
         *quants = found.quants(p, x, grid);
     }

@@ -205,7 +205,9 @@ fn a_full_disk_is_an_error_wherever_it_fills() {
     let len = write(usize::MAX).unwrap() as usize;
     for room in (0..len).step_by(1777).chain([len - 1]) {
         match write(room) {
-            Err(QuantizeError::Write(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
+            Err(QuantizeError::Write(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::StorageFull)
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -207,7 +207,11 @@ impl<'w> Changes<'w> {
         }
         if is_fused && (storage.drop_values || without_key_bias || value_bias.is_some()) {
             let value = layer.value.as_ref().filter(|_| !storage.drop_values);
-            let layers = [("q", Some(&layer.query)), ("k", Some(&layer.key)), ("v", value)];
+            let layers = [
+                ("q", Some(&layer.query)),
+                ("k", Some(&layer.key)),
+                ("v", value),
+            ];
             for (part, linear) in layers {
                 let name = name(&format!("attn_{part}.weight"));
                 let copied = |linear: &Linear<'w>| Tensor::copied(name, &linear.weight);
@@ -215,7 +219,8 @@ impl<'w> Changes<'w> {
             }
             let of_keys = layer.key.bias.filter(|_| !without_key_bias);
             for (part, bias) in [("q", layer.query.bias), ("k", of_keys)] {
-                let row = |bias: &[F32]| Tensor::row(name(&format!("attn_{part}.bias")), &floats(bias));
+                let row =
+                    |bias: &[F32]| Tensor::row(name(&format!("attn_{part}.bias")), &floats(bias));
                 changes.instead.extend(bias.map(row));
             }
             changes
@@ -237,7 +242,9 @@ impl<'w> Changes<'w> {
                 *bias += weight * of_values[head / group * width + column];
             }
         }
-        changes.instead.push(Tensor::row(name("attn_output.bias"), &bias));
+        changes
+            .instead
+            .push(Tensor::row(name("attn_output.bias"), &bias));
         changes
             .without
             .extend([name("attn_v.bias"), name("attn_output.bias")]);
@@ -254,7 +261,9 @@ fn numbers(matrix: &Matrix<'_>, row: usize) -> Vec<f64> {
 
 fn bytes(numbers: impl Iterator<Item = f64>, format: Format) -> Vec<u8> {
     match format {
-        Format::F16 => numbers.flat_map(|x| f16::from_f64(x).to_le_bytes()).collect(),
+        Format::F16 => numbers
+            .flat_map(|x| f16::from_f64(x).to_le_bytes())
+            .collect(),
         _ => numbers.flat_map(|x| (x as f32).to_le_bytes()).collect(),
     }
 }
@@ -305,7 +314,10 @@ pub fn write(
     header.set(REPORT_KEY, Value::Str(report.as_bytes()));
     for tensor in kept() {
         let format = tensor.format().ok_or_else(|| {
-            let text = format!("{} has a format that this program does not know", tensor.name());
+            let text = format!(
+                "{} has a format that this program does not know",
+                tensor.name()
+            );
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
         header.tensor(tensor.name(), &tensor.dims()[..tensor.rank()], format)?;

@@ -210,7 +210,12 @@ impl Sample {
     ///
     /// # Panics
     /// If the model has no such layer.
-    pub fn new(model: &Model<'_>, index: usize, sequences: Vec<Mat<f64>>, sinks: usize) -> Option<Sample> {
+    pub fn new(
+        model: &Model<'_>,
+        index: usize,
+        sequences: Vec<Mat<f64>>,
+        sinks: usize,
+    ) -> Option<Sample> {
         let (config, layer) = (&model.config, &model.layers[index].attention);
         let value = layer.value?;
         let tokens = sequences.iter().map(Mat::nrows).max().unwrap_or(0);
@@ -278,8 +283,13 @@ impl Sample {
             chosen: None,
         };
         for rank in ranks {
-            let layer = SlimLayer::new(&solver.with_rank(*rank), problem.1.as_deref(), self.key_bias());
-            let errors = TYPES.map(|cache_type| self.slim_error(&truths, &layer, parts, cache_type));
+            let layer = SlimLayer::new(
+                &solver.with_rank(*rank),
+                problem.1.as_deref(),
+                self.key_bias(),
+            );
+            let errors =
+                TYPES.map(|cache_type| self.slim_error(&truths, &layer, parts, cache_type));
             let holds = errors[type_index(tuned_for)].1 <= bound;
             analysis.tried.push(Attempt {
                 layer,
@@ -313,7 +323,9 @@ impl Sample {
                     mean[j] += (0..keys.nrows()).map(|t| keys[(t, j)]).sum::<f64>();
                 }
             }
-            mean.iter().map(|sum| sum / tokens as f64).collect::<Vec<_>>()
+            mean.iter()
+                .map(|sum| sum / tokens as f64)
+                .collect::<Vec<_>>()
         });
         if !parts.noise {
             // Enough to have the worst directions of the exact map come first, and no more: the
@@ -448,7 +460,10 @@ impl Sample {
                 for truth in &truths {
                     let inputs = rounded(&truth.inputs, None, cache_type);
                     let weights = self.weights(&truth.inputs, &(&inputs * &self.w_k));
-                    error.add(&self.output(&weights, &(&inputs * &self.w_v)), &truth.output);
+                    error.add(
+                        &self.output(&weights, &(&inputs * &self.w_v)),
+                        &truth.output,
+                    );
                 }
                 error.of_all()
             })
@@ -476,7 +491,10 @@ impl Sample {
         // Keys have no bias here.
         let mean = layer.mean.as_ref().map(|(mean, _)| -> Vec<f64> {
             let bias = |j: usize| self.key_bias().map_or(0.0, |bias| bias[j]);
-            mean.iter().enumerate().map(|(j, mean)| mean - bias(j)).collect()
+            mean.iter()
+                .enumerate()
+                .map(|(j, mean)| mean - bias(j))
+                .collect()
         });
         let mean = mean.as_deref();
         for truth in truths {

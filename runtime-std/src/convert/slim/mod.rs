@@ -59,8 +59,13 @@ pub fn analyse(
     request: &Request,
 ) -> Result<Analysis, SlimError> {
     let config = model.config();
-    let sample = Sample::new(&model.weights()?, index, calibration.take(index), request.sinks)
-        .ok_or(SlimError::ValuesDropped)?;
+    let sample = Sample::new(
+        &model.weights()?,
+        index,
+        calibration.take(index),
+        request.sinks,
+    )
+    .ok_or(SlimError::ValuesDropped)?;
     let kv = bytes_per_token(config, request.cache_type, Layout::Kv);
     let smaller = |rank: &usize| {
         let layout = Layout::KR { rank: *rank as u16 };
@@ -77,7 +82,10 @@ pub fn analyse(
     };
     sample
         .analyse(request.parts, &ranks, bound, request.cache_type)
-        .map_err(|error| SlimError::Layer { layer: index, error })
+        .map_err(|error| SlimError::Layer {
+            layer: index,
+            error,
+        })
 }
 
 /// Refuses a model for which slim attention gains nothing, and one without `W_V`.
@@ -106,7 +114,8 @@ pub fn check(config: &Config) -> Result<(), SlimError> {
 /// The largest relative error of a layer's attention output that was measured when a slim file was
 /// made, for a cache of that type.
 pub fn measured_error(file: &Gguf<'_>, cache_type: ElementType) -> Option<f64> {
-    let report: serde_json::Value = serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
+    let report: serde_json::Value =
+        serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
     let layers = report["layers"].as_array()?;
     layers
         .iter()

@@ -69,7 +69,9 @@ impl<'p> Solver<'p> {
             .copy_from(&top);
         let a0 = least_squares(p.as_ref(), q.as_ref())?;
         let left = &q - &p * &a0;
-        let svd = finite(left.as_ref())?.thin_svd().map_err(|_| NoConvergence)?;
+        let svd = finite(left.as_ref())?
+            .thin_svd()
+            .map_err(|_| NoConvergence)?;
         Ok(Solver {
             problem,
             a0,
@@ -113,7 +115,11 @@ fn least_squares(p: MatRef<'_, f64>, q: MatRef<'_, f64>) -> Result<Mat<f64>, NoC
     let cutoff = values[0] * CUTOFF;
     let mut y = svd.U().transpose() * q;
     for i in 0..y.nrows() {
-        let inverse = if values[i] > cutoff { 1.0 / values[i] } else { 0.0 };
+        let inverse = if values[i] > cutoff {
+            1.0 / values[i]
+        } else {
+            0.0
+        };
         for j in 0..y.ncols() {
             y[(i, j)] *= inverse;
         }
@@ -205,7 +211,8 @@ mod tests {
             noise: vec![1e-4; 6],
         };
         let error = |solution: &Solution| {
-            let missed = &problem.w_k * &solution.a + &solution.channels * &solution.b - &problem.w_v;
+            let missed =
+                &problem.w_k * &solution.a + &solution.channels * &solution.b - &problem.w_v;
             missed.squared_norm_l2() + 1e-4 * solution.a.squared_norm_l2()
         };
         let exact = Problem {

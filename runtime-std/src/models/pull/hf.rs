@@ -83,14 +83,18 @@ impl Download<'_> {
             let mut child = curl(&["--head", &url])?;
             let mut headers = Vec::new();
             // A broken answer shows in curl's exit code.
-            let _ = child.stdout.take().map(|mut out| out.read_to_end(&mut headers));
+            let _ = child
+                .stdout
+                .take()
+                .map(|mut out| out.read_to_end(&mut headers));
             end(child, &self.what)?;
             let headers = String::from_utf8_lossy(&headers);
             if let Some(digest) = linked_digest(&headers) {
                 let size = header(&headers, "x-linked-size").and_then(|size| size.parse().ok());
                 return Ok(Stated { digest, size });
             }
-            match header(&headers, "location").filter(|path| path.starts_with('/') && !path.starts_with("//"))
+            match header(&headers, "location")
+                .filter(|path| path.starts_with('/') && !path.starts_with("//"))
             {
                 Some(path) => url = format!("{hub}{path}"),
                 None => break,
@@ -114,7 +118,11 @@ impl Download<'_> {
             let _ = fs::remove_file(&path);
             fs::write(&mark, &stated.digest).map_err(context.io("write", &mark))?;
         }
-        let options = File::options().read(true).append(true).create(true).open(&path);
+        let options = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path);
         let mut file = options.map_err(context.io("open", &path))?;
         let mut hashed = Hashing::new(io::sink());
         if file.metadata().is_ok_and(|file| file.len() > 0) {
@@ -132,7 +140,9 @@ impl Download<'_> {
         loop {
             let before = out.bytes;
             match self.get(out, watch) {
-                Err(PullError::Interrupted { .. } | PullError::Unreachable { .. }) if out.bytes > before => {
+                Err(PullError::Interrupted { .. } | PullError::Unreachable { .. })
+                    if out.bytes > before =>
+                {
                     std::thread::sleep(PAUSE);
                 }
                 Err(PullError::NoRanges { .. }) if !restarted => {
@@ -154,7 +164,11 @@ impl Download<'_> {
             arguments.extend(["--continue-at", &from]);
         }
         let mut child = curl(&arguments)?;
-        let limit = self.context.size.get().map_or(u64::MAX, |size| size - out.bytes);
+        let limit = self
+            .context
+            .size
+            .get()
+            .map_or(u64::MAX, |size| size - out.bytes);
         let copied = child
             .stdout
             .take()
@@ -224,7 +238,10 @@ fn end(child: Child, what: &str) -> Result<(), PullError> {
     let what = what.to_owned();
     let said = String::from_utf8_lossy(&output.stderr);
     let reason = said.lines().last().unwrap_or("it gave no reason").trim();
-    let status = reason.rsplit(' ').next().and_then(|status| status.parse().ok());
+    let status = reason
+        .rsplit(' ')
+        .next()
+        .and_then(|status| status.parse().ok());
     Err(match (output.status.code(), status) {
         // Name not resolved, or not connected.
         (Some(5..=7), _) => PullError::Unreachable {

@@ -70,7 +70,8 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     }
     let digest = context.fetch(watch)?;
     context.note_digest(&target, &digest)?;
-    fs::rename(context.part(), &target).map_err(context.io("rename the finished file to", &target))?;
+    fs::rename(context.part(), &target)
+        .map_err(context.io("rename the finished file to", &target))?;
     sync_folder(folder);
     // Only used packages are left there.
     let _ = fs::remove_dir_all(&staging);
@@ -98,7 +99,12 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(manifest: &'a Manifest, folder: &'a Path, staging: &'a Path, hub: &'a str) -> Context<'a> {
+    fn new(
+        manifest: &'a Manifest,
+        folder: &'a Path,
+        staging: &'a Path,
+        hub: &'a str,
+    ) -> Context<'a> {
         let size = Cell::new(manifest.size);
         Context {
             manifest,
@@ -115,13 +121,18 @@ impl<'a> Context<'a> {
         let path = path.to_path_buf();
         move |error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.disk_full(),
-            _ => PullError::Io { action, path, error },
+            _ => PullError::Io {
+                action,
+                path,
+                error,
+            },
         }
     }
 
     /// The error for a full disk.
     fn disk_full(&self) -> PullError {
-        let missing = |size: u64| (size + self.packages.get()).saturating_sub(folder_size(self.staging));
+        let missing =
+            |size: u64| (size + self.packages.get()).saturating_sub(folder_size(self.staging));
         PullError::DiskFull {
             folder: self.folder.to_path_buf(),
             missing: self.size.get().map(missing),
@@ -158,7 +169,9 @@ impl<'a> Context<'a> {
             match result {
                 Ok(digest) => return Ok(digest),
                 // No other source helps against these.
-                Err(error @ (PullError::DiskFull { .. } | PullError::Io { .. })) => return Err(error),
+                Err(error @ (PullError::DiskFull { .. } | PullError::Io { .. })) => {
+                    return Err(error);
+                }
                 Err(error) => first = first.or(Some(error)),
             }
         }
@@ -289,7 +302,12 @@ impl<W: Write> Write for Hashing<W> {
 
 /// Copies everything, but at most `limit` bytes and one more (so that what is too long shows),
 /// reporting the total.
-fn copy<W: Write>(from: &mut dyn Read, to: &mut Hashing<W>, limit: u64, watch: Watch<'_>) -> io::Result<()> {
+fn copy<W: Write>(
+    from: &mut dyn Read,
+    to: &mut Hashing<W>,
+    limit: u64,
+    watch: Watch<'_>,
+) -> io::Result<()> {
     let mut from = from.take(limit.saturating_add(1));
     let mut buffer = vec![0; 1 << 18];
     loop {

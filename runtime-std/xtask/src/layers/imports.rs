@@ -80,9 +80,11 @@ struct Place<'a> {
 
 impl Reader<'_> {
     fn file(&mut self, file: &Path, folder: &Path, path: &[String]) -> Result<(), Error> {
-        let text =
-            fs::read_to_string(self.root.join(file)).map_err(|e| format!("{}: {e}", file.display()))?;
-        let tokens: TokenStream = text.parse().map_err(|e| format!("{}: {e}", file.display()))?;
+        let text = fs::read_to_string(self.root.join(file))
+            .map_err(|e| format!("{}: {e}", file.display()))?;
+        let tokens: TokenStream = text
+            .parse()
+            .map_err(|e| format!("{}: {e}", file.display()))?;
         self.tokens(tokens, Place { file, folder, path })
     }
 
@@ -134,8 +136,14 @@ impl Reader<'_> {
     }
 
     /// Reads the module whose keyword `mod` stands at `at`; returns the place of its last token.
-    fn module(&mut self, tokens: &[TokenTree], at: usize, place: Place<'_>) -> Result<usize, Error> {
-        let (Some(TokenTree::Ident(name)), Some(after)) = (tokens.get(at + 1), tokens.get(at + 2)) else {
+    fn module(
+        &mut self,
+        tokens: &[TokenTree],
+        at: usize,
+        place: Place<'_>,
+    ) -> Result<usize, Error> {
+        let (Some(TokenTree::Ident(name)), Some(after)) = (tokens.get(at + 1), tokens.get(at + 2))
+        else {
             return Ok(at);
         };
         let name = name.to_string();
@@ -196,7 +204,9 @@ impl Reader<'_> {
             }
         }
         let names: Vec<String> = path.iter().map(|(name, _)| name.clone()).collect();
-        let Some((last, line)) = path.last() else { return };
+        let Some((last, line)) = path.last() else {
+            return;
+        };
         if place.path.is_empty() {
             let names = match &names[..] {
                 [first, rest @ ..] if first == "crate" || first == "self" => rest,
@@ -214,7 +224,9 @@ impl Reader<'_> {
     /// Notes what `path` mentions under the root, if it starts with `crate` or leaves its module by
     /// `super`.
     fn mention(&mut self, path: &[String], line: usize, place: Place<'_>) {
-        let Some(from) = place.path.first() else { return };
+        let Some(from) = place.path.first() else {
+            return;
+        };
         let mut absolute = place.path.to_vec();
         for name in path {
             match name.as_str() {

@@ -70,7 +70,8 @@ impl House {
     fn read(name: &str, root: &Path, source: &Path) -> Result<House, Error> {
         let library = fs::read_to_string(root.join(source).join("lib.rs"))
             .map_err(|e| format!("{}/lib.rs: {e}", source.display()))?;
-        let rows = order::rows(&library).map_err(|e| format!("{}/lib.rs: {e}", source.display()))?;
+        let rows =
+            order::rows(&library).map_err(|e| format!("{}/lib.rs: {e}", source.display()))?;
         let found = imports::of_crate(root, source)?;
         let listed: Vec<&String> = rows.iter().flatten().collect();
         let mut unlisted = Vec::new();
@@ -90,7 +91,10 @@ impl House {
                 ));
             }
             if listed[..place].contains(module) {
-                unlisted.push(format!("{}/lib.rs: `{module}` is listed twice", source.display()));
+                unlisted.push(format!(
+                    "{}/lib.rs: `{module}` is listed twice",
+                    source.display()
+                ));
             }
         }
         Ok(House {
@@ -106,7 +110,7 @@ impl House {
         self.rows.iter().flatten().position(|name| name == module)
     }
 
-    /// Does `import` go to a module that stands after its own?
+    /// Returns true if `import` goes to a module that stands after its own.
     fn is_upward(&self, import: &Import) -> bool {
         match (self.place(&import.from), self.place(&import.to)) {
             (Some(from), Some(to)) => to > from,
@@ -159,7 +163,9 @@ impl House {
             graph.values().map(Vec::len).sum::<usize>()
         );
         for module in modules {
-            let to = graph.get(module).map_or_else(String::new, |to| to.join(" "));
+            let to = graph
+                .get(module)
+                .map_or_else(String::new, |to| to.join(" "));
             let line = format!("  {module:width$}  {to}");
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{}", line.trim_end());

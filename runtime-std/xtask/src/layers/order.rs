@@ -48,7 +48,9 @@ fn names(bullet: &str) -> Result<Vec<String>, String> {
                 .strip_prefix('[')
                 .and_then(|name| name.strip_suffix(']'))
                 .unwrap_or(name);
-            let name = name.strip_prefix('`').and_then(|name| name.strip_suffix('`'));
+            let name = name
+                .strip_prefix('`')
+                .and_then(|name| name.strip_suffix('`'));
             name.map(str::to_owned).ok_or_else(wrong)
         })
         .collect()

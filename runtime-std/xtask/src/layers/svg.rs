@@ -1,4 +1,4 @@
-//! The picture of the layers: one line a module, lowest at the bottom, arrows from a module to
+//! The picture of the layers: one line per module, lowest at the bottom, arrows from a module to
 //! those it imports.
 
 use std::collections::BTreeMap;
@@ -46,7 +46,10 @@ fn panel(svg: &mut String, house: &House, left: usize, bottom: usize) {
     let middle = |place: usize| bottom - LINE * place - LINE / 2;
     let mut place = 0;
     for (i, row) in house.rows.iter().enumerate() {
-        let (top, shade) = (bottom - LINE * (place + row.len()), ["#f4f4f0", "#e8ecf2"][i % 2]);
+        let (top, shade) = (
+            bottom - LINE * (place + row.len()),
+            ["#f4f4f0", "#e8ecf2"][i % 2],
+        );
         let _ = writeln!(
             svg,
             "<rect x=\"{}\" y=\"{top}\" width=\"{}\" height=\"{}\" fill=\"{shade}\"/>",
@@ -98,7 +101,11 @@ fn arrows(graph: &BTreeMap<usize, Vec<usize>>) -> Vec<(usize, usize)> {
     for (&from, to) in graph {
         let lower: Vec<usize> = to.iter().copied().filter(|&to| to < from).collect();
         for &end in to {
-            if end > from || !lower.iter().any(|&via| via > end && reaches(graph, via, end)) {
+            if end > from
+                || !lower
+                    .iter()
+                    .any(|&via| via > end && reaches(graph, via, end))
+            {
                 arrows.push((from, end));
             }
         }
@@ -106,7 +113,7 @@ fn arrows(graph: &BTreeMap<usize, Vec<usize>>) -> Vec<(usize, usize)> {
     arrows
 }
 
-/// Does a chain of downward imports lead from one place to the other?
+/// Returns true if a chain of downward imports leads from one place to the other.
 fn reaches(graph: &BTreeMap<usize, Vec<usize>>, from: usize, end: usize) -> bool {
     let next = graph.get(&from).into_iter().flatten();
     next.filter(|&&next| next < from && next >= end)

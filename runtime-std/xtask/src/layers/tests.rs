@@ -128,7 +128,10 @@ fn the_docs_name_all_modules_and_no_others() {
     );
     let root = tempfile::tempdir().expect("a temporary folder");
     for (library, error) in [
-        ("//! A crate.\n", "src/lib.rs: no section `# Modules` in the docs"),
+        (
+            "//! A crate.\n",
+            "src/lib.rs: no section `# Modules` in the docs",
+        ),
         (
             "//! # Modules\n//! - words: text\n",
             "src/lib.rs: `- words: text` does not open with names of modules and a colon",

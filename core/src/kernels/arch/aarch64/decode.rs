@@ -26,7 +26,11 @@ struct State {
 ///
 /// # Panics
 /// If the rows are of another length.
-pub(super) fn group<D: Dot, B: Unpack>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
+pub(super) fn group<D: Dot, B: Unpack>(
+    dot: D,
+    rows: Group<'_, B>,
+    x: &[Q8Activation],
+) -> [f32; GROUP] {
     assert!(rows.row_len == x.len());
     // SAFETY: `dot` proves that the processor has NEON; each row has a block for every block of
     // `x`.
@@ -77,11 +81,18 @@ unsafe fn block<D: Dot, B: Unpack>(
         let [scales, minima] = heads.widen::<B>();
         for half in 0..2 {
             let lanes = &state.running[4 * half..];
-            let now = vpaddq_s32(vpaddq_s32(lanes[0], lanes[1]), vpaddq_s32(lanes[2], lanes[3]));
+            let now = vpaddq_s32(
+                vpaddq_s32(lanes[0], lanes[1]),
+                vpaddq_s32(lanes[2], lanes[3]),
+            );
             let mut isum = vsubq_s32(now, state.before[half]);
             state.before[half] = now;
             if B::OFFSET != 0 {
-                isum = vmlal_laneq_s16::<4>(isum, vdup_n_s16(B::OFFSET.into()), vreinterpretq_s16_f32(head));
+                isum = vmlal_laneq_s16::<4>(
+                    isum,
+                    vdup_n_s16(B::OFFSET.into()),
+                    vreinterpretq_s16_f32(head),
+                );
             }
             let scale = vmulq_laneq_f32::<0>(scales[half], head);
             let mut term = vmulq_f32(scale, vcvtq_f32_s32(isum));

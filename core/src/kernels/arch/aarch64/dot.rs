@@ -189,7 +189,10 @@ impl Dot for SmlalWide {
             let x = quadruplicate(x);
             for k in [0, 2] {
                 let pair = vmull_s8(vget_low_s8(w[k]), vget_low_s8(x[k]));
-                low = vpadalq_s16(low, vmlal_s8(pair, vget_low_s8(w[k + 1]), vget_low_s8(x[k + 1])));
+                low = vpadalq_s16(
+                    low,
+                    vmlal_s8(pair, vget_low_s8(w[k + 1]), vget_low_s8(x[k + 1])),
+                );
                 let pair = vmull_high_s8(w[k], x[k]);
                 high = vpadalq_s16(high, vmlal_high_s8(pair, w[k + 1], x[k + 1]));
             }

@@ -134,7 +134,8 @@ fn multiply_groups<D: Dot, B: Weights>(dot: D, product: ProductQ8<'_, '_>) {
     let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
     let tokens = out.rows();
-    let mut panel = (tokens >= PANEL_TOKENS).then(|| prefill::Panel::new(product.scratch, row_blocks));
+    let mut panel =
+        (tokens >= PANEL_TOKENS).then(|| prefill::Panel::new(product.scratch, row_blocks));
     let mut at = 0;
     let row_len = w.cols() / B::FORMAT.block_len();
     for blocks in w.blocks::<B>(product.rows).chunks(GROUP * row_len) {

@@ -58,7 +58,11 @@ impl Multipliers {
     /// # Safety
     /// The processor has NEON.
     #[inline(always)]
-    pub(super) unsafe fn term<B: Weights>(&self, sums: [int32x4_t; 2], head: float32x4_t) -> float32x4_t {
+    pub(super) unsafe fn term<B: Weights>(
+        &self,
+        sums: [int32x4_t; 2],
+        head: float32x4_t,
+    ) -> float32x4_t {
         // SAFETY: contract 1 (NEON).
         unsafe {
             let mut isum = sums[0];

@@ -44,7 +44,10 @@ impl<'s> Panel<'s> {
 
     /// The integers and the floats of each column of blocks.
     pub(super) fn columns(&mut self) -> (&mut [[i8; INTEGERS]], &mut [[f32; FLOATS]]) {
-        (self.integers.as_chunks_mut().0, self.floats.as_chunks_mut().0)
+        (
+            self.integers.as_chunks_mut().0,
+            self.floats.as_chunks_mut().0,
+        )
     }
 
     /// Unpacks a group.
@@ -92,7 +95,8 @@ impl<'s> Panel<'s> {
     ) -> usize {
         let integers = self.integers.as_chunks::<INTEGERS>().0;
         let floats = self.floats.as_chunks::<FLOATS>().0;
-        let x: [&[Q8Activation]; T] = core::array::from_fn(|t| &x[t * integers.len()..][..integers.len()]);
+        let x: [&[Q8Activation]; T] =
+            core::array::from_fn(|t| &x[t * integers.len()..][..integers.len()]);
         // SAFETY: `dot` proves that the processor has NEON; `b` is below the length of each of `x`.
         unsafe {
             let mut acc = [[vdupq_n_f32(0.0); 2]; T];
@@ -166,7 +170,8 @@ unsafe fn tile_block<D: Dot, B: Weights, const T: usize>(
         let mut sums = [[[dot.zero(); 2]; 2]; T];
         for columns in 0..2 {
             let of = if B::HAS_FACTORS { columns } else { 0 };
-            let xq: [int8x16_t; T] = x.map(|x| vld1q_s8((&raw const (*x).q).cast::<i8>().add(16 * columns)));
+            let xq: [int8x16_t; T] =
+                x.map(|x| vld1q_s8((&raw const (*x).q).cast::<i8>().add(16 * columns)));
             for half in 0..2 {
                 let at = integers.as_ptr().add(half * 128 + columns * 64);
                 let w = [0, 1, 2, 3].map(|k| vld1q_s8(at.add(16 * k)));

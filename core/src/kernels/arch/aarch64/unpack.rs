@@ -127,7 +127,10 @@ unsafe fn widen(halves: uint16x8_t) -> [float32x4_t; 2] {
     // SAFETY: contract 1 (NEON).
     unsafe {
         let halves = vreinterpretq_f16_u16(halves);
-        [vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)]
+        [
+            vcvt_f32_f16(vget_low_f16(halves)),
+            vcvt_high_f32_f16(halves),
+        ]
     }
 }
 

@@ -23,14 +23,26 @@ pub(super) fn add_halves_dsp(acc: &mut [f32; 16], halves: ColumnHalves<'_>) {
     }
     let place = |half: usize, step: usize| (half / 2).checked_mul(step)?.checked_add(half % 2 * 16);
     let last = first + weights.len() - 1;
-    let fits = |len: usize, step| matches!(place(last, step), Some(at) if len >= 16 && at <= len - 16);
-    assert!(steps.0 >= 32 && steps.1 >= 32 && fits(elements.len(), steps.0) && fits(scales.len(), steps.1));
+    let fits =
+        |len: usize, step| matches!(place(last, step), Some(at) if len >= 16 && at <= len - 16);
+    assert!(
+        steps.0 >= 32
+            && steps.1 >= 32
+            && fits(elements.len(), steps.0)
+            && fits(scales.len(), steps.1)
+    );
     let (x, scale) = (
         &elements[first / 2 * steps.0 + first % 2 * 16..],
         &scales[first / 2 * steps.1 + first % 2 * 16..],
     );
     // Step from a first half to the second, or from a second half to the next tile's first.
-    let next = |step: usize| if first.is_multiple_of(2) { 16 } else { step - 16 };
+    let next = |step: usize| {
+        if first.is_multiple_of(2) {
+            16
+        } else {
+            step - 16
+        }
+    };
     macro_rules! each {
         ($operation:literal, $($to:literal $a:literal $b:literal),*) => {
             concat!($($operation, " ", $to, ", ", $a, ", ", $b, "\n"),*)

@@ -23,7 +23,10 @@ type Widened = [u32; WIDENED];
 
 /// Implements [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8)
 /// for some formats.
-pub(super) fn product_q8<'p, 'c>(isa: Dsp, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+pub(super) fn product_q8<'p, 'c>(
+    isa: Dsp,
+    product: ProductQ8<'p, 'c>,
+) -> Option<ProductQ8<'p, 'c>> {
     match product.weights.format() {
         Format::Q4_0 => multiply_groups::<BlockQ4_0>(isa, product),
         Format::Q4_1 => multiply_groups::<BlockQ4_1>(isa, product),
@@ -58,7 +61,12 @@ fn multiply_groups<B: Products>(isa: Dsp, product: ProductQ8<'_, '_>) {
 
 #[inline(always)]
 fn widen_activations(isa: Dsp, x: &Q8Activation, out: &mut Widened) {
-    for (q, out) in x.q.as_chunks::<4>().0.iter().zip(out.as_chunks_mut::<2>().0) {
+    for (q, out) in
+        x.q.as_chunks::<4>()
+            .0
+            .iter()
+            .zip(out.as_chunks_mut::<2>().0)
+    {
         let word = u32::from_le_bytes(q.map(i8::cast_unsigned));
         *out = [sxtb16(isa, word), sxtb16_odd(isa, word)];
     }
@@ -67,7 +75,12 @@ fn widen_activations(isa: Dsp, x: &Q8Activation, out: &mut Widened) {
 
 /// Multiplies `R` rows of `x.len()` blocks each and one token by the formula of [`crate::kernels`].
 #[inline(always)]
-fn dots<B: Products, const R: usize>(isa: Dsp, w: &[B], x: &[Q8Activation], widened: &[Widened]) -> [f32; R] {
+fn dots<B: Products, const R: usize>(
+    isa: Dsp,
+    w: &[B],
+    x: &[Q8Activation],
+    widened: &[Widened],
+) -> [f32; R] {
     let len = x.len();
     let rows: [&[B]; R] = core::array::from_fn(|r| &w[r * len..][..len]);
     let widened = &widened[..len];

@@ -18,7 +18,10 @@ const GROUP: usize = 4;
 
 /// Implements [`InstructionSet::product_q8`](crate::kernels::dispatch::InstructionSet::product_q8)
 /// for some formats.
-pub(super) fn product_q8<'p, 'c>(isa: Helium, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+pub(super) fn product_q8<'p, 'c>(
+    isa: Helium,
+    product: ProductQ8<'p, 'c>,
+) -> Option<ProductQ8<'p, 'c>> {
     match product.weights.format() {
         Format::Q4_0 => multiply_groups::<BlockQ4_0>(isa, product),
         Format::Q8_0 => multiply_groups::<BlockQ8_0>(isa, product),

@@ -48,7 +48,13 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            fn add_rows_i8(self, mut acc: [f32; 16], factors: &[f32], x: &[i8], stride: usize) -> [f32; 16] {
+            fn add_rows_i8(
+                self,
+                mut acc: [f32; 16],
+                factors: &[f32],
+                x: &[i8],
+                stride: usize,
+            ) -> [f32; 16] {
                 $add_rows(&mut acc, factors, x, stride);
                 acc
             }
@@ -136,7 +142,10 @@ mod tests {
                 let factors: std::vec::Vec<f32> = (0..count).map(|_| noise.normal()).collect();
                 let acc: [f32; 16] = core::array::from_fn(|_| noise.normal());
                 let expected = Scalar.add_rows_i8(acc, &factors, &x[first..], stride);
-                assert_eq!(DSP.add_rows_i8(acc, &factors, &x[first..], stride), expected);
+                assert_eq!(
+                    DSP.add_rows_i8(acc, &factors, &x[first..], stride),
+                    expected
+                );
             }
         }
     }
@@ -148,8 +157,9 @@ mod tests {
         let scales: std::vec::Vec<u16> = (0..5 * 64)
             .map(|_| half::f16::from_f32(noise.normal()).to_bits())
             .collect();
-        let weights: std::vec::Vec<[f32; 16]> =
-            (0..9).map(|_| core::array::from_fn(|_| noise.normal())).collect();
+        let weights: std::vec::Vec<[f32; 16]> = (0..9)
+            .map(|_| core::array::from_fn(|_| noise.normal()))
+            .collect();
         for (first, end) in (0..9).flat_map(|first| (first..=9).map(move |end| (first, end))) {
             let halves = ColumnHalves {
                 weights: &weights[first..end],

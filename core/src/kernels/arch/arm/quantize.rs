@@ -19,7 +19,9 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
         }
         let inverse = scalar::inverse_scale(max);
         let mut sums = [0u32; 2];
-        let halves = x.chunks_exact(BLOCK / 2).zip(out.q.chunks_exact_mut(BLOCK / 2));
+        let halves = x
+            .chunks_exact(BLOCK / 2)
+            .zip(out.q.chunks_exact_mut(BLOCK / 2));
         for (sum, (x, q)) in sums.iter_mut().zip(halves) {
             for (q, v) in q.iter_mut().zip(x) {
                 // The value is within ±127.0001, so that the low byte is the integer.

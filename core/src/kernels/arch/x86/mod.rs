@@ -44,7 +44,8 @@ fn sums_of(x: &Q8Activation) -> i32 {
     i32::from(x.first_sum) << 16 | i32::from(x.sum) & 0xFFFF
 }
 
-const _: () = assert!(offset_of!(Q8Activation, sum) == 8 && offset_of!(Q8Activation, first_sum) == 10);
+const _: () =
+    assert!(offset_of!(Q8Activation, sum) == 8 && offset_of!(Q8Activation, first_sum) == 10);
 
 /// A float format, with one element a block.
 pub(super) trait Float: Block {}
@@ -222,7 +223,10 @@ fn store<K: Kernels, B: Weights, const T: usize>(
 /// Implements
 /// [`InstructionSet::product_f32`](crate::kernels::dispatch::InstructionSet::product_f32) for every
 /// float format.
-fn product_f32<'p, 'c, K: Kernels>(isa: K, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+fn product_f32<'p, 'c, K: Kernels>(
+    isa: K,
+    product: ProductF32<'p, 'c>,
+) -> Option<ProductF32<'p, 'c>> {
     with_block!(product.weights.format();
         float B => multiply_floats::<K, B>(isa, product);
         quantized _B => return Some(product)
@@ -232,7 +236,12 @@ fn product_f32<'p, 'c, K: Kernels>(isa: K, product: ProductF32<'p, 'c>) -> Optio
 
 /// Multiplies four rows at a time, then the remaining rows.
 fn multiply_floats<K: Kernels, W: Float>(isa: K, product: ProductF32<'_, '_>) {
-    let (w, rows, x, out) = (product.weights, product.rows, product.activations, product.out);
+    let (w, rows, x, out) = (
+        product.weights,
+        product.rows,
+        product.activations,
+        product.out,
+    );
     let (cols, tokens) = (w.cols(), out.rows());
     let first_left = rows.len() / FLOAT_ROWS * FLOAT_ROWS;
     for at in (0..first_left).step_by(FLOAT_ROWS) {

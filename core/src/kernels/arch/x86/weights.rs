@@ -4,8 +4,8 @@ use core::mem::offset_of;
 
 use crate::kernels::scalar;
 use crate::quant::{
-    BLOCK, Block, BlockIq4Nl, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1,
-    BlockQ5K, BlockQ6K, BlockQ8_0, IQ4_NL_VALUES, Q8Activation, QuantBlock, SuperBlock,
+    BLOCK, Block, BlockIq4Nl, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0,
+    BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, IQ4_NL_VALUES, Q8Activation, QuantBlock, SuperBlock,
 };
 
 /// A quantised format, as the kernels see it: rows of blocks of 32 columns, of which a super-block

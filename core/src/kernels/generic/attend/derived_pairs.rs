@@ -35,18 +35,25 @@ pub(super) fn slot_sums<L: Lanes>(
     let mut pair = 0;
     while pair < count {
         let (first, second) = keys.pairs.columns(pair, count);
-        let step = if second == first + 1 && count > 1 { 2 } else { 1 };
+        let step = if second == first + 1 && count > 1 {
+            2
+        } else {
+            1
+        };
         let columns = [keys.head.0 + first, keys.head.0 + second];
         // Pairs whose columns stay in one block of scales each.
-        let some = columns.iter().fold(PAIRS.min(count - pair), |some, column| {
-            some.min((BLOCK - column % BLOCK).div_ceil(step))
-        });
+        let some = columns
+            .iter()
+            .fold(PAIRS.min(count - pair), |some, column| {
+                some.min((BLOCK - column % BLOCK).div_ceil(step))
+            });
         let mut factors = [[0.0; 4]; PAIRS];
         for (i, factors) in factors[..some].iter_mut().enumerate() {
             let (first, second) = (first + i * step, second + i * step);
             *factors = [mean(first), mean(second), query[first], query[second]];
         }
-        let columns = columns.map(|column| (elements[column..].as_flattened(), &scales[column / BLOCK]));
+        let columns =
+            columns.map(|column| (elements[column..].as_flattened(), &scales[column / BLOCK]));
         for group in groups.clone() {
             let pairs = SlotPairs {
                 columns: columns.map(|(column, _)| &column[group * 4..]),

@@ -118,7 +118,11 @@ fn tile_rows<L: Lanes, E: Element, const R: usize>(
     out: &mut [f32],
     place: Place,
 ) -> usize {
-    let Place { start, range, stride } = place;
+    let Place {
+        start,
+        range,
+        stride,
+    } = place;
     let columns = keys.head.1;
     let queries: [&[f32]; R] = core::array::from_fn(|r| &queries[r * columns..][..columns]);
     let mut sums = [[0.0; TILE]; R];
@@ -253,7 +257,10 @@ pub(crate) mod tests {
     /// Calls `test` with stores of every element type.
     pub(crate) fn with_stores(capacity: usize, columns: usize, test: &dyn Fn(TileStore<'_>)) {
         let floats = noise(capacity * columns, 3);
-        let halves: Vec<u16> = floats.iter().map(|x| half::f16::from_f32(*x).to_bits()).collect();
+        let halves: Vec<u16> = floats
+            .iter()
+            .map(|x| half::f16::from_f32(*x).to_bits())
+            .collect();
         let bytes: Vec<i8> = floats.iter().map(|x| (x * 127.0) as i8).collect();
         let scales: Vec<u16> = noise(capacity * columns.div_ceil(BLOCK), 4)
             .iter()
@@ -282,7 +289,11 @@ pub(crate) mod tests {
     /// Both methods give the same bits, for any blocks of scales that the pairs' columns lie in.
     #[test]
     fn pairs_by_slots_are_those_in_vectors() {
-        for (pairs, order) in [(1, Pairs::Halves), (20, Pairs::Neighbours), (40, Pairs::Halves)] {
+        for (pairs, order) in [
+            (1, Pairs::Halves),
+            (20, Pairs::Neighbours),
+            (40, Pairs::Halves),
+        ] {
             let (width, columns) = (2 * pairs, 6 * pairs);
             let angles = noise(pairs * 2 * TILE, 30);
             let lanes: Vec<LaneAngles> = angles.as_chunks().0.as_chunks().0.to_vec();
@@ -308,13 +319,23 @@ pub(crate) mod tests {
                     for range in [0..TILE, 5..6, 11..29] {
                         let mut sums = [0.0; TILE];
                         let tile = (tiles.elements, tiles.scales);
-                        derived_pairs::slot_sums(Scalar, &keys, tile, &query, range.clone(), &mut sums);
+                        derived_pairs::slot_sums(
+                            Scalar,
+                            &keys,
+                            tile,
+                            &query,
+                            range.clone(),
+                            &mut sums,
+                        );
                         assert_eq!(
                             sums[range.clone()]
                                 .iter()
                                 .map(|x| x.to_bits())
                                 .collect::<Vec<_>>(),
-                            expected[0][range].iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                            expected[0][range]
+                                .iter()
+                                .map(|x| x.to_bits())
+                                .collect::<Vec<_>>()
                         );
                     }
                 }
@@ -336,7 +357,10 @@ pub(crate) mod tests {
             rope::frequencies(1e4, |_| 1.0, &mut frequencies);
             let mut lanes = std::vec![[[0.0; TILE]; 2]; pairs];
             crate::attention::geometry::fill_lanes(&frequencies, 1.0, &mut lanes);
-            let mean: Vec<F32> = noise(width, 9).iter().map(|x| F32(x.to_le_bytes())).collect();
+            let mean: Vec<F32> = noise(width, 9)
+                .iter()
+                .map(|x| F32(x.to_le_bytes()))
+                .collect();
             with_stores(capacity, heads * width, &|store| {
                 let run = Run {
                     slots: 5..73,
@@ -375,7 +399,8 @@ pub(crate) mod tests {
                         &mut bases[i * pairs..][..pairs],
                     );
                 }
-                let (mut out, mut scratch) = (std::vec![f32::NAN; 5 * 80], std::vec![0.0; 5 * width]);
+                let (mut out, mut scratch) =
+                    (std::vec![f32::NAN; 5 * 80], std::vec![0.0; 5 * width]);
                 let scores = RotatedScores {
                     keys: &keys,
                     slots: run.slots.clone(),
@@ -393,9 +418,11 @@ pub(crate) mod tests {
                             assert!(got.is_nan());
                             continue;
                         }
-                        let distance = (position - run.position) as f64 - (slot - run.slots.start) as f64;
+                        let distance =
+                            (position - run.position) as f64 - (slot - run.slots.start) as f64;
                         let key = |i: usize| {
-                            f64::from(element(&store, slot, width + i)) + f64::from(mean[i].to_f32())
+                            f64::from(element(&store, slot, width + i))
+                                + f64::from(mean[i].to_f32())
                         };
                         let q = |i: usize| f64::from(query[i]);
                         let mut want: f64 = (2 * pairs..width).map(|i| q(i) * key(i)).sum();
@@ -403,7 +430,8 @@ pub(crate) mod tests {
                             let (a, b) = order.columns(pair, pairs);
                             let (sin, cos) =
                                 (distance * 1e4f64.powf(-(pair as f64) / pairs as f64)).sin_cos();
-                            want += (q(a) * cos - q(b) * sin) * key(a) + (q(a) * sin + q(b) * cos) * key(b);
+                            want += (q(a) * cos - q(b) * sin) * key(a)
+                                + (q(a) * sin + q(b) * cos) * key(b);
                         }
                         assert!((f64::from(got) - want).abs() < 1e-5, "{got} for {want}");
                     }

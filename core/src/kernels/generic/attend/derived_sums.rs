@@ -209,8 +209,9 @@ fn sum_block<L: Lanes, E: Element, const R: usize, const C: usize>(
     let mut acc = [[l.splat(0.0); C]; R];
     for (source, at) in sources.iter().zip([0, weights.chunk_at]) {
         let Some((tiles, count)) = source else { break };
-        let rows: [&[f32]; R] =
-            core::array::from_fn(|r| &weights.weights[(row + r) * weights.stride + at..][..count * TILE]);
+        let rows: [&[f32]; R] = core::array::from_fn(|r| {
+            &weights.weights[(row + r) * weights.stride + at..][..count * TILE]
+        });
         acc = add_tiles(l, tiles, (0..*count, weights.skips), column, &rows, acc);
     }
     for (r, acc) in acc.iter().enumerate() {
@@ -349,10 +350,11 @@ mod tests {
                 for row in 0..rows {
                     for column in 0..columns {
                         let weight = |at: usize| f64::from(weights[row * stride + at]);
-                        let in_ring =
-                            (0..capacity).map(|slot| weight(slot) * f64::from(element(&ring, slot, column)));
-                        let in_chunk =
-                            (0..64).map(|slot| weight(96 + slot) * f64::from(element(&chunk, slot, column)));
+                        let in_ring = (0..capacity)
+                            .map(|slot| weight(slot) * f64::from(element(&ring, slot, column)));
+                        let in_chunk = (0..64).map(|slot| {
+                            weight(96 + slot) * f64::from(element(&chunk, slot, column))
+                        });
                         let want: f64 = in_ring.sum::<f64>() + in_chunk.sum::<f64>();
                         assert!((f64::from(out[row * 40 + column]) - want).abs() < 1e-4);
                     }

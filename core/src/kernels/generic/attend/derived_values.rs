@@ -49,7 +49,11 @@ impl Expand<'_> {
     #[inline(always)]
     fn expand<L: Lanes, E: Element>(self, l: L, plane: &Tiles<'_, E>) {
         let Expand {
-            tiles, map, out, add, ..
+            tiles,
+            map,
+            out,
+            add,
+            ..
         } = self;
         let outputs = map.rows.len() / map.stride;
         for (tile, out) in tiles.zip(out.chunks_exact_mut(outputs * TILE)) {
@@ -152,8 +156,9 @@ mod tests {
             }
             for slot in 0..capacity {
                 for output in 0..outputs {
-                    let product =
-                        |i: usize| f64::from(rows[output * 50 + 9 + i]) * f64::from(element(&store, slot, i));
+                    let product = |i: usize| {
+                        f64::from(rows[output * 50 + 9 + i]) * f64::from(element(&store, slot, i))
+                    };
                     let want = 2.0 * (0..columns).map(product).sum::<f64>();
                     let got = out[slot / TILE * TILE * outputs + output * TILE + slot % TILE];
                     assert!((f64::from(got) - want).abs() < 1e-4);

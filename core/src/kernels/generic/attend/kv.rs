@@ -167,8 +167,16 @@ struct Scores<'s> {
 impl<L: Lanes, E: Element> Block<'_, L, E> {
     /// Computes attention for `R` rows; returns `R`.
     #[inline(always)]
-    fn attend<const R: usize>(&self, rows: [Row<'_>; R], scratch: &mut [f32], mut out: Shifted<'_>) -> usize {
-        let tokens = self.chunk.as_ref().map_or(0, |(planes, _)| planes.keys.capacity);
+    fn attend<const R: usize>(
+        &self,
+        rows: [Row<'_>; R],
+        scratch: &mut [f32],
+        mut out: Shifted<'_>,
+    ) -> usize {
+        let tokens = self
+            .chunk
+            .as_ref()
+            .map_or(0, |(planes, _)| planes.keys.capacity);
         let mut scores = Scores::new::<R>(scratch, self.ring.keys.capacity, tokens);
         let seen = rows.iter().fold(0, |most, row| most.max(row.chunk_tokens));
 
@@ -183,7 +191,8 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
             let (by_slot, _) = scores.row(r);
             inverse[r] = self.weigh(row, by_slot);
             if out.out.wants_weights() {
-                out.out.weights(out.first + r, &by_slot[..row.live], inverse[r]);
+                out.out
+                    .weights(out.first + r, &by_slot[..row.live], inverse[r]);
             }
             if let Some((_, slots)) = self.chunk {
                 scores.move_to_tokens(r, slots, row.chunk_tokens, seen);

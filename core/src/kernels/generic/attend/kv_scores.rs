@@ -26,7 +26,15 @@ pub(super) fn scores<L: Lanes, E: Element, const R: usize>(
         if width == TILE {
             let halves = range.start.max(start) - start..range.end.min(start + TILE) - start;
             let halves = halves.start / 16..halves.end.div_ceil(16);
-            whole_tile(l, elements, scales, first_column, queries, halves, &mut sums);
+            whole_tile(
+                l,
+                elements,
+                scales,
+                first_column,
+                queries,
+                halves,
+                &mut sums,
+            );
         } else {
             narrow_tile(elements, scales, width, first_column, queries, &mut sums);
         }
@@ -82,7 +90,8 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
             let keys = keys.as_flattened().as_flattened();
             for r in 0..R {
                 for half in halves.clone() {
-                    acc[r][half] = E::add_rows(l, acc[r][half], queries[r], &keys[half * 16..], TILE);
+                    acc[r][half] =
+                        E::add_rows(l, acc[r][half], queries[r], &keys[half * 16..], TILE);
                 }
             }
         }

@@ -17,7 +17,11 @@ impl Weights<'_> {
     /// The weights of some slots or chunk tokens.
     #[inline(always)]
     fn of(&self, rows: &Range<usize>, by_token: bool) -> &[f32] {
-        let weights = if by_token { self.by_token } else { self.by_slot };
+        let weights = if by_token {
+            self.by_token
+        } else {
+            self.by_slot
+        };
         &weights[rows.start..][..rows.len()]
     }
 }
@@ -86,13 +90,24 @@ impl<E: Element> Sources<'_, E> {
                 self.add_rows(sum, planes, token..token + 1, true);
             }
             let from = start.max(in_ring);
-            self.add_rows(sum, planes, first + from - start..first + slots.end - start, true);
+            self.add_rows(
+                sum,
+                planes,
+                first + from - start..first + slots.end - start,
+                true,
+            );
         }
     }
 
     /// Adds `rows`, or only those runs of them with a weight other than 0.
     #[inline(always)]
-    fn add_rows<S: Sum<E>>(&self, sum: &mut S, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
+    fn add_rows<S: Sum<E>>(
+        &self,
+        sum: &mut S,
+        planes: &Planes<'_, E>,
+        rows: Range<usize>,
+        by_token: bool,
+    ) {
         if !self.skips {
             return sum.add(planes, rows, by_token);
         }
@@ -242,7 +257,9 @@ struct Columns<'a, L: Lanes, const R: usize, const VECTORS: usize> {
     acc: [[L::V; VECTORS]; R],
 }
 
-impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E> for Columns<'_, L, R, VECTORS> {
+impl<L: Lanes, E: Element, const R: usize, const VECTORS: usize> Sum<E>
+    for Columns<'_, L, R, VECTORS>
+{
     #[inline(always)]
     fn weighs(&self, row: usize, by_token: bool) -> bool {
         any_weighs(self.weights, row, by_token)
@@ -262,7 +279,12 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
     /// One shared instance of [`Columns::add_here`], which saves flash. It is not for instruction
     /// sets whose code must be inlined.
     #[inline(never)]
-    fn add_outlined<E: Element>(&mut self, planes: &Planes<'_, E>, rows: Range<usize>, by_token: bool) {
+    fn add_outlined<E: Element>(
+        &mut self,
+        planes: &Planes<'_, E>,
+        rows: Range<usize>,
+        by_token: bool,
+    ) {
         self.add_here(planes, rows, by_token);
     }
 
@@ -271,9 +293,12 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
         let (l, len, stride) = (self.l, rows.len(), planes.values.columns);
         // All slices have the same length, so that the loop checks only the access to the value
         // row.
-        let weights: [&[f32]; R] = self.weights.each_ref().map(|weights| weights.of(&rows, by_token));
-        let values =
-            &planes.values.elements[(rows.start * stride + self.column).min(planes.values.elements.len())..];
+        let weights: [&[f32]; R] = self
+            .weights
+            .each_ref()
+            .map(|weights| weights.of(&rows, by_token));
+        let values = &planes.values.elements
+            [(rows.start * stride + self.column).min(planes.values.elements.len())..];
         let mut acc = self.acc;
         if !L::MANY_ROWS && E::SCALED {
             let mut at = 0;
@@ -282,11 +307,17 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
                 for r in 0..R {
                     let mut factors = [0.0; BLOCK];
                     for (n, factor) in factors[..some].iter_mut().enumerate() {
-                        *factor = weights[r][at + n] * value_scale(planes, rows.start + at + n, self.column);
+                        *factor = weights[r][at + n]
+                            * value_scale(planes, rows.start + at + n, self.column);
                     }
                     for (i, acc) in acc[r].iter_mut().enumerate() {
-                        *acc =
-                            E::add_rows(l, *acc, &factors[..some], &values[at * stride + i * 16..], stride);
+                        *acc = E::add_rows(
+                            l,
+                            *acc,
+                            &factors[..some],
+                            &values[at * stride + i * 16..],
+                            stride,
+                        );
                     }
                 }
                 at += some;
@@ -313,7 +344,9 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
 #[inline(always)]
 fn value_scale<E: Element>(planes: &Planes<'_, E>, row: usize, column: usize) -> f32 {
     if E::SCALED {
-        float16::widen(planes.values.scales[row * planes.values.columns.div_ceil(BLOCK) + column / BLOCK])
+        float16::widen(
+            planes.values.scales[row * planes.values.columns.div_ceil(BLOCK) + column / BLOCK],
+        )
     } else {
         1.0
     }

@@ -150,7 +150,13 @@ pub(super) trait Element: Copy + 'static {
     }
     /// Computes `acc += weights · (x · scale)` for elements that have a scale.
     #[inline(always)]
-    fn add_scaled<L: Lanes>(l: L, acc: &mut L::V, weights: &[f32; 16], x: &[Self; 16], scale: &L::V) {
+    fn add_scaled<L: Lanes>(
+        l: L,
+        acc: &mut L::V,
+        weights: &[f32; 16],
+        x: &[Self; 16],
+        scale: &L::V,
+    ) {
         let value = l.mul(Self::load(l, x), *scale);
         *acc = l.add(*acc, l.mul(l.load(weights), value));
     }
@@ -253,7 +259,10 @@ pub(super) fn load<L: Lanes, E: Element, const WHOLE: bool>(
     }
     let mut padded = [E::ZERO; 16];
     let column = &tile.elements[column * tile.width..][..tile.width];
-    for (to, from) in padded.iter_mut().zip(&column[(half * 16).min(tile.width)..]) {
+    for (to, from) in padded
+        .iter_mut()
+        .zip(&column[(half * 16).min(tile.width)..])
+    {
         *to = *from;
     }
     E::load(l, &padded)

@@ -49,7 +49,11 @@ macro_rules! each_pair {
 }
 
 /// Implements [`Weights::decode`].
-fn decode<D: Dot, B: Super + Weights>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
+fn decode<D: Dot, B: Super + Weights>(
+    dot: D,
+    rows: Group<'_, B>,
+    x: &[Q8Activation],
+) -> [f32; GROUP] {
     assert!(rows.row_len * PARTS == x.len());
     let mut next = rows.blocks.as_ptr_range().end;
     let starts = rows.starts();

@@ -48,7 +48,10 @@ pub(super) trait Super: SuperBlock {
                 } else {
                     bytes
                 };
-                return [vreinterpretq_f32_u32(heads.halves), vreinterpretq_f32_u32(bytes)];
+                return [
+                    vreinterpretq_f32_u32(heads.halves),
+                    vreinterpretq_f32_u32(bytes),
+                ];
             }
             let byte = |word: uint32x4_t| {
                 vcvtq_f32_u32(vandq_u32(shift_right(word, part % 4 * 8), vdupq_n_u32(255)))
@@ -318,7 +321,8 @@ impl Super for BlockQ3K {
             let [first, second, third, last] = words(rows, SCALES - 2);
             // 14 bytes, moved down by 2.
             let join = |low, high| vsliq_n_u32::<16>(vshrq_n_u32::<16>(low), high);
-            let (first, second, third) = (join(first, second), join(second, third), join(third, last));
+            let (first, second, third) =
+                (join(first, second), join(second, third), join(third, last));
             let (four, two) = (vdupq_n_u32(0x0F0F_0F0F), vdupq_n_u32(0x0303_0303));
             let scale = |low: uint32x4_t, high: uint32x4_t| {
                 let high = vshlq_n_u32::<4>(vandq_u32(high, two));

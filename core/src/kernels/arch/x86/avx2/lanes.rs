@@ -27,7 +27,12 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn load(self, x: &[f32; 16]) -> Self::V {
         // SAFETY: contract 1 (the token's features); 16 f32 are readable.
-        unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
+        unsafe {
+            [
+                _mm256_loadu_ps(x.as_ptr()),
+                _mm256_loadu_ps(x.as_ptr().add(8)),
+            ]
+        }
     }
 
     #[inline(always)]

@@ -96,7 +96,12 @@ pub(in super::super) trait Chunk: Sized {
     /// # Safety
     /// `blocks` holds rows `first` to `first + 3`, of `row_blocks` blocks of 32 columns each, and
     /// `block < row_blocks`.
-    unsafe fn four_rows(blocks: &[Self], row_blocks: usize, first: usize, block: usize) -> [Self::Raw; 4];
+    unsafe fn four_rows(
+        blocks: &[Self],
+        row_blocks: usize,
+        first: usize,
+        block: usize,
+    ) -> [Self::Raw; 4];
 
     /// Returns the low and the high 16 elements of each block, block `k` in 128-bit lane `k`. They
     /// are unsigned, but signed for 8 bits.
@@ -157,7 +162,10 @@ fn header<B: Weights>([first, second]: [__m256i; 2]) -> Header {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn for_sums(factors: __m256i) -> __m256i {
-    let swapped = _mm256_or_si256(_mm256_slli_epi32::<16>(factors), _mm256_srli_epi32::<16>(factors));
+    let swapped = _mm256_or_si256(
+        _mm256_slli_epi32::<16>(factors),
+        _mm256_srli_epi32::<16>(factors),
+    );
     let high = _mm256_and_si256(factors, _mm256_set1_epi32(-0x1_0000));
     _mm256_sub_epi16(swapped, high)
 }
@@ -204,7 +212,8 @@ fn transpose_lanes([a, b]: [__m256; 2]) -> [__m256; 2] {
 fn activations<const AT: usize>(x: [&Q8Activation; CHUNK]) -> __m256i {
     const { assert!(AT + 16 <= size_of::<Q8Activation>()) };
     // SAFETY: the 16 bytes lie inside one activation (asserted above).
-    let lane = |x: &Q8Activation| unsafe { _mm_loadu_si128((&raw const *x).cast::<u8>().add(AT).cast()) };
+    let lane =
+        |x: &Q8Activation| unsafe { _mm_loadu_si128((&raw const *x).cast::<u8>().add(AT).cast()) };
     _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(lane(x[0])), lane(x[1]))
 }
 

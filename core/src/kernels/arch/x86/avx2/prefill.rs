@@ -108,7 +108,10 @@ pub(super) fn tile<B: Weights, const T: usize>(
                 let sum = _mm256_madd_epi16(header.min_sums, x_sums);
                 scaled_sum = _mm256_mul_ps(x_scale, _mm256_cvtepi32_ps(sum));
             }
-            let mut term = _mm256_mul_ps(_mm256_mul_ps(header.scale, x_scale), _mm256_cvtepi32_ps(sum));
+            let mut term = _mm256_mul_ps(
+                _mm256_mul_ps(header.scale, x_scale),
+                _mm256_cvtepi32_ps(sum),
+            );
             if B::HAS_MIN {
                 term = _mm256_add_ps(term, _mm256_mul_ps(header.min, scaled_sum));
             }

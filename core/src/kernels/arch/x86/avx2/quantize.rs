@@ -31,12 +31,18 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
         // The sums of the last 16 are in the lower halves, those of the first 16 in the upper ones.
         let (first, second) = (_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
         let sum = _mm256_add_epi32(second, _mm256_slli_epi32::<16>(first));
-        let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+        let sum = _mm_add_epi32(
+            _mm256_castsi256_si128(sum),
+            _mm256_extracti128_si256::<1>(sum),
+        );
         let sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
         let sum = _mm_cvtsi128_si32(sum) + _mm_extract_epi32::<1>(sum);
         // Packing works in 128-bit lanes: 4 values of each register, of the lower lanes and then of
         // the upper ones.
-        let packed = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+        let packed = _mm256_packs_epi16(
+            _mm256_packs_epi32(q[0], q[1]),
+            _mm256_packs_epi32(q[2], q[3]),
+        );
         let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         // SAFETY: 32 bytes.
         unsafe { _mm256_storeu_si256(out.q.as_mut_ptr().cast(), packed) };

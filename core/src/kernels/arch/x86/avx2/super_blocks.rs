@@ -166,7 +166,10 @@ unsafe fn unpack_q5(raw: Quarter<BlockQ5K>) -> (__m256i, __m256i) {
             one_bit((&raw const (*raw.block).qh).cast(), raw.index, 16),
         )
     };
-    (_mm256_or_si256(low, fifth.0), _mm256_or_si256(high, fifth.1))
+    (
+        _mm256_or_si256(low, fifth.0),
+        _mm256_or_si256(high, fifth.1),
+    )
 }
 
 /// # Safety
@@ -224,7 +227,10 @@ unsafe fn unpack_q3(raw: Quarter<BlockQ3K>) -> (__m256i, __m256i) {
             one_bit((&raw const (*raw.block).hmask).cast(), raw.index, 4),
         )
     };
-    (_mm256_or_si256(low, third.0), _mm256_or_si256(high, third.1))
+    (
+        _mm256_or_si256(low, third.0),
+        _mm256_or_si256(high, third.1),
+    )
 }
 
 /// Loads 32 bits at `at` of each row's block: row `j` in 32-bit lanes `j` and `4 + j`.
@@ -317,7 +323,10 @@ unsafe fn headers_q6(rows: [Quarter<BlockQ6K>; 4]) -> [__m256i; 2] {
     unsafe {
         [
             _mm256_srli_epi32::<16>(row_words(&rows, offset_of!(BlockQ6K, d) - 2)),
-            two_bytes(row_words(&rows, offset_of!(BlockQ6K, scales) + 4 * rows[0].index)),
+            two_bytes(row_words(
+                &rows,
+                offset_of!(BlockQ6K, scales) + 4 * rows[0].index,
+            )),
         ]
     }
 }
@@ -333,11 +342,17 @@ unsafe fn headers_q2(rows: [Quarter<BlockQ2K>; 4]) -> [__m256i; 2] {
     let (halves, bytes) = unsafe {
         (
             row_words(&rows, offset_of!(BlockQ2K, d)),
-            two_bytes(row_words(&rows, offset_of!(BlockQ2K, scales) + 4 * rows[0].index)),
+            two_bytes(row_words(
+                &rows,
+                offset_of!(BlockQ2K, scales) + 4 * rows[0].index,
+            )),
         )
     };
     let low = _mm256_and_si256(bytes, _mm256_set1_epi32(0x0F0F));
-    let high = _mm256_and_si256(_mm256_slli_epi32::<12>(bytes), _mm256_set1_epi32(0x0F0F_0000));
+    let high = _mm256_and_si256(
+        _mm256_slli_epi32::<12>(bytes),
+        _mm256_set1_epi32(0x0F0F_0000),
+    );
     [halves, _mm256_or_si256(low, high)]
 }
 

@@ -12,7 +12,12 @@ impl<B: Layout> Chunk for B {
     type Raw = Blocks<B>;
 
     #[inline]
-    unsafe fn four_rows(blocks: &[B], row_blocks: usize, first: usize, block: usize) -> [Blocks<B>; 4] {
+    unsafe fn four_rows(
+        blocks: &[B],
+        row_blocks: usize,
+        first: usize,
+        block: usize,
+    ) -> [Blocks<B>; 4] {
         let start = blocks.as_ptr().wrapping_add(first * row_blocks + block);
         // The last block of the row is used twice if there is no second one.
         let second = usize::from(block + 1 < row_blocks);
@@ -85,7 +90,8 @@ unsafe fn unpack<B: Layout>(blocks: Blocks<B>) -> (__m256i, __m256i) {
     let low = _mm256_and_si256(low, nibble);
     if let Some(values) = B::VALUES {
         // SAFETY: 16 bytes.
-        let values = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) });
+        let values =
+            _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(values.as_ptr().cast()) });
         return (
             _mm256_shuffle_epi8(values, low),
             _mm256_shuffle_epi8(values, high),
@@ -110,7 +116,10 @@ unsafe fn unpack<B: Layout>(blocks: Blocks<B>) -> (__m256i, __m256i) {
 fn fifth(bits: __m256i, byte: i8) -> __m256i {
     // Index of the byte that holds element i's bit: the first for i < 8, else the second.
     let second = i64::from_le_bytes([1; 8]);
-    let each = _mm256_add_epi8(_mm256_set1_epi8(byte), _mm256_set_epi64x(second, 0, second, 0));
+    let each = _mm256_add_epi8(
+        _mm256_set1_epi8(byte),
+        _mm256_set_epi64x(second, 0, second, 0),
+    );
     let bit = _mm256_set1_epi64x(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
     let set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, each), bit), bit);
     _mm256_and_si256(set, _mm256_set1_epi8(16))

@@ -71,7 +71,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn store_part(self, v: __m512, out: &mut [f32]) {
         // The mask works as in `load_part`.
-        whole!(_mm512_mask_storeu_ps(out.as_mut_ptr(), first_lanes(out.len()), v));
+        whole!(_mm512_mask_storeu_ps(
+            out.as_mut_ptr(),
+            first_lanes(out.len()),
+            v
+        ));
     }
 
     #[inline(always)]

@@ -274,7 +274,8 @@ unsafe fn terms<B: Weights, const WHOLE: bool>(
     let mut terms = [_mm512_setzero_si512(); 4];
     for (i, term) in terms.iter_mut().enumerate() {
         // SAFETY: rows 4i to 4i + 3 < 16 are in `blocks`; the masks are those of `x.len()` blocks.
-        let rows = unsafe { <B as Chunk>::load_four::<WHOLE>(blocks, row_blocks, 4 * i, block, &masks) };
+        let rows =
+            unsafe { <B as Chunk>::load_four::<WHOLE>(blocks, row_blocks, 4 * i, block, &masks) };
         // SAFETY: this function has the features, and `blocks` is still borrowed.
         let header = header::<B>(unsafe { <B as Chunk>::headers(&rows) });
         let mut sums = [[_mm512_setzero_si512(); 4]; 2];

@@ -41,8 +41,9 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
         for i in 0..4 {
             // SAFETY: rows 4i to 4i + 3 < 16 of `row_blocks` blocks each are in `blocks`; the masks
             // end where the row does.
-            let rows =
-                unsafe { <B as Chunk>::load_four::<false>(blocks, row_blocks, 4 * i, CHUNK * chunk, &masks) };
+            let rows = unsafe {
+                <B as Chunk>::load_four::<false>(blocks, row_blocks, 4 * i, CHUNK * chunk, &masks)
+            };
             let (mut low, mut high) = (zero, zero);
             for j in 0..4 {
                 // SAFETY: this function has the features, and `blocks` is still borrowed.
@@ -84,7 +85,11 @@ pub(super) fn tile<B: Weights, const T: usize>(
     let (quants, _) = panel.quants.as_chunks::<{ ROWS * BLOCK }>();
     let (scales, _) = panel.scales.as_chunks::<{ ROWS * 2 }>();
     let row_blocks = quants.len() / GROUPS;
-    assert!(x.len() == T * row_blocks && quants.len() == GROUPS * row_blocks && scales.len() == quants.len());
+    assert!(
+        x.len() == T * row_blocks
+            && quants.len() == GROUPS * row_blocks
+            && scales.len() == quants.len()
+    );
     let mut acc = [[_mm512_setzero_ps(); GROUPS]; T];
     for block in 0..row_blocks {
         // SAFETY: token t < T of `row_blocks` activations each, block < row_blocks.
@@ -121,7 +126,8 @@ pub(super) fn tile<B: Weights, const T: usize>(
                 if B::HAS_MIN {
                     let mut scaled_sum = _mm512_set1_ps(x[t].scaled_sum);
                     if B::HAS_FACTORS {
-                        let sum = _mm512_madd_epi16(header.min_sums, _mm512_set1_epi32(sums_of(x[t])));
+                        let sum =
+                            _mm512_madd_epi16(header.min_sums, _mm512_set1_epi32(sums_of(x[t])));
                         scaled_sum = _mm512_mul_ps(x_scale, _mm512_cvtepi32_ps(sum));
                     }
                     term = _mm512_add_ps(term, _mm512_mul_ps(header.min, scaled_sum));

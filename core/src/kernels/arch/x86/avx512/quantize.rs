@@ -8,8 +8,14 @@ use crate::quant::{BLOCK, Q8Activation};
 /// Folds the upper 256 bits onto the lower ones with `$op`; returns the two halves of the result.
 macro_rules! fold_lanes {
     ($op:ident, $v:expr) => {{
-        let half = $op(_mm512_castsi512_si256($v), _mm512_extracti64x4_epi64::<1>($v));
-        (_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half))
+        let half = $op(
+            _mm512_castsi512_si256($v),
+            _mm512_extracti64x4_epi64::<1>($v),
+        );
+        (
+            _mm256_castsi256_si128(half),
+            _mm256_extracti128_si256::<1>(half),
+        )
     }};
 }
 
@@ -39,7 +45,12 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
     let (mut values, mut maxima) = ([[zero; 2]; 4], [_mm512_setzero_si512(); 4]);
     for (k, x) in x.iter().enumerate() {
         // SAFETY: 32 floats.
-        values[k] = unsafe { [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))] };
+        values[k] = unsafe {
+            [
+                _mm512_loadu_ps(x.as_ptr()),
+                _mm512_loadu_ps(x.as_ptr().add(16)),
+            ]
+        };
         // The instruction returns its second operand if one is NaN, so that NaN is ignored, as in
         // the reference.
         let max = _mm512_max_ps(_mm512_abs_ps(values[k][0]), zero);
@@ -72,7 +83,10 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
         // SAFETY: 32 bytes.
         unsafe {
             _mm_storeu_si128(out.q.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(q[0]));
-            _mm_storeu_si128(out.q.as_mut_ptr().add(16).cast(), _mm512_cvtepi32_epi8(q[1]));
+            _mm_storeu_si128(
+                out.q.as_mut_ptr().add(16).cast(),
+                _mm512_cvtepi32_epi8(q[1]),
+            );
         }
     }
     let (low, high) = fold_lanes!(_mm256_add_epi32, sum_lanes(sums));

@@ -66,7 +66,12 @@ const fn shifts(first: usize, lane_step: usize, to: usize) -> [u8; 64] {
 unsafe fn fields(at: *const u8, shifts: &'static [u8; 64]) -> (__m512i, __m512i) {
     let shifts = constant(shifts);
     // SAFETY: contract 2 (32 bytes of a block).
-    let (low, high) = unsafe { (_mm_loadu_si128(at.cast()), _mm_loadu_si128(at.add(16).cast())) };
+    let (low, high) = unsafe {
+        (
+            _mm_loadu_si128(at.cast()),
+            _mm_loadu_si128(at.add(16).cast()),
+        )
+    };
     (
         _mm512_multishift_epi64_epi8(shifts, _mm512_broadcast_i32x4(low)),
         _mm512_multishift_epi64_epi8(shifts, _mm512_broadcast_i32x4(high)),
@@ -189,13 +194,19 @@ unsafe fn scales_and_minima<B>(rows: &[Half<B>; 4]) -> [__m512i; 2] {
     let rows_lanes = unsafe { row_lanes(rows, 0) };
     // Byte k of each of the three words of packed scales goes to the lowest byte of lane 4k + j.
     const BYTE: __mmask64 = 0x1111_1111_1111_1111;
-    let first = _mm512_maskz_permutexvar_epi8(BYTE, constant(const { &of_blocks(4, 1, 1) }), rows_lanes);
-    let second = _mm512_maskz_permutexvar_epi8(BYTE, constant(const { &of_blocks(8, 1, 1) }), rows_lanes);
+    let first =
+        _mm512_maskz_permutexvar_epi8(BYTE, constant(const { &of_blocks(4, 1, 1) }), rows_lanes);
+    let second =
+        _mm512_maskz_permutexvar_epi8(BYTE, constant(const { &of_blocks(8, 1, 1) }), rows_lanes);
     let (scales, minima) = if rows[0].index == 0 {
         let six = _mm512_set1_epi32(63);
         (_mm512_and_si512(first, six), _mm512_and_si512(second, six))
     } else {
-        let third = _mm512_maskz_permutexvar_epi8(BYTE, constant(const { &of_blocks(12, 1, 1) }), rows_lanes);
+        let third = _mm512_maskz_permutexvar_epi8(
+            BYTE,
+            constant(const { &of_blocks(12, 1, 1) }),
+            rows_lanes,
+        );
         let low = _mm512_and_si512(third, _mm512_set1_epi32(15));
         (
             or_masked(low, _mm512_srli_epi32::<2>(first), 0x30),
@@ -313,8 +324,16 @@ unsafe fn unpack_q6(raw: &Half<BlockQ6K>) -> (__m512i, __m512i) {
     };
     // The low halves are the first two blocks, 32 bytes each; the high halves are the other two.
     (
-        or_masked(_mm512_shuffle_i64x2::<0b10_00_10_00>(low, high), top.0, 0x30),
-        or_masked(_mm512_shuffle_i64x2::<0b11_01_11_01>(low, high), top.1, 0x30),
+        or_masked(
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(low, high),
+            top.0,
+            0x30,
+        ),
+        or_masked(
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(low, high),
+            top.1,
+            0x30,
+        ),
     )
 }
 
@@ -395,7 +414,10 @@ unsafe fn headers_q2(rows: &[Half<BlockQ2K>; 4]) -> [__m512i; 2] {
         )
     };
     let low = _mm512_and_si512(bytes, _mm512_set1_epi32(0x0F0F));
-    let high = _mm512_and_si512(_mm512_srli_epi32::<4>(bytes), _mm512_set1_epi32(0x0F0F_0000));
+    let high = _mm512_and_si512(
+        _mm512_srli_epi32::<4>(bytes),
+        _mm512_set1_epi32(0x0F0F_0000),
+    );
     [halves, _mm512_or_si512(low, high)]
 }
 
@@ -436,7 +458,10 @@ unsafe fn headers_q3(rows: &[Half<BlockQ3K>; 4]) -> [__m512i; 2] {
     // The bits of blocks 0 and 1 of the half are two bits lower than those of blocks 2 and 3.
     let shift = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
     let shift = _mm512_add_epi32(shift, _mm512_set1_epi32(4 * half));
-    let high = _mm512_srlv_epi32(_mm512_permutexvar_epi8(constant(const { &HIGH }), scales), shift);
+    let high = _mm512_srlv_epi32(
+        _mm512_permutexvar_epi8(constant(const { &HIGH }), scales),
+        shift,
+    );
     let high = _mm512_and_si512(high, _mm512_set1_epi32(0x0303));
     let joined = _mm512_or_si512(low, _mm512_slli_epi32::<4>(high));
     [halves, _mm512_sub_epi8(joined, _mm512_set1_epi8(32))]

@@ -45,7 +45,12 @@ impl<B: Layout> Map<B> {
 
     const LOW: [u8; 64] = Self::bytes(B::QUANTS_AT, 1);
     const HIGH: [u8; 64] = Self::bytes(
-        B::QUANTS_AT + if B::BITS == 8 { 16 - Self::HIGH_SHIFT } else { 0 },
+        B::QUANTS_AT
+            + if B::BITS == 8 {
+                16 - Self::HIGH_SHIFT
+            } else {
+                0
+            },
         1,
     );
     const FIFTH_LOW: [u8; 64] = Self::bytes(B::HIGH_AT, 8);
@@ -151,7 +156,10 @@ impl Masks {
         let second = Map::<B>::SECOND;
         Masks {
             windows: [mask(0), mask(second)],
-            high: [mask(Map::<B>::HIGH_SHIFT), mask(Map::<B>::HIGH_SHIFT + second)],
+            high: [
+                mask(Map::<B>::HIGH_SHIFT),
+                mask(Map::<B>::HIGH_SHIFT + second),
+            ],
         }
     }
 }
