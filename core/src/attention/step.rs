@@ -103,10 +103,10 @@ impl Attend<'_> {
             match (self.values, self.geometry) {
                 (Values::Cached, _) => kv::run(self, caches, step, tokens),
                 (Values::OfKeys(map), Some(geometry)) => {
-                    derived::over_keys(self, geometry, &map, caches, step, tokens);
+                    derived::run(self, geometry, None, &map, caches, step, tokens);
                 }
                 (Values::OfInputs { keys, map }, Some(geometry)) if FAMILIES => {
-                    derived::over_inputs(self, geometry, &keys, &map, caches, step, tokens);
+                    derived::run(self, geometry, Some(&keys), &map, caches, step, tokens);
                 }
                 (Values::OfKeys(_) | Values::OfInputs { .. }, _) => {
                     unreachable!("a pass has a geometry if any layer computes values")

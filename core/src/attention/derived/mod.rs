@@ -205,39 +205,27 @@ impl Sizes {
     }
 }
 
-/// Attends over keys, for the tokens from `step.wanted` on, of `tokens` tokens.
-pub(super) fn over_keys(
+/// Attends for the tokens from `step.wanted` on, of `tokens` tokens: over keys, or over inputs if
+/// there is a key projection `keys`, through whose transpose the queries go first.
+pub(super) fn run(
     attend: &Attend<'_>,
     geometry: &Geometry<'_>,
+    keys: Option<&Matrix<'_>>,
     values: &ValueMap<'_>,
     caches: &Caches<'_>,
     step: &mut Step<'_>,
     tokens: usize,
 ) {
-    let layer = Layer {
-        attend,
-        heads: &Heads::over_keys(attend.shape),
-        geometry,
-        values,
-        caches,
+    let heads = match keys {
+        Some(keys) => {
+            fold::queries(attend, keys, step, tokens);
+            Heads::over_inputs(attend.shape)
+        }
+        None => Heads::over_keys(attend.shape),
     };
-    layer.run(step, tokens);
-}
-
-/// Attends over inputs: queries go through the key projection's transpose first.
-pub(super) fn over_inputs(
-    attend: &Attend<'_>,
-    geometry: &Geometry<'_>,
-    keys: &Matrix<'_>,
-    values: &ValueMap<'_>,
-    caches: &Caches<'_>,
-    step: &mut Step<'_>,
-    tokens: usize,
-) {
-    fold::queries(attend, keys, step, tokens);
     let layer = Layer {
         attend,
-        heads: &Heads::over_inputs(attend.shape),
+        heads: &heads,
         geometry,
         values,
         caches,
