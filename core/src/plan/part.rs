@@ -79,7 +79,6 @@ parts! {
     (s)
     {
         Cache cache: [u8; s.layers.cache], "caches of all layers";
-        CacheStarts cache_starts: [usize; s.config.layers], "places of the layers' caches";
         ChunkCache chunk_cache: [u8; s.layers.chunk_cache], "cache of a prefill chunk";
         History history: [u32; s.recomputed()], "token history";
         Residual residual: [f32; s.rows(s.config.d_model)], "residual stream";
@@ -103,6 +102,9 @@ parts! {
         TileAngles tile_angles: [[f32; 2]; s.tile_angles()], "rotary angles of tiles";
         Logits logits: [f32; s.options.logits_rows.saturating_mul(s.config.vocab)], "logits";
         Candidates candidates: [u32; s.candidates()], "sampler candidates";
+        // Last: before them it would set the buffers of a pass apart by distances at which prefill was
+        // measured to be up to 4 % slower.
+        CacheStarts cache_starts: [usize; s.config.layers], "places of the layers' caches";
     }
     apart: Tokenizer [u8; s.options.tokenizer_bytes], "tokenizer index";
 }
