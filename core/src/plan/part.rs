@@ -102,7 +102,7 @@ parts! {
         TileAngles tile_angles: [[f32; 2]; s.tile_angles()], "rotary angles of tiles";
         Logits logits: [f32; s.options.logits_rows.saturating_mul(s.config.vocab)], "logits";
         Candidates candidates: [u32; s.candidates()], "sampler candidates";
-        // Last: before them it would set the buffers of a pass apart by distances at which prefill was
+        // Last: before them it sets the buffers of a pass apart by distances at which prefill was
         // measured to be up to 4 % slower.
         CacheStarts cache_starts: [usize; s.config.layers], "places of the layers' caches";
     }
