@@ -149,7 +149,11 @@ mod shrinking {
     use std::io;
     use std::ptr;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    /// True once a thread ends the process: other threads that read the same mapping wait for that,
+    /// so that the sentence is written once.
+    static ENDING: AtomicBool = AtomicBool::new(false);
 
     /// Mappings that can be watched at a time. A signal handler cannot take a lock, so that the
     /// table cannot grow.
@@ -236,14 +240,17 @@ mod shrinking {
     /// returns, whereupon the instruction is tried again and the signal goes to that.
     extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
         // SAFETY: the system hands a SA_SIGINFO handler a valid `info`, whose address is set for
-        // this signal. `write`, `_exit` and `sigaction` are async-signal-safe (POSIX.1-2017,
-        // section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was set before the
-        // handler was installed, so that reading it is an atomic load.
+        // this signal. `write`, `_exit`, `pause` and `sigaction` are async-signal-safe
+        // (POSIX.1-2017, section 2.4.3); nothing here allocates, locks or unwinds, and `BEFORE` was
+        // set before the handler was installed, so that reading it is an atomic load.
         unsafe {
             let Some((before, sentence)) = BEFORE.get() else {
                 return;
             };
             if is_watched((*info).si_addr().addr()) {
+                while ENDING.swap(true, Ordering::Relaxed) {
+                    libc::pause();
+                }
                 let _ = libc::write(
                     libc::STDERR_FILENO,
                     sentence.as_ptr().cast(),
