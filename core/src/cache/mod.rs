@@ -14,7 +14,7 @@
 //! - [`ElementType`]: f32, f16 or q8_0.
 //! - [`Ring`]: the slot of each token. `Reach`: the ring and the rotary angles of the layers of one
 //!   kind.
-//! - [`LayerCache`]: one layer's cache. `CacheMemory`: all layers'.
+//! - `LayerCache`: one layer's cache. `CacheMemory`: all layers'.
 
 mod layer;
 mod layout;
