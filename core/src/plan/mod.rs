@@ -18,7 +18,7 @@ pub(crate) use part::Buffers;
 pub use part::Part;
 
 use crate::arena::MAX_PARTS;
-use crate::cache::{CacheShape, LayoutChoice, Policy};
+use crate::cache::{CacheShape, Layout, LayoutChoice, Policy};
 use crate::const_fn::{min, tri};
 use crate::features::FAMILIES;
 use crate::model::{Config, Positions};
@@ -251,7 +251,7 @@ const fn check_layout(config: &Config, options: &Options) -> Result<(), PlanErro
     let mut layer = 0;
     while layer < config.layers {
         let rank = match config.layouts.of(layer) {
-            crate::cache::Layout::KR { rank } => Some(rank),
+            Layout::KR { rank } => Some(rank),
             _ => None,
         };
         match (options.layout, rank) {
