@@ -62,7 +62,7 @@ pub const fn config_of(file: &Gguf<'static>) -> Config {
 /// # Panics
 /// If `file` is not a whole GGUF file, or the model is not supported.
 pub const fn layers_in(file: &'static [u8]) -> usize {
-    config_of(&gguf_of(file)).layers
+    config_of(&gguf_of(file)).layers_in_file()
 }
 
 /// Finds the tensors of all layers, for [`embed_model!`](crate::embed_model).
@@ -308,7 +308,7 @@ macro_rules! embed_model {
             const GGUF: $crate::gguf::Gguf<'static> = $crate::firmware::gguf_of(&FILE.0);
             const CONFIG: $crate::model::Config = $crate::firmware::config_of(&GGUF);
             const OPTIONS: $crate::plan::Options = $options(&$crate::firmware::vocab_of(&GGUF));
-            static LAYERS: [$crate::model::Layer<'static>; CONFIG.layers] =
+            static LAYERS: [$crate::model::Layer<'static>; CONFIG.layers_in_file()] =
                 $crate::firmware::layers_of(&GGUF, &CONFIG);
             const PLAN: $crate::plan::Plan = $crate::firmware::plan_of(&FILE.0, &OPTIONS, $budget);
             const VOCAB: $crate::tokenizer::Vocab<'static> = $crate::firmware::vocab_of(&GGUF);

@@ -6,7 +6,7 @@
 use core::fmt;
 
 use crate::attention::geometry::{self, Geometry};
-use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring};
+use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring, Source};
 use crate::features::FAMILIES;
 use crate::forward::{self, Input, Pass, Visit, Watch};
 use crate::kernels::attend::LaneAngles;
@@ -53,6 +53,17 @@ pub enum StreamError {
         width: usize,
         /// Values given.
         given: usize,
+    },
+    /// The model has no encoder.
+    NoEncoder,
+    /// The model has an encoder, and nothing was encoded yet.
+    NoSource,
+    /// The encoder has fewer positions than these frames take.
+    SourceTooLong {
+        /// Frames given.
+        frames: usize,
+        /// Largest number of frames.
+        most: usize,
     },
     /// The recompute policy keeps token ids, and rows of embeddings have none.
     RowsRecomputed,
@@ -104,6 +115,19 @@ impl fmt::Display for StreamError {
             StreamError::NoTokens => write!(f, "at least one token is needed"),
             StreamError::Rows { width, given } => {
                 write!(f, "{given} values are not whole rows of {width}")
+            }
+            StreamError::NoEncoder => write!(f, "the model has no encoder"),
+            StreamError::NoSource => {
+                write!(
+                    f,
+                    "the model's encoder must get its input before tokens are fed"
+                )
+            }
+            StreamError::SourceTooLong { frames, most } => {
+                write!(
+                    f,
+                    "{frames} frames are too many for the encoder, which takes {most}"
+                )
             }
             StreamError::RowsRecomputed => write!(
                 f,
@@ -196,6 +220,11 @@ impl<'a> Stream<'a> {
             core::mem::take(&mut buffers.cache),
             core::mem::take(&mut buffers.cache_starts),
             core::mem::take(&mut buffers.chunk_cache),
+            Source::new(
+                core::mem::take(&mut buffers.source_rows),
+                core::mem::take(&mut buffers.source_cache),
+                core::mem::take(&mut buffers.cross_cache),
+            ),
             |layer| plan.cache_shape(layer),
         );
         let (kinds, magnitude) = (&model.config.kinds, model.config.rope_magnitude);
@@ -246,8 +275,8 @@ impl<'a> Stream<'a> {
     /// Feeds tokens and returns the logits after the last of them: one per token of the vocabulary.
     ///
     /// # Errors
-    /// If `tokens` is empty, a token is not in the vocabulary, or a dense cache is full. Then
-    /// nothing is fed.
+    /// If `tokens` is empty, a token is not in the vocabulary, a dense cache is full, or a model
+    /// with an encoder has nothing encoded. Then nothing is fed.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&mut [f32], StreamError> {
         self.run(Input::Tokens(tokens), Wanted::Last)?;
         Ok(&mut self.buffers.logits[..self.model.config.vocab])
@@ -281,6 +310,48 @@ impl<'a> Stream<'a> {
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), StreamError> {
         self.run(Input::Tokens(tokens), Wanted::Each(visit))
+    }
+
+    /// Encodes `frames`, rows of as many values as the encoder has mel bands, and keeps what
+    /// cross-attention reads of them until the next call. Tokens that were fed before are not
+    /// forgotten: [`Stream::reset`] does that.
+    ///
+    /// # Errors
+    /// [`StreamError::NoEncoder`]; [`StreamError::NoTokens`] without frames;
+    /// [`StreamError::Rows`] if they are not whole; [`StreamError::SourceTooLong`] if there are
+    /// more than the model's positions take. Then nothing has changed.
+    pub fn encode(&mut self, frames: &[f32]) -> Result<(), StreamError> {
+        let encoder = self.model.encoder.filter(|_| FAMILIES);
+        let (Some(encoder), Some(facts)) = (encoder, self.model.config.encoder) else {
+            return Err(StreamError::NoEncoder);
+        };
+        let (width, given) = (facts.mels, frames.len());
+        if !given.is_multiple_of(width) {
+            return Err(StreamError::Rows { width, given });
+        }
+        match given / width {
+            0 => return Err(StreamError::NoTokens),
+            frames if frames > facts.frames() => {
+                return Err(StreamError::SourceTooLong {
+                    frames,
+                    most: facts.frames(),
+                });
+            }
+            _ => {}
+        }
+        let pass = Pass {
+            compute: &self.compute,
+            model: &self.model,
+            plan: &self.plan,
+            reaches: &self.reaches,
+            geometry: None,
+            tokens: 0,
+            wanted: 0,
+        };
+        let (caches, b) = (&mut self.caches, &mut self.buffers);
+        let rows = pass.stem(&encoder, frames, caches, b);
+        pass.encode(&encoder, rows, caches, b);
+        Ok(())
     }
 
     /// Number of tokens fed since the start or the last reset.
@@ -442,6 +513,9 @@ impl<'a> Stream<'a> {
                     });
                 }
             }
+        }
+        if self.model.config.encoder.is_some() && self.caches.source.len() == 0 {
+            return Err(StreamError::NoSource);
         }
         match input.tokens(width) {
             0 => Err(StreamError::NoTokens),

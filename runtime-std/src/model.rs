@@ -140,7 +140,7 @@ impl<'f> Contents<'f> {
         };
         let gguf = Gguf::parse(file).map_err(|error| fail(ModelError::Gguf(error)))?;
         let config = Config::from_gguf(&gguf).map_err(fail)?;
-        let layers: Result<Vec<_>, _> = (0..config.layers)
+        let layers: Result<Vec<_>, _> = (0..config.layers_in_file())
             .map(|layer| Layer::read(&gguf, &config, layer))
             .collect();
         let layers = layers.map_err(fail)?;

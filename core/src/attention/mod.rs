@@ -20,7 +20,7 @@ pub mod shape;
 mod step;
 
 pub use shape::Shape;
-pub(crate) use step::{Attend, Caches, Step, Values};
+pub(crate) use step::{Attend, Caches, Step, Values, write_source};
 
 #[cfg(test)]
 mod tests;

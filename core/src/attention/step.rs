@@ -100,24 +100,45 @@ impl Attend<'_> {
         let tokens = step.queries.len() / self.shape.query_columns();
         self.write(caches, step, tokens);
         if step.wanted < tokens {
-            match (self.values, self.geometry) {
-                (Values::Cached, _) => kv::run(self, caches, step, tokens),
-                (Values::OfKeys(map), Some(geometry)) => {
-                    derived::run(self, geometry, None, &map, caches, step, tokens);
-                }
-                (Values::OfInputs { keys, map }, Some(geometry)) if FAMILIES => {
-                    derived::run(self, geometry, Some(&keys), &map, caches, step, tokens);
-                }
-                (Values::OfKeys(_) | Values::OfInputs { .. }, _) => {
-                    unreachable!("a pass has a geometry if any layer computes values")
-                }
-            }
+            self.attend(caches, step, tokens);
         }
         if let Some(chunk) = &caches.chunk {
             for (slots, first) in self.ring.chunk_slots().runs(tokens) {
                 self.commit(&mut caches.ring, slots, chunk, first);
             }
         }
+    }
+
+    /// Attends to all kept tokens; the queries are scaled and rotated.
+    fn attend(&self, caches: &Caches<'_>, step: &mut Step<'_>, tokens: usize) {
+        match (self.values, self.geometry) {
+            (Values::Cached, _) => kv::run(self, caches, step, tokens),
+            (Values::OfKeys(map), Some(geometry)) => {
+                derived::run(self, geometry, None, &map, caches, step, tokens);
+            }
+            (Values::OfInputs { keys, map }, Some(geometry)) if FAMILIES => {
+                derived::run(self, geometry, Some(&keys), &map, caches, step, tokens);
+            }
+            (Values::OfKeys(_) | Values::OfInputs { .. }, _) => {
+                unreachable!("a pass has a geometry if any layer computes values")
+            }
+        }
+    }
+
+    /// Attends to rows that are all in the cache and that every query sees, as those of an encoder:
+    /// scales the queries, and writes nothing. Nothing is rotated.
+    pub(crate) fn to_source(&self, source: LayerCache<'_>, step: &mut Step<'_>) {
+        let columns = self.shape.query_columns();
+        let tokens = step.queries.len() / columns;
+        for q in &mut step.queries[step.wanted * columns..] {
+            *q *= step.scale;
+        }
+        let caches = Caches {
+            ring: source,
+            chunk: None,
+            exact_sinks: 0,
+        };
+        self.attend(&caches, step, tokens);
     }
 
     /// Prepares all tokens and writes them: one to the ring, several to the chunk's store.
@@ -212,6 +233,32 @@ impl Attend<'_> {
             }
         });
     }
+}
+
+/// Rounds rows of `columns` and `beside` values to the cache's element types and writes them to its
+/// slots from `first` on, on all workers.
+pub(crate) fn write_source(
+    compute: &Compute<'_>,
+    cache: &mut LayerCache<'_>,
+    first: usize,
+    (rows, columns): (&[f32], usize),
+    beside: &[f32],
+) {
+    let tokens = rows.len() / columns;
+    let beside_columns = beside.len() / tokens;
+    let (mut parts, cut) = cache.parts(first..first + tokens);
+    let len = parts.len();
+    let parts = Shared::new(&mut parts, len, 1);
+    compute.threads.run(len, &|_, index| {
+        let start = cut.start + index * cut.each;
+        let mut part = parts.take(index);
+        for slot in first.max(start)..(first + tokens).min(start + cut.each) {
+            let token = slot - first;
+            let row = &rows[token * columns..][..columns];
+            let beside = &beside[token * beside_columns..][..beside_columns];
+            part[0].write(compute.isa, slot - start, row, beside);
+        }
+    });
 }
 
 /// One token on its way to the cache.

@@ -129,6 +129,57 @@ impl FromStr for LayoutChoice {
     }
 }
 
+/// Rows that a model with an encoder keeps of the encoder's output, for cross-attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum CrossLayout {
+    /// Keys and values in every layer.
+    Kv,
+    /// The output itself, once for all layers (slim attention, Graef and Wasielewski, arXiv
+    /// 2503.05840, section 4): each layer computes with its own keys' and values' matrices. It is
+    /// exact, since cross-attention rotates no key.
+    #[default]
+    E,
+}
+
+impl CrossLayout {
+    /// All layouts.
+    pub const ALL: [CrossLayout; 2] = [CrossLayout::Kv, CrossLayout::E];
+
+    /// Name of the layout, as in a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CrossLayout::Kv => "kv",
+            CrossLayout::E => "e",
+        }
+    }
+
+    /// Layout of one cache, and the number of caches in a model of `layers` layers.
+    pub(crate) const fn caches(self, layers: usize) -> (Layout, usize) {
+        match self {
+            CrossLayout::Kv => (Layout::Kv, layers),
+            CrossLayout::E => (Layout::X, 1),
+        }
+    }
+}
+
+impl fmt::Display for CrossLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for CrossLayout {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let layout = CrossLayout::ALL
+            .into_iter()
+            .find(|layout| layout.name() == text);
+        layout.ok_or(UnknownName { known: "kv, e" })
+    }
+}
+
 /// Columns of a layer, from which the size of a cache follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Columns {
@@ -291,6 +342,10 @@ mod tests {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         assert!("v".parse::<LayoutChoice>().is_err());
+        for layout in CrossLayout::ALL {
+            assert_eq!(layout.to_string().parse(), Ok(layout));
+        }
+        assert!("x".parse::<CrossLayout>().is_err());
     }
 
     /// The carver takes exactly the bytes that the plan counts, in every layout.

@@ -1,6 +1,6 @@
 //! The caches of all layers in one buffer.
 
-use super::{CacheShape, LayerCache};
+use super::{CacheShape, LayerCache, Source};
 use crate::arena::Carver;
 
 /// Caches of all layers, one after the other, and the memory of a chunk, which layers use in turn.
@@ -11,6 +11,8 @@ pub(crate) struct CacheMemory<'a> {
     /// First byte of every layer's cache.
     starts: &'a mut [usize],
     chunk: &'a mut [u8],
+    /// Rows of an encoder.
+    pub(crate) source: Source<'a>,
 }
 
 impl<'a> CacheMemory<'a> {
@@ -19,6 +21,7 @@ impl<'a> CacheMemory<'a> {
         layers: &'a mut [u8],
         starts: &'a mut [usize],
         chunk: &'a mut [u8],
+        source: Source<'a>,
         shape: impl Fn(usize) -> CacheShape,
     ) -> Self {
         let mut at = 0;
@@ -30,10 +33,11 @@ impl<'a> CacheMemory<'a> {
             layers,
             starts,
             chunk,
+            source,
         }
     }
 
-    /// Fills all caches with zeros.
+    /// Fills the caches of all layers with zeros.
     pub(crate) fn clear(&mut self) {
         self.layers.fill(0);
     }
@@ -78,7 +82,7 @@ pub(crate) struct ChunkShape {
     pub(crate) most: usize,
 }
 
-fn carve<'m>(shape: &CacheShape, memory: &'m mut [u8]) -> LayerCache<'m> {
+pub(super) fn carve<'m>(shape: &CacheShape, memory: &'m mut [u8]) -> LayerCache<'m> {
     match Carver::new(memory).and_then(|mut carver| shape.carve(&mut carver)) {
         Some(cache) => cache,
         None => unreachable!("the plan gives every layer the bytes of its cache"),

@@ -14,7 +14,7 @@
 //! - [`ElementType`]: f32, f16 or q8_0.
 //! - [`Ring`]: the slot of each token. `Reach`: the ring and the rotary angles of the layers of one
 //!   kind.
-//! - `LayerCache`: one layer's cache. `CacheMemory`: all layers'.
+//! - `LayerCache`: one layer's cache. `CacheMemory`: all layers'. `Source`: the rows of an encoder.
 
 mod layer;
 mod layout;
@@ -23,16 +23,18 @@ mod planes;
 mod policy;
 mod reach;
 mod ring;
+mod source;
 
 use core::ops::Range;
 
 pub(crate) use layer::LayerCache;
-pub use layout::{CacheShape, Columns, Layout, LayoutChoice};
+pub use layout::{CacheShape, Columns, CrossLayout, Layout, LayoutChoice};
 pub(crate) use memory::{CacheMemory, ChunkShape};
 pub use planes::round;
 pub use policy::{Policy, PolicyKind, UnknownName};
 pub(crate) use reach::{MAX_REACHES, Reach, Reaches};
 pub use ring::Ring;
+pub(crate) use source::Source;
 
 pub use crate::kernels::attend::ElementType;
 use crate::kernels::attend::TILE;

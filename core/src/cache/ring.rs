@@ -22,6 +22,17 @@ impl Ring {
         }
     }
 
+    /// A ring that is full with `tokens` tokens, all of which every query sees: the rows of an
+    /// encoder. Nothing is written to it.
+    pub(crate) const fn whole(tokens: usize) -> Ring {
+        Ring {
+            sinks: 0,
+            capacity: tokens,
+            position: tokens as u64,
+            start: 0,
+        }
+    }
+
     /// Number of slots, including the sinks'.
     pub const fn capacity(&self) -> usize {
         self.capacity
@@ -169,6 +180,16 @@ mod tests {
         assert_eq!(slots, [0, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4, 2]);
         assert_eq!(ring.cache_position(4), 4);
         assert_eq!(ring.cache_position(1 << 40), 4);
+    }
+
+    #[test]
+    fn every_query_sees_all_of_a_whole_ring() {
+        let ring = Ring::whole(7);
+        for query in 0..20 {
+            assert_eq!(ring.used_after(query), 7);
+            assert_eq!(ring.evicted_slots(ring.position() + query as u64).1, 0);
+        }
+        assert_eq!(ring.live(), 7);
     }
 
     /// The ring against a list of (position, slot) that the test keeps.

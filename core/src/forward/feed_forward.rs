@@ -2,7 +2,7 @@
 
 use super::{At, optional, quantized};
 use crate::kernels::Activation;
-use crate::model::{Attention, FeedForward, FeedForwardKind};
+use crate::model::{FeedForward, FeedForwardKind, Linear};
 use crate::plan::Buffers;
 use crate::tensor::Matrix;
 use crate::workers::Quantized;
@@ -20,10 +20,9 @@ impl FeedForward<'_> {
 impl At<'_> {
     /// Projects the output of the heads: `normed = output·attended + bias`, for the tokens that
     /// need an output.
-    pub(super) fn attention_output(&self, attention: &Attention<'_>, b: &mut Buffers<'_>) {
+    pub(super) fn attention_output(&self, output: &Linear<'_>, b: &mut Buffers<'_>) {
         let (pass, compute, columns) =
             (self.pass, self.pass.compute, self.config().query_columns());
-        let output = &attention.output;
         let normed = &mut b.normed[pass.rows(self.wanted, self.config().d_model)];
         let attended = &mut b.attended[pass.rows(self.wanted, columns)];
         let taker = Quantized::wanted_by(&[&output.weight], b.activations);

@@ -5,20 +5,35 @@
 //! x = embedding(tokens)
 //! for each layer:
 //!     x += attention(norm(x))
+//!     x += cross_attention(norm(x), e)     if there is an encoder, whose output is e
 //!     x += feed_forward(norm(x))
 //! logits = output(norm(x))
+//! ```
+//!
+//! and for an encoder, whose rows all see each other:
+//!
+//! ```text
+//! x = stem(frames) + positions
+//! for each layer:
+//!     x += attention(norm(x))
+//!     x += feed_forward(norm(x))
+//! e = norm(x)
 //! ```
 //!
 //! One fusion: a sublayer's output waits in `normed`, and the next norm adds it to `x` when it
 //! reads the row ([`Pending`]), on all workers.
 
 mod attention;
+mod encoder;
 mod feed_forward;
+mod source;
+mod stem;
 
 use core::ops::Range;
 
 use crate::attention::geometry::Geometry;
 use crate::cache::{CacheMemory, Reach, Reaches};
+use crate::features::FAMILIES;
 use crate::kernels::Scaling;
 use crate::model::{Config, Layer, Model, Norm, NormKind};
 use crate::nn::math;
@@ -189,7 +204,8 @@ impl At<'_> {
         &self.pass.model.config
     }
 
-    /// Runs one layer: `x += attention(norm(x))`, `x += feed_forward(norm(x))`.
+    /// Runs one layer: `x += attention(norm(x))`, `x += cross_attention(norm(x), e)` if it has one,
+    /// `x += feed_forward(norm(x))`.
     fn layer(
         &self,
         layer: &Layer<'_>,
@@ -205,12 +221,19 @@ impl At<'_> {
         }
         self.attention(attention, caches, b, watch.probe);
         if self.wanted < pass.tokens {
-            self.attention_output(attention, b);
-            let pending = if self.config().design.parallel_residual {
+            self.attention_output(&attention.output, b);
+            let mut pending = if self.config().design.parallel_residual {
                 Pending::After
             } else {
                 Pending::Before(scaling(self.config(), attention.post_norm.as_ref()))
             };
+            if let Some(cross) = layer.cross.as_ref().filter(|_| FAMILIES) {
+                let norm = cross.norm.as_ref();
+                pass.norm(self.wanted, pending, norm, &[&cross.query.weight], b);
+                self.cross_attention(cross, caches, b);
+                self.attention_output(&cross.output, b);
+                pending = Pending::Before(None);
+            }
             let norm = feed_forward.norm.as_ref();
             pass.norm(self.wanted, pending, norm, &feed_forward.takers(), b);
             self.feed_forward(feed_forward, b);

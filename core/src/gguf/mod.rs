@@ -213,10 +213,21 @@ impl<'a> Gguf<'a> {
     /// Returns the tensor `blk.{layer}.{suffix}`, GGUF's name for a tensor of one layer, without
     /// building the name.
     pub const fn layer_tensor(&self, layer: usize, suffix: &str) -> Option<TensorInfo<'a>> {
+        self.stack_tensor("blk.", layer, suffix)
+    }
+
+    /// Returns the tensor `{stack}{layer}.{suffix}`, for files with more than one stack of layers
+    /// (`enc.blocks.`), without building the name.
+    pub const fn stack_tensor(
+        &self,
+        stack: &str,
+        layer: usize,
+        suffix: &str,
+    ) -> Option<TensorInfo<'a>> {
         let number: Message<20> = Message::new().number(layer);
         let mut tensors = self.tensors();
         while let Some(tensor) = tensors.next_tensor() {
-            if same_parts(tensor.name(), &["blk.", number.as_str(), ".", suffix]) {
+            if same_parts(tensor.name(), &[stack, number.as_str(), ".", suffix]) {
                 return Some(tensor);
             }
         }

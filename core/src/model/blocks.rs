@@ -1,11 +1,14 @@
 //! Blocks of a layer: attention, and the feed-forward layer; their weights are borrowed from the
 //! file and checked once.
 
-use super::names::{KEY, QKV, QUERY, SLIM_CHANNELS, SLIM_MAP, SLIM_MEAN, SLIM_OFFSET, VALUE};
+use super::names::{
+    KEY, QKV, QUERY, SLIM_CHANNELS, SLIM_MAP, SLIM_MEAN, SLIM_OFFSET, Stack, VALUE,
+};
 use super::tensors::Tensors;
 use super::{Config, ModelError, QueryKeyNorm};
 use crate::cache::Layout;
 use crate::const_fn::tri;
+use crate::features::FAMILIES;
 use crate::gguf::Gguf;
 use crate::quant::{F32, Format};
 use crate::tensor::Matrix;
@@ -29,6 +32,22 @@ pub struct Linear<'w> {
 }
 
 impl<'w> Linear<'w> {
+    /// Reads a convolution over positions, which the file stores as `outputs x inputs x width`, as
+    /// a linear layer of `inputs·width` columns.
+    pub(super) const fn read_convolution(
+        of: &Tensors<'_, 'w>,
+        [weight, bias]: [&'static str; 2],
+        outputs: usize,
+        inputs: usize,
+        width: usize,
+    ) -> Result<Linear<'w>, ModelError> {
+        let stored = (outputs.saturating_mul(inputs), width);
+        Ok(Linear {
+            weight: tri!(of.stored(weight, stored, (outputs, inputs.saturating_mul(width)))),
+            bias: tri!(of.bias(bias, outputs)),
+        })
+    }
+
     const fn read(
         of: &Tensors<'_, 'w>,
         [weight, bias]: [&'static str; 2],
@@ -133,28 +152,42 @@ impl<'w> SlimWeights<'w> {
     }
 }
 
-/// A layer: attention, then a feed-forward layer.
+/// A layer: attention, cross-attention if the model has an encoder, then a feed-forward layer.
 #[derive(Clone, Copy)]
 pub struct Layer<'w> {
     /// Self-attention.
     pub attention: Attention<'w>,
+    /// Attention to the output of the encoder.
+    pub cross: Option<CrossAttention<'w>>,
     /// The feed-forward layer.
     pub feed_forward: FeedForward<'w>,
 }
 
 impl<'w> Layer<'w> {
-    /// Reads the weights of layer `layer`.
+    /// Reads the weights of entry `index` of the table of layers: the model's layers, and then
+    /// those of its encoder ([`Config::layers_in_file`]).
     ///
     /// # Errors
     /// The first tensor that is missing or does not fit the model.
     pub const fn read(
         file: &Gguf<'w>,
         config: &Config,
-        layer: usize,
+        index: usize,
     ) -> Result<Layer<'w>, ModelError> {
-        let of = Tensors::of_layer(file, layer);
+        let (stack, layer) = if index < config.layers {
+            (Stack::Decoder, index)
+        } else {
+            (Stack::Encoder, index - config.layers)
+        };
+        let of = Tensors::of_layer(file, config.design.naming, stack, layer);
+        let has_cross = FAMILIES && config.encoder.is_some() && matches!(stack, Stack::Decoder);
         Ok(Layer {
             attention: tri!(Attention::read(&of, file, config, layer)),
+            cross: if has_cross {
+                Some(tri!(CrossAttention::read(&of, config)))
+            } else {
+                None
+            },
             feed_forward: tri!(FeedForward::read(&of, config)),
         })
     }
@@ -260,6 +293,42 @@ impl<'w> Attention<'w> {
                 queries
             )),
             post_norm: tri!(of.norm(after, design.norm, post_norm, d)),
+        })
+    }
+}
+
+/// Attention of a decoder's layer to the output of the encoder (Vaswani et al., arXiv 1706.03762,
+/// section 3.2.3). Queries come from the decoder, keys and values from the encoder's rows, which
+/// are all seen by every query.
+#[derive(Clone, Copy)]
+pub struct CrossAttention<'w> {
+    /// Norm of the decoder's input, over `d_model`.
+    pub norm: Option<Norm<'w>>,
+    /// `heads·head_dim x d_model`.
+    pub query: Linear<'w>,
+    /// `kv_heads·head_dim x d_model`, of the encoder's rows.
+    pub key: Linear<'w>,
+    /// `kv_heads·head_dim x d_model`, of the encoder's rows.
+    pub value: Linear<'w>,
+    /// `d_model x heads·head_dim`.
+    pub output: Linear<'w>,
+}
+
+impl<'w> CrossAttention<'w> {
+    const fn read(of: &Tensors<'_, 'w>, config: &Config) -> Result<CrossAttention<'w>, ModelError> {
+        let (d, design) = (config.d_model, &config.design);
+        let (queries, kv) = (config.query_columns(), config.kv_columns());
+        let norm = ["cross_attn_norm.weight", "cross_attn_norm.bias"];
+        let query = ["cross_attn_q.weight", "cross_attn_q.bias"];
+        let key = ["cross_attn_k.weight", "cross_attn_k.bias"];
+        let value = ["cross_attn_v.weight", "cross_attn_v.bias"];
+        let output = ["cross_attn_o.weight", "cross_attn_o.bias"];
+        Ok(CrossAttention {
+            norm: tri!(of.norm(design.norms.before(), design.norm, norm, d)),
+            query: tri!(Linear::read(of, query, queries, d)),
+            key: tri!(Linear::read(of, key, kv, d)),
+            value: tri!(Linear::read(of, value, kv, d)),
+            output: tri!(Linear::read(of, output, d, queries)),
         })
     }
 }

@@ -4,8 +4,10 @@ use core::fmt;
 
 use super::design::{Design, NormKind, Positions, QueryKeyNorm};
 use super::facts::{Facts, MAX_DIMENSION};
-use super::names::{SLIM_CHANNELS, SLIM_MAP, VALUE};
-use super::{Family, LayerKind, LayerKinds, ModelError};
+use super::families;
+use super::names::{EMBEDDING, SLIM_CHANNELS, SLIM_MAP, Stack, VALUE};
+use super::tensors::Tensors;
+use super::{EncoderConfig, Family, LayerKind, LayerKinds, ModelError};
 use crate::attention::Shape;
 use crate::cache::Layout;
 use crate::const_fn::{or, tri};
@@ -95,8 +97,10 @@ pub struct Config {
     pub design: Design,
     /// Settings of attention that differ by layer.
     pub kinds: LayerKinds,
-    /// Number of transformer layers.
+    /// Number of transformer layers; those of an encoder are not counted.
     pub layers: usize,
+    /// Facts of the encoder, in a model whose layers have cross-attention.
+    pub encoder: Option<EncoderConfig>,
     /// Width of the residual stream.
     pub d_model: usize,
     /// Number of query heads.
@@ -136,7 +140,7 @@ pub struct Config {
 }
 
 /// Largest number of layers: each layer looks its tensors up in the whole table.
-const MAX_LAYERS: usize = 1 << 10;
+pub(super) const MAX_LAYERS: usize = 1 << 10;
 
 impl Config {
     /// Reads the facts from the metadata.
@@ -160,6 +164,9 @@ impl Config {
             ));
         }
         let facts = Facts { file, architecture };
+        if let Family::Whisper = family {
+            return families::whisper(file);
+        }
         let config = tri!(Config::shared(&facts, family));
         family.complete(&facts, config)
     }
@@ -195,6 +202,7 @@ impl Config {
             family,
             design,
             layers,
+            encoder: None,
             values_dropped: values_dropped(facts.file, layers, &design, &layouts),
             layouts,
             d_model: heads.d_model,
@@ -202,7 +210,7 @@ impl Config {
             kv_heads: heads.keys,
             head_dim: heads.width,
             ff: tri!(facts.dim("feed_forward_length")),
-            vocab: tri!(vocabulary(facts.file)),
+            vocab: tri!(vocabulary(facts.file, &design)),
             context,
             rope_dim,
             kinds: LayerKinds::all(LayerKind {
@@ -217,6 +225,14 @@ impl Config {
             score_cap: 0.0,
             logit_cap: 0.0,
         })
+    }
+
+    /// Number of entries in the model's table of layers: its own, and then those of its encoder.
+    pub const fn layers_in_file(&self) -> usize {
+        match self.encoder {
+            Some(encoder) => self.layers + encoder.layers,
+            None => self.layers,
+        }
     }
 
     /// Columns of all query heads together.
@@ -344,11 +360,11 @@ const fn values_dropped(
 }
 
 /// Number and width of heads.
-struct HeadFacts {
-    d_model: usize,
-    queries: usize,
-    keys: usize,
-    width: usize,
+pub(super) struct HeadFacts {
+    pub(super) d_model: usize,
+    pub(super) queries: usize,
+    pub(super) keys: usize,
+    pub(super) width: usize,
 }
 
 const fn heads(facts: &Facts<'_>) -> Result<HeadFacts, ModelError> {
@@ -364,31 +380,45 @@ const fn heads(facts: &Facts<'_>) -> Result<HeadFacts, ModelError> {
             "values of a different width than keys",
         ));
     }
-    if keys == 0 || !queries.is_multiple_of(keys) {
-        return Err(ModelError::HeadsDoNotDivide {
-            heads: queries as u64,
-            kv_heads: keys as u64,
-        });
-    }
-    // The width may be derived instead of stored in the file.
-    if width == 0 || width > 1024 || !width.is_multiple_of(2) {
-        return Err(ModelError::OutOfRange {
-            key: "width of a head",
-            value: width as u64,
-        });
-    }
-    if queries as u64 * width as u64 > MAX_DIMENSION {
-        return Err(ModelError::OutOfRange {
-            key: "width of all query heads",
-            value: queries as u64 * width as u64,
-        });
-    }
-    Ok(HeadFacts {
+    HeadFacts {
         d_model,
         queries,
         keys,
         width,
-    })
+    }
+    .checked()
+}
+
+impl HeadFacts {
+    /// Returns the facts if they fit together.
+    pub(super) const fn checked(self) -> Result<HeadFacts, ModelError> {
+        let HeadFacts {
+            queries,
+            keys,
+            width,
+            ..
+        } = self;
+        if keys == 0 || !queries.is_multiple_of(keys) {
+            return Err(ModelError::HeadsDoNotDivide {
+                heads: queries as u64,
+                kv_heads: keys as u64,
+            });
+        }
+        // The width may be derived instead of stored in the file.
+        if width == 0 || width > 1024 || !width.is_multiple_of(2) {
+            return Err(ModelError::OutOfRange {
+                key: "width of a head",
+                value: width as u64,
+            });
+        }
+        if queries as u64 * width as u64 > MAX_DIMENSION {
+            return Err(ModelError::OutOfRange {
+                key: "width of all query heads",
+                value: queries as u64 * width as u64,
+            });
+        }
+        Ok(self)
+    }
 }
 
 const fn rope_dim(facts: &Facts<'_>, width: usize) -> Result<usize, ModelError> {
@@ -404,14 +434,14 @@ const fn rope_dim(facts: &Facts<'_>, width: usize) -> Result<usize, ModelError> 
 }
 
 /// Reads the size of the vocabulary, which is the number of rows of the embedding.
-const fn vocabulary(file: &Gguf<'_>) -> Result<usize, ModelError> {
-    let name = "token_embd.weight";
-    match file.tensor(name) {
-        Some(tensor) if tensor.rows() as u64 > MAX_DIMENSION => Err(ModelError::OutOfRange {
+pub(super) const fn vocabulary(file: &Gguf<'_>, design: &Design) -> Result<usize, ModelError> {
+    let of = Tensors::of_model(file, design.naming, Stack::Decoder);
+    let rows = tri!(of.find(EMBEDDING)).rows();
+    if rows as u64 > MAX_DIMENSION {
+        return Err(ModelError::OutOfRange {
             key: "vocabulary size",
-            value: tensor.rows() as u64,
-        }),
-        Some(tensor) => Ok(tensor.rows()),
-        None => Err(ModelError::MissingTensor { name, layer: None }),
+            value: rows as u64,
+        });
     }
+    Ok(rows)
 }

@@ -1,6 +1,6 @@
 //! Structure of a family's layers: the section "architecture" of its paper, as data.
 
-use super::names::QUERY;
+use super::names::{Naming, QUERY};
 use crate::cache::MAX_REACHES;
 use crate::gguf::Gguf;
 use crate::nn::rope::Pairs;
@@ -204,6 +204,8 @@ pub struct Design {
     pub fused_qkv: bool,
     /// True if gate and up may be one tensor, `ffn_up`, in this order.
     pub fused_gate: bool,
+    /// Names of the tensors.
+    pub naming: Naming,
 }
 
 impl Design {

@@ -42,17 +42,17 @@ pub enum ModelError {
     UnsupportedFeature(&'static str),
     /// A tensor that the family needs is missing.
     MissingTensor {
-        /// Name of the tensor, without `blk.N.`.
+        /// Name of the tensor, after the number of its layer.
         name: &'static str,
         /// Layer of the tensor, if it belongs to one.
-        layer: Option<usize>,
+        layer: Option<LayerName>,
     },
     /// A tensor's shape does not fit the model.
     BadShape {
-        /// Name of the tensor, without `blk.N.`.
+        /// Name of the tensor, after the number of its layer.
         name: &'static str,
         /// Layer of the tensor, if it belongs to one.
-        layer: Option<usize>,
+        layer: Option<LayerName>,
         /// Rows and columns that the model needs.
         expected: (usize, usize),
         /// Rows and columns that the file has.
@@ -60,10 +60,10 @@ pub enum ModelError {
     },
     /// This crate does not compute with the tensor's format.
     UnsupportedFormat {
-        /// Name of the tensor, without `blk.N.`.
+        /// Name of the tensor, after the number of its layer.
         name: &'static str,
         /// Layer of the tensor, if it belongs to one.
-        layer: Option<usize>,
+        layer: Option<LayerName>,
         /// ggml's number for the format.
         ggml_type: u32,
     },
@@ -76,13 +76,23 @@ pub enum ModelError {
     },
 }
 
+/// A layer, as the names of its tensors begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LayerName {
+    /// Beginning of the names: `blk.` in files with one stack of layers.
+    pub stack: &'static str,
+    /// Number of the layer in its stack.
+    pub layer: usize,
+}
+
 /// Writes a tensor's name with its layer.
-struct Tensor(&'static str, Option<usize>);
+struct Tensor(&'static str, Option<LayerName>);
 
 impl fmt::Display for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
-            Some(layer) => write!(f, "blk.{layer}.{}", self.0),
+            Some(LayerName { stack, layer }) => write!(f, "{stack}{layer}.{}", self.0),
             None => write!(f, "{}", self.0),
         }
     }

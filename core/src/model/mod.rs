@@ -6,6 +6,7 @@
 mod blocks;
 mod config;
 mod design;
+mod encoder;
 mod error;
 mod facts;
 mod families;
@@ -13,11 +14,13 @@ mod names;
 mod tensors;
 mod weights;
 
-pub use blocks::{Attention, FeedForward, Layer, Linear, Norm, SlimWeights};
+pub use blocks::{Attention, CrossAttention, FeedForward, Layer, Linear, Norm, SlimWeights};
 pub use config::{Config, Layouts, MAX_SLIM_LAYERS};
 pub use design::{
     Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Norms, Positions, QueryKeyNorm,
 };
-pub use error::ModelError;
+pub use encoder::{Encoder, EncoderConfig};
+pub use error::{LayerName, ModelError};
 pub use families::Family;
+pub use names::Naming;
 pub use weights::{Model, RopeFactors, layers};

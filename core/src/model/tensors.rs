@@ -1,6 +1,7 @@
 //! Finding tensors by name, and checking their shapes.
 
-use super::{ModelError, Norm, NormKind};
+use super::names::{Naming, Stack};
+use super::{LayerName, ModelError, Norm, NormKind};
 use crate::const_fn::tri;
 use crate::gguf::{Gguf, TensorInfo};
 use crate::quant::F32;
@@ -9,27 +10,50 @@ use crate::tensor::Matrix;
 /// Tensors of a layer, or those that belong to no layer.
 pub(super) struct Tensors<'f, 'w> {
     file: &'f Gguf<'w>,
-    layer: Option<usize>,
+    naming: Naming,
+    stack: Stack,
+    layer: Option<LayerName>,
 }
 
 impl<'f, 'w> Tensors<'f, 'w> {
-    /// Tensors that belong to no layer.
-    pub(super) const fn of_model(file: &'f Gguf<'w>) -> Self {
-        Tensors { file, layer: None }
-    }
-
-    /// Tensors of layer `layer`, whose names begin with `blk.{layer}.`.
-    pub(super) const fn of_layer(file: &'f Gguf<'w>, layer: usize) -> Self {
+    /// Tensors of a stack that belong to no layer.
+    pub(super) const fn of_model(file: &'f Gguf<'w>, naming: Naming, stack: Stack) -> Self {
         Tensors {
             file,
-            layer: Some(layer),
+            naming,
+            stack,
+            layer: None,
         }
     }
 
-    /// Returns the tensor with the name `name`.
+    /// Tensors of layer `layer` of a stack.
+    pub(super) const fn of_layer(
+        file: &'f Gguf<'w>,
+        naming: Naming,
+        stack: Stack,
+        layer: usize,
+    ) -> Self {
+        Tensors {
+            file,
+            naming,
+            stack,
+            layer: Some(LayerName {
+                stack: naming.prefix(stack),
+                layer,
+            }),
+        }
+    }
+
+    /// Name in this file of the tensor that llama.cpp's files call `name`.
+    pub(super) const fn name(&self, name: &'static str) -> &'static str {
+        self.naming.of(self.stack, name)
+    }
+
+    /// Returns the tensor that llama.cpp's files call `name`.
     pub(super) const fn find(&self, name: &'static str) -> Result<TensorInfo<'w>, ModelError> {
+        let name = self.name(name);
         let tensor = match self.layer {
-            Some(layer) => self.file.layer_tensor(layer, name),
+            Some(LayerName { stack, layer }) => self.file.stack_tensor(stack, layer, name),
             None => self.file.tensor(name),
         };
         match tensor {
@@ -48,32 +72,39 @@ impl<'f, 'w> Tensors<'f, 'w> {
         rows: usize,
         cols: usize,
     ) -> Result<Matrix<'w>, ModelError> {
+        self.stored(name, (rows, cols), (rows, cols))
+    }
+
+    /// Returns a matrix of `shape` (rows, columns) that the file stores with the shape `stored`.
+    pub(super) const fn stored(
+        &self,
+        name: &'static str,
+        stored: (usize, usize),
+        shape: (usize, usize),
+    ) -> Result<Matrix<'w>, ModelError> {
         let tensor = tri!(self.find(name));
-        let layer = self.layer;
+        let (name, layer) = (self.name(name), self.layer);
+        let unsupported = ModelError::UnsupportedFormat {
+            name,
+            layer,
+            ggml_type: tensor.ggml_type(),
+        };
         let Some(format) = tensor.format() else {
-            return Err(ModelError::UnsupportedFormat {
-                name,
-                layer,
-                ggml_type: tensor.ggml_type(),
-            });
+            return Err(unsupported);
         };
         if !format.is_built() {
-            return Err(ModelError::UnsupportedFormat {
-                name,
-                layer,
-                ggml_type: tensor.ggml_type(),
-            });
+            return Err(unsupported);
         }
         let shape_error = ModelError::BadShape {
             name,
             layer,
-            expected: (rows, cols),
+            expected: stored,
             found: (tensor.rows(), tensor.cols()),
         };
-        if tensor.rows() != rows || tensor.cols() != cols {
+        if tensor.rows() != stored.0 || tensor.cols() != stored.1 {
             return Err(shape_error);
         }
-        match Matrix::new(format, rows, cols, tensor.data()) {
+        match Matrix::new(format, shape.0, shape.1, tensor.data()) {
             Ok(matrix) => Ok(matrix),
             Err(_) => Err(shape_error),
         }
@@ -116,12 +147,30 @@ impl<'f, 'w> Tensors<'f, 'w> {
         if !is_there {
             return Ok(None);
         }
-        Ok(Some(Norm {
+        Ok(Some(tri!(self.present_norm(kind, [weight, bias], len))))
+    }
+
+    /// Returns the norm after the last layer of the stack.
+    pub(super) const fn output_norm(
+        &self,
+        kind: NormKind,
+        len: usize,
+    ) -> Result<Norm<'w>, ModelError> {
+        self.present_norm(kind, ["output_norm.weight", "output_norm.bias"], len)
+    }
+
+    const fn present_norm(
+        &self,
+        kind: NormKind,
+        [weight, bias]: [&'static str; 2],
+        len: usize,
+    ) -> Result<Norm<'w>, ModelError> {
+        Ok(Norm {
             weight: tri!(self.row(weight, len)),
             bias: match kind {
                 NormKind::Rms => None,
                 NormKind::Layer => tri!(self.bias(bias, len)),
             },
-        }))
+        })
     }
 }

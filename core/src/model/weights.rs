@@ -1,8 +1,10 @@
 //! A whole model: its blocks and the weights outside them, borrowed from the file and checked once.
 
+use super::names::{EMBEDDING, Stack};
 use super::tensors::Tensors;
-use super::{Config, Layer, LayerKind, ModelError, Norm, Positions};
+use super::{Config, Encoder, Layer, LayerKind, ModelError, Norm, Positions};
 use crate::const_fn::tri;
+use crate::features::FAMILIES;
 use crate::gguf::Gguf;
 use crate::nn::rope;
 use crate::quant::F32;
@@ -16,9 +18,9 @@ pub const fn layers<'w, const N: usize>(
     file: &Gguf<'w>,
     config: &Config,
 ) -> Result<[Layer<'w>; N], ModelError> {
-    if N != config.layers || N == 0 {
+    if N != config.layers_in_file() || N == 0 {
         return Err(ModelError::LayerCount {
-            model: config.layers,
+            model: config.layers_in_file(),
             given: N,
         });
     }
@@ -47,6 +49,8 @@ pub struct Model<'w> {
     pub config: Config,
     /// One entry for each layer.
     pub layers: &'w [Layer<'w>],
+    /// The encoder that the layers' cross-attention reads, if the model has one.
+    pub encoder: Option<Encoder<'w>>,
     /// `vocab x d_model`: row `i` is the embedding of token `i`.
     pub embedding: Matrix<'w>,
     /// `context x d_model`, for learned positions: row `i` is added to the embedding of the token
@@ -68,14 +72,16 @@ impl<'w> Model<'w> {
     /// As [`Config::from_gguf`] and [`Layer::read`].
     pub const fn new(file: &Gguf<'w>, layers: &'w [Layer<'w>]) -> Result<Model<'w>, ModelError> {
         let config = tri!(Config::from_gguf(file));
-        if layers.len() != config.layers {
+        if layers.len() != config.layers_in_file() {
             return Err(ModelError::LayerCount {
-                model: config.layers,
+                model: config.layers_in_file(),
                 given: layers.len(),
             });
         }
-        let (d, vocab, of) = (config.d_model, config.vocab, Tensors::of_model(file));
-        let embedding = tri!(of.matrix("token_embd.weight", vocab, d));
+        let (layers, of_encoder) = layers.split_at(config.layers);
+        let (d, vocab) = (config.d_model, config.vocab);
+        let of = Tensors::of_model(file, config.design.naming, Stack::Decoder);
+        let embedding = tri!(of.matrix(EMBEDDING, vocab, d));
         let output = match of.find("output.weight") {
             Ok(_) => tri!(of.matrix("output.weight", vocab, d)),
             Err(_) => embedding,
@@ -88,24 +94,17 @@ impl<'w> Model<'w> {
             Positions::Learned => Some(tri!(of.matrix("position_embd.weight", config.context, d))),
             Positions::Rotary(_) => None,
         };
-        let output_norm = tri!(of.norm(
-            true,
-            config.design.norm,
-            ["output_norm.weight", "output_norm.bias"],
-            d
-        ));
-        let Some(output_norm) = output_norm else {
-            return Err(ModelError::MissingTensor {
-                name: "output_norm.weight",
-                layer: None,
-            });
+        let encoder = match &config.encoder {
+            Some(facts) if FAMILIES => Some(tri!(Encoder::read(file, &config, facts, of_encoder))),
+            _ => None,
         };
         Ok(Model {
             config,
             layers,
+            encoder,
             embedding,
             positions,
-            output_norm,
+            output_norm: tri!(of.output_norm(config.design.norm, d)),
             output,
             rope_factors: tri!(RopeFactors::read(&of, &config)),
         })

@@ -22,7 +22,7 @@ use crate::cache::{CacheShape, Layout, LayoutChoice, Policy};
 use crate::const_fn::{min, tri};
 use crate::features::FAMILIES;
 use crate::model::{Config, Positions};
-use sizes::{LayerSizes, Sizes};
+use sizes::{EncoderSizes, LayerSizes, Sizes};
 
 /// Sizes of all parts of an arena, for one model and one set of options.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,6 +74,7 @@ impl Plan {
             config,
             options: &options,
             layers: LayerSizes::new(config, &options),
+            encoder: EncoderSizes::new(config, &options),
         };
         let mut bytes = [0; Part::ALL.len()];
         let mut i = 0;
@@ -201,6 +202,7 @@ impl Plan {
             config: &self.config,
             options: &self.options,
             layers: LayerSizes::new(&self.config, &self.options),
+            encoder: EncoderSizes::new(&self.config, &self.options),
         };
         Buffers::carve(&sizes, engine)
     }
@@ -208,6 +210,16 @@ impl Plan {
     /// Everything that the cache of layer `layer` follows from.
     pub(crate) const fn cache_shape(&self, layer: usize) -> CacheShape {
         self.options.cache_shape(&self.config, layer)
+    }
+
+    /// Everything that a cache of the encoder's output follows from.
+    pub(crate) const fn cross_shape(&self) -> Option<CacheShape> {
+        self.options.cross_shape(&self.config)
+    }
+
+    /// Everything that the keys and values of the encoder's own layers follow from.
+    pub(crate) const fn encoder_shape(&self) -> Option<CacheShape> {
+        self.options.encoder_shape(&self.config)
     }
 }
 

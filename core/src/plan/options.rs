@@ -2,7 +2,8 @@
 
 use core::num::NonZeroU32;
 
-use crate::cache::{CacheShape, ElementType, Layout, LayoutChoice, Policy};
+use crate::cache::{CacheShape, CrossLayout, ElementType, Layout, LayoutChoice, Policy};
+use crate::features::FAMILIES;
 use crate::model::Config;
 
 /// Options of a plan.
@@ -15,6 +16,9 @@ pub struct Options {
     pub cache_type: ElementType,
     /// Choice of the rows that layers keep of each token.
     pub layout: LayoutChoice,
+    /// Rows that cross-attention keeps of an encoder's output; without effect in models that have
+    /// no encoder.
+    pub cross: CrossLayout,
     /// Number of tokens that a prefill computes at once, at least 1.
     /// [`Plan::new`](super::Plan::new) lowers it to the smallest window of any layer and to 256.
     pub chunk: usize,
@@ -43,6 +47,7 @@ impl Options {
             policy: Policy::Sink { sinks, window },
             cache_type: ElementType::F16,
             layout: LayoutChoice::Auto,
+            cross: CrossLayout::E,
             chunk: 1,
             logits_rows: 1,
             workers: 1,
@@ -75,6 +80,31 @@ impl Options {
             columns: config.shape_of(kind).columns(),
             slots: sinks.saturating_add(window),
             exact_sinks: self.policy.sinks(),
+        }
+    }
+
+    /// Everything that a cache of an encoder's output follows from; `None` in models without one.
+    pub(crate) const fn cross_shape(&self, config: &Config) -> Option<CacheShape> {
+        match &config.encoder {
+            Some(encoder) if FAMILIES => Some(CacheShape {
+                layout: self.cross.caches(config.layers).0,
+                element: self.cache_type,
+                columns: config.shape().columns(),
+                slots: encoder.positions,
+                exact_sinks: 0,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Everything that the keys and values of an encoder's own layers follow from.
+    pub(crate) const fn encoder_shape(&self, config: &Config) -> Option<CacheShape> {
+        match self.cross_shape(config) {
+            Some(shape) => Some(CacheShape {
+                layout: Layout::Kv,
+                ..shape
+            }),
+            None => None,
         }
     }
 

@@ -85,7 +85,7 @@ parts! {
         Normed normed: [f32; s.rows(s.config.d_model)], "normed activations";
         Queries queries: [f32; s.rows(s.config.query_columns())], "queries";
         SinkQueries sink_queries: [f32; s.sink_rows(s.config.query_columns())], "queries at sink positions";
-        WideQueries wide_queries: [f32; s.rows(s.layers.wide)], "queries as wide as inputs";
+        WideQueries wide_queries: [f32; s.rows(s.wide())], "queries as wide as inputs";
         Keys keys: [f32; s.rows(s.config.kv_columns())], "new keys";
         Values values: [f32; s.rows(s.config.kv_columns())], "new values";
         Channels channels: [f32; s.rows(s.layers.rank)], "new rank-correction channels";
@@ -93,7 +93,7 @@ parts! {
         Gate gate: [f32; s.rows(s.config.ff)], "feed-forward gate";
         Up up: [f32; s.rows(s.gated_ff())], "feed-forward up";
         Activations activations: [Q8Activation; s.activations()], "int8 activations";
-        Scores scores: [f32; s.by_worker(s.layers.scores, size_of::<f32>())], "attention scores";
+        Scores scores: [f32; s.by_worker(s.scores(), size_of::<f32>())], "attention scores";
         KernelScratch kernel_scratch: [u8; s.by_worker(s.kernel_scratch(), 1)], "kernel scratch";
         Frequencies frequencies: [u64; s.by_kind(s.pairs())], "rotary frequencies";
         Angles angles: [[f32; 2]; s.by_kind(s.rows(s.pairs()))], "rotary angles";
@@ -102,6 +102,11 @@ parts! {
         TileAngles tile_angles: [[f32; 2]; s.tile_angles()], "rotary angles of tiles";
         Logits logits: [f32; s.options.logits_rows.saturating_mul(s.config.vocab)], "logits";
         Candidates candidates: [u32; s.candidates()], "sampler candidates";
+        SourceRows source_rows: [f32; s.source_rows(s.config.d_model)], "encoder's residual stream";
+        SourceCache source_cache: [u8; s.encoder.own], "keys and values of an encoder's layer";
+        CrossCache cross_cache: [u8; s.encoder.cross], "encoder's output for cross-attention";
+        StemInput stem_input: [f32; s.rows(s.encoder.stem)], "frames beside each other";
+        StemHidden stem_hidden: [f32; s.stem_hidden()], "first convolution";
         // Last: before them it sets the buffers of a pass apart by distances at which prefill was
         // measured to be up to 4 % slower.
         CacheStarts cache_starts: [usize; s.config.layers], "places of the layers' caches";

@@ -8,7 +8,7 @@ use crate::cache::{CacheShape, Layout, Policy};
 use crate::const_fn::{max, min};
 use crate::kernels;
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
-use crate::model::Config;
+use crate::model::{Config, EncoderConfig};
 use crate::quant::BLOCK;
 
 /// A model, checked options, and sizes that depend on the layers' layouts.
@@ -16,6 +16,66 @@ pub(super) struct Sizes<'p> {
     pub(super) config: &'p Config,
     pub(super) options: &'p Options,
     pub(super) layers: LayerSizes,
+    pub(super) encoder: EncoderSizes,
+}
+
+/// Sizes that depend on the encoder; all are 0 in models without one.
+pub(super) struct EncoderSizes {
+    /// Rows of its output.
+    positions: usize,
+    /// Bytes of the keys and values of one of its layers.
+    pub(super) own: usize,
+    /// Bytes of all caches that cross-attention reads.
+    pub(super) cross: usize,
+    /// Columns of the wider of its convolutions.
+    pub(super) stem: usize,
+    /// Floats of a worker's attention scratch.
+    scores: usize,
+    /// Columns of all queries that are as wide as the encoder's output, if that is kept.
+    wide: usize,
+    /// Columns of the map from kept rows to values; 0 if values are kept.
+    mapped: usize,
+}
+
+impl EncoderSizes {
+    const NONE: EncoderSizes = EncoderSizes {
+        positions: 0,
+        own: 0,
+        cross: 0,
+        stem: 0,
+        scores: 0,
+        wide: 0,
+        mapped: 0,
+    };
+
+    pub(super) const fn new(config: &Config, options: &Options) -> EncoderSizes {
+        let shapes = (options.encoder_shape(config), options.cross_shape(config));
+        let (Some(encoder), (Some(own), Some(cross))) = (&config.encoder, shapes) else {
+            return EncoderSizes::NONE;
+        };
+        let (layout, caches) = options.cross.caches(config.layers);
+        let rows = attention_rows(config, options.chunk);
+        let mut of = EncoderSizes {
+            positions: encoder.positions,
+            own: own.bytes(),
+            cross: cross.bytes().saturating_mul(caches),
+            stem: max(encoder.mels, config.d_model).saturating_mul(EncoderConfig::KERNEL),
+            scores: scratch_floats(rows, encoder.positions, 0),
+            ..EncoderSizes::NONE
+        };
+        if layout.derives_values() {
+            let heads = Heads::over_inputs(&config.shape());
+            let slots = ScratchSlots {
+                capacity: encoder.positions,
+                chunk: options.chunk,
+                exact_sinks: 0,
+            };
+            of.scores = max(of.scores, derived::scratch_floats(&heads, 0, slots));
+            of.wide = config.heads.saturating_mul(config.d_model);
+            of.mapped = heads.cached();
+        }
+        of
+    }
 }
 
 /// Sizes that depend on the layers' layouts.
@@ -25,13 +85,13 @@ pub(super) struct LayerSizes {
     /// Bytes of the largest layer's chunk cache.
     pub(super) chunk_cache: usize,
     /// Floats of a worker's attention scratch.
-    pub(super) scores: usize,
+    scores: usize,
     /// Largest number of rank-correction channels in a layer.
     pub(super) rank: usize,
     /// Columns of the widest map from cached rows to values; 0 if all layers are in layout kv.
     mapped: usize,
     /// Columns of all queries that are as wide as inputs; 0 if no layer keeps inputs.
-    pub(super) wide: usize,
+    wide: usize,
 }
 
 /// Number of query rows that one attention job computes at a time.
@@ -94,6 +154,31 @@ impl Sizes<'_> {
         self.options.chunk.saturating_mul(columns)
     }
 
+    /// Number of values in rows of `columns` for all of the encoder's positions.
+    pub(super) const fn source_rows(&self, columns: usize) -> usize {
+        self.encoder.positions.saturating_mul(columns)
+    }
+
+    /// Number of values that the first convolution gives for a chunk of the encoder's positions:
+    /// the second one sees a frame on each side of the chunk's.
+    pub(super) const fn stem_hidden(&self) -> usize {
+        if self.encoder.positions == 0 {
+            return 0;
+        }
+        let frames = self.options.chunk.saturating_mul(EncoderConfig::STRIDE) + 1;
+        frames.saturating_mul(self.config.d_model)
+    }
+
+    /// Columns of all queries that are as wide as inputs; 0 if nothing keeps inputs.
+    pub(super) const fn wide(&self) -> usize {
+        max(self.layers.wide, self.encoder.wide)
+    }
+
+    /// Floats of a worker's attention scratch.
+    pub(super) const fn scores(&self) -> usize {
+        max(self.layers.scores, self.encoder.scores)
+    }
+
     /// Number of values in the same rows at sink positions. A prompt may be pinned as sinks even if
     /// none were planned.
     pub(super) const fn sink_rows(&self, columns: usize) -> usize {
@@ -142,7 +227,8 @@ impl Sizes<'_> {
         } else {
             self.options.chunk
         };
-        kernels::scratch_bytes(max(self.widest(), self.layers.mapped), tokens)
+        let mapped = max(self.layers.mapped, self.encoder.mapped);
+        kernels::scratch_bytes(max(max(self.widest(), mapped), self.encoder.stem), tokens)
     }
 
     /// Number of elements, of `each` bytes, for all workers, so that each worker's part starts on a

@@ -4,6 +4,7 @@
 //! the files store the projections), multi-head, grouped-query or multi-query attention with or
 //! without biases, SwiGLU, and an output matrix that is separate or the embedding.
 
+use crate::model::Naming;
 use crate::model::design::{Design, FeedForwardKind, NormKind, Norms, Positions, QueryKeyNorm};
 use crate::nn::rope::Pairs;
 
@@ -17,4 +18,5 @@ pub(super) const DESIGN: Design = Design {
     scaled_embedding: false,
     fused_qkv: false,
     fused_gate: false,
+    naming: Naming::Blocks,
 };

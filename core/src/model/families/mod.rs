@@ -14,6 +14,9 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod smollm3;
+mod whisper;
+
+pub(super) use whisper::config as whisper;
 
 use super::facts::Facts;
 use super::{Config, Design, ModelError};
@@ -44,11 +47,13 @@ pub enum Family {
     SmolLm3,
     /// GPT-2.
     Gpt2,
+    /// Whisper.
+    Whisper,
 }
 
 impl Family {
     /// Every family, in the order of the documentation's tables.
-    pub const ALL: [Family; 10] = [
+    pub const ALL: [Family; 11] = [
         Family::Llama,
         Family::Qwen2,
         Family::Qwen3,
@@ -59,6 +64,7 @@ impl Family {
         Family::Olmo2,
         Family::SmolLm3,
         Family::Gpt2,
+        Family::Whisper,
     ];
 
     /// Name of the family in a file's `general.architecture`.
@@ -74,6 +80,7 @@ impl Family {
             Family::Olmo2 => "olmo2",
             Family::SmolLm3 => "smollm3",
             Family::Gpt2 => "gpt2",
+            Family::Whisper => "whisper",
         }
     }
 
@@ -102,6 +109,7 @@ impl Family {
             Family::Olmo2 => olmo2::DESIGN,
             Family::SmolLm3 => smollm3::DESIGN,
             Family::Gpt2 => gpt2::DESIGN,
+            Family::Whisper => whisper::DESIGN,
         }
     }
 
@@ -117,9 +125,12 @@ impl Family {
             Family::GptNeox => gptneox::complete(facts, config),
             Family::Phi3 => phi3::complete(facts, config),
             Family::SmolLm3 => Ok(smollm3::complete(config)),
-            Family::Llama | Family::Qwen2 | Family::Qwen3 | Family::Olmo2 | Family::Gpt2 => {
-                Ok(config)
-            }
+            Family::Llama
+            | Family::Qwen2
+            | Family::Qwen3
+            | Family::Olmo2
+            | Family::Gpt2
+            | Family::Whisper => Ok(config),
         }
     }
 }

@@ -1,0 +1,103 @@
+//! Attention to the rows of an encoder, which every query sees: cross-attention, and the encoder's
+//! own.
+
+use super::{At, optional, quantized};
+use crate::attention::derived::ValueMap;
+use crate::attention::geometry::{Geometry, Tables};
+use crate::attention::{Attend, Step, Values};
+use crate::cache::{CacheMemory, LayerCache, Layout, Ring};
+use crate::model::{CrossAttention, Linear};
+use crate::nn::math;
+use crate::plan::Buffers;
+
+impl At<'_> {
+    /// Computes `attended = attention(normed, e)` for the tokens that need an output: projects the
+    /// queries, and attends to the encoder's output `e`.
+    pub(super) fn cross_attention(
+        &self,
+        weights: &CrossAttention<'_>,
+        caches: &mut CacheMemory<'_>,
+        b: &mut Buffers<'_>,
+    ) {
+        let Some(shape) = self.pass.plan.cross_shape() else {
+            unreachable!("a model with cross-attention has an encoder");
+        };
+        let values = match shape.layout {
+            Layout::Kv | Layout::KR { .. } => Values::Cached,
+            Layout::X => Values::OfInputs {
+                keys: weights.key.weight,
+                map: ValueMap {
+                    map: weights.value.weight,
+                    mean: &[],
+                    offset: optional(weights.value.bias),
+                    rank: 0,
+                },
+            },
+        };
+        let source = &mut caches.source;
+        let len = source.len();
+        self.attend_to_source(
+            &weights.query,
+            values,
+            (source.cross(self.index, &shape), len),
+            b,
+        );
+    }
+
+    /// Projects the queries of the tokens that need an output from `normed`, and attends to all
+    /// `len` rows of `source`.
+    pub(super) fn attend_to_source(
+        &self,
+        query: &Linear<'_>,
+        values: Values<'_>,
+        (source, len): (LayerCache<'_>, usize),
+        b: &mut Buffers<'_>,
+    ) {
+        let (pass, compute, config) = (self.pass, self.pass.compute, self.config());
+        let shape = config.shape();
+        let (tokens, d, columns) = (pass.tokens, shape.d_model, shape.query_columns());
+        let queries = &mut b.queries[pass.rows(self.wanted, columns)];
+        let input = quantized(&b.normed[pass.rows(self.wanted, d)], b.activations, d);
+        compute.linear(input, [(&query.weight, &mut *queries)], b.kernel_scratch);
+        compute.add_bias(queries, optional(query.bias));
+        let ring = Ring::whole(len);
+        let unrotated = Tables {
+            frequencies: &[],
+            lanes: &[],
+            pairs: shape.rope_pairs,
+        };
+        let geometry = Geometry::new(&ring, 0, unrotated, &mut []);
+        let wide = match values {
+            Values::OfInputs { .. } => tokens * shape.heads * d,
+            Values::Cached | Values::OfKeys(_) => 0,
+        };
+        let attend = Attend {
+            compute,
+            shape: &shape,
+            ring: &ring,
+            geometry: Some(&geometry),
+            values,
+        };
+        attend.to_source(
+            source,
+            &mut Step {
+                queries: &mut b.queries[..tokens * columns],
+                sink_queries: &mut [],
+                wide_queries: &mut b.wide_queries[..wide],
+                rows: &mut [],
+                beside: &[],
+                sink_values: &[],
+                attended: &mut b.attended[..tokens * columns],
+                scratch: b.scores,
+                kernel_scratch: b.kernel_scratch,
+                scale: 1.0 / math::sqrt(config.query_scale_of as f32),
+                score_cap: config.score_cap,
+                least_weight: pass.plan.options().least_weight(),
+                angles: &[],
+                sink_angles: &[],
+                wanted: self.wanted,
+                probe: &mut [],
+            },
+        );
+    }
+}

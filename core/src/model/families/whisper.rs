@@ -1,0 +1,114 @@
+//! Whisper (Radford et al., arXiv 2212.04356, section 2.2): an encoder over log-mel frames and a
+//! decoder whose layers attend to its output; LayerNorm before each sublayer, learned positions,
+//! GELU, and biases everywhere but in the keys.
+//!
+//! Files have transcribe.cpp's names and keys. All sizes of the model have encoders and decoders of
+//! the same width, heads and feed-forward layers; a file where they differ is refused.
+
+use super::llama;
+use crate::const_fn::tri;
+use crate::gguf::Gguf;
+use crate::model::config::{HeadFacts, Layouts, MAX_LAYERS, vocabulary};
+use crate::model::design::{Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Positions};
+use crate::model::facts::Facts;
+use crate::model::{Config, EncoderConfig, Family, ModelError, Naming};
+
+pub(super) const DESIGN: Design = Design {
+    norm: NormKind::Layer,
+    feed_forward: FeedForwardKind::Gelu,
+    positions: Positions::Learned,
+    naming: Naming::Speech,
+    ..llama::DESIGN
+};
+
+/// Term of the variance in the norms; no metadata say so.
+const NORM_EPS: f32 = 1e-5;
+
+/// Reads the facts of a Whisper model, whose keys are those of no other family.
+///
+/// # Errors
+/// The first fact that is missing or out of range, or that needs an unsupported feature.
+pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelError> {
+    let facts = Facts {
+        file,
+        architecture: "stt.whisper",
+    };
+    let mut design = DESIGN;
+    design.scaled_embedding = tri!(facts.flag("decoder.scale_embedding", false));
+    let layers = tri!(count(&facts, "decoder.n_layers"));
+    let queries = tri!(facts.dim("decoder.n_heads"));
+    let d_model = tri!(facts.dim("decoder.d_model"));
+    let heads = tri!(
+        HeadFacts {
+            d_model,
+            queries,
+            keys: queries,
+            width: d_model / queries,
+        }
+        .checked()
+    );
+    let ff = tri!(facts.dim("decoder.ffn_dim"));
+    let alike = tri!(facts.dim("encoder.d_model")) == d_model
+        && tri!(facts.dim("encoder.n_heads")) == queries
+        && tri!(facts.dim("encoder.ffn_dim")) == ff;
+    if !alike {
+        return Err(ModelError::UnsupportedFeature(
+            "an encoder of another width, other heads or other feed-forward layers than the decoder",
+        ));
+    }
+    if heads.width * queries != d_model {
+        return Err(ModelError::UnsupportedFeature(
+            "a width that its heads do not divide",
+        ));
+    }
+    let gelu = facts.says("decoder.activation", "gelu") && facts.says("encoder.activation", "gelu");
+    if !gelu {
+        return Err(ModelError::UnsupportedFeature(
+            "an activation other than gelu",
+        ));
+    }
+    let context = tri!(facts.dim("decoder.max_target_positions"));
+    Ok(Config {
+        family: Family::Whisper,
+        design,
+        layers,
+        encoder: Some(EncoderConfig {
+            layers: tri!(count(&facts, "encoder.n_layers")),
+            positions: tri!(facts.dim("encoder.max_source_positions")),
+            mels: tri!(facts.dim("encoder.num_mel_bins")),
+        }),
+        values_dropped: false,
+        layouts: Layouts::KV,
+        d_model,
+        heads: queries,
+        kv_heads: queries,
+        head_dim: heads.width,
+        ff,
+        vocab: tri!(vocabulary(file, &design)),
+        context,
+        rope_dim: 0,
+        kinds: LayerKinds::all(LayerKind {
+            window: None,
+            rotation: None,
+        }),
+        rope_scale: 1.0,
+        rope_short_context: context,
+        rope_magnitude: 1.0,
+        norm_eps: NORM_EPS,
+        query_scale_of: heads.width,
+        score_cap: 0.0,
+        logit_cap: 0.0,
+    })
+}
+
+/// Reads a number of layers.
+const fn count(facts: &Facts<'_>, key: &'static str) -> Result<usize, ModelError> {
+    let layers = tri!(facts.dim(key));
+    if layers > MAX_LAYERS {
+        return Err(ModelError::OutOfRange {
+            key,
+            value: layers as u64,
+        });
+    }
+    Ok(layers)
+}
