@@ -33,6 +33,7 @@ Keys have no bias in Whisper. CTranslate2 stores zeros in its place, which are l
 
 import argparse
 import json
+import re
 import struct
 import sys
 from dataclasses import dataclass, field
@@ -50,7 +51,14 @@ SAMPLE_RATE, N_FFT, HOP = 16000, 400, 160
 FILE_TYPES = {Type.F32: LlamaFileType.ALL_F32, Type.F16: LlamaFileType.MOSTLY_F16, Type.Q8_0: LlamaFileType.MOSTLY_Q8_0}
 
 # (width, layers of the encoder, layers of the decoder): OpenAI's name of the size.
-SIZES = {(384, 4, 4): "tiny", (512, 6, 6): "base", (768, 12, 12): "small", (1024, 24, 24): "medium", (1280, 32, 32): "large", (1280, 32, 4): "large-turbo"}
+SIZES = {
+    (384, 4, 4): "tiny",
+    (512, 6, 6): "base",
+    (768, 12, 12): "small",
+    (1024, 24, 24): "medium",
+    (1280, 32, 32): "large",
+    (1280, 32, 4): "large",
+}
 # OpenAI's models with this vocabulary or a larger one know more than one language (`whisper/model.py`, `is_multilingual`).
 MULTILINGUAL = 51865
 
@@ -266,14 +274,16 @@ def weight_names(side, shape):
     """Pairs of CTranslate2's name and the list of names here that divide its rows; norms and linear layers without their ending."""
     short = side[:3]
     layers = shape.encoder_layers if side == "encoder" else shape.decoder_layers
-    heads = {"self_attention": ("norm_attn", "attn")} if side == "encoder" else {"self_attention": ("norm_self", "self_attn"), "attention": ("norm_cross", "cross_attn")}
+    attentions = {"self_attention": ("norm_attn", "attn")}
+    if side == "decoder":
+        attentions = {"self_attention": ("norm_self", "self_attn"), "attention": ("norm_cross", "cross_attn")}
     if side == "encoder":
         yield "conv1", ["enc.conv.0"]
         yield "conv2", ["enc.conv.1"]
     yield "layer_norm", [f"{short}.final_norm"]
     for layer in range(layers):
         theirs, ours = f"layer_{layer}", f"{short}.blocks.{layer}"
-        for attention, (norm, name) in heads.items():
+        for attention, (norm, name) in attentions.items():
             yield f"{theirs}/{attention}/layer_norm", [f"{ours}.{norm}"]
             fused = [["q", "k", "v"], ["out"]] if attention == "self_attention" else [["q"], ["k", "v"], ["out"]]
             for number, parts in enumerate(fused):
@@ -313,21 +323,26 @@ def shape_of(found):
         given = found.pop(setting, value)
         if value is not None and given != value:
             sys.exit(f"{setting} is {given}, which is not Whisper's {value}")
-    layers = {side: 1 + max(int(name.split("/")[1][6:]) for name in found if name.startswith(f"{side}/layer_") and "layer_norm" not in name.split("/")[1]) for side in ("encoder", "decoder")}
+    layers = [sum(re.fullmatch(rf"{side}/layer_\d+/ffn/linear_0/bias", name) is not None for name in found) for side in ("encoder", "decoder")]
     width, mels, _ = found["encoder/conv1/weight"].shape
     positions = [len(found[f"{side}/position_encodings/encodings"]) for side in ("encoder", "decoder")]
     vocab = len(found["decoder/embeddings/weight"])
-    return Shape(layers["encoder"], layers["decoder"], width, heads[0], ffn[0], mels, *positions, vocab)
+    return Shape(*layers, width, heads[0], ffn[0], mels, *positions, vocab)
 
 
 # --- tokens
 
 
+def letters():
+    """GPT-2's letter of each byte: itself if it is printable, else the next one from U+0100 onwards."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
+
+
 def spelled(text):
-    """Text in GPT-2's spelling, which gives each byte a letter: itself if it is printable, else one from U+0100 onwards."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return "".join(chr(byte) if byte in printable else chr(0x100 + others.index(byte)) for byte in text.encode())
+    """Text in GPT-2's letters."""
+    return "".join(letters()[byte] for byte in text.encode())
 
 
 def non_speech(tokens):
@@ -371,8 +386,13 @@ def vocabulary_of(folder):
 
 
 def variant_of(shape):
+    """OpenAI's name of a model of these sizes; the first two large models have the same."""
     size = SIZES.get((shape.width, shape.encoder_layers, shape.decoder_layers), f"{shape.width}")
-    return f"whisper-{size}" + ("-v3" if shape.mels == 128 and size == "large" else "") + ("" if shape.vocab >= MULTILINGUAL else ".en")
+    if shape.mels == 128:
+        size += "-v3"
+    if size == "large-v3" and shape.decoder_layers == 4:
+        size += "-turbo"
+    return f"whisper-{size}" + ("" if shape.vocab >= MULTILINGUAL else ".en")
 
 
 def main():
