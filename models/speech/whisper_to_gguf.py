@@ -323,7 +323,8 @@ def shape_of(found):
         given = found.pop(setting, value)
         if value is not None and given != value:
             sys.exit(f"{setting} is {given}, which is not Whisper's {value}")
-    layers = [sum(re.fullmatch(rf"{side}/layer_\d+/ffn/linear_0/bias", name) is not None for name in found) for side in ("encoder", "decoder")]
+    in_layers = [rf"{side}/layer_\d+/ffn/linear_0/bias" for side in ("encoder", "decoder")]
+    layers = [sum(re.fullmatch(pattern, name) is not None for name in found) for pattern in in_layers]
     width, mels, _ = found["encoder/conv1/weight"].shape
     positions = [len(found[f"{side}/position_encodings/encodings"]) for side in ("encoder", "decoder")]
     vocab = len(found["decoder/embeddings/weight"])
@@ -353,7 +354,8 @@ def non_speech(tokens):
     """
     known = {token: number for number, token in enumerate(tokens)}
     music = ["♩", "♪", "♫", "♬", "♭", "♮", "♯"]
-    symbols = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』', *"<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪".split()]
+    symbols = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』']
+    symbols += "<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪".split()
     # A dash or an apostrophe inside a word is speech.
     found = {known[spelled(" -")], known[spelled(" '")]}
     for symbol in [*symbols, *music]:
@@ -362,7 +364,7 @@ def non_speech(tokens):
                 found.add(known[word])
             elif symbol in music:
                 found.add(next(known[word[:end]] for end in range(len(word), 0, -1) if word[:end] in known))
-    control = ["<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nocaptions|>", "<|nospeech|>"]
+    control = [f"<|{word}|>" for word in "startoftranscript translate transcribe startoflm startofprev nocaptions nospeech".split()]
     return sorted(found | {known[token] for token in control if token in known})
 
 
