@@ -17,7 +17,7 @@ pub fn with_stream<R>(
 ) -> R {
     let file = Gguf::parse(file).unwrap();
     let config = Config::from_gguf(&file).unwrap();
-    let layers: Vec<Layer<'_>> = (0..config.layers)
+    let layers: Vec<Layer<'_>> = (0..config.layers_in_file())
         .map(|layer| Layer::read(&file, &config, layer).unwrap())
         .collect();
     let model = Model::new(&file, &layers).unwrap();

@@ -1,0 +1,216 @@
+//! A tiny random Whisper against Hugging Face `transformers`: the logits of its decoder after its
+//! encoder has seen whole and short sounds. Made by `runtime-std/oracles/speech_goldens.py`, which
+//! describes the files.
+
+#[path = "common/streamed.rs"]
+mod streamed;
+
+use std::fs;
+use std::path::Path;
+
+use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice, Policy};
+use brooklet_core::plan::Options;
+use brooklet_core::stream::{Stream, StreamError};
+
+use streamed::with_stream;
+
+/// Largest error of a logit, with everything in f32 on both sides, relative to the largest logit.
+const BUDGET: f32 = 2e-5;
+
+/// Content of `speech.txt` and of the model's files.
+struct Golden {
+    file: Vec<u8>,
+    ids: Vec<u32>,
+    vocab: usize,
+    sounds: Vec<Sound>,
+}
+
+/// Frames of a sound, and the logits after each token.
+struct Sound {
+    frames: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Golden {
+    fn read() -> Golden {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let text = fs::read_to_string(tests.join("golden/speech/speech.txt")).unwrap();
+        let words = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let ids: Vec<u32> = words("ids").iter().map(|id| id.parse().unwrap()).collect();
+        let model = words("model");
+        let numbers: Vec<usize> = model[1..]
+            .iter()
+            .map(|word| word.parse().unwrap())
+            .collect();
+        let [mels, width, vocab, ref frames @ ..] = numbers[..] else {
+            panic!("speech.txt has three numbers and the frames");
+        };
+        let bytes = fs::read(tests.join(format!("golden/speech/{}.f32", model[0]))).unwrap();
+        let floats = bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes));
+        let mut floats = floats.collect::<Vec<_>>().into_iter();
+        let mut take = |count: usize| floats.by_ref().take(count).collect::<Vec<f32>>();
+        let sounds = frames.iter().map(|frames| {
+            let input = take(frames * mels);
+            take(frames / 2 * width);
+            Sound {
+                frames: input,
+                logits: take(ids.len() * vocab),
+            }
+        });
+        Golden {
+            file: fs::read(tests.join(format!("data/{}.gguf", model[0]))).unwrap(),
+            sounds: sounds.collect(),
+            ids,
+            vocab,
+        }
+    }
+
+    fn with_stream<R>(&self, options: &Options, work: impl FnOnce(&mut Stream<'_>) -> R) -> R {
+        with_stream(&self.file, options, work)
+    }
+
+    /// Returns the logits after each token, for each sound; all are heard by one stream.
+    fn run(&self, options: &Options) -> Vec<Vec<f32>> {
+        self.with_stream(options, |stream| {
+            let run = |sound: &Sound| {
+                let mut logits = Vec::new();
+                stream.reset();
+                stream.encode(&sound.frames).unwrap();
+                stream
+                    .feed_each(&self.ids, &mut |_, row| logits.extend_from_slice(row))
+                    .unwrap();
+                logits
+            };
+            self.sounds.iter().map(run).collect()
+        })
+    }
+
+    /// Returns the largest error of all logits, relative to the largest logit of a sound.
+    fn error(&self, ours: &[Vec<f32>]) -> f32 {
+        let of_sound = |(sound, ours): (&Sound, &Vec<f32>)| {
+            assert_eq!(ours.len(), self.ids.len() * self.vocab);
+            let largest = sound
+                .logits
+                .iter()
+                .fold(0.0f32, |most, x| most.max(x.abs()));
+            let pairs = ours.iter().zip(&sound.logits);
+            pairs.fold(0.0f32, |most, (a, b)| most.max((a - b).abs() / largest))
+        };
+        self.sounds
+            .iter()
+            .zip(ours)
+            .map(of_sound)
+            .fold(0.0, f32::max)
+    }
+}
+
+/// Options with everything in f32.
+fn exact(cross: CrossLayout, layout: LayoutChoice, chunk: usize) -> Options {
+    Options {
+        policy: Policy::Dense { capacity: 32 },
+        cache_type: ElementType::F32,
+        layout,
+        cross,
+        chunk,
+        logits_rows: chunk,
+        f32_activations: true,
+        ..Options::sink(0, 1)
+    }
+}
+
+#[test]
+fn every_layout_gives_the_logits_of_transformers() {
+    let golden = Golden::read();
+    for cross in CrossLayout::ALL {
+        for layout in [LayoutChoice::Kv, LayoutChoice::X] {
+            for chunk in [1, 5, 24] {
+                let error = golden.error(&golden.run(&exact(cross, layout, chunk)));
+                assert!(
+                    error <= BUDGET,
+                    "{cross}, {layout}, chunks of {chunk}: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// What int8 activations and smaller element types cost. The logits of this model are small and
+/// random: a real model's are far apart.
+#[test]
+fn smaller_numbers_stay_within_their_budgets() {
+    let golden = Golden::read();
+    for (cache_type, budget) in [(ElementType::F16, 2e-3), (ElementType::Q8_0, 3e-2)] {
+        for cross in CrossLayout::ALL {
+            let options = Options {
+                cache_type,
+                f32_activations: false,
+                ..exact(cross, LayoutChoice::Kv, 24)
+            };
+            let error = golden.error(&golden.run(&options));
+            assert!(error <= budget, "{cross}, {}: {error}", cache_type.name());
+        }
+    }
+}
+
+#[test]
+fn chunks_change_no_bit_with_keys_and_values() {
+    let golden = Golden::read();
+    let run = |chunk| golden.run(&exact(CrossLayout::Kv, LayoutChoice::Kv, chunk));
+    let one_by_one = run(1);
+    for chunk in [3, 8, 24] {
+        assert!(run(chunk) == one_by_one, "chunks of {chunk}");
+    }
+}
+
+#[test]
+fn the_output_of_the_encoder_is_kept_once() {
+    let golden = Golden::read();
+    let bytes = |cross| {
+        let options = exact(cross, LayoutChoice::Kv, 8);
+        golden.with_stream(&options, |stream| {
+            stream.plan().part(brooklet_core::plan::Part::CrossCache)
+        })
+    };
+    // Two layers of keys and values.
+    assert_eq!(bytes(CrossLayout::Kv), 4 * bytes(CrossLayout::E));
+}
+
+#[test]
+fn what_cannot_be_encoded_is_an_error() {
+    let golden = Golden::read();
+    let options = exact(CrossLayout::E, LayoutChoice::Kv, 8);
+    golden.with_stream(&options, |stream| {
+        assert_eq!(stream.feed(&[1]).unwrap_err(), StreamError::NoSource);
+        assert_eq!(stream.encode(&[]), Err(StreamError::NoTokens));
+        let rows = StreamError::Rows {
+            width: 16,
+            given: 17,
+        };
+        assert_eq!(stream.encode(&[0.0; 17]), Err(rows));
+        let long = StreamError::SourceTooLong {
+            frames: 49,
+            most: 48,
+        };
+        assert_eq!(stream.encode(&[0.0; 49 * 16]), Err(long));
+        // An odd number of frames, and a single one.
+        for frames in [47, 1] {
+            stream.reset();
+            stream.encode(&vec![0.5; frames * 16]).unwrap();
+            assert!(stream.feed(&[1]).unwrap().iter().all(|x| x.is_finite()));
+        }
+    });
+    let other = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/random.gguf"));
+    with_stream(&other.unwrap(), &Options::sink(4, 60), |stream| {
+        assert_eq!(stream.encode(&[0.0; 80]), Err(StreamError::NoEncoder));
+    });
+}
