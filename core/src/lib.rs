@@ -72,6 +72,7 @@
 //! - [`threads`], [`arena`]: how workers are asked for; one buffer, carved into parts and shared.
 //! - [`nn`], [`quant`]: rotary phases and the one door to transcendental functions; one file per
 //!   block format, with its scalar reference.
+//! - [`speech`]: log-mel features of sound.
 //! - [`tensor`], [`gguf`], [`sampler`]: borrowed, shape-checked matrices; a checked zero-copy view
 //!   of a model file; from logits to a token.
 //! - [`kernels`], [`tokenizer`]: products, attention and norms on every instruction set; text to
@@ -106,6 +107,7 @@ pub mod nn;
 pub mod plan;
 pub mod quant;
 pub mod sampler;
+pub mod speech;
 pub mod stream;
 pub mod tensor;
 pub mod threads;
