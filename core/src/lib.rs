@@ -72,6 +72,7 @@
 //! - [`threads`], [`arena`]: how workers are asked for; one buffer, carved into parts and shared.
 //! - [`nn`], [`quant`]: rotary phases and the one door to transcendental functions; one file per
 //!   block format, with its scalar reference.
+//! - [`speech`]: log-mel features of sound.
 //! - [`tensor`], [`gguf`], [`sampler`]: borrowed, shape-checked matrices; a checked zero-copy view
 //!   of a model file; from logits to a token.
 //! - [`kernels`], [`tokenizer`]: products, attention and norms on every instruction set; text to
@@ -82,7 +83,8 @@
 //! - [`plan`]: what every byte of the arena is for.
 //! - `forward`: the forward pass.
 //! - [`stream`]: the engine: tokens in, logits out.
-//! - [`generate`]: from a prompt to text, piece by piece.
+//! - [`generate`], [`transcribe`]: from a prompt to text, piece by piece; from sound to the tokens
+//!   of a transcript.
 //! - [`firmware`]: a model as a `static`, for boards.
 #![no_std]
 #![warn(missing_docs)]
@@ -106,8 +108,10 @@ pub mod nn;
 pub mod plan;
 pub mod quant;
 pub mod sampler;
+pub mod speech;
 pub mod stream;
 pub mod tensor;
 pub mod threads;
 pub mod tokenizer;
+pub mod transcribe;
 mod workers;

@@ -10,10 +10,11 @@ use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring, Source};
 use crate::features::FAMILIES;
 use crate::forward::{self, Input, Pass, Visit, Watch};
 use crate::kernels::attend::LaneAngles;
-use crate::kernels::{Isa, SoftCap};
+use crate::kernels::{Isa, SoftCap, Softmax};
 use crate::model::Model;
 use crate::plan::{Buffers, Plan};
 use crate::quant::BLOCK;
+use crate::speech::mel::{self, LogMel};
 use crate::threads::Threads;
 use crate::workers::Compute;
 
@@ -58,6 +59,8 @@ pub enum StreamError {
     NoEncoder,
     /// The model has an encoder, and nothing was encoded yet.
     NoSource,
+    /// A sample of a sound is NaN or infinite.
+    SoundNotFinite,
     /// The encoder has fewer positions than these frames take.
     SourceTooLong {
         /// Frames given.
@@ -123,6 +126,9 @@ impl fmt::Display for StreamError {
                     "the model's encoder must get its input before tokens are fed"
                 )
             }
+            StreamError::SoundNotFinite => {
+                write!(f, "the sound has samples that are not finite numbers")
+            }
             StreamError::SourceTooLong { frames, most } => {
                 write!(
                     f,
@@ -177,6 +183,8 @@ pub struct Stream<'a> {
     caches: CacheMemory<'a>,
     buffers: Buffers<'a>,
     watch: Watch<'a>,
+    /// From sound to the encoder's input; `None` in models without an encoder.
+    front_end: Option<LogMel<'a>>,
     /// Tables for layers that compute values from their kept rows; `None` if no layer does.
     tables: Option<AngleTables<'a>>,
 }
@@ -240,6 +248,18 @@ impl<'a> Stream<'a> {
                 bases: core::mem::take(&mut buffers.tile_angles),
             }
         });
+        let front_end = match (&model.encoder, &model.config.encoder) {
+            (Some(encoder), Some(facts)) if FAMILIES => {
+                let twiddles = core::mem::take(&mut buffers.mel_twiddles);
+                let spans = core::mem::take(&mut buffers.mel_spans);
+                let (filters, window) = (encoder.filters, encoder.window);
+                match LogMel::new(facts.frames, filters, window, twiddles, spans) {
+                    Ok(front_end) => Some(front_end),
+                    Err(_) => unreachable!("the model's tensors have the shapes of its facts"),
+                }
+            }
+            _ => None,
+        };
         crate::log::info!(
             "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
             isa.name(),
@@ -261,6 +281,7 @@ impl<'a> Stream<'a> {
             caches,
             buffers,
             watch: Watch::default(),
+            front_end,
             tables,
             model,
             plan: *plan,
@@ -325,16 +346,16 @@ impl<'a> Stream<'a> {
         let (Some(encoder), Some(facts)) = (encoder, self.model.config.encoder) else {
             return Err(StreamError::NoEncoder);
         };
-        let (width, given) = (facts.mels, frames.len());
+        let (width, given) = (facts.frames.mels(), frames.len());
         if !given.is_multiple_of(width) {
             return Err(StreamError::Rows { width, given });
         }
         match given / width {
             0 => return Err(StreamError::NoTokens),
-            frames if frames > facts.frames() => {
+            frames if frames > facts.most_frames() => {
                 return Err(StreamError::SourceTooLong {
                     frames,
-                    most: facts.frames(),
+                    most: facts.most_frames(),
                 });
             }
             _ => {}
@@ -352,6 +373,51 @@ impl<'a> Stream<'a> {
         let rows = pass.stem(&encoder, frames, caches, b);
         pass.encode(&encoder, rows, caches, b);
         Ok(())
+    }
+
+    /// Encodes a sound: its log-mel features, and then [`Stream::encode`]. The sound has one channel
+    /// of [`SAMPLE_RATE`](crate::speech::SAMPLE_RATE) samples a second, from -1 to 1, and is
+    /// followed by zeros up to the longest that the encoder takes.
+    ///
+    /// # Errors
+    /// As [`Stream::encode`], for the frames that the samples begin; [`StreamError::SoundNotFinite`]
+    /// if a sample is NaN or infinite. Then nothing has changed.
+    pub fn hear(&mut self, samples: &[f32]) -> Result<(), StreamError> {
+        let (Some(front_end), Some(facts)) = (&self.front_end, self.model.config.encoder) else {
+            return Err(StreamError::NoEncoder);
+        };
+        let (shape, padded) = (facts.frames, facts.most_samples());
+        if samples.len() > padded {
+            return Err(StreamError::SourceTooLong {
+                frames: samples.len().div_ceil(shape.hop()),
+                most: facts.most_frames(),
+            });
+        }
+        if samples.is_empty() {
+            return Err(StreamError::NoTokens);
+        }
+        if samples.iter().any(|sample| !sample.is_finite()) {
+            return Err(StreamError::SoundNotFinite);
+        }
+        let features = core::mem::take(&mut self.buffers.features);
+        let scratch = &mut *self.buffers.mel_scratch;
+        self.compute
+            .log_mel(front_end, (samples, padded), scratch, features);
+        mel::normalise(features);
+        let encoded = self.encode(features);
+        self.buffers.features = features;
+        encoded
+    }
+
+    /// Turns the last logits into weights that are proportional to probabilities, in place; returns
+    /// them and the factor that makes their sum 1 (softmax, Vaswani et al., arXiv 1706.03762,
+    /// section 3.2.1). A weight of the largest logit is 1, and the smallest weight is e^-87.
+    pub fn softmax(&mut self) -> (&mut [f32], f32) {
+        let scores = &mut self.buffers.logits[..self.model.config.vocab];
+        let inverse = self.compute.isa.run(Softmax {
+            scores: &mut *scores,
+        });
+        (scores, inverse)
     }
 
     /// Number of tokens fed since the start or the last reset.

@@ -10,6 +10,7 @@ use crate::kernels::{
     Q8Activation, Scaling,
 };
 use crate::quant::{BLOCK, F32};
+use crate::speech::mel::LogMel;
 use crate::tensor::Matrix;
 use crate::threads::Threads;
 
@@ -172,6 +173,28 @@ impl Compute<'_> {
             for row in rows.take(part).chunks_exact_mut(width) {
                 self.isa.run(NormInPlace { x: row, scaling });
             }
+        });
+    }
+
+    /// Computes the log-mel features of all frames of a sound of `samples`, which zeros follow up to
+    /// `padded` samples ([`LogMel::power_mel`]). `scratch` is for all workers.
+    pub(crate) fn log_mel(
+        &self,
+        front_end: &LogMel<'_>,
+        (samples, padded): (&[f32], usize),
+        scratch: &mut [f32],
+        rows: &mut [f32],
+    ) {
+        let mels = front_end.shape().mels();
+        let frames = rows.len() / mels;
+        let each = self.tokens_of_a_job(frames);
+        let len = scratch.len();
+        let scratch = Shared::new(scratch, len, len / self.threads.workers());
+        let rows = self.share(rows, mels);
+        self.threads.run(frames.div_ceil(each), &|worker, part| {
+            let range = part * each..frames.min((part + 1) * each);
+            let (mut scratch, mut rows) = (scratch.take(worker), rows.take(part));
+            front_end.power_mel(samples, padded, range, &mut scratch, &mut rows);
         });
     }
 

@@ -6,6 +6,8 @@ use super::tensors::Tensors;
 use super::{Config, Layer, Linear, ModelError, Norm};
 use crate::const_fn::tri;
 use crate::gguf::Gguf;
+use crate::quant::F32;
+use crate::speech::mel::MelShape;
 use crate::tensor::Matrix;
 
 /// Facts of an encoder. Its layers have the width, the heads and the feed-forward layers of the
@@ -17,9 +19,9 @@ pub struct EncoderConfig {
     pub layers: usize,
     /// Largest number of rows of its output.
     pub positions: usize,
-    /// Number of mel bands of an input frame. There are [`EncoderConfig::STRIDE`] frames for each
+    /// Input frames: log-mel features of sound. There are [`EncoderConfig::STRIDE`] frames for each
     /// row of the output.
-    pub mels: usize,
+    pub frames: MelShape,
 }
 
 impl EncoderConfig {
@@ -30,8 +32,13 @@ impl EncoderConfig {
     pub const KERNEL: usize = 3;
 
     /// Largest number of input frames.
-    pub const fn frames(&self) -> usize {
+    pub const fn most_frames(&self) -> usize {
         self.positions.saturating_mul(EncoderConfig::STRIDE)
+    }
+
+    /// Number of samples that the largest number of frames takes.
+    pub const fn most_samples(&self) -> usize {
+        self.most_frames().saturating_mul(self.frames.hop())
     }
 }
 
@@ -48,6 +55,10 @@ pub struct Encoder<'w> {
     pub positions: Matrix<'w>,
     /// Norm of the output.
     pub norm: Norm<'w>,
+    /// `mels x bins`: the weights of a spectrum's bins in each mel band.
+    pub filters: &'w [F32],
+    /// `n_fft`: factors of a frame's samples.
+    pub window: &'w [F32],
 }
 
 impl<'w> Encoder<'w> {
@@ -59,16 +70,19 @@ impl<'w> Encoder<'w> {
     ) -> Result<Encoder<'w>, ModelError> {
         let of = Tensors::of_model(file, config.design.naming, Stack::Encoder);
         let (d, kernel) = (config.d_model, EncoderConfig::KERNEL);
+        let (bands, bins) = (facts.frames.mels(), facts.frames.bins());
         let first = ["enc.conv.0.weight", "enc.conv.0.bias"];
         let second = ["enc.conv.1.weight", "enc.conv.1.bias"];
         Ok(Encoder {
             layers,
             stem: [
-                tri!(Linear::read_convolution(&of, first, d, facts.mels, kernel)),
+                tri!(Linear::read_convolution(&of, first, d, bands, kernel)),
                 tri!(Linear::read_convolution(&of, second, d, d, kernel)),
             ],
             positions: tri!(of.matrix("position_embd.weight", facts.positions, d)),
             norm: tri!(of.output_norm(config.design.norm, d)),
+            filters: tri!(of.rows_of_f32("frontend.mel_filterbank", bands, bins)),
+            window: tri!(of.row("frontend.window", facts.frames.n_fft())),
         })
     }
 }

@@ -124,6 +124,22 @@ impl<'f, 'w> Tensors<'f, 'w> {
         }
     }
 
+    /// Returns `rows` rows of `cols` F32 numbers, one after the other.
+    pub(super) const fn rows_of_f32(
+        &self,
+        name: &'static str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<&'w [F32], ModelError> {
+        let len = rows.saturating_mul(cols);
+        match tri!(self.stored(name, (rows, cols), (1, len))).row() {
+            Some(row) => Ok(row),
+            None => Err(ModelError::UnsupportedFeature(
+                "a filterbank in a format other than F32",
+            )),
+        }
+    }
+
     /// Returns a row of F32 that may be absent.
     pub(super) const fn bias(
         &self,

@@ -21,6 +21,10 @@ pub mod budget {
     pub const EXP_LIBM: f32 = 1.2e-7;
     /// [`super::exp`] with micromath, relative.
     pub const EXP_MICROMATH: f32 = 2.0e-2;
+    /// [`super::log10`] with libm, absolute, of numbers from 1e-12 to 1e12.
+    pub const LOG10_LIBM: f32 = 1.2e-6;
+    /// [`super::log10`] with micromath, absolute, likewise.
+    pub const LOG10_MICROMATH: f32 = 6.0e-5;
 }
 
 /// 1.5 · 2^23. The sum of it and a number within ±2^22 has no bits for a fraction: the number is
@@ -51,6 +55,10 @@ mod with_libm {
         libm::expf(x)
     }
 
+    pub(super) fn log10(x: f32) -> f32 {
+        libm::log10f(x)
+    }
+
     pub(super) fn sin_cos(x: f32) -> (f32, f32) {
         (libm::sinf(x), libm::cosf(x))
     }
@@ -76,6 +84,18 @@ mod with_micromath {
         F32Ext::exp(x)
     }
 
+    pub(super) fn log10(x: f32) -> f32 {
+        if x < 1.0 {
+            // micromath would take its own inverse, which costs 5 % of a decade.
+            -F32Ext::log10(1.0 / x)
+        } else if x.is_finite() {
+            F32Ext::log10(x)
+        } else {
+            // It would read the bits as those of a finite number.
+            x
+        }
+    }
+
     pub(super) fn sin_cos(x: f32) -> (f32, f32) {
         (F32Ext::sin(x), F32Ext::cos(x))
     }
@@ -89,6 +109,11 @@ pub fn sqrt(x: f32) -> f32 {
 /// e to the `x`.
 pub fn exp(x: f32) -> f32 {
     library::exp(x)
+}
+
+/// Decimal logarithm of a normal positive number; infinity and NaN stay what they are.
+pub fn log10(x: f32) -> f32 {
+    library::log10(x)
 }
 
 /// Sine and cosine of an angle given as a fraction of a turn: `phase / 2^64` turns.
@@ -105,6 +130,35 @@ fn sin_cos_turns_with(phase: u64, sin_cos: fn(f32) -> (f32, f32)) -> (f32, f32) 
     let rest = phase.wrapping_sub(quadrant << 62) as i64 >> 32;
     let (sin, cos) = sin_cos(rest as i32 as f32 * TURNS_TO_RADIANS);
     match quadrant {
+        0 => (sin, cos),
+        1 => (cos, -sin),
+        2 => (-sin, -cos),
+        _ => (-cos, sin),
+    }
+}
+
+/// Sine and cosine of `numerator / denominator` turns, both nearly correctly rounded, for tables.
+///
+/// The nearest quarter of a turn is subtracted in integers. What remains, at most an eighth of a
+/// turn, goes into the Taylor series in f64 (up to the power 15, the next term is below 1e-16). It
+/// uses only sums, products and quotients, which give the same bits on every target and with every
+/// library, and can run in `const`.
+///
+/// # Panics
+/// If `denominator` is 0.
+pub const fn sin_cos_fraction(numerator: u32, denominator: u32) -> (f32, f32) {
+    let (n, d) = (4 * numerator as i64, denominator as i64);
+    let quarters = (2 * n + d) / (2 * d);
+    let x = (n - quarters * d) as f64 / d as f64 * core::f64::consts::FRAC_PI_2;
+    let (mut sin, mut cos) = (1.0f64, 1.0f64);
+    let mut power = 14;
+    while power > 0 {
+        cos = 1.0 - x * x / (power * (power - 1)) as f64 * cos;
+        sin = 1.0 - x * x / (power * (power + 1)) as f64 * sin;
+        power -= 2;
+    }
+    let (sin, cos) = ((x * sin) as f32, cos as f32);
+    match quarters % 4 {
         0 => (sin, cos),
         1 => (cos, -sin),
         2 => (-sin, -cos),
@@ -144,8 +198,9 @@ mod tests {
     type Library = (
         fn(f32) -> f32,
         fn(f32) -> f32,
+        fn(f32) -> f32,
         fn(f32) -> (f32, f32),
-        [f32; 3],
+        [f32; 4],
     );
 
     fn libraries() -> std::vec::Vec<Library> {
@@ -154,17 +209,25 @@ mod tests {
             (
                 with_libm::sqrt as fn(f32) -> f32,
                 with_libm::exp as fn(f32) -> f32,
+                with_libm::log10 as fn(f32) -> f32,
                 with_libm::sin_cos as fn(f32) -> (f32, f32),
-                [budget::SQRT_LIBM, budget::EXP_LIBM, budget::SIN_COS_LIBM]
+                [
+                    budget::SQRT_LIBM,
+                    budget::EXP_LIBM,
+                    budget::LOG10_LIBM,
+                    budget::SIN_COS_LIBM
+                ]
             ),
             #[cfg(feature = "micromath")]
             (
                 with_micromath::sqrt as fn(f32) -> f32,
                 with_micromath::exp as fn(f32) -> f32,
+                with_micromath::log10 as fn(f32) -> f32,
                 with_micromath::sin_cos as fn(f32) -> (f32, f32),
                 [
                     budget::SQRT_MICROMATH,
                     budget::EXP_MICROMATH,
+                    budget::LOG10_MICROMATH,
                     budget::SIN_COS_MICROMATH
                 ]
             ),
@@ -173,7 +236,9 @@ mod tests {
 
     #[test]
     fn every_library_keeps_its_budget() {
-        for (sqrt, exp, sin_cos, [sqrt_budget, exp_budget, sin_cos_budget]) in libraries() {
+        for (sqrt, exp, log10, sin_cos, budgets) in libraries() {
+            let [sqrt_budget, exp_budget, log10_budget, sin_cos_budget] = budgets;
+            assert!(log10(f32::NAN).is_nan() && log10(f32::INFINITY) == f32::INFINITY);
             for i in 1..20_000u32 {
                 let x = f32::from_bits(0x2000_0000 + i * 0x8000);
                 let exact = f64::from(x).sqrt();
@@ -187,6 +252,9 @@ mod tests {
                     ((f64::from(exp(x)) - exact) / exact).abs() <= f64::from(exp_budget),
                     "exp {x}"
                 );
+                let x = f32::from_bits(1e-12f32.to_bits() + i * 0x8000);
+                let error = (f64::from(log10(x)) - f64::from(x).log10()).abs();
+                assert!(error <= f64::from(log10_budget), "log10 {x}: {error}");
                 let phase = u64::from(i).wrapping_mul(0x9E37_79B9_7F4A_7C15);
                 let angle = phase as f64 / 2f64.powi(64) * std::f64::consts::TAU;
                 let (sin, cos) = sin_cos_turns_with(phase, sin_cos);
@@ -196,6 +264,23 @@ mod tests {
                 assert!(error <= f64::from(sin_cos_budget), "angle {angle}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn fractions_of_a_turn_are_within_one_rounding() {
+        for denominator in [1, 2, 3, 4, 5, 8, 200, 400, 65_535, u32::MAX] {
+            let step = (denominator / 997).max(1) as usize;
+            for numerator in (0..=denominator).step_by(step) {
+                let (sin, cos) = sin_cos_fraction(numerator, denominator);
+                let angle = f64::from(numerator) / f64::from(denominator) * std::f64::consts::TAU;
+                let error = (f64::from(sin) - angle.sin())
+                    .abs()
+                    .max((f64::from(cos) - angle.cos()).abs());
+                assert!(error <= 3.1e-8, "{numerator}/{denominator}: {error}");
+            }
+        }
+        const RIGHT_ANGLE: (f32, f32) = sin_cos_fraction(100, 400);
+        assert_eq!(RIGHT_ANGLE, (1.0, 0.0));
     }
 
     #[test]

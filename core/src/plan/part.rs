@@ -4,6 +4,7 @@ use super::sizes::Sizes;
 use crate::arena::{Carver, padded};
 use crate::kernels::attend::LaneAngles;
 use crate::quant::Q8Activation;
+use crate::speech::mel::Span;
 
 /// Turns each row into a buffer: its [`Part`], its words, its number of elements, its place in
 /// [`Buffers`], and its carving. The order of the rows is the order of the arena.
@@ -105,6 +106,10 @@ parts! {
         SourceRows source_rows: [f32; s.source_rows(s.config.d_model)], "encoder's residual stream";
         SourceCache source_cache: [u8; s.encoder.own], "keys and values of an encoder's layer";
         CrossCache cross_cache: [u8; s.encoder.cross], "encoder's output for cross-attention";
+        Features features: [f32; s.encoder.features], "log-mel features";
+        MelTwiddles mel_twiddles: [f32; s.encoder.mel.twiddles], "factors of the spectrum's transform";
+        MelSpans mel_spans: [Span; s.encoder.mel.spans], "bins of the mel bands";
+        MelScratch mel_scratch: [f32; s.by_worker(s.encoder.mel.scratch, size_of::<f32>())], "spectrum";
         StemInput stem_input: [f32; s.rows(s.encoder.stem)], "frames beside each other";
         StemHidden stem_hidden: [f32; s.stem_hidden()], "first convolution";
         // Last: before them it sets the buffers of a pass apart by distances at which prefill was

@@ -27,6 +27,10 @@ pub(super) struct EncoderSizes {
     pub(super) own: usize,
     /// Bytes of all caches that cross-attention reads.
     pub(super) cross: usize,
+    /// Floats of the features of a whole input.
+    pub(super) features: usize,
+    /// Sizes of the transform from sound to features.
+    pub(super) mel: MelSizes,
     /// Columns of the wider of its convolutions.
     pub(super) stem: usize,
     /// Floats of a worker's attention scratch.
@@ -37,11 +41,25 @@ pub(super) struct EncoderSizes {
     mapped: usize,
 }
 
+/// Numbers of elements for the transform from sound to features.
+pub(super) struct MelSizes {
+    pub(super) twiddles: usize,
+    pub(super) spans: usize,
+    /// Of one worker.
+    pub(super) scratch: usize,
+}
+
 impl EncoderSizes {
     const NONE: EncoderSizes = EncoderSizes {
         positions: 0,
         own: 0,
         cross: 0,
+        features: 0,
+        mel: MelSizes {
+            twiddles: 0,
+            spans: 0,
+            scratch: 0,
+        },
         stem: 0,
         scores: 0,
         wide: 0,
@@ -59,7 +77,13 @@ impl EncoderSizes {
             positions: encoder.positions,
             own: own.bytes(),
             cross: cross.bytes().saturating_mul(caches),
-            stem: max(encoder.mels, config.d_model).saturating_mul(EncoderConfig::KERNEL),
+            features: encoder.most_frames().saturating_mul(encoder.frames.mels()),
+            mel: MelSizes {
+                twiddles: encoder.frames.twiddles(),
+                spans: encoder.frames.spans(),
+                scratch: encoder.frames.scratch(),
+            },
+            stem: max(encoder.frames.mels(), config.d_model).saturating_mul(EncoderConfig::KERNEL),
             scores: scratch_floats(rows, encoder.positions, 0),
             ..EncoderSizes::NONE
         };

@@ -12,6 +12,8 @@ use crate::model::config::{HeadFacts, Layouts, MAX_LAYERS, vocabulary};
 use crate::model::design::{Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Positions};
 use crate::model::facts::Facts;
 use crate::model::{Config, EncoderConfig, Family, ModelError, Naming};
+use crate::speech::SAMPLE_RATE;
+use crate::speech::mel::MelShape;
 
 pub(super) const DESIGN: Design = Design {
     norm: NormKind::Layer,
@@ -75,7 +77,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         encoder: Some(EncoderConfig {
             layers: tri!(count(&facts, "encoder.n_layers")),
             positions: tri!(facts.dim("encoder.max_source_positions")),
-            mels: tri!(facts.dim("encoder.num_mel_bins")),
+            frames: tri!(frames(file, tri!(facts.dim("encoder.num_mel_bins")))),
         }),
         values_dropped: false,
         layouts: Layouts::KV,
@@ -99,6 +101,33 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         score_cap: 0.0,
         logit_cap: 0.0,
     })
+}
+
+/// Reads the dimensions of the log-mel features.
+const fn frames(file: &Gguf<'_>, mels: usize) -> Result<MelShape, ModelError> {
+    let facts = Facts {
+        file,
+        architecture: "stt.frontend",
+    };
+    let (n_fft, hop) = (tri!(facts.dim("n_fft")), tri!(facts.dim("hop_length")));
+    let rate = tri!(facts.dim("sample_rate"));
+    if rate != SAMPLE_RATE {
+        return Err(ModelError::OutOfRange {
+            key: "sample_rate",
+            value: rate as u64,
+        });
+    }
+    if tri!(facts.dim("win_length")) != n_fft {
+        return Err(ModelError::UnsupportedFeature(
+            "a window that is not as long as a frame",
+        ));
+    }
+    match MelShape::new(n_fft, hop, mels) {
+        Ok(shape) => Ok(shape),
+        Err(_) => Err(ModelError::UnsupportedFeature(
+            "features of sound with other lengths than products of 2, 3 and 5, or no bands",
+        )),
+    }
 }
 
 /// Reads a number of layers.

@@ -1,0 +1,142 @@
+//! Tokens of a speech model that are not text, and its list of tokens never to write.
+
+use crate::const_fn::tri;
+use crate::gguf::{Array, Gguf};
+use crate::model::ModelError;
+
+/// Tokens of a Whisper model, from the metadata of its file (transcribe.cpp's keys).
+#[derive(Clone, Copy)]
+pub struct SpeechTokens<'a> {
+    /// Begins every transcript.
+    pub start: u32,
+    /// Ends every transcript; all smaller tokens are text.
+    pub end: u32,
+    /// Begins the text before the transcript, if the model was trained with such texts.
+    pub previous: Option<u32>,
+    /// Asks for a transcript in the language that is spoken; models of one language have none.
+    pub transcribe: Option<u32>,
+    /// Asks for a translation to English; models of one language have none.
+    pub translate: Option<u32>,
+    /// Says that nobody speaks. It stands before [`SpeechTokens::no_timestamps`].
+    pub no_speech: u32,
+    /// Asks for a transcript without times. The token after it is the time 0, and each further one
+    /// is [`SpeechTokens::STEP_MS`] later.
+    pub no_timestamps: u32,
+    /// Tokens that are never written.
+    suppressed: Option<Array<'a>>,
+    /// Tokens that are not written first.
+    suppressed_first: Option<Array<'a>>,
+}
+
+impl<'a> SpeechTokens<'a> {
+    /// Milliseconds between two tokens of times.
+    pub const STEP_MS: u32 = 20;
+
+    /// Reads the tokens from `file`, whose vocabulary has `vocab` tokens.
+    ///
+    /// # Errors
+    /// The first token that is missing or not in the vocabulary.
+    pub const fn from_gguf(file: &Gguf<'a>, vocab: usize) -> Result<SpeechTokens<'a>, ModelError> {
+        let multilingual = match file.get("stt.capability.lang_detect") {
+            Some(value) => matches!(value.as_bool(), Some(true)),
+            None => false,
+        };
+        let start = tri!(required(file, "stt.whisper.sot_token_id", vocab));
+        let no_timestamps = tri!(required(file, "stt.whisper.no_timestamps_token_id", vocab));
+        if no_timestamps == 0 || no_timestamps as usize + 1 >= vocab {
+            return Err(ModelError::OutOfRange {
+                key: "stt.whisper.no_timestamps_token_id",
+                value: no_timestamps as u64,
+            });
+        }
+        let end = tri!(required(file, "tokenizer.ggml.eos_token_id", vocab));
+        if end >= no_timestamps {
+            return Err(ModelError::OutOfRange {
+                key: "tokenizer.ggml.eos_token_id",
+                value: end as u64,
+            });
+        }
+        let (transcribe, translate) = if multilingual {
+            (
+                Some(tri!(required(
+                    file,
+                    "stt.whisper.transcribe_token_id",
+                    vocab
+                ))),
+                Some(tri!(required(
+                    file,
+                    "stt.whisper.translate_token_id",
+                    vocab
+                ))),
+            )
+        } else {
+            (None, None)
+        };
+        Ok(SpeechTokens {
+            start,
+            end,
+            previous: tri!(token(file, "stt.whisper.prev_sot_token_id", vocab)),
+            transcribe,
+            translate,
+            no_speech: no_timestamps - 1,
+            no_timestamps,
+            suppressed: list(file, "stt.whisper.suppress_tokens"),
+            suppressed_first: list(file, "stt.whisper.begin_suppress_tokens"),
+        })
+    }
+
+    /// Returns true if the model knows several languages.
+    pub const fn is_multilingual(&self) -> bool {
+        self.transcribe.is_some()
+    }
+
+    /// Token of the time 0.
+    pub const fn first_time(&self) -> u32 {
+        self.no_timestamps + 1
+    }
+
+    /// Calls `visit` with each token that must not be written now.
+    pub(super) fn suppressed(&self, is_first: bool, visit: &mut dyn FnMut(usize)) {
+        let first = self.suppressed_first.filter(|_| is_first);
+        for list in [self.suppressed, first].into_iter().flatten() {
+            let mut elements = list.elements();
+            while let Some(value) = elements.next_value() {
+                // Lists may end with -1, which is no token.
+                if let Some(token) = value.as_u64() {
+                    visit(usize::try_from(token).unwrap_or(usize::MAX));
+                }
+            }
+        }
+    }
+}
+
+/// Reads a token that may be absent.
+const fn token(
+    file: &Gguf<'_>,
+    key: &'static str,
+    vocab: usize,
+) -> Result<Option<u32>, ModelError> {
+    match file.get(key) {
+        None => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(token) if token < vocab as u64 => Ok(Some(token as u32)),
+            Some(value) => Err(ModelError::OutOfRange { key, value }),
+            None => Err(ModelError::MissingMetadata(key)),
+        },
+    }
+}
+
+/// Reads a token.
+const fn required(file: &Gguf<'_>, key: &'static str, vocab: usize) -> Result<u32, ModelError> {
+    match tri!(token(file, key, vocab)) {
+        Some(token) => Ok(token),
+        None => Err(ModelError::MissingMetadata(key)),
+    }
+}
+
+const fn list<'a>(file: &Gguf<'a>, key: &'static str) -> Option<Array<'a>> {
+    match file.get(key) {
+        Some(value) => value.as_array(),
+        None => None,
+    }
+}
