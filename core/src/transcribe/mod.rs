@@ -43,8 +43,8 @@ pub enum Written {
 }
 
 /// A speech model that hears and writes.
-pub struct Transcriber<'a> {
-    stream: Stream<'a>,
+pub struct Transcriber<'s, 'a> {
+    stream: &'s mut Stream<'a>,
     tokens: SpeechTokens<'a>,
     rules: Rules,
     /// True if the last logits are weights already.
@@ -54,9 +54,9 @@ pub struct Transcriber<'a> {
     no_speech: f32,
 }
 
-impl<'a> Transcriber<'a> {
+impl<'s, 'a> Transcriber<'s, 'a> {
     /// Creates a transcriber of a stream of a speech model, and the tokens of its file.
-    pub fn new(stream: Stream<'a>, tokens: SpeechTokens<'a>) -> Self {
+    pub fn new(stream: &'s mut Stream<'a>, tokens: SpeechTokens<'a>) -> Self {
         Transcriber {
             stream,
             tokens,
@@ -70,11 +70,6 @@ impl<'a> Transcriber<'a> {
     /// The model's tokens that are not text.
     pub fn tokens(&self) -> &SpeechTokens<'a> {
         &self.tokens
-    }
-
-    /// The stream.
-    pub fn stream(&mut self) -> &mut Stream<'a> {
-        &mut self.stream
     }
 
     /// Hears a window of sound, and forgets what was heard and written before.

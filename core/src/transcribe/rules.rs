@@ -26,6 +26,8 @@ pub(super) struct Rules {
     last: [Option<Kind>; 2],
     /// The newest time, in steps.
     newest: Option<u32>,
+    /// The newest time at which one text ended and the next began.
+    between: Option<u32>,
 }
 
 impl Rules {
@@ -35,6 +37,7 @@ impl Rules {
             times,
             last: [None, None],
             newest: None,
+            between: None,
         }
     }
 
@@ -95,6 +98,9 @@ impl Rules {
         let kind = match token.checked_sub(tokens.first_time()) {
             Some(step) => {
                 self.newest = Some(step);
+                if self.last[0] == Some(Kind::Time) {
+                    self.between = Some(step);
+                }
                 Kind::Time
             }
             None => Kind::Text,
@@ -103,13 +109,12 @@ impl Rules {
     }
 
     /// Time up to which the sound is written down, in steps; `None` if that is all of it. A text
-    /// that did not end is not: it will be heard again.
+    /// after others that has not ended is not written down: it will be heard again.
     pub(super) fn done(&self) -> Option<u32> {
         match self.last {
-            [Some(Kind::Time), Some(Kind::Time)] => self.newest,
-            // Text after the newest time: that time began it.
-            [Some(Kind::Text), _] if self.newest.is_some_and(|newest| newest > 0) => self.newest,
-            _ => None,
+            // The last text has ended, and no other has begun.
+            [Some(Kind::Time), Some(Kind::Text)] => None,
+            _ => self.between,
         }
     }
 }

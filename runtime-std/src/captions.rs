@@ -1,0 +1,221 @@
+//! From a sound of any length to captions: a speech model's window of sound is moved over it.
+//!
+//! Memory does not grow with the sound: one window of samples is kept, and a window's captions are
+//! handed over before the next one is heard.
+
+use brooklet_core::speech::SAMPLE_RATE;
+use brooklet_core::transcribe::{Request, SpeechTokens, Transcriber, Written};
+
+use crate::engine::Engine;
+use crate::generate::Cancel;
+use crate::{Error, Model};
+
+/// Probability that nobody speaks from which a window is taken as silence, if the model is also
+/// unsure of its words (Radford et al., arXiv 2212.04356, section 4.5).
+const SILENCE: f32 = 0.6;
+
+/// Mean logarithm of a token's probability under which the model is unsure of its words (same
+/// section).
+const UNSURE: f32 = -1.0;
+
+/// Wishes for captions.
+#[derive(Clone, Debug, Default)]
+pub struct CaptionOptions {
+    /// Language that is spoken, as its code (`en`); found by the model in the first window if it is
+    /// not given. Models of one language ignore it.
+    pub language: Option<String>,
+    /// Translates to English instead of writing what is said.
+    pub translate: bool,
+    /// Text that the model takes as said before each window: names, and a style.
+    pub prompt: String,
+}
+
+/// One caption.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Caption {
+    /// Its beginning, in seconds of the sound.
+    pub start: f64,
+    /// Its end, in seconds of the sound.
+    pub end: f64,
+    /// Its text, without blanks around it.
+    pub text: String,
+}
+
+/// A speech model at work on one sound.
+pub struct Captions<'e, 'a> {
+    engine: &'e mut Engine<'a>,
+    tokens: SpeechTokens<'a>,
+    options: CaptionOptions,
+    language: Option<u32>,
+    before: Vec<u32>,
+    /// Samples of the window that are there.
+    window: Vec<f32>,
+    /// Samples of the sound before the window.
+    passed: u64,
+    capacity: usize,
+    is_over: bool,
+}
+
+impl<'e, 'a> Captions<'e, 'a> {
+    /// Captions of one sound by `engine`, an engine of `model`.
+    ///
+    /// # Errors
+    /// [`Error::NoSpeech`] if it is no speech model; if its file lacks a token or its tokenizer; if
+    /// it does not know the language.
+    pub fn new(
+        engine: &'e mut Engine<'a>,
+        model: &'a Model,
+        options: CaptionOptions,
+    ) -> Result<Captions<'e, 'a>, Error> {
+        let Some(encoder) = model.config().encoder else {
+            return Err(Error::NoSpeech);
+        };
+        let tokens = SpeechTokens::from_gguf(model.gguf(), model.config().vocab);
+        let tokens = tokens.map_err(|error| Error::Model {
+            path: model.file().path().to_path_buf(),
+            error,
+        })?;
+        let tokenizer = engine.tokenizer()?;
+        let language = match &options.language {
+            Some(code) if tokens.is_multilingual() => {
+                let token = tokenizer.special(format!("<|{code}|>").as_bytes());
+                Some(token.ok_or_else(|| Error::Language(code.clone()))?)
+            }
+            _ => None,
+        };
+        let mut before = Vec::new();
+        if !options.prompt.is_empty() {
+            // As after a text: with a blank.
+            let prompt = format!(" {}", options.prompt.trim());
+            let encoding = brooklet_core::tokenizer::EncodeOptions {
+                bos: brooklet_core::tokenizer::Mark::Never,
+                ..Default::default()
+            };
+            tokenizer.encode(prompt.as_bytes(), encoding, &mut |token| before.push(token));
+        }
+        let capacity = encoder.most_samples();
+        Ok(Captions {
+            engine,
+            tokens,
+            options,
+            language,
+            before,
+            window: Vec::with_capacity(capacity),
+            passed: 0,
+            capacity,
+            is_over: false,
+        })
+    }
+
+    /// Seconds of the sound that are written down.
+    pub fn seconds(&self) -> f64 {
+        seconds(self.passed)
+    }
+
+    /// Hears the next window, and hands over its captions, which may be none; returns false at the
+    /// end of the sound. `read` fills a buffer with the next samples of one channel of
+    /// [`SAMPLE_RATE`], as many as it can, and returns their number: 0 at the end.
+    ///
+    /// # Errors
+    /// Those of `read`; as [`Transcriber::hear`] and [`Transcriber::next`].
+    pub fn next<E: From<Error>>(
+        &mut self,
+        cancel: &Cancel,
+        read: &mut dyn FnMut(&mut [f32]) -> Result<usize, E>,
+        write: &mut dyn FnMut(Caption) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let mut has = self.window.len();
+        self.window.resize(self.capacity, 0.0);
+        while has < self.capacity && !self.is_over {
+            let more = read(&mut self.window[has..])?;
+            self.is_over = more == 0;
+            has += more;
+        }
+        self.window.truncate(has);
+        if has == 0 {
+            return Ok(false);
+        }
+        let (captions, done) = self.hear(cancel)?;
+        for caption in captions {
+            write(caption)?;
+        }
+        self.window.drain(..done);
+        self.passed += done as u64;
+        Ok(true)
+    }
+
+    /// The captions of the window, and the samples that they cover.
+    fn hear(&mut self, cancel: &Cancel) -> Result<(Vec<Caption>, usize), Error> {
+        let has = self.window.len();
+        let (stream, tokenizer) = self.engine.parts()?;
+        let mut transcriber = Transcriber::new(stream, self.tokens);
+        transcriber.hear(&self.window)?;
+        if self.language.is_none() {
+            self.language = transcriber.detect_language()?;
+        }
+        transcriber.begin(&Request {
+            language: self.language,
+            translate: self.options.translate,
+            times: true,
+            before: &self.before,
+        })?;
+        let offset = seconds(self.passed);
+        let mut captions = Vec::new();
+        let (mut start, mut bytes) = (offset, Vec::new());
+        let mut end = |start: f64, end: f64, bytes: &mut Vec<u8>| {
+            let text = String::from_utf8_lossy(bytes).trim().to_owned();
+            bytes.clear();
+            if !text.is_empty() {
+                captions.push(Caption { start, end, text });
+            }
+        };
+        let all = offset + seconds(has as u64);
+        loop {
+            if cancel.is_cancelled() {
+                return Ok((Vec::new(), 0));
+            }
+            match transcriber.next()? {
+                Written::Text(token) => bytes.extend(tokenizer.piece(token, false)),
+                Written::Time(step) => {
+                    let step = u64::from(step * SpeechTokens::STEP_MS);
+                    let time = (offset + step as f64 / 1000.0).min(all);
+                    end(start, time, &mut bytes);
+                    start = time;
+                }
+                Written::End => break,
+            }
+        }
+        let step = SAMPLE_RATE * SpeechTokens::STEP_MS as usize / 1000;
+        let done = transcriber.done().map_or(has, |steps| steps as usize * step);
+        // A window from which nothing was taken would be heard again for ever.
+        let done = if done == 0 { has } else { done.min(has) };
+        if done == has {
+            end(start, all, &mut bytes);
+        }
+        let is_silence = transcriber.no_speech() > SILENCE
+            && transcriber.mean_log_probability() < UNSURE;
+        if is_silence {
+            tracing_silence(offset, all);
+            return Ok((Vec::new(), has));
+        }
+        Ok((captions, done))
+    }
+
+    /// Code of the language that is spoken, once it is known; `None` for models of one language.
+    ///
+    /// # Errors
+    /// As [`Engine::decode`].
+    pub fn language(&self) -> Result<Option<String>, Error> {
+        let name = self.language.map(|token| self.engine.decode(&[token], true));
+        Ok(name.transpose()?.map(|name| {
+            let code = name.trim_start_matches("<|").trim_end_matches("|>");
+            code.to_owned()
+        }))
+    }
+}
+
+/// Seconds of a number of samples.
+fn seconds(samples: u64) -> f64 {
+    samples as f64 / SAMPLE_RATE as f64
+}
