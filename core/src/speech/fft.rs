@@ -119,16 +119,23 @@ impl<'a> RealFft<'a> {
 
         let (mut factors, mut remaining) = (self.stages, half);
         while let Some(radix) = radix(remaining) {
-            let (stage, next) = factors.split_at(2 * (radix - 1) * (remaining / radix));
-            let (from, to) = ((&*x.0, &*x.1), (&mut *y.0, &mut *y.1));
+            let m = remaining / radix;
+            let (here, next) = factors.split_at(2 * (radix - 1) * m);
+            let stage = Stage {
+                m,
+                s: half / remaining,
+                factors: here,
+                input: (&*x.0, &*x.1),
+            };
+            let output = (&mut *y.0, &mut *y.1);
             match radix {
-                4 => run_stage(remaining, stage, from, to, butterfly_4),
-                2 => run_stage(remaining, stage, from, to, butterfly_2),
-                3 => run_stage(remaining, stage, from, to, butterfly_3),
-                _ => run_stage(remaining, stage, from, to, butterfly_5),
+                4 => stage.run::<4>(output),
+                2 => stage.run::<2>(output),
+                3 => stage.run::<3>(output),
+                _ => stage.run::<5>(output),
             }
             core::mem::swap(&mut x, &mut y);
-            (factors, remaining) = (next, remaining / radix);
+            (factors, remaining) = (next, m);
         }
         self.split(x.0, x.1, re, im);
     }
@@ -146,9 +153,9 @@ impl<'a> RealFft<'a> {
             let mirror = half - k;
             let (a, b) = (k, if k == 0 { 0 } else { mirror });
             let (a_re, a_im, b_re, b_im) = (z_re[a], z_im[a], z_re[b], z_im[b]);
-            let even = Complex(0.5 * (a_re + b_re), 0.5 * (a_im - b_im));
-            let odd = Complex(0.5 * (a_im + b_im), 0.5 * (b_re - a_re));
-            let odd = odd.times(Complex(*w_re, *w_im));
+            let even = (0.5 * (a_re + b_re), 0.5 * (a_im - b_im));
+            let odd = (0.5 * (a_im + b_im), 0.5 * (b_re - a_re));
+            let odd = (odd.0 * w_re - odd.1 * w_im, odd.0 * w_im + odd.1 * w_re);
             (re[k], im[k]) = (even.0 + odd.0, even.1 + odd.1);
             (re[mirror], im[mirror]) = (even.0 - odd.0, odd.1 - even.1);
         }
@@ -169,158 +176,237 @@ fn fill_roots(factors: &mut [f32], k: usize, n: usize) {
 type Planes<'x> = (&'x [f32], &'x [f32]);
 type PlanesMut<'x> = (&'x mut [f32], &'x mut [f32]);
 
-/// One stage of Stockham's transform, of radix `R`, when `n = R · m` numbers of each of the
-/// `x.len() / n` interleaved sequences remain to be transformed.
+/// Numbers that a stage computes at once where it can: enough for a vector of 128 bits, with which
+/// every sum stays the sum of the same two numbers.
+const LANES: usize = 4;
+
+/// One stage of Stockham's transform, of radix `R`: `s` interleaved sequences of which
+/// `n = R · m` numbers each remain to be transformed.
 ///
-/// With `s` sequences, `a(k)` is number `q + s(p + mk)` of `x`, and the factors times the small
-/// transform of all `a(k)` go to numbers `q + s(Rp + k)` of `y`.
-#[inline(always)]
-fn run_stage<const R: usize>(
-    n: usize,
-    factors: &[f32],
-    (x_re, x_im): Planes<'_>,
-    (y_re, y_im): PlanesMut<'_>,
-    butterfly: impl Fn([Complex; R]) -> [Complex; R],
-) {
-    let (m, s) = (n / R, x_re.len() / n);
-    // Factor 0 would be 1; the slices of factor 1 stand for it and are not used.
-    let factors: [Planes<'_>; R] = from_fn(|k| {
-        let (_, from_k) = factors.split_at(2 * m * k.saturating_sub(1));
-        (&from_k[..m], &from_k[m..2 * m])
-    });
-    if s == 1 {
-        // The first stage: neighbours are found along `p`.
-        let inputs: [Planes<'_>; R] = from_fn(|k| (&x_re[m * k..][..m], &x_im[m * k..][..m]));
-        let outputs = y_re.as_chunks_mut::<R>().0.iter_mut();
-        let outputs = outputs.zip(y_im.as_chunks_mut::<R>().0);
-        for (p, (y_re, y_im)) in outputs.take(m).enumerate() {
-            let b = butterfly(inputs.map(|(re, im)| Complex(re[p], im[p])));
-            for k in 0..R {
-                let Complex(re, im) = match k {
-                    0 => b[0],
-                    _ => b[k].times(Complex(factors[k].0[p], factors[k].1[p])),
-                };
-                (y_re[k], y_im[k]) = (re, im);
+/// `a(k)` is number `q + s(p + mk)` of the input; the small transform of all `a(k)`, times the
+/// factors `ω^(pk)`, goes to numbers `q + s(Rp + k)` of the output.
+#[derive(Clone, Copy)]
+struct Stage<'x> {
+    m: usize,
+    s: usize,
+    /// As in [`RealFft`], of this stage.
+    factors: &'x [f32],
+    input: Planes<'x>,
+}
+
+impl Stage<'_> {
+    #[inline(always)]
+    fn run<const R: usize>(self, (re, im): PlanesMut<'_>)
+    where
+        [Complex<LANES>; R]: Butterfly,
+        [Complex<1>; R]: Butterfly,
+    {
+        let Stage { m, s, .. } = self;
+        let (re, im) = (&mut re[..R * m * s], &mut im[..R * m * s]);
+        if s == 1 {
+            let whole = m / LANES * LANES;
+            for p in (0..whole).step_by(LANES) {
+                self.run_neighbours::<R, LANES>(p, re, im);
+            }
+            for p in whole..m {
+                self.run_neighbours::<R, 1>(p, re, im);
+            }
+            return;
+        }
+        let whole = s / LANES * LANES;
+        for p in 0..m {
+            let factors = from_fn(|k| match k {
+                0 => (1.0, 0.0),
+                _ => {
+                    let (re, im) = self.factors(k);
+                    (re[p], im[p])
+                }
+            });
+            for q in (0..whole).step_by(LANES) {
+                self.run_sequences::<R, LANES>(p, q, &factors, re, im);
+            }
+            for q in whole..s {
+                self.run_sequences::<R, 1>(p, q, &factors, re, im);
             }
         }
-        return;
     }
-    let outputs = y_re.chunks_exact_mut(R * s);
-    let outputs = outputs.zip(y_im.chunks_exact_mut(R * s));
-    for (p, (y_re, y_im)) in outputs.take(m).enumerate() {
-        let inputs: [Planes<'_>; R] = from_fn(|k| {
-            let start = s * (p + m * k);
-            (&x_re[start..][..s], &x_im[start..][..s])
+
+    /// `L` small transforms of one sequence, from `p` on: the first stage has no other.
+    #[inline(always)]
+    fn run_neighbours<const R: usize, const L: usize>(
+        &self,
+        p: usize,
+        re: &mut [f32],
+        im: &mut [f32],
+    ) where
+        [Complex<L>; R]: Butterfly,
+    {
+        let b = self.small_transforms::<R, L>(p);
+        let b: [Complex<L>; R] = from_fn(|k| match k {
+            0 => b[0],
+            _ => b[k].times(Complex::load(self.factors(k), p)),
         });
-        let factors = factors.map(|(re, im)| Complex(re[p], im[p]));
-        let mut y_re = y_re.chunks_exact_mut(s);
-        let mut y_im = y_im.chunks_exact_mut(s);
-        let outputs: [PlanesMut<'_>; R] = from_fn(|_| {
-            // There are `R` chunks of `s`.
-            let (re, im) = (y_re.next(), y_im.next());
-            (
-                &mut re.unwrap_or_default()[..s],
-                &mut im.unwrap_or_default()[..s],
-            )
-        });
-        for q in 0..s {
-            let b = butterfly(inputs.map(|(re, im)| Complex(re[q], im[q])));
+        let (re, im) = (&mut re[R * p..][..R * L], &mut im[R * p..][..R * L]);
+        for lane in 0..L {
             for k in 0..R {
-                let Complex(re, im) = match k {
-                    0 => b[0],
-                    _ => b[k].times(factors[k]),
-                };
-                (outputs[k].0[q], outputs[k].1[q]) = (re, im);
+                re[R * lane + k] = b[k].0[lane];
+                im[R * lane + k] = b[k].1[lane];
             }
         }
+    }
+
+    /// The small transforms at `p` of `L` sequences, from `q` on; their `factors` are the same.
+    #[inline(always)]
+    fn run_sequences<const R: usize, const L: usize>(
+        &self,
+        p: usize,
+        q: usize,
+        factors: &[(f32, f32); R],
+        re: &mut [f32],
+        im: &mut [f32],
+    ) where
+        [Complex<L>; R]: Butterfly,
+    {
+        let b = self.small_transforms::<R, L>(q + self.s * p);
+        for (k, (factor_re, factor_im)) in factors.iter().enumerate() {
+            let product = match k {
+                0 => b[0],
+                _ => b[k].times(Complex([*factor_re; L], [*factor_im; L])),
+            };
+            let at = q + self.s * (R * p + k);
+            re[at..][..L].copy_from_slice(&product.0);
+            im[at..][..L].copy_from_slice(&product.1);
+        }
+    }
+
+    /// `L` small transforms, of which the first begins at number `at`.
+    #[inline(always)]
+    fn small_transforms<const R: usize, const L: usize>(&self, at: usize) -> [Complex<L>; R]
+    where
+        [Complex<L>; R]: Butterfly,
+    {
+        let a: [Complex<L>; R] = from_fn(|k| Complex::load(self.input, at + self.s * self.m * k));
+        a.transformed()
+    }
+
+    /// The factors of output `k`, which is not 0, for every `p`.
+    #[inline(always)]
+    fn factors(&self, k: usize) -> Planes<'_> {
+        self.factors[2 * self.m * (k - 1)..][..2 * self.m].split_at(self.m)
     }
 }
 
-/// A complex number: real and imaginary part.
+/// Complex numbers side by side: real and imaginary parts.
 #[derive(Clone, Copy)]
-struct Complex(f32, f32);
+struct Complex<const L: usize>([f32; L], [f32; L]);
 
-impl Complex {
+impl<const L: usize> Complex<L> {
     #[inline(always)]
-    fn plus(self, other: Complex) -> Complex {
-        Complex(self.0 + other.0, self.1 + other.1)
+    fn load((re, im): Planes<'_>, at: usize) -> Self {
+        let (re, im) = (&re[at..][..L], &im[at..][..L]);
+        Complex(from_fn(|i| re[i]), from_fn(|i| im[i]))
     }
 
     #[inline(always)]
-    fn minus(self, other: Complex) -> Complex {
-        Complex(self.0 - other.0, self.1 - other.1)
-    }
-
-    #[inline(always)]
-    fn times(self, other: Complex) -> Complex {
+    fn plus(self, other: Self) -> Self {
         Complex(
-            self.0 * other.0 - self.1 * other.1,
-            self.0 * other.1 + self.1 * other.0,
+            from_fn(|i| self.0[i] + other.0[i]),
+            from_fn(|i| self.1[i] + other.1[i]),
         )
     }
 
     #[inline(always)]
-    fn scaled(self, factor: f32) -> Complex {
-        Complex(self.0 * factor, self.1 * factor)
+    fn minus(self, other: Self) -> Self {
+        Complex(
+            from_fn(|i| self.0[i] - other.0[i]),
+            from_fn(|i| self.1[i] - other.1[i]),
+        )
+    }
+
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        Complex(
+            from_fn(|i| self.0[i] * other.0[i] - self.1[i] * other.1[i]),
+            from_fn(|i| self.0[i] * other.1[i] + self.1[i] * other.0[i]),
+        )
+    }
+
+    #[inline(always)]
+    fn scaled(self, factor: f32) -> Self {
+        Complex(self.0.map(|x| x * factor), self.1.map(|x| x * factor))
     }
 
     /// Product with `-i`.
     #[inline(always)]
-    fn turned(self) -> Complex {
-        Complex(self.1, -self.0)
+    fn turned(self) -> Self {
+        Complex(self.1, self.0.map(|x| -x))
     }
 }
 
-/// Transform of two numbers.
-#[inline(always)]
-fn butterfly_2([a, b]: [Complex; 2]) -> [Complex; 2] {
-    [a.plus(b), a.minus(b)]
+/// The small transform of a stage, of as many numbers as its radix.
+trait Butterfly {
+    fn transformed(self) -> Self;
 }
 
-/// Transform of three numbers: the second and third outputs are
-/// `a - (b + c)/2 ∓ i sin(2π/3) (b - c)`.
-#[inline(always)]
-fn butterfly_3([a, b, c]: [Complex; 3]) -> [Complex; 3] {
-    const SIN: f32 = sin_cos_fraction(1, 3).0;
-    let sum = b.plus(c);
-    let centre = a.minus(sum.scaled(0.5));
-    let side = b.minus(c).scaled(SIN).turned();
-    [a.plus(sum), centre.plus(side), centre.minus(side)]
+impl<const L: usize> Butterfly for [Complex<L>; 2] {
+    #[inline(always)]
+    fn transformed(self) -> Self {
+        let [a, b] = self;
+        [a.plus(b), a.minus(b)]
+    }
 }
 
-/// Transform of four numbers, without products.
-#[inline(always)]
-fn butterfly_4([a, b, c, d]: [Complex; 4]) -> [Complex; 4] {
-    let (even, even_side) = (a.plus(c), a.minus(c));
-    let (odd, odd_side) = (b.plus(d), b.minus(d).turned());
-    [
-        even.plus(odd),
-        even_side.plus(odd_side),
-        even.minus(odd),
-        even_side.minus(odd_side),
-    ]
+/// The second and third outputs are `a - (b + c)/2 ∓ i sin(2π/3) (b - c)`.
+impl<const L: usize> Butterfly for [Complex<L>; 3] {
+    #[inline(always)]
+    fn transformed(self) -> Self {
+        let [a, b, c] = self;
+        const SIN: f32 = sin_cos_fraction(1, 3).0;
+        let sum = b.plus(c);
+        let centre = a.minus(sum.scaled(0.5));
+        let side = b.minus(c).scaled(SIN).turned();
+        [a.plus(sum), centre.plus(side), centre.minus(side)]
+    }
 }
 
-/// Transform of five numbers: outputs 1 and 4, and 2 and 3, have the same cosines and opposite
-/// sines.
-#[inline(always)]
-fn butterfly_5([a, b, c, d, e]: [Complex; 5]) -> [Complex; 5] {
-    const ONE: (f32, f32) = sin_cos_fraction(1, 5);
-    const TWO: (f32, f32) = sin_cos_fraction(2, 5);
-    let (outer, outer_side) = (b.plus(e), b.minus(e));
-    let (inner, inner_side) = (c.plus(d), c.minus(d));
-    let centre_1 = a.plus(outer.scaled(ONE.1)).plus(inner.scaled(TWO.1));
-    let centre_2 = a.plus(outer.scaled(TWO.1)).plus(inner.scaled(ONE.1));
-    let side_1 = outer_side.scaled(ONE.0).plus(inner_side.scaled(TWO.0));
-    let side_2 = outer_side.scaled(TWO.0).minus(inner_side.scaled(ONE.0));
-    let (side_1, side_2) = (side_1.turned(), side_2.turned());
-    [
-        a.plus(outer).plus(inner),
-        centre_1.plus(side_1),
-        centre_2.plus(side_2),
-        centre_2.minus(side_2),
-        centre_1.minus(side_1),
-    ]
+/// Without products.
+impl<const L: usize> Butterfly for [Complex<L>; 4] {
+    #[inline(always)]
+    fn transformed(self) -> Self {
+        let [a, b, c, d] = self;
+        let (even, even_side) = (a.plus(c), a.minus(c));
+        let (odd, odd_side) = (b.plus(d), b.minus(d).turned());
+        [
+            even.plus(odd),
+            even_side.plus(odd_side),
+            even.minus(odd),
+            even_side.minus(odd_side),
+        ]
+    }
+}
+
+/// Outputs 1 and 4, and 2 and 3, have the same cosines and opposite sines.
+impl<const L: usize> Butterfly for [Complex<L>; 5] {
+    #[inline(always)]
+    fn transformed(self) -> Self {
+        let [a, b, c, d, e] = self;
+        const ONE: (f32, f32) = sin_cos_fraction(1, 5);
+        const TWO: (f32, f32) = sin_cos_fraction(2, 5);
+        let (outer, outer_side) = (b.plus(e), b.minus(e));
+        let (inner, inner_side) = (c.plus(d), c.minus(d));
+        let centre_1 = a.plus(outer.scaled(ONE.1)).plus(inner.scaled(TWO.1));
+        let centre_2 = a.plus(outer.scaled(TWO.1)).plus(inner.scaled(ONE.1));
+        let side_1 = outer_side.scaled(ONE.0).plus(inner_side.scaled(TWO.0));
+        let side_2 = outer_side.scaled(TWO.0).minus(inner_side.scaled(ONE.0));
+        let (side_1, side_2) = (side_1.turned(), side_2.turned());
+        [
+            a.plus(outer).plus(inner),
+            centre_1.plus(side_1),
+            centre_2.plus(side_2),
+            centre_2.minus(side_2),
+            centre_1.minus(side_1),
+        ]
+    }
 }
 
 #[cfg(test)]
