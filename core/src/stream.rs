@@ -375,13 +375,13 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Encodes a sound: its log-mel features, and then [`Stream::encode`]. The sound has one channel
-    /// of [`SAMPLE_RATE`](crate::speech::SAMPLE_RATE) samples a second, from -1 to 1, and is
-    /// followed by zeros up to the longest that the encoder takes.
+    /// Encodes a sound: its log-mel features, and then [`Stream::encode`]. The sound has one
+    /// channel of [`SAMPLE_RATE`](crate::speech::SAMPLE_RATE) samples a second, from -1 to 1, and
+    /// is followed by zeros up to the longest that the encoder takes.
     ///
     /// # Errors
-    /// As [`Stream::encode`], for the frames that the samples begin; [`StreamError::SoundNotFinite`]
-    /// if a sample is NaN or infinite. Then nothing has changed.
+    /// As [`Stream::encode`], for the frames that the samples begin;
+    /// [`StreamError::SoundNotFinite`] if a sample is NaN or infinite. Then nothing has changed.
     pub fn hear(&mut self, samples: &[f32]) -> Result<(), StreamError> {
         let (Some(front_end), Some(facts)) = (&self.front_end, self.model.config.encoder) else {
             return Err(StreamError::NoEncoder);

@@ -176,8 +176,8 @@ impl Compute<'_> {
         });
     }
 
-    /// Computes the log-mel features of all frames of a sound of `samples`, which zeros follow up to
-    /// `padded` samples ([`LogMel::power_mel`]). `scratch` is for all workers.
+    /// Computes the log-mel features of all frames of a sound of `samples`, which zeros follow up
+    /// to `padded` samples ([`LogMel::power_mel`]). `scratch` is for all workers.
     pub(crate) fn log_mel(
         &self,
         front_end: &LogMel<'_>,

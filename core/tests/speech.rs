@@ -9,8 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice, Policy};
+use brooklet_core::gguf::Gguf;
 use brooklet_core::plan::Options;
 use brooklet_core::stream::{Stream, StreamError};
+use brooklet_core::transcribe::{Request, SpeechTokens, Transcriber, Written};
 
 use streamed::with_stream;
 
@@ -144,8 +146,8 @@ fn every_layout_gives_the_logits_of_transformers() {
     }
 }
 
-/// What int8 activations and smaller element types cost. The logits of this model are small and
-/// random: a real model's are far apart.
+/// The cost of int8 activations and of smaller element types. The logits of this model are small
+/// and random: a real model's are far apart.
 #[test]
 fn smaller_numbers_stay_within_their_budgets() {
     let golden = Golden::read();
@@ -183,6 +185,74 @@ fn the_output_of_the_encoder_is_kept_once() {
     };
     // Two layers of keys and values.
     assert_eq!(bytes(CrossLayout::Kv), 4 * bytes(CrossLayout::E));
+}
+
+/// From samples to the end of a transcript, by a model that writes nonsense: whatever it writes is
+/// in the order of the rules, and ends.
+#[test]
+fn a_sound_becomes_a_transcript_that_ends() {
+    let golden = Golden::read();
+    let file = Gguf::parse(&golden.file).unwrap();
+    let tokens = SpeechTokens::from_gguf(&file, golden.vocab).unwrap();
+    let samples: Vec<f32> = (0..7680).map(|i| (i as f32 * 0.05).sin() * 0.3).collect();
+    let options = Options {
+        f32_activations: false,
+        ..exact(CrossLayout::E, LayoutChoice::X, 8)
+    };
+    golden.with_stream(&options, |stream| {
+        let mut transcriber = Transcriber::new(stream, tokens);
+        let mut write = |samples: &[f32], request: &Request<'_>| {
+            transcriber.hear(samples).unwrap();
+            let language = transcriber.detect_language().unwrap();
+            let request = Request {
+                language,
+                ..*request
+            };
+            transcriber.begin(&request).unwrap();
+            let mut written = Vec::new();
+            loop {
+                match transcriber.next().unwrap() {
+                    Written::End => break written,
+                    piece => written.push(piece),
+                }
+            }
+        };
+        for samples in [&samples[..], &samples[..1], &samples[..4000]] {
+            let before = [1, 2, 3];
+            for before in [&[][..], &before] {
+                let with_times = Request {
+                    times: true,
+                    before,
+                    ..Request::default()
+                };
+                let written = write(samples, &with_times);
+                assert!(written.len() <= 16, "half of the positions");
+                assert!(matches!(written.first(), None | Some(Written::Time(_))));
+                let text = write(
+                    samples,
+                    &Request {
+                        before,
+                        ..Request::default()
+                    },
+                );
+                assert!(text.iter().all(|piece| matches!(piece, Written::Text(_))));
+                // The same sound gives the same text again.
+                assert_eq!(write(samples, &with_times), written);
+            }
+        }
+    });
+    golden.with_stream(&options, |stream| {
+        assert_eq!(
+            stream.hear(&[f32::NAN; 400]),
+            Err(StreamError::SoundNotFinite)
+        );
+        assert_eq!(stream.hear(&[]), Err(StreamError::NoTokens));
+        let long = StreamError::SourceTooLong {
+            frames: 49,
+            most: 48,
+        };
+        assert_eq!(stream.hear(&vec![0.0; 7681]), Err(long));
+    });
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct Captions<'e, 'a> {
     passed: u64,
     capacity: usize,
     is_over: bool,
+    /// Samples of windows that were taken as silence.
+    silent: u64,
 }
 
 impl<'e, 'a> Captions<'e, 'a> {
@@ -105,12 +107,19 @@ impl<'e, 'a> Captions<'e, 'a> {
             passed: 0,
             capacity,
             is_over: false,
+            silent: 0,
         })
     }
 
     /// Seconds of the sound that are written down.
     pub fn seconds(&self) -> f64 {
         seconds(self.passed)
+    }
+
+    /// Seconds of the sound that were taken as silence, although the model wrote something: it was
+    /// unsure that anybody speaks, and unsure of its words.
+    pub fn silence(&self) -> f64 {
+        seconds(self.silent)
     }
 
     /// Hears the next window, and hands over its captions, which may be none; returns false at the
@@ -187,16 +196,18 @@ impl<'e, 'a> Captions<'e, 'a> {
             }
         }
         let step = SAMPLE_RATE * SpeechTokens::STEP_MS as usize / 1000;
-        let done = transcriber.done().map_or(has, |steps| steps as usize * step);
+        let done = transcriber
+            .done()
+            .map_or(has, |steps| steps as usize * step);
         // A window from which nothing was taken would be heard again for ever.
         let done = if done == 0 { has } else { done.min(has) };
         if done == has {
             end(start, all, &mut bytes);
         }
-        let is_silence = transcriber.no_speech() > SILENCE
-            && transcriber.mean_log_probability() < UNSURE;
+        let is_silence =
+            transcriber.no_speech() > SILENCE && transcriber.mean_log_probability() < UNSURE;
         if is_silence {
-            tracing_silence(offset, all);
+            self.silent += has as u64;
             return Ok((Vec::new(), has));
         }
         Ok((captions, done))
@@ -207,7 +218,9 @@ impl<'e, 'a> Captions<'e, 'a> {
     /// # Errors
     /// As [`Engine::decode`].
     pub fn language(&self) -> Result<Option<String>, Error> {
-        let name = self.language.map(|token| self.engine.decode(&[token], true));
+        let name = self
+            .language
+            .map(|token| self.engine.decode(&[token], true));
         Ok(name.transpose()?.map(|name| {
             let code = name.trim_start_matches("<|").trim_end_matches("|>");
             code.to_owned()

@@ -63,6 +63,12 @@ pub enum Error {
         /// Its reason.
         error: io::Error,
     },
+    /// The model hears no sound.
+    #[error("this model writes text and hears nothing: captions need a speech model")]
+    NoSpeech,
+    /// The speech model does not know a language.
+    #[error("the model does not know the language \"{0}\": a code is wanted, such as en")]
+    Language(String),
     /// The receiver of the text has failed.
     #[error("the text cannot be passed on: {0}")]
     Sink(io::Error),

@@ -54,6 +54,7 @@
 //! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed
 //!   memory.
 //! - [`text`], [`generate`], [`score`]: from an engine to text, and how well a token was predicted.
+//! - [`captions`]: from an engine of a speech model and a sound to captions.
 //! - [`session`]: an engine with memory of its own, and the text that it writes.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
 //! - [`convert`]: smaller copies of models.
@@ -63,6 +64,7 @@
 
 pub use brooklet_core as core;
 
+pub mod captions;
 #[cfg(feature = "chat")]
 pub mod chat;
 #[cfg(feature = "cli")]

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use brooklet_core::cache::{ElementType, LayoutChoice, Policy, PolicyKind};
+use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice, Policy, PolicyKind};
 use brooklet_core::model::Config;
 use brooklet_core::plan::{Options, Part, Plan, PlanError};
 
@@ -49,6 +49,8 @@ pub struct Settings {
     pub cache_type: ElementType,
     /// The layout of the cache.
     pub layout: LayoutChoice,
+    /// The rows that cross-attention keeps of an encoder's output, in models that have one.
+    pub cross: CrossLayout,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
     /// True if tokens are drawn at random, which takes scratch for sorting.
@@ -69,6 +71,7 @@ impl Default for Settings {
             default_cache: DEFAULT_CACHE,
             cache_type: ElementType::F16,
             layout: LayoutChoice::Auto,
+            cross: CrossLayout::default(),
             logits_rows: 1,
             sampling: true,
             f32_activations: false,
@@ -92,6 +95,16 @@ impl Settings {
     /// The default, to begin a chain.
     pub fn new() -> Settings {
         Settings::default()
+    }
+
+    /// Settings for captions: all of a transcript is kept, and nothing is drawn at random.
+    pub fn of_speech() -> Settings {
+        Settings {
+            policy: PolicyKind::Dense,
+            sinks: 0,
+            sampling: false,
+            ..Settings::default()
+        }
     }
 
     /// Keeps the arena within `bytes`, by the largest window that fits if none is given.
@@ -140,6 +153,7 @@ impl Settings {
             policy: self.policy_with(window),
             cache_type: self.cache_type,
             layout: self.layout,
+            cross: self.cross,
             chunk,
             logits_rows: self.logits_rows,
             workers: needs.workers,

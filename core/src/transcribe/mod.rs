@@ -35,8 +35,8 @@ pub struct Request<'r> {
 pub enum Written {
     /// A token of text.
     Text(u32),
-    /// A time, in steps of [`SpeechTokens::STEP_MS`] from the beginning of the window: a text begins
-    /// or ends.
+    /// A time, in steps of [`SpeechTokens::STEP_MS`] from the beginning of the window: a text
+    /// begins or ends.
     Time(u32),
     /// The end.
     End,
@@ -45,7 +45,7 @@ pub enum Written {
 /// A speech model that hears and writes.
 pub struct Transcriber<'s, 'a> {
     stream: &'s mut Stream<'a>,
-    tokens: SpeechTokens<'a>,
+    tokens: SpeechTokens<'s>,
     rules: Rules,
     /// True if the last logits are weights already.
     weighed: bool,
@@ -56,7 +56,7 @@ pub struct Transcriber<'s, 'a> {
 
 impl<'s, 'a> Transcriber<'s, 'a> {
     /// Creates a transcriber of a stream of a speech model, and the tokens of its file.
-    pub fn new(stream: &'s mut Stream<'a>, tokens: SpeechTokens<'a>) -> Self {
+    pub fn new(stream: &'s mut Stream<'a>, tokens: SpeechTokens<'s>) -> Self {
         Transcriber {
             stream,
             tokens,
@@ -68,7 +68,7 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     }
 
     /// The model's tokens that are not text.
-    pub fn tokens(&self) -> &SpeechTokens<'a> {
+    pub fn tokens(&self) -> &SpeechTokens<'s> {
         &self.tokens
     }
 

@@ -118,3 +118,98 @@ impl Rules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Text is 0 to 9, the end 10, then the tokens of prompts, and times from 15 on.
+    const TOKENS: SpeechTokens<'static> = SpeechTokens::of_numbers(11, 10, 14);
+    const VOCAB: usize = 15 + 100;
+
+    /// Chooses tokens by `weights(step)` until the end.
+    fn write(times: bool, weights: impl Fn(usize) -> Vec<f32>) -> (Vec<u32>, Rules) {
+        let mut rules = Rules::new(times);
+        let mut written = Vec::new();
+        for step in 0..40 {
+            let mut weights = weights(step);
+            rules.mask(&TOKENS, &mut weights);
+            let token = rules.choose(&TOKENS, &weights);
+            assert!(weights[token as usize] > 0.0, "{written:?}, then {token}");
+            if token == TOKENS.end {
+                break;
+            }
+            rules.note(&TOKENS, token);
+            written.push(token);
+        }
+        (written, rules)
+    }
+
+    /// Weights in which `token` is the most probable.
+    fn favour(token: u32) -> Vec<f32> {
+        let mut weights = std::vec![1e-6; VOCAB];
+        weights[token as usize] = 1.0;
+        weights
+    }
+
+    fn time(token: u32) -> Option<u32> {
+        token.checked_sub(15)
+    }
+
+    proptest! {
+        /// The promises of the paper's program, whatever the model says.
+        #[test]
+        fn times_are_in_order_whatever_the_model_says(
+            noise in prop::collection::vec(prop::collection::vec(1e-6f32..1.0, VOCAB), 40),
+        ) {
+            let (written, _) = write(true, |step| noise[step].clone());
+            prop_assert!(written.iter().all(|token| *token < 10 || *token >= 15));
+            let times: Vec<u32> = written.iter().filter_map(|token| time(*token)).collect();
+            prop_assert!(times.is_sorted());
+            if let Some(first) = written.first() {
+                prop_assert!(time(*first).is_some_and(|step| step <= 50));
+            }
+            // Between the beginning and the end of a text is text, and no time stands alone.
+            let kinds: Vec<bool> = written.iter().map(|token| time(*token).is_some()).collect();
+            for (i, three) in kinds.windows(3).enumerate() {
+                prop_assert_ne!(three, [true, true, true]);
+                prop_assert!(three != [false, true, false], "{} in {:?}", i, written);
+            }
+            let (written, _) = write(false, |step| noise[step].clone());
+            prop_assert!(written.iter().all(|token| *token < 10));
+        }
+    }
+
+    #[test]
+    fn a_text_that_has_not_ended_is_heard_again() {
+        let done = |script: &'static [u32]| {
+            let (written, rules) = write(true, |step| {
+                favour(script.get(step).copied().unwrap_or(TOKENS.end))
+            });
+            assert_eq!(written, script);
+            rules.done()
+        };
+        assert_eq!(done(&[15, 1, 2]), None);
+        assert_eq!(done(&[15, 1, 2, 40]), None);
+        assert_eq!(done(&[15, 1, 40, 40, 2]), Some(25));
+        assert_eq!(done(&[15, 1, 40, 40, 2, 60]), None);
+        assert_eq!(done(&[15, 1, 40, 40, 2, 60, 60]), Some(45));
+        assert_eq!(done(&[15, 1, 40, 40, 2, 60, 60, 3]), Some(45));
+        assert_eq!(done(&[]), None);
+    }
+
+    /// All times together win against a text that is more probable than each of them.
+    #[test]
+    fn times_are_chosen_together() {
+        let mut weights = std::vec![0.0; VOCAB];
+        weights[3] = 0.3;
+        weights[20..40].fill(0.02);
+        weights[31] = 0.03;
+        assert_eq!(Rules::new(true).choose(&TOKENS, &weights), 31);
+        assert_eq!(Rules::new(false).choose(&TOKENS, &weights), 3);
+    }
+}

@@ -85,6 +85,22 @@ impl<'a> SpeechTokens<'a> {
         })
     }
 
+    /// Tokens of a model of one language, for tests.
+    #[cfg(test)]
+    pub(super) const fn of_numbers(start: u32, end: u32, no_timestamps: u32) -> Self {
+        SpeechTokens {
+            start,
+            end,
+            previous: None,
+            transcribe: None,
+            translate: None,
+            no_speech: no_timestamps - 1,
+            no_timestamps,
+            suppressed: None,
+            suppressed_first: None,
+        }
+    }
+
     /// Returns true if the model knows several languages.
     pub const fn is_multilingual(&self) -> bool {
         self.transcribe.is_some()

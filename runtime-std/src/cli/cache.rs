@@ -36,7 +36,7 @@ pub const ELEMENT_TYPES: Names = &[
 ];
 
 /// Names of the cache layouts, and their help.
-const LAYOUTS: Names = &[
+pub const LAYOUTS: Names = &[
     (
         "auto",
         "The layout of the file: keys and values, unless `brooklet slim` wrote it",

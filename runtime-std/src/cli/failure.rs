@@ -7,6 +7,7 @@ use brooklet_core::plan::PlanError;
 use brooklet_core::stream::StreamError;
 
 use crate::Error;
+use crate::audio::AudioError;
 use crate::chat::{ChatError, TemplateError};
 use crate::convert::quantize::QuantizeError;
 use crate::convert::slim::SlimError;
@@ -43,6 +44,14 @@ pub enum Failure {
         path: PathBuf,
         /// The system's reason.
         error: io::Error,
+    },
+    /// A sound cannot be read.
+    #[error("{}: {error}", .path.display())]
+    Sound {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: AudioError,
     },
     /// The system refuses a request.
     #[error("the system refuses {what}: {error}")]

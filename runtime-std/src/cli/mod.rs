@@ -7,6 +7,7 @@
 
 mod bench;
 mod cache;
+mod caption;
 mod chat;
 mod completions;
 mod dimensions;
@@ -61,6 +62,8 @@ enum Command {
     Chat(chat::Arguments),
     /// Continue a text, for ever if you like
     Run(run::Arguments),
+    /// Write down what is said in a sound
+    Caption(caption::Arguments),
     /// Measure how well a text is predicted
     Ppl(ppl::Arguments),
     /// Show the tokens of a text
@@ -183,6 +186,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Chat(arguments) => chat::chat(&arguments, out),
         Command::Run(arguments) => run::run(&arguments, out),
+        Command::Caption(arguments) => caption::caption(&arguments, out),
         Command::Ppl(arguments) => ppl::ppl(&arguments, out),
         Command::Tokenize(arguments) => tokenize::tokenize(&arguments, out),
         Command::Plan(arguments) => plan::plan(&arguments, out),
