@@ -39,9 +39,9 @@
 //! # Features
 //!
 //! Without features the library maps files, has threads, and runs models: two dozen small crates.
-//! `chat` adds conversations, `convert` copies of models, `pull` models by name, `embedded` the
-//! program's own, `serde` reports that can be serialized; `cli`, the default, is the command, with
-//! all of them.
+//! `audio` adds sound, `chat` conversations, `convert` copies of models, `pull` models by name,
+//! `embedded` the program's own, `serde` reports that can be serialized; `cli`, the default, is the
+//! command, with all of them.
 //!
 //! # Modules, lowest first
 //!
@@ -50,6 +50,7 @@
 //! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped
 //!   files, memory, threads, the instruction set. The only unsafe code.
 //! - [`error`]: the library's error; conversations, conversions and downloads have their own.
+//! - [`audio`]: sound from files and pipes, as samples for a model.
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed
 //!   memory.
@@ -64,6 +65,8 @@
 
 pub use brooklet_core as core;
 
+#[cfg(feature = "audio")]
+pub mod audio;
 pub mod captions;
 #[cfg(feature = "chat")]
 pub mod chat;

@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(done(&[15, 1, 40, 40, 2, 60]), None);
         assert_eq!(done(&[15, 1, 40, 40, 2, 60, 60]), Some(45));
         assert_eq!(done(&[15, 1, 40, 40, 2, 60, 60, 3]), Some(45));
-        assert_eq!(done(&[]), None);
+        assert_eq!(done(&[15]), None);
     }
 
     /// All times together win against a text that is more probable than each of them.

@@ -73,7 +73,7 @@ pub struct Arguments {
     prompt: String,
     #[command(flatten)]
     ram: RamArguments,
-    /// What is kept of the encoder's output
+    /// Rows that are kept of the encoder's output
     #[arg(long, value_name = "LAYOUT", value_parser = one_of::<CrossLayout>(CROSS_LAYOUTS), default_value = "e", hide_possible_values = false)]
     cross_cache: CrossLayout,
     /// Cache layout of the text so far
@@ -132,7 +132,7 @@ impl FromStr for Format {
     }
 }
 
-/// What to write.
+/// Kinds of captions.
 #[derive(Clone, Copy, PartialEq)]
 enum Task {
     Transcribe,
