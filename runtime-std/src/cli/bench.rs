@@ -49,7 +49,7 @@ pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> 
         return Err(Failure::Usage("-p, -n and -r must be at least 1".into()));
     }
     let open = arguments.model.open()?;
-    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
+    let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;
     let settings = Settings {
         sampling: false,
         ..arguments.cache.settings(manifest.as_ref())?

@@ -71,6 +71,19 @@ impl OpenModel {
         let OpenModel { file, manifest } = self;
         Ok((ModelOptions::new().workers(workers).check(file)?, manifest))
     }
+
+    /// As [`OpenModel::check`], for a command that feeds text to the model: a speech model, which
+    /// must hear something first, is refused.
+    pub fn check_text(self, workers: usize) -> Result<(Model, Option<Manifest>), Failure> {
+        let (model, manifest) = self.check(workers)?;
+        if model.config().encoder.is_some() {
+            return Err(Failure::Input(format!(
+                "{} is a speech model: `brooklet caption` writes down with it what is said in a sound",
+                model.file().path().display()
+            )));
+        }
+        Ok((model, manifest))
+    }
 }
 
 impl ModelArguments {

@@ -111,7 +111,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         return Err(Failure::Usage("--stride must be at least 1".into()));
     }
     let open = arguments.model.open()?;
-    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
+    let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;
     let tokens = sequence(arguments, &model)?;
     let mut settings = Settings {
         budget: arguments.ram.budget(),

@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let options = arguments.sampling.options()?;
     let open = arguments.model.open()?;
-    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
+    let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;
     let settings = Settings {
         budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),

@@ -170,7 +170,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let open = model::open(&arguments.input, Access::Map)?;
     super::quantize::refuse_the_same_file(open.file.path(), &arguments.output)?;
-    let (model, manifest) = open.check(workers)?;
+    let (model, manifest) = open.check_text(workers)?;
     let config = model.config();
     check(config)?;
     check_layout(config, arguments.layout)?;

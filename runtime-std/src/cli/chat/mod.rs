@@ -99,7 +99,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let options = arguments.sampling.options()?;
     let open = arguments.access.open(&arguments.model)?;
-    let (model, manifest) = open.check(arguments.compute.workers()?)?;
+    let (model, manifest) = open.check_text(arguments.compute.workers()?)?;
     let mut template = template(&model, manifest.as_ref())?;
     if arguments.no_thinking {
         template = template.with_thinking(false)?;
