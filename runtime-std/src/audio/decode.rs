@@ -76,7 +76,7 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
             Error::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => Fault::Cut,
-            // Not the system's: a length in the file leads past the end of what it is the length of.
+            // Not the system's: a length in the file leads past the end of what holds it.
             Error::IoError(error) if error.kind() == io::ErrorKind::Other => Fault::SHORT,
             Error::IoError(error) => Fault::Io(error),
             Error::DecodeError(fault) | Error::LimitError(fault) => Fault::Damaged(fault),
