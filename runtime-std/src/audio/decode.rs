@@ -28,6 +28,10 @@ const SLACK: f64 = 0.5;
 /// know it, as to a pipe: the largest signed number of 32 bits, and a little less.
 const OPEN_LENGTH: u64 = 0x7FFF_0000;
 
+/// Most bytes of the setup of a Vorbis stream. Encoders write some 4 KiB; in memory a codebook may
+/// take a thousand times what it takes in the file.
+const LARGEST_SETUP: usize = 64 << 10;
+
 /// Most frames that silence stands for: 23 s at 44.1 kHz.
 const MOST_MISSING: usize = 1 << 20;
 
@@ -46,6 +50,16 @@ pub enum Fault {
 }
 
 impl Fault {
+    const SHORT: Fault = Fault::Damaged("it ends too early");
+
+    /// A fault within the bytes of a packet or of a decoder's setup, which were all read.
+    fn within(error: Error) -> Self {
+        match error {
+            Error::IoError(_) => Fault::SHORT,
+            error => error.into(),
+        }
+    }
+
     /// This fault as an error, `seconds` into the sound.
     pub fn at(self, seconds: f64) -> AudioError {
         match self {
@@ -62,6 +76,8 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
             Error::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => Fault::Cut,
+            // Not the system's: a length in the file leads past the end of what holds it.
+            Error::IoError(error) if error.kind() == io::ErrorKind::Other => Fault::SHORT,
             Error::IoError(error) => Fault::Io(error),
             Error::DecodeError(fault) | Error::LimitError(fault) => Fault::Damaged(fault),
             Error::Unsupported(part) => Fault::Unsupported(part),
@@ -186,7 +202,7 @@ impl Decoder {
                 break;
             };
             self.lost = self.frames;
-            let decoded = self.codec.decode(&packet)?;
+            let decoded = self.codec.decode(&packet).map_err(Fault::within)?;
             let (channels, rate) = (decoded.num_planes(), decoded.spec().rate());
             if decoded.frames() == 0 || channels == 0 {
                 continue;
@@ -279,9 +295,13 @@ fn open_track(format: &dyn FormatReader) -> Result<(u32, Box<dyn AudioDecoder>),
             codec: name(parameters.codec),
         });
     }
+    let setup = parameters.extra_data.as_ref().map_or(0, |data| data.len());
+    if parameters.codec == CODEC_ID_VORBIS && setup > LARGEST_SETUP {
+        return Err(Fault::Unsupported("vorbis: a setup of more than 64 KiB").at(0.0));
+    }
     let codec = get_codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
-        .map_err(|error| Fault::from(error).at(0.0))?;
+        .map_err(|error| Fault::within(error).at(0.0))?;
     Ok((track.id, codec))
 }
 

@@ -36,6 +36,9 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 pub use failure::Failure;
 
@@ -223,10 +226,21 @@ fn start_logging(verbose: u8) {
     };
     let colour = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let logging = tracing_subscriber::fmt()
-        .with_max_level(level)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(colour)
-        .without_time();
-    logging.with_target(false).init();
+        .without_time()
+        .with_target(false);
+    // Of a sound that cannot be read the command says what is wrong with it, in one sentence.
+    let of_decoders = match verbose {
+        0 => LevelFilter::OFF,
+        _ => level,
+    };
+    let levels = Targets::new()
+        .with_default(level)
+        .with_target("symphonia", of_decoders);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(levels)
+        .init();
 }
