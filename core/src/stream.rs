@@ -57,9 +57,11 @@ pub enum StreamError {
     },
     /// The model has no encoder.
     NoEncoder,
+    /// A sound has no samples, or an encoder's input no frames.
+    NothingToHear,
     /// The model has an encoder, and nothing was encoded yet.
     NoSource,
-    /// A sample of a sound is NaN or infinite.
+    /// A sample of a sound is NaN or infinite, or so large that its power is.
     SoundNotFinite,
     /// The encoder has fewer positions than these frames take.
     SourceTooLong {
@@ -120,6 +122,7 @@ impl fmt::Display for StreamError {
                 write!(f, "{given} values are not whole rows of {width}")
             }
             StreamError::NoEncoder => write!(f, "the model has no encoder"),
+            StreamError::NothingToHear => write!(f, "there is no sound to encode"),
             StreamError::NoSource => {
                 write!(
                     f,
@@ -127,7 +130,10 @@ impl fmt::Display for StreamError {
                 )
             }
             StreamError::SoundNotFinite => {
-                write!(f, "the sound has samples that are not finite numbers")
+                write!(
+                    f,
+                    "the sound has samples that are no numbers, or much too large"
+                )
             }
             StreamError::SourceTooLong { frames, most } => {
                 write!(
@@ -338,7 +344,7 @@ impl<'a> Stream<'a> {
     /// forgotten: [`Stream::reset`] does that.
     ///
     /// # Errors
-    /// [`StreamError::NoEncoder`]; [`StreamError::NoTokens`] without frames;
+    /// [`StreamError::NoEncoder`]; [`StreamError::NothingToHear`] without frames;
     /// [`StreamError::Rows`] if they are not whole; [`StreamError::SourceTooLong`] if there are
     /// more than the model's positions take. Then nothing has changed.
     pub fn encode(&mut self, frames: &[f32]) -> Result<(), StreamError> {
@@ -351,7 +357,7 @@ impl<'a> Stream<'a> {
             return Err(StreamError::Rows { width, given });
         }
         match given / width {
-            0 => return Err(StreamError::NoTokens),
+            0 => return Err(StreamError::NothingToHear),
             frames if frames > facts.most_frames() => {
                 return Err(StreamError::SourceTooLong {
                     frames,
@@ -394,7 +400,7 @@ impl<'a> Stream<'a> {
             });
         }
         if samples.is_empty() {
-            return Err(StreamError::NoTokens);
+            return Err(StreamError::NothingToHear);
         }
         if samples.iter().any(|sample| !sample.is_finite()) {
             return Err(StreamError::SoundNotFinite);
@@ -403,8 +409,13 @@ impl<'a> Stream<'a> {
         let scratch = &mut *self.buffers.mel_scratch;
         self.compute
             .log_mel(front_end, (samples, padded), scratch, features);
-        mel::normalise(features);
-        let encoded = self.encode(features);
+        // The power of samples far beyond 1 may be infinite.
+        let encoded = if features.iter().all(|x| x.is_finite()) {
+            mel::normalise(features);
+            self.encode(features)
+        } else {
+            Err(StreamError::SoundNotFinite)
+        };
         self.buffers.features = features;
         encoded
     }
@@ -580,11 +591,10 @@ impl<'a> Stream<'a> {
                 }
             }
         }
-        if self.model.config.encoder.is_some() && self.caches.source.len() == 0 {
-            return Err(StreamError::NoSource);
-        }
+        let hears_first = self.model.config.encoder.is_some() && self.caches.source.len() == 0;
         match input.tokens(width) {
             0 => Err(StreamError::NoTokens),
+            _ if hears_first => Err(StreamError::NoSource),
             tokens => Ok(tokens),
         }
     }

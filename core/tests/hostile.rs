@@ -9,6 +9,7 @@ use std::path::Path;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::kernels::Isa;
 use brooklet_core::model::{Config, Layer};
+use brooklet_core::transcribe::SpeechTokens;
 
 #[path = "common/gguf_edit.rs"]
 mod gguf_edit;
@@ -112,4 +113,61 @@ fn a_fused_value_bias_beside_a_slim_map_is_refused() {
     assert!(config.layouts.any_slim() && !config.values_dropped);
     let error = Layer::read(&file, &config, 0).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("a value bias"), "{error}");
+}
+
+/// A speech model, which has an encoder.
+const WHISPER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/random-whisper-f32.gguf"
+);
+
+/// Loads a speech model, hears, feeds a few tokens, and reads the tokens of a transcript.
+fn hear(edit: &Edit) -> Result<(), String> {
+    let mut bytes = edit.bytes().0;
+    // The policy dense, which learned positions need.
+    bytes.push(1);
+    let walked = load_walk::walk(&bytes, &[Isa::of_target()]);
+    if let Ok(file) = Gguf::parse(&bytes) {
+        let _ = SpeechTokens::from_gguf(&file, 300);
+    }
+    walked
+}
+
+/// Every number of the metadata, at its limits: the file is refused by one sentence, or it runs.
+#[test]
+fn hostile_numbers_are_refused_or_run() {
+    let original = fs::read(WHISPER).unwrap();
+    hear(&Edit::new(&original)).unwrap();
+    let keys: Vec<String> = Edit::new(&original)
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.kind, 4 | 5 | 10))
+        .map(|entry| String::from_utf8(entry.key.clone()).unwrap())
+        .collect();
+    assert!(keys.len() > 20);
+    let most = u64::from(u32::MAX);
+    let (mut refused, mut ran) = (0, 0);
+    for key in &keys {
+        for value in [0, 1, 2, 3, 31, 64, 257, 1 << 16, 1 << 24, most, u64::MAX] {
+            let mut edit = Edit::new(&original);
+            edit.set_u64(key, value);
+            match hear(&edit) {
+                Ok(()) => ran += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 100 && ran > 50, "{refused} refused, {ran} ran");
+}
+
+/// A file with more heads than attention can divide among workers is refused, not run.
+#[test]
+fn more_heads_than_parts_are_refused() {
+    let mut edit = Edit::new(&fs::read(WHISPER).unwrap());
+    for stack in ["encoder", "decoder"] {
+        edit.set_u64(&format!("stt.whisper.{stack}.n_heads"), 257);
+        edit.set_u64(&format!("stt.whisper.{stack}.d_model"), 514);
+    }
+    let error = hear(&edit).unwrap_err();
+    assert!(error.contains("head_count"), "{error}");
 }

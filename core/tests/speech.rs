@@ -246,7 +246,9 @@ fn a_sound_becomes_a_transcript_that_ends() {
             stream.hear(&[f32::NAN; 400]),
             Err(StreamError::SoundNotFinite)
         );
-        assert_eq!(stream.hear(&[]), Err(StreamError::NoTokens));
+        assert_eq!(stream.hear(&[]), Err(StreamError::NothingToHear));
+        let loud = [1e30; 400];
+        assert_eq!(stream.hear(&loud), Err(StreamError::SoundNotFinite));
         let long = StreamError::SourceTooLong {
             frames: 49,
             most: 48,
@@ -261,7 +263,7 @@ fn what_cannot_be_encoded_is_an_error() {
     let options = exact(CrossLayout::E, LayoutChoice::Kv, 8);
     golden.with_stream(&options, |stream| {
         assert_eq!(stream.feed(&[1]).unwrap_err(), StreamError::NoSource);
-        assert_eq!(stream.encode(&[]), Err(StreamError::NoTokens));
+        assert_eq!(stream.encode(&[]), Err(StreamError::NothingToHear));
         let rows = StreamError::Rows {
             width: 16,
             given: 17,

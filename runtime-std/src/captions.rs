@@ -18,15 +18,19 @@ const SILENCE: f32 = 0.6;
 /// section).
 const UNSURE: f32 = -1.0;
 
+/// Seconds of the shortest caption.
+const SHORTEST: f64 = 0.02;
+
 /// Wishes for captions.
 #[derive(Clone, Debug, Default)]
 pub struct CaptionOptions {
     /// Language that is spoken, as its code (`en`); found by the model in the first window if it is
-    /// not given. Models of one language ignore it.
+    /// not given.
     pub language: Option<String>,
-    /// Translates to English instead of writing what is said.
+    /// True for a translation to English instead of what is said.
     pub translate: bool,
-    /// Text that the model takes as said before each window: names, and a style.
+    /// Text that the model takes as said before each window: names, and a style. Half of the
+    /// model's positions hold it, or it is refused.
     pub prompt: String,
 }
 
@@ -45,7 +49,7 @@ pub struct Caption {
 /// A speech model at work on one sound.
 pub struct Captions<'e, 'a> {
     engine: &'e mut Engine<'a>,
-    tokens: SpeechTokens<'a>,
+    tokens: SpeechTokens<'e>,
     options: CaptionOptions,
     language: Option<u32>,
     before: Vec<u32>,
@@ -67,7 +71,7 @@ impl<'e, 'a> Captions<'e, 'a> {
     /// it does not know the language.
     pub fn new(
         engine: &'e mut Engine<'a>,
-        model: &'a Model,
+        model: &'e Model,
         options: CaptionOptions,
     ) -> Result<Captions<'e, 'a>, Error> {
         let Some(encoder) = model.config().encoder else {
@@ -82,10 +86,16 @@ impl<'e, 'a> Captions<'e, 'a> {
         let language = match &options.language {
             Some(code) if tokens.is_multilingual() => {
                 let token = tokenizer.special(format!("<|{code}|>").as_bytes());
+                let token = token.filter(|token| tokens.languages().contains(token));
                 Some(token.ok_or_else(|| Error::Language(code.clone()))?)
             }
+            // Models of one language are of English.
+            Some(code) if code != "en" => return Err(Error::Language(code.clone())),
             _ => None,
         };
+        if options.translate && tokens.translate.is_none() {
+            return Err(Error::NoTranslation);
+        }
         let mut before = Vec::new();
         if !options.prompt.is_empty() {
             // As after a text: with a blank.
@@ -95,6 +105,14 @@ impl<'e, 'a> Captions<'e, 'a> {
                 ..Default::default()
             };
             tokenizer.encode(prompt.as_bytes(), encoding, &mut |token| before.push(token));
+            let most = match tokens.previous {
+                Some(_) => Transcriber::new(engine.stream(), tokens).most_before(),
+                None => 0,
+            };
+            if before.len() > most {
+                let tokens = before.len();
+                return Err(Error::PromptTooLong { tokens, most });
+            }
         }
         let capacity = encoder.most_samples();
         Ok(Captions {
@@ -173,7 +191,10 @@ impl<'e, 'a> Captions<'e, 'a> {
         let mut captions = Vec::new();
         let (mut start, mut bytes) = (offset, Vec::new());
         let mut end = |start: f64, end: f64, bytes: &mut Vec<u8>| {
-            let text = String::from_utf8_lossy(bytes).trim().to_owned();
+            // One line: subtitles end at an empty one.
+            let text = String::from_utf8_lossy(bytes);
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let text = words.join(" ");
             bytes.clear();
             if !text.is_empty() {
                 captions.push(Caption { start, end, text });
@@ -187,10 +208,10 @@ impl<'e, 'a> Captions<'e, 'a> {
             match transcriber.next()? {
                 Written::Text(token) => bytes.extend(tokenizer.piece(token, false)),
                 Written::Time(step) => {
-                    let step = u64::from(step * SpeechTokens::STEP_MS);
-                    let time = (offset + step as f64 / 1000.0).min(all);
-                    end(start, time, &mut bytes);
-                    start = time;
+                    let after = f64::from(step) * f64::from(SpeechTokens::STEP_MS) / 1000.0;
+                    // The model may name a time after the sound's end.
+                    end(start, (offset + after).min(all), &mut bytes);
+                    start = (offset + after).min(all - SHORTEST).max(start);
                 }
                 Written::End => break,
             }
@@ -198,7 +219,7 @@ impl<'e, 'a> Captions<'e, 'a> {
         let step = SAMPLE_RATE * SpeechTokens::STEP_MS as usize / 1000;
         let done = transcriber
             .done()
-            .map_or(has, |steps| steps as usize * step);
+            .map_or(has, |steps| (steps as usize).saturating_mul(step));
         // A window from which nothing was taken would be heard again for ever.
         let done = if done == 0 { has } else { done.min(has) };
         if done == has {

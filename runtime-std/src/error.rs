@@ -69,6 +69,17 @@ pub enum Error {
     /// The speech model does not know a language.
     #[error("the model does not know the language \"{0}\": a code is wanted, such as en")]
     Language(String),
+    /// The speech model cannot translate.
+    #[error("the model cannot translate: it writes what is said")]
+    NoTranslation,
+    /// The text that was said before has too many tokens.
+    #[error("the prompt has {tokens} tokens, but the model takes {most} at most")]
+    PromptTooLong {
+        /// Its tokens.
+        tokens: usize,
+        /// Largest number of tokens.
+        most: usize,
+    },
     /// The receiver of the text has failed.
     #[error("the text cannot be passed on: {0}")]
     Sink(io::Error),

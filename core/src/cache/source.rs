@@ -40,7 +40,7 @@ impl<'a> Source<'a> {
 
     /// Returns the residual stream beside the keys and values of the encoder's layer that is
     /// computed, of shape `shape`.
-    pub(crate) fn layer(&mut self, shape: &CacheShape) -> (&mut [f32], LayerCache<'_>) {
+    pub(crate) fn own(&mut self, shape: &CacheShape) -> (&mut [f32], LayerCache<'_>) {
         (self.rows, carve(shape, self.own))
     }
 

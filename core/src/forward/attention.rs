@@ -11,6 +11,19 @@ use crate::plan::Buffers;
 use crate::tensor::Matrix;
 use crate::workers::Activations;
 
+/// Returns the source of keys and values that are computed from kept inputs.
+pub(super) fn of_inputs<'w>(key: &Linear<'w>, value: &Linear<'w>) -> Values<'w> {
+    Values::OfInputs {
+        keys: key.weight,
+        map: ValueMap {
+            map: value.weight,
+            mean: &[],
+            offset: optional(value.bias),
+            rank: 0,
+        },
+    }
+}
+
 impl Attention<'_> {
     /// Matrices that take the normed input.
     pub(super) fn takers(&self) -> [&Matrix<'_>; 3] {
@@ -234,15 +247,7 @@ impl At<'_> {
             compute.linear(input(n.sinks), layers, b.kernel_scratch);
             compute.add_bias(values, optional(value.bias));
         }
-        Values::OfInputs {
-            keys: weights.key.weight,
-            map: ValueMap {
-                map: value.weight,
-                mean: &[],
-                offset: optional(value.bias),
-                rank: 0,
-            },
-        }
+        of_inputs(&weights.key, value)
     }
 
     /// Computes the values of the first tokens from their keys and channels by the map, before

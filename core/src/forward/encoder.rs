@@ -66,7 +66,7 @@ impl<'p> Pass<'p> {
         let (Some(shape), Some(value)) = (self.plan.encoder_shape(), &attention.value) else {
             unreachable!("an encoder's layers have values");
         };
-        let (rows, mut cache) = caches.source.layer(&shape);
+        let (rows, mut cache) = caches.source.own(&shape);
         b.residual[..range.len() * d].copy_from_slice(&rows[range.start * d..range.end * d]);
         let takers = [&attention.key.weight, &value.weight];
         self.norm(0, Pending::Nothing, attention.norm.as_ref(), &takers, b);
@@ -113,7 +113,7 @@ impl<'p> Pass<'p> {
             reach: self.reaches.of(0),
             wanted: 0,
         };
-        let (rows, cache) = caches.source.layer(&shape);
+        let (rows, cache) = caches.source.own(&shape);
         let rows = &mut rows[range.start * d..range.end * d];
         b.residual[..rows.len()].copy_from_slice(rows);
         let takers = [&attention.query.weight];
@@ -155,17 +155,12 @@ impl<'p> Pass<'p> {
                 .iter()
                 .filter_map(|layer| layer.cross.as_ref())
         };
+        // int8 is wanted if any layer's matrix is quantised; layout x keeps the rows as they are.
         let takers = crosses()
-            .next()
-            .map(|cross| [&cross.key.weight, &cross.value.weight]);
+            .flat_map(|cross| [&cross.key.weight, &cross.value.weight])
+            .find(|matrix| matrix.format().is_quantized() && shape.layout != Layout::X);
         let norm = Some(&encoder.norm);
-        self.norm(
-            0,
-            Pending::Nothing,
-            norm,
-            takers.as_ref().map_or(&[], |takers| takers),
-            b,
-        );
+        self.norm(0, Pending::Nothing, norm, takers.as_slice(), b);
         if let Layout::X = shape.layout {
             let rows = (&b.normed[..range.len() * d], d);
             write_source(

@@ -159,13 +159,9 @@ impl Pass<'_> {
         }
         if let Some(positions) = &model.positions {
             let first = self.reaches.of(0).ring.position() as usize;
-            let rows = b.residual.chunks_exact_mut(d).take(self.tokens);
-            for (index, row) in rows.enumerate() {
-                // Attention's norm will overwrite this row before anything reads it.
-                let learned = &mut b.normed[..d];
-                positions.dequantize_row(first + index, learned);
-                row.iter_mut().zip(learned).for_each(|(x, p)| *x += *p);
-            }
+            let rows = &mut b.residual[..self.tokens * d];
+            // Attention's norm will overwrite this row before anything reads it.
+            add_positions(positions, first, rows, &mut b.normed[..d]);
         }
     }
 
@@ -238,6 +234,14 @@ impl At<'_> {
             pass.norm(self.wanted, pending, norm, &feed_forward.takers(), b);
             self.feed_forward(feed_forward, b);
         }
+    }
+}
+
+/// Adds learned positions, those from `first` on, to rows as wide as the scratch row `learned`.
+fn add_positions(positions: &Matrix<'_>, first: usize, rows: &mut [f32], learned: &mut [f32]) {
+    for (index, row) in rows.chunks_exact_mut(learned.len()).enumerate() {
+        positions.dequantize_row(first + index, learned);
+        row.iter_mut().zip(&*learned).for_each(|(x, p)| *x += *p);
     }
 }
 

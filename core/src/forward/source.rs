@@ -1,8 +1,8 @@
 //! Attention to the rows of an encoder, which every query sees: cross-attention, and the encoder's
 //! own.
 
+use super::attention::of_inputs;
 use super::{At, optional, quantized};
-use crate::attention::derived::ValueMap;
 use crate::attention::geometry::{Geometry, Tables};
 use crate::attention::{Attend, Step, Values};
 use crate::cache::{CacheMemory, LayerCache, Layout, Ring};
@@ -24,15 +24,7 @@ impl At<'_> {
         };
         let values = match shape.layout {
             Layout::Kv | Layout::KR { .. } => Values::Cached,
-            Layout::X => Values::OfInputs {
-                keys: weights.key.weight,
-                map: ValueMap {
-                    map: weights.value.weight,
-                    mean: &[],
-                    offset: optional(weights.value.bias),
-                    rank: 0,
-                },
-            },
+            Layout::X => of_inputs(&weights.key, &weights.value),
         };
         let source = &mut caches.source;
         let len = source.len();

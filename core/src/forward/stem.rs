@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use super::{Pass, optional};
+use super::{Pass, add_positions, optional};
 use crate::cache::CacheMemory;
 use crate::kernels::Activation;
 use crate::model::{Encoder, EncoderConfig, Linear};
@@ -80,11 +80,7 @@ impl Pass<'_> {
             let out = &mut caches.source.rows[start * d..end * d];
             let memory = (&mut *b.stem_input, &mut *b.kernel_scratch);
             self.convolve(&encoder.stem[1], &hidden, (start..end, stride), memory, out);
-            for (index, row) in out.chunks_exact_mut(d).enumerate() {
-                let learned = &mut b.normed[..d];
-                encoder.positions.dequantize_row(start + index, learned);
-                row.iter_mut().zip(learned).for_each(|(x, p)| *x += *p);
-            }
+            add_positions(&encoder.positions, start, out, &mut b.normed[..d]);
         }
         rows
     }

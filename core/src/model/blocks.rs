@@ -152,7 +152,8 @@ impl<'w> SlimWeights<'w> {
     }
 }
 
-/// A layer: attention, cross-attention if the model has an encoder, then a feed-forward layer.
+/// A layer: attention, cross-attention to an encoder if the stack has it, then a feed-forward
+/// layer.
 #[derive(Clone, Copy)]
 pub struct Layer<'w> {
     /// Self-attention.

@@ -8,6 +8,7 @@ use super::families;
 use super::names::{EMBEDDING, SLIM_CHANNELS, SLIM_MAP, Stack, VALUE};
 use super::tensors::Tensors;
 use super::{EncoderConfig, Family, LayerKind, LayerKinds, ModelError};
+use crate::arena::MAX_PARTS;
 use crate::attention::Shape;
 use crate::cache::Layout;
 use crate::const_fn::{or, tri};
@@ -398,6 +399,13 @@ impl HeadFacts {
             width,
             ..
         } = self;
+        // Attention divides the work by heads.
+        if queries > MAX_PARTS {
+            return Err(ModelError::OutOfRange {
+                key: "attention.head_count",
+                value: queries as u64,
+            });
+        }
         if keys == 0 || !queries.is_multiple_of(keys) {
             return Err(ModelError::HeadsDoNotDivide {
                 heads: queries as u64,

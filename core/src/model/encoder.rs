@@ -82,7 +82,7 @@ impl<'w> Encoder<'w> {
             positions: tri!(of.matrix("position_embd.weight", facts.positions, d)),
             norm: tri!(of.output_norm(config.design.norm, d)),
             filters: tri!(of.rows_of_f32("frontend.mel_filterbank", bands, bins)),
-            window: tri!(of.row("frontend.window", facts.frames.n_fft())),
+            window: tri!(of.rows_of_f32("frontend.window", 1, facts.frames.n_fft())),
         })
     }
 }

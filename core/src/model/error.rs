@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::Family;
 use crate::gguf::GgufError;
+use crate::speech::mel::MelError;
 
 /// Reason why a GGUF file is not a model that this crate runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,6 +13,8 @@ use crate::gguf::GgufError;
 pub enum ModelError {
     /// The file itself is broken.
     Gguf(GgufError),
+    /// The features of sound that it describes cannot be computed.
+    Mel(MelError),
     /// `general.architecture` is missing, or is not a supported family.
     UnsupportedArchitecture,
     /// A metadata value that the family needs is missing or has the wrong type; the field is its
@@ -102,6 +105,7 @@ impl fmt::Display for ModelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             ModelError::Gguf(error) => error.fmt(f),
+            ModelError::Mel(error) => error.fmt(f),
             ModelError::UnsupportedArchitecture => {
                 write!(
                     f,

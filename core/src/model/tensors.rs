@@ -135,7 +135,7 @@ impl<'f, 'w> Tensors<'f, 'w> {
         match tri!(self.stored(name, (rows, cols), (1, len))).row() {
             Some(row) => Ok(row),
             None => Err(ModelError::UnsupportedFeature(
-                "a filterbank in a format other than F32",
+                "a front end of sound in a format other than F32",
             )),
         }
     }

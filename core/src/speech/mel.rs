@@ -17,7 +17,7 @@ use crate::nn::math::log10;
 use crate::quant::F32;
 
 /// Largest number of bands.
-pub const MAX_MELS: usize = 1 << 12;
+pub const MAX_MELS: usize = 1 << 8;
 
 /// Least power of a band: its logarithm is -10.
 const LEAST_POWER: f32 = 1e-10;

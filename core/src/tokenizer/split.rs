@@ -31,8 +31,8 @@ impl PreTokenizer {
     pub(super) const fn named(name: &[u8]) -> Option<Self> {
         Some(match name {
             // GPT-NeoX's own pattern is GPT-2's: its models (Pythia, OLMo 1, MPT) use these names.
-            b"gpt-2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion" | b"gigachat"
-            | b"mellum" | b"exaone4" => Self::Gpt2,
+            b"gpt-2" | b"gpt2" | b"phi-2" | b"mpt" | b"olmo" | b"jais" | b"trillion"
+            | b"gigachat" | b"mellum" | b"exaone4" => Self::Gpt2,
             b"smollm" | b"starcoder" | b"refact" | b"command-r" | b"codeshell" | b"exaone"
             | b"minerva-7b" => Self::Smollm,
             b"llama-bpe" | b"llama3" | b"llama-v3" | b"falcon3" | b"falcon-h1" | b"pixtral"

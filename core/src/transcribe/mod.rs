@@ -18,15 +18,15 @@ use rules::Rules;
 /// Wishes for a transcript.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'r> {
-    /// Token of the language that is spoken, for models that know several. Without it,
-    /// [`Transcriber::detect_language`] finds it.
+    /// Token of the language that is spoken, one of [`SpeechTokens::languages`]; for models that
+    /// know several it must be given, and [`Transcriber::detect_language`] finds it.
     pub language: Option<u32>,
-    /// True for a translation to English, by models that know several languages.
+    /// True for a translation to English, by models that have [`SpeechTokens::translate`].
     pub translate: bool,
     /// True if times are written beside the text.
     pub times: bool,
-    /// Tokens of the text before, which tell the model names and style. Of a text that is too long
-    /// the last ones are taken.
+    /// Tokens of the text before, which tell the model names and style, for models that have
+    /// [`SpeechTokens::previous`]. Of more than [`Transcriber::most_before`] the last are taken.
     pub before: &'r [u32],
 }
 
@@ -49,8 +49,10 @@ pub struct Transcriber<'s, 'a> {
     rules: Rules,
     /// True if the last logits are weights already.
     weighed: bool,
-    /// Number of tokens written, and the sum of the logarithms of their probabilities.
-    written: (u32, f32),
+    /// Number of tokens written, the end included.
+    written: usize,
+    /// Sum of the logarithms of their probabilities.
+    log_probability: f32,
     no_speech: f32,
 }
 
@@ -62,7 +64,8 @@ impl<'s, 'a> Transcriber<'s, 'a> {
             tokens,
             rules: Rules::new(false),
             weighed: false,
-            written: (0, 0.0),
+            written: 0,
+            log_probability: 0.0,
             no_speech: 0.0,
         }
     }
@@ -87,16 +90,16 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     /// # Errors
     /// As [`Stream::feed`].
     pub fn detect_language(&mut self) -> Result<Option<u32>, StreamError> {
-        let Some(after) = self.tokens.translate.min(self.tokens.transcribe) else {
+        let languages = self.tokens.languages();
+        if languages.is_empty() {
             return Ok(None);
-        };
-        let first = self.tokens.start + 1;
+        }
         self.stream.reset();
         let logits = self.stream.feed(&[self.tokens.start])?;
-        let languages = &logits[first as usize..(after as usize).max(first as usize)];
-        let language = (!languages.is_empty()).then(|| first + argmax(languages) as u32);
+        let logits = &logits[languages.start as usize..languages.end as usize];
+        let language = languages.start + argmax(logits) as u32;
         self.stream.reset();
-        Ok(language)
+        Ok(Some(language))
     }
 
     /// Begins a transcript of the window.
@@ -106,10 +109,10 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     pub fn begin(&mut self, request: &Request<'_>) -> Result<(), StreamError> {
         self.stream.reset();
         self.rules = Rules::new(request.times);
-        self.written = (0, 0.0);
-        if let Some(previous) = self.tokens.previous.filter(|_| !request.before.is_empty()) {
-            let most = self.most_written() - 1;
-            let before = &request.before[request.before.len().saturating_sub(most)..];
+        (self.written, self.log_probability) = (0, 0.0);
+        let before = request.before.len().saturating_sub(self.most_before());
+        let before = &request.before[before..];
+        if let Some(previous) = self.tokens.previous.filter(|_| !before.is_empty()) {
             self.stream.absorb(&[previous])?;
             self.stream.absorb(before)?;
         }
@@ -132,7 +135,8 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         Ok(())
     }
 
-    /// Writes the next piece. After [`Written::End`], begin again.
+    /// Writes the next piece. The end comes also after half as many tokens as there are positions,
+    /// as in the paper's program. After [`Written::End`], begin again.
     ///
     /// # Errors
     /// As [`Stream::feed`].
@@ -143,12 +147,13 @@ impl<'s, 'a> Transcriber<'s, 'a> {
             self.stream.softmax().0
         };
         self.rules.mask(&self.tokens, weights);
-        let token = self.rules.choose(&self.tokens, weights);
-        let probability = weights[token as usize] / weights.iter().sum::<f32>();
+        let (token, probability) = self.rules.choose(&self.tokens, weights);
         self.weighed = true;
-        self.written.0 += 1;
-        self.written.1 += math::log10(probability) * core::f32::consts::LN_10;
-        if token == self.tokens.end || self.written.0 as usize > self.most_written() {
+        self.written += 1;
+        self.log_probability += math::log10(probability) * core::f32::consts::LN_10;
+        let room = self.stream.plan().capacity() as u64;
+        let is_full = self.written > self.half() || self.stream.position() >= room;
+        if token == self.tokens.end || is_full {
             return Ok(Written::End);
         }
         self.rules.note(&self.tokens, token);
@@ -173,11 +178,17 @@ impl<'s, 'a> Transcriber<'s, 'a> {
 
     /// Mean of the natural logarithms of the written tokens' probabilities; 0 before the first.
     pub fn mean_log_probability(&self) -> f32 {
-        self.written.1 / (self.written.0.max(1)) as f32
+        self.log_probability / self.written.max(1) as f32
     }
 
-    /// Largest number of tokens of a transcript, and of the text before it: half of the positions.
-    fn most_written(&self) -> usize {
-        self.stream.plan().config().context / 2
+    /// Largest number of tokens of the text before a transcript: half of the positions in the
+    /// cache, less the one that begins it, as for the paper's program.
+    pub fn most_before(&self) -> usize {
+        self.half().saturating_sub(1)
+    }
+
+    /// Half of the positions in the cache: as many tokens are written at most.
+    fn half(&self) -> usize {
+        self.stream.plan().capacity() / 2
     }
 }

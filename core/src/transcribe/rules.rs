@@ -26,8 +26,8 @@ pub(super) struct Rules {
     last: [Option<Kind>; 2],
     /// The newest time, in steps.
     newest: Option<u32>,
-    /// The newest time at which one text ended and the next began.
-    between: Option<u32>,
+    /// The end of the newest text after which another one began.
+    heard_to: Option<u32>,
 }
 
 impl Rules {
@@ -37,7 +37,7 @@ impl Rules {
             times,
             last: [None, None],
             newest: None,
-            between: None,
+            heard_to: None,
         }
     }
 
@@ -81,26 +81,33 @@ impl Rules {
     }
 
     /// Chooses the next token by masked `weights`: a time if all times together are more probable
-    /// than any text.
-    pub(super) fn choose(&self, tokens: &SpeechTokens<'_>, weights: &[f32]) -> u32 {
+    /// than any text. Returns the token and its probability among those that may be chosen; if none
+    /// may, the end.
+    pub(super) fn choose(&self, tokens: &SpeechTokens<'_>, weights: &[f32]) -> (u32, f32) {
         let (text, times) = weights.split_at(tokens.first_time() as usize);
-        if self.times {
-            let most = text.iter().fold(0.0f32, |most, weight| most.max(*weight));
-            if times.iter().sum::<f32>() > most {
-                return tokens.first_time() + argmax(times) as u32;
-            }
+        let most = text.iter().fold(0.0f32, |most, weight| most.max(*weight));
+        let of_times = times.iter().sum::<f32>();
+        let (token, all) = if self.times && of_times > most {
+            (tokens.first_time() + argmax(times) as u32, of_times)
+        } else {
+            (argmax(weights) as u32, of_times + text.iter().sum::<f32>())
+        };
+        let weight = weights[token as usize];
+        if weight > NEVER {
+            (token, weight / all)
+        } else {
+            (tokens.end, 1.0)
         }
-        argmax(weights) as u32
     }
 
     /// Notes that `token` was chosen.
     pub(super) fn note(&mut self, tokens: &SpeechTokens<'_>, token: u32) {
         let kind = match token.checked_sub(tokens.first_time()) {
             Some(step) => {
-                self.newest = Some(step);
                 if self.last[0] == Some(Kind::Time) {
-                    self.between = Some(step);
+                    self.heard_to = self.newest;
                 }
+                self.newest = Some(step);
                 Kind::Time
             }
             None => Kind::Text,
@@ -114,7 +121,7 @@ impl Rules {
         match self.last {
             // The last text has ended, and no other has begun.
             [Some(Kind::Time), Some(Kind::Text)] => None,
-            _ => self.between,
+            _ => self.heard_to,
         }
     }
 }
@@ -138,8 +145,9 @@ mod tests {
         for step in 0..40 {
             let mut weights = weights(step);
             rules.mask(&TOKENS, &mut weights);
-            let token = rules.choose(&TOKENS, &weights);
+            let (token, probability) = rules.choose(&TOKENS, &weights);
             assert!(weights[token as usize] > 0.0, "{written:?}, then {token}");
+            assert!(probability > 0.0 && probability <= 1.0);
             if token == TOKENS.end {
                 break;
             }
@@ -197,6 +205,8 @@ mod tests {
         assert_eq!(done(&[15, 1, 2, 40]), None);
         assert_eq!(done(&[15, 1, 40, 40, 2]), Some(25));
         assert_eq!(done(&[15, 1, 40, 40, 2, 60]), None);
+        // Between two texts there may be a pause, in which the model may have missed something.
+        assert_eq!(done(&[15, 1, 40, 70, 2]), Some(25));
         assert_eq!(done(&[15, 1, 40, 40, 2, 60, 60]), Some(45));
         assert_eq!(done(&[15, 1, 40, 40, 2, 60, 60, 3]), Some(45));
         assert_eq!(done(&[15]), None);
@@ -209,7 +219,14 @@ mod tests {
         weights[3] = 0.3;
         weights[20..40].fill(0.02);
         weights[31] = 0.03;
-        assert_eq!(Rules::new(true).choose(&TOKENS, &weights), 31);
-        assert_eq!(Rules::new(false).choose(&TOKENS, &weights), 3);
+        let (token, probability) = Rules::new(true).choose(&TOKENS, &weights);
+        assert_eq!(token, 31);
+        assert!((probability - 0.03 / 0.41).abs() < 1e-6);
+        assert_eq!(Rules::new(false).choose(&TOKENS, &weights).0, 3);
+        let nothing = std::vec![0.0; VOCAB];
+        assert_eq!(
+            Rules::new(true).choose(&TOKENS, &nothing),
+            (TOKENS.end, 1.0)
+        );
     }
 }

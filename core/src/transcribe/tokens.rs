@@ -1,5 +1,7 @@
 //! Tokens of a speech model that are not text, and its list of tokens never to write.
 
+use core::ops::Range;
+
 use crate::const_fn::tri;
 use crate::gguf::{Array, Gguf};
 use crate::model::ModelError;
@@ -15,7 +17,7 @@ pub struct SpeechTokens<'a> {
     pub previous: Option<u32>,
     /// Asks for a transcript in the language that is spoken; models of one language have none.
     pub transcribe: Option<u32>,
-    /// Asks for a translation to English; models of one language have none.
+    /// Asks for a translation to English, by models that can translate.
     pub translate: Option<u32>,
     /// Says that nobody speaks. It stands before [`SpeechTokens::no_timestamps`].
     pub no_speech: u32,
@@ -37,11 +39,10 @@ impl<'a> SpeechTokens<'a> {
     /// # Errors
     /// The first token that is missing or not in the vocabulary.
     pub const fn from_gguf(file: &Gguf<'a>, vocab: usize) -> Result<SpeechTokens<'a>, ModelError> {
-        let multilingual = match file.get("stt.capability.lang_detect") {
-            Some(value) => matches!(value.as_bool(), Some(true)),
-            None => false,
+        let start = match tri!(token(file, "stt.whisper.sot_token_id", vocab)) {
+            Some(start) => start,
+            None => tri!(required(file, "stt.whisper.decoder_start_token_id", vocab)),
         };
-        let start = tri!(required(file, "stt.whisper.sot_token_id", vocab));
         let no_timestamps = tri!(required(file, "stt.whisper.no_timestamps_token_id", vocab));
         if no_timestamps == 0 || no_timestamps as usize + 1 >= vocab {
             return Err(ModelError::OutOfRange {
@@ -56,32 +57,28 @@ impl<'a> SpeechTokens<'a> {
                 value: end as u64,
             });
         }
-        let (transcribe, translate) = if multilingual {
-            (
-                Some(tri!(required(
-                    file,
-                    "stt.whisper.transcribe_token_id",
-                    vocab
-                ))),
-                Some(tri!(required(
-                    file,
-                    "stt.whisper.translate_token_id",
-                    vocab
-                ))),
-            )
-        } else {
-            (None, None)
-        };
+        let has_languages = tri!(capability(file, "stt.capability.lang_detect"));
+        let translates = tri!(capability(file, "stt.capability.translate"));
+        let transcribe = "stt.whisper.transcribe_token_id";
+        let translate = "stt.whisper.translate_token_id";
         Ok(SpeechTokens {
             start,
             end,
             previous: tri!(token(file, "stt.whisper.prev_sot_token_id", vocab)),
-            transcribe,
-            translate,
+            transcribe: if has_languages {
+                Some(tri!(required(file, transcribe, vocab)))
+            } else {
+                None
+            },
+            translate: if has_languages && translates {
+                Some(tri!(required(file, translate, vocab)))
+            } else {
+                None
+            },
             no_speech: no_timestamps - 1,
             no_timestamps,
-            suppressed: list(file, "stt.whisper.suppress_tokens"),
-            suppressed_first: list(file, "stt.whisper.begin_suppress_tokens"),
+            suppressed: tri!(list(file, "stt.whisper.suppress_tokens")),
+            suppressed_first: tri!(list(file, "stt.whisper.begin_suppress_tokens")),
         })
     }
 
@@ -104,6 +101,14 @@ impl<'a> SpeechTokens<'a> {
     /// Returns true if the model knows several languages.
     pub const fn is_multilingual(&self) -> bool {
         self.transcribe.is_some()
+    }
+
+    /// Tokens of the languages that the model knows: those after [`SpeechTokens::start`] and before
+    /// the first task. Empty for models of one language.
+    pub fn languages(&self) -> Range<u32> {
+        let first = self.start + 1;
+        let tasks = [self.transcribe, self.translate].into_iter().flatten();
+        first..tasks.min().unwrap_or(first).max(first)
     }
 
     /// Token of the time 0.
@@ -150,9 +155,24 @@ const fn required(file: &Gguf<'_>, key: &'static str, vocab: usize) -> Result<u3
     }
 }
 
-const fn list<'a>(file: &Gguf<'a>, key: &'static str) -> Option<Array<'a>> {
+/// Reads what the model can do; absent, it cannot.
+const fn capability(file: &Gguf<'_>, key: &'static str) -> Result<bool, ModelError> {
     match file.get(key) {
-        Some(value) => value.as_array(),
-        None => None,
+        None => Ok(false),
+        Some(value) => match value.as_bool() {
+            Some(value) => Ok(value),
+            None => Err(ModelError::MissingMetadata(key)),
+        },
+    }
+}
+
+/// Reads a list of tokens that may be absent.
+const fn list<'a>(file: &Gguf<'a>, key: &'static str) -> Result<Option<Array<'a>>, ModelError> {
+    match file.get(key) {
+        None => Ok(None),
+        Some(value) => match value.as_array() {
+            Some(list) => Ok(Some(list)),
+            None => Err(ModelError::MissingMetadata(key)),
+        },
     }
 }

@@ -59,7 +59,8 @@ pub struct Arguments {
     /// The sound is raw: one channel of 16,000 samples a second, in this format
     #[arg(long, value_name = "FORMAT", value_parser = one_of::<Raw>(RAW_FORMATS))]
     raw: Option<Raw>,
-    /// Code of the language that is spoken, for example en; auto lets the model find it
+    /// Code of the language that is spoken, for example en; auto lets the model find it in the
+    /// first half minute
     #[arg(long, value_name = "CODE", default_value = "auto")]
     language: String,
     /// Write down or translate
@@ -68,7 +69,7 @@ pub struct Arguments {
     /// Form of the captions
     #[arg(long, value_parser = one_of::<Format>(FORMATS), default_value = "txt", hide_possible_values = false)]
     format: Format,
-    /// A text that the model takes as said before: names, and a style
+    /// A text that the model takes as said before every half minute: names, and a style
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
     #[command(flatten)]
@@ -160,6 +161,8 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         layout: arguments.cache,
         cross: arguments.cross_cache,
         f32_activations: arguments.f32_activations,
+        // All positions of a transcript, or none: a smaller cache would cut it.
+        window: Some(model.config().context),
         ..Settings::of_speech()
     };
     let options = CaptionOptions {

@@ -26,6 +26,9 @@ pub(super) const DESIGN: Design = Design {
 /// Term of the variance in the norms; no metadata say so.
 const NORM_EPS: f32 = 1e-5;
 
+/// Samples between two frames: 10 ms.
+const HOP: usize = 160;
+
 /// Reads the facts of a Whisper model, whose keys are those of no other family.
 ///
 /// # Errors
@@ -63,6 +66,20 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
             "a width that its heads do not divide",
         ));
     }
+    // The output is the embedding.
+    if !tri!(facts.flag("decoder.tie_word_embeddings", true)) {
+        return Err(ModelError::UnsupportedFeature(
+            "an output matrix of its own in a speech model",
+        ));
+    }
+    let vocab = tri!(vocabulary(file, &design));
+    let stated = tri!(facts.dim("decoder.vocab_size"));
+    if stated != vocab {
+        return Err(ModelError::OutOfRange {
+            key: "decoder.vocab_size",
+            value: stated as u64,
+        });
+    }
     let gelu = facts.says("decoder.activation", "gelu") && facts.says("encoder.activation", "gelu");
     if !gelu {
         return Err(ModelError::UnsupportedFeature(
@@ -86,7 +103,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         kv_heads: queries,
         head_dim: heads.width,
         ff,
-        vocab: tri!(vocabulary(file, &design)),
+        vocab,
         context,
         rope_dim: 0,
         kinds: LayerKinds::all(LayerKind {
@@ -122,11 +139,25 @@ const fn frames(file: &Gguf<'_>, mels: usize) -> Result<MelShape, ModelError> {
             "a window that is not as long as a frame",
         ));
     }
+    // A time token stands for 20 ms, which a row of the encoder's output must be.
+    if hop != HOP {
+        return Err(ModelError::OutOfRange {
+            key: "hop_length",
+            value: hop as u64,
+        });
+    }
+    let known = (facts.get("normalize").is_none() || facts.says("normalize", "whisper_logmel"))
+        && (facts.get("pad_mode").is_none() || facts.says("pad_mode", "reflect"))
+        && tri!(facts.flag("center", true))
+        && tri!(facts.float("pre_emphasis", Some(0.0), -1.0, 1.0)) == 0.0;
+    if !known {
+        return Err(ModelError::UnsupportedFeature(
+            "features of sound that are computed in another way than Whisper's",
+        ));
+    }
     match MelShape::new(n_fft, hop, mels) {
         Ok(shape) => Ok(shape),
-        Err(_) => Err(ModelError::UnsupportedFeature(
-            "features of sound with other lengths than products of 2, 3 and 5, or no bands",
-        )),
+        Err(error) => Err(ModelError::Mel(error)),
     }
 }
 
