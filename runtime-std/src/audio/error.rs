@@ -2,8 +2,7 @@
 
 use std::io;
 
-use super::resample::{HIGHEST_RATE, LOWEST_RATE};
-use super::{LOUDEST, RATE};
+use super::{HIGHEST_RATE, LOUDEST, LOWEST_RATE, RATE};
 
 /// The reason why a sound cannot be opened or read on.
 #[derive(Debug, thiserror::Error)]

@@ -32,7 +32,6 @@
 //! - `error`: what may go wrong.
 //! - `resample`: from any rate to [`RATE`].
 //! - `raw`, `decode`: from bytes to samples, without and with a container.
-//! - This one: sounds.
 
 mod decode;
 mod error;
@@ -55,6 +54,12 @@ use resample::Resampler;
 
 /// Samples a second of every sound.
 pub const RATE: u32 = 16_000;
+
+/// Lowest sample rate of a file, in Hz.
+const LOWEST_RATE: u32 = 1_000;
+
+/// Highest sample rate of a file, in Hz.
+const HIGHEST_RATE: u32 = 384_000;
 
 /// Largest magnitude of a sample that is taken for a sound. Full scale is 1; some programs write
 /// floating-point numbers on the scale of integers.

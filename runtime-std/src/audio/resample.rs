@@ -11,13 +11,7 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 
-use super::{AudioError, RATE};
-
-/// Lowest sample rate that can be resampled, in Hz.
-pub const LOWEST_RATE: u32 = 1_000;
-
-/// Highest sample rate that can be resampled, in Hz.
-pub const HIGHEST_RATE: u32 = 384_000;
+use super::{AudioError, HIGHEST_RATE, LOWEST_RATE, RATE};
 
 /// Fewest samples of a block that comes out, and of the filter: the longer it is, the closer its
 /// edge lies to the highest frequency.
