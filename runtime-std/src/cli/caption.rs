@@ -13,6 +13,7 @@ use super::interrupt::Interrupt;
 use super::json::write_json;
 use super::model::ModelArguments;
 use super::progress::{Counter, say};
+use crate::Error;
 use crate::audio::{RawFormat, Sound};
 use crate::captions::{Caption, CaptionOptions, Captions};
 use crate::planning::Settings;
@@ -171,10 +172,17 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         prompt: arguments.prompt.clone(),
     };
     if model.config().encoder.is_none() {
-        return Err(crate::Error::NoSpeech.into());
+        return Err(Error::NoSpeech.into());
     }
     let mut sound = open(&arguments.file, arguments.raw)?;
-    let mut session = model.session(&settings)?;
+    let mut session = model.session(&settings).map_err(|error| match error {
+        // The hint is about smaller windows, which a transcript cannot have.
+        Error::Plan { error, .. } => Error::Plan {
+            error,
+            hint: String::new(),
+        },
+        error => error,
+    })?;
     let plan = *session.plan();
     let interrupt = Interrupt::catch()?;
     let cancel = interrupt.cancel();
@@ -199,6 +207,9 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
             }
         }
         drop(counter);
+        if captions.seconds() == 0.0 && !cancel.is_cancelled() {
+            say("the sound is empty: there is nothing to write down");
+        }
         if arguments.stats {
             let language = captions.language()?;
             say(&format!(

@@ -1,0 +1,111 @@
+//! `brooklet caption`, with a tiny random speech model: it writes nonsense, but always the same, and
+//! by the rules. (Real models are in `docs/captions.md`.)
+
+use std::io::Write;
+
+use super::*;
+
+const MODEL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../core/tests/data/random-whisper-f32.gguf"
+);
+
+fn sound(name: &str) -> String {
+    format!("{}/tests/data/sound/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn caption(rest: &[&str]) -> Output {
+    brooklet(&[&["caption", "-m", MODEL], rest].concat())
+}
+
+/// Gives raw samples to a `brooklet caption -` with these options.
+fn piped(samples: &[i16], rest: &[&str]) -> Output {
+    let arguments = [&["caption", "-m", MODEL, "-", "--raw", "s16le"], rest].concat();
+    let mut child = command(&arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Two and a half seconds that change: the model hears half a second at once.
+fn noise() -> Vec<i16> {
+    let mut state = 1u32;
+    let next = |i: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let loudness = 1 + i / 4000;
+        ((state >> 17) as i16 - (1 << 14)) / 10 * loudness as i16
+    };
+    (0..40_000).map(next).collect()
+}
+
+#[test]
+fn threads_and_budgets_change_no_caption() {
+    let noise = noise();
+    let once = text(piped(&noise, &["--format", "jsonl", "-t", "1"]));
+    assert!(!once.is_empty());
+    for rest in [["-t", "3"], ["-t", "2"], ["--cross-cache", "e"]] {
+        let rest = [&["--format", "jsonl"], &rest[..]].concat();
+        assert_eq!(text(piped(&noise, &rest)), once);
+    }
+    // Keys and values, or other types, may write other nonsense, but they write.
+    for rest in [["--cross-cache", "kv"], ["--cache", "x"], ["--cache-type", "q8_0"]] {
+        text(piped(&noise, &rest));
+    }
+}
+
+/// Times rise, captions do not overlap, and none is after the sound's end.
+#[test]
+fn captions_are_in_order() {
+    let mut end = 0.0;
+    for line in text(piped(&noise(), &["--format", "jsonl"])).lines() {
+        let caption = json(line);
+        let time = |name: &str| caption[name].as_f64().unwrap();
+        assert!(time("start") >= end && time("end") >= time("start"), "{line}");
+        assert!(!caption["text"].as_str().unwrap().contains('\n'));
+        end = time("end");
+    }
+    assert!(end > 0.0 && end <= 2.5);
+}
+
+#[test]
+fn a_file_is_heard_as_what_it_decodes_to() {
+    for name in ["tone.flac", "tone.mp3"] {
+        for format in ["txt", "srt", "vtt"] {
+            let output = text(caption(&[&sound(name), "--format", format]));
+            assert_eq!(format == "vtt", output.starts_with("WEBVTT\n\n"));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_captioned_is_refused_in_a_sentence() {
+    let flac = sound("tone.flac");
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    for (rest, expected) in [
+        (&[manifest][..], "not a sound file"),
+        (&["there-is-no-such-file.wav"], "there-is-no-such-file.wav"),
+        (&[&flac, "--language", "de"], "does not know the language \"de\""),
+        (&[&flac, "--task", "translate"], "cannot translate"),
+        (&[&flac, "--ram", "10KiB"], "bytes are missing"),
+        (&[&flac, "--prompt", &"word ".repeat(30)], "takes 15 at most"),
+    ] {
+        let sentence = failure(caption(rest), 1);
+        assert!(sentence.contains(expected), "{sentence}");
+    }
+    let tiny = tiny();
+    let sentence = failure(brooklet(&["caption", "-m", tiny.to_str().unwrap(), &flac]), 1);
+    assert!(sentence.contains("hears nothing"), "{sentence}");
+    for command in ["run", "ppl", "chat"] {
+        let sentence = failure(brooklet(&[command, "-m", MODEL]), 1);
+        assert!(sentence.contains("brooklet caption"), "{sentence}");
+    }
+    let empty = piped(&[], &[]);
+    let said = String::from_utf8_lossy(&empty.stderr).into_owned();
+    assert!(said.contains("the sound is empty"), "{said}");
+    assert_eq!(text(empty), "");
+}
