@@ -20,6 +20,8 @@ mod hostile_parts;
 #[path = "common/load_walk.rs"]
 mod load_walk;
 
+use gguf_edit::Edit;
+
 /// Loads `bytes`, and compares the build's instruction set with the scalar reference; a panic names
 /// the file.
 fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
