@@ -118,7 +118,14 @@ fn chunks_change_no_bit_of_any_family() {
 #[test]
 fn chunks_change_no_bit_of_a_conversation() {
     let goldens = Goldens::read();
-    for name in ["llama", "gemma3", "gemma3-middle", "gemma3-wide", "smollm3"] {
+    for name in [
+        "llama",
+        "gemma3",
+        "gemma3-middle",
+        "gemma3-wide",
+        "smollm3",
+        "mpt-6-heads",
+    ] {
         let golden = Golden::read(name);
         for (sinks, prompt) in [(0, 12), (2, 12), (2, 30)] {
             let run = |chunk: usize| {
@@ -214,6 +221,28 @@ fn layers_of_unlike_rotation_keep_keys_and_values() {
     assert!(rotates.eq([true, true, true, false, true]));
     assert!(config.shape().is_rotated());
     assert!(!config.may_be_slim() && !config.may_keep_inputs());
+}
+
+/// Scores that fall with distance are not the product of a query and a key alone, so both are
+/// cached; nothing is rotated, and a cache of inputs is refused for the reason that is true.
+#[test]
+fn biased_scores_keep_keys_and_values() {
+    let config = Golden::read("mpt").config();
+    assert!(!config.shape().is_rotated() && config.alibi.is_some());
+    assert!(!config.may_be_slim() && !config.may_keep_inputs());
+    let options = Options {
+        layout: LayoutChoice::X,
+        ..exact(
+            Policy::Sink {
+                sinks: 2,
+                window: 40,
+            },
+            1,
+        )
+    };
+    let error = Plan::new(&config, &options).unwrap_err();
+    assert_eq!(error, PlanError::Inputs { rotated: false });
+    assert!(error.to_string().contains("ALiBi"), "{error}");
 }
 
 /// A local layer sees at most the tokens that it was trained with, and its cache holds no more.

@@ -20,6 +20,8 @@ mod hostile_parts;
 #[path = "common/load_walk.rs"]
 mod load_walk;
 
+use gguf_edit::Edit;
+
 /// Loads `bytes`, and compares the build's instruction set with the scalar reference; a panic names
 /// the file.
 fn load(name: &str, bytes: &[u8]) -> Result<(), String> {
@@ -113,6 +115,49 @@ fn a_fused_value_bias_beside_a_slim_map_is_refused() {
     assert!(config.layouts.any_slim() && !config.values_dropped);
     let error = Layer::read(&file, &config, 0).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("a value bias"), "{error}");
+}
+
+/// Ignoring what some files of MPT have beside ALiBi would change every logit.
+#[test]
+fn an_mpt_with_more_than_alibi_is_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families/mpt.gguf");
+    let good = Edit::new(&fs::read(path).unwrap());
+    let read = |edit: &Edit| {
+        let bytes = edit.bytes().0;
+        let config = Config::from_gguf(&Gguf::parse(&bytes).unwrap());
+        config.map_err(|error| error.to_string())
+    };
+    let alibi = read(&good).unwrap().alibi.unwrap();
+    assert_eq!([alibi.of(0), alibi.of(3)], [0.25, 0.00390625]);
+    let refused = |edit: &Edit, why: &str| {
+        let error = read(edit).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    };
+    for (key, value, why) in [
+        ("mpt.attention.max_alibi_bias", 0.0, "other than ALiBi"),
+        ("mpt.attention.max_alibi_bias", 7.5, "out of range"),
+        ("mpt.attention.max_alibi_bias", 64.0, "out of range"),
+        ("mpt.attention.max_alibi_bias", f32::NAN, "out of range"),
+        ("mpt.attention.clamp_kqv", 6.0, "clamped"),
+    ] {
+        let mut edit = good.clone();
+        edit.set_f32(key, value);
+        refused(&edit, why);
+    }
+    for (name, why) in [
+        ("position_embd.weight", "other than ALiBi"),
+        ("blk.0.attn_q_norm.weight", "normed queries and keys"),
+        ("blk.0.ffn.act.scales", "scales of its activations"),
+    ] {
+        let mut edit = good.clone();
+        edit.tensors.push(gguf_edit::Tensor {
+            name: name.into(),
+            dims: vec![32],
+            kind: 0,
+            offset: 0,
+        });
+        refused(&edit, why);
+    }
 }
 
 /// A speech model, which has an encoder.

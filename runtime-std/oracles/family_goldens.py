@@ -20,8 +20,9 @@ policy: row t is the last row of a dense pass over the last W tokens, numbered f
 
 transformers knows no such mask with two positions for a query. Its attention is therefore replaced by one that rotates by itself, while
 the model is called with all positions 0, where the rotation is the identity (but for the factor of LongRoPE, which stays with the
-model). Without a policy this must give the stock attention's logits, which is checked; as angles are in f64 here and in f32 there, the logits
-of this attention are the ones kept. With `--peer`, llama.cpp must load each file and give
+model). For mpt (ALiBi) the biases are replaced, and the rest of the attention is the stock one: a table of the distances within the
+cache for every query, which hides keys, too. Without a policy this must give the stock attention's logits, which is checked; as angles
+are in f64 here and in f32 there, the logits of this attention are the ones kept. With `--peer`, llama.cpp must load each file and give
 the dense logits: so the files are as its converter would write them. (It takes GELU from a table in f16, in its tanh form for gptneox
 too: there it differs by some 1e-3, elsewhere by 1e-5 to 1e-4.)
 """
@@ -113,6 +114,9 @@ MODELS = {
         "SmolLM3",
         dict(num_hidden_layers=5, tie_word_embeddings=True, rope_parameters=dict(rope_theta=5e6, rope_type="default")),
     ),
+    # ALiBi, also with a number of heads that is not a power of two.
+    "mpt": ("mpt", "Mpt", dict(d_model=WIDTH, n_heads=4, n_layers=2)),
+    "mpt-6-heads": ("mpt", "Mpt", dict(d_model=24, n_heads=6, n_layers=2)),
 }
 
 
@@ -143,6 +147,9 @@ def build(name):
     settings = COMMON | settings
     if prefix == "GPT2":
         settings = {key: value for key, value in settings.items() if not key.startswith(("hidden", "num_", "inter", "max_"))}
+    if prefix == "Mpt":
+        kept = ("vocab_size", "attn_implementation", "bos_token_id", "eos_token_id", "pad_token_id")
+        settings = {key: COMMON[key] for key in kept} | MODELS[name][2] | dict(max_seq_len=512, tie_word_embeddings=True)
     text = "Text" if prefix == "Gemma3" else ""
     config = getattr(transformers, f"{prefix}{text}Config")(**settings)
     model = getattr(transformers, f"{prefix}{'LMHeadModel' if prefix == 'GPT2' else 'ForCausalLM'}")(config)
@@ -198,11 +205,27 @@ class Policy:
         return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+class Biases:
+    """ALiBi under a policy: what is added to the score of each query and key, by their distance within the cache."""
+
+    def __init__(self, model, sinks, window):
+        at = torch.arange(TOKENS)
+        distance = at[:, None] - at[None, :]
+        near = (distance >= 0) & (distance < window)
+        sink = (distance >= 0) & ~near & (at[None, :] < sinks)
+        within = at.clamp(max=sinks + window - 1)[:, None] - at[None, :]
+        stock = model.transformer.build_mpt_alibi_tensor(model.config.n_heads, 2)
+        bias = stock[:, :, :1] * torch.where(near, distance, within)
+        self.bias = bias.masked_fill(~(near | sink), -math.inf)
+
+
 def logits(model, ids, policy=None):
     """Rows of logits; with a policy by its own attention."""
     given = torch.tensor(ids)[None]
     positions = {}
-    if policy:
+    if isinstance(policy, Biases):
+        model.transformer.build_mpt_alibi_tensor = lambda *_, **__: policy.bias
+    elif policy:
         AttentionInterface.register("policy", policy.attention)
         AttentionMaskInterface.register("policy", lambda *_, **__: None)
         model.config._attn_implementation = "policy"
@@ -210,6 +233,8 @@ def logits(model, ids, policy=None):
     with torch.no_grad():
         rows = model(given, use_cache=False, **positions).logits[0]
     model.config._attn_implementation = "eager"
+    if isinstance(policy, Biases):
+        del model.transformer.build_mpt_alibi_tensor
     return rows.float().numpy()
 
 
@@ -221,14 +246,14 @@ def metadata(writer, family, config):
     heads = config.num_attention_heads
     writer.add_name(f"random {family}")
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
+    writer.add_context_length(config.max_seq_len if family == "mpt" else config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(4 * WIDTH if family == "gpt2" else config.intermediate_size)
+    writer.add_feed_forward_length(4 * config.hidden_size if family in ("gpt2", "mpt") else config.intermediate_size)
     writer.add_head_count(heads)
     writer.add_vocab_size(VOCAB)
     writer.add_tokenizer_model("no_vocab")
-    if family in ("gpt2", "gptneox"):
-        writer.add_layer_norm_eps(config.layer_norm_epsilon if family == "gpt2" else config.layer_norm_eps)
+    if family in ("gpt2", "gptneox", "mpt"):
+        writer.add_layer_norm_eps(config.layer_norm_eps if family == "gptneox" else config.layer_norm_epsilon)
     else:
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
         writer.add_head_count_kv(config.num_key_value_heads)
@@ -236,6 +261,8 @@ def metadata(writer, family, config):
         share = config.rope_parameters["partial_rotary_factor"]
         writer.add_rope_dimension_count(int(share * (config.hidden_size // heads)))
         writer.add_parallel_residual(config.use_parallel_residual)
+    if family == "mpt":
+        writer.add_max_alibi_bias(float(config.attn_config.alibi_bias_max))
     if family in ("qwen3", "gemma2", "gemma3"):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
@@ -336,8 +363,9 @@ def make(name, folder, ids, peer):
     if family == "gpt2":
         kind, second = "recompute", np.stack([logits(model, ids[max(0, t + 1 - WINDOW) : t + 1])[-1] for t in range(TOKENS)])
     else:
-        kind, second = "sink", logits(model, ids, Policy(model, SINKS, WINDOW))
-        stock, dense = dense, logits(model, ids, Policy(model, 0, TOKENS))
+        policy = Biases if family == "mpt" else Policy
+        kind, second = "sink", logits(model, ids, policy(model, SINKS, WINDOW))
+        stock, dense = dense, logits(model, ids, policy(model, 0, TOKENS))
         error = abs(stock - dense).max()
         if error > 2e-4:
             sys.exit(f"{name}: {error} between the policy's attention and the stock one")

@@ -3,12 +3,18 @@
 //! The score of a rotated query and key depends on their distance only. Keys are stored rotated at
 //! their absolute position; each query is rotated twice: at its absolute position for the window,
 //! and at its position *within the cache* for the sinks, as StreamingLLM (arXiv 2309.17453, section
-//! 3.2) defines it. So no key is rotated again.
+//! 3.2) defines it. So no key is rotated again. ALiBi's biases follow from the distances within the
+//! cache, as in that section.
+
+use core::ops::Range;
 
 use super::step::{Attend, Caches, JobPart, MAX_RANGES, Queries, Split, Step, run_jobs};
 use crate::arena::Columns;
+use crate::cache::Ring;
+use crate::features::FAMILIES;
 use crate::kernels;
-use crate::kernels::attend::{Job, MAX_ROWS, Output, Row};
+use crate::kernels::attend::{Job, MAX_ROWS, Output, Row, ScoreBias};
+use crate::nn::alibi::Slopes;
 
 /// Attends for the tokens from `step.wanted` on, of `tokens` tokens.
 pub(super) fn run(attend: &Attend<'_>, caches: &Caches<'_>, step: &mut Step<'_>, tokens: usize) {
@@ -32,9 +38,16 @@ pub(super) fn run(attend: &Attend<'_>, caches: &Caches<'_>, step: &mut Step<'_>,
         ranges,
         multiple: MAX_ROWS.div_ceil(heads),
     };
-    let (least_weight, score_cap) = (step.least_weight, step.score_cap);
+    let (least_weight, score_cap, alibi) = (step.least_weight, step.score_cap, step.alibi);
     run_jobs(attend, step, tokens, &split, &|queries, part| {
-        run_job(attend, caches, queries, part, [least_weight, score_cap]);
+        run_job(
+            attend,
+            caches,
+            queries,
+            part,
+            [least_weight, score_cap],
+            alibi,
+        );
     });
 }
 
@@ -46,6 +59,7 @@ fn run_job(
     queries: Queries<'_>,
     part: JobPart<'_>,
     [least_weight, score_cap]: [f32; 2],
+    alibi: Option<Slopes>,
 ) {
     let (shape, ring, chunk) = (attend.shape, attend.ring, caches.chunk.as_ref());
     let (head, columns) = (shape.head_dim, shape.query_columns());
@@ -85,13 +99,46 @@ fn run_job(
     while out.done < rows {
         let block: heapless::Vec<Row<'_>, MAX_ROWS> =
             (out.done..rows.min(out.done + MAX_ROWS)).map(row).collect();
+        let bias = alibi.filter(|_| FAMILIES).map(|slopes| LinearBias {
+            slopes,
+            ring,
+            heads: part.heads.clone(),
+            token: part.tokens.start,
+            first: out.done,
+        });
         attend.compute.isa.run(kernels::attend::Attend {
             job: &job,
             rows: &block,
+            bias: bias.as_ref().map(|bias| bias as &dyn ScoreBias),
             scratch: &mut scratch,
             out: &mut out,
         });
         out.done += block.len();
+    }
+}
+
+/// ALiBi's bias of a job's rows from row `first` on.
+struct LinearBias<'a> {
+    slopes: Slopes,
+    ring: &'a Ring,
+    /// Query heads of the job.
+    heads: Range<usize>,
+    /// First token of the job.
+    token: usize,
+    first: usize,
+}
+
+impl ScoreBias for LinearBias<'_> {
+    fn add(&self, row: usize, by_slot: &mut [f32]) {
+        let (n, heads) = (self.first + row, self.heads.len());
+        let slope = self.slopes.of(self.heads.start + n % heads);
+        let position = self.ring.position() + (self.token + n / heads) as u64;
+        for (slots, distance) in self.ring.distances(position) {
+            for (index, score) in by_slot[slots].iter_mut().enumerate() {
+                // 32 bits, which vectors of numbers convert.
+                *score -= slope * (distance - index) as i32 as f32;
+            }
+        }
     }
 }
 

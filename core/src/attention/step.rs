@@ -10,6 +10,7 @@ use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
 use crate::features::FAMILIES;
 use crate::kernels::{Isa, Rotate};
+use crate::nn::alibi::Slopes;
 use crate::nn::rope::Pairs;
 use crate::quant::F32;
 use crate::tensor::Matrix;
@@ -44,6 +45,8 @@ pub(crate) struct Step<'a> {
     pub(crate) scale: f32,
     /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
     pub(crate) score_cap: f32,
+    /// Slopes of the scores' linear biases, for [`Values::Cached`]; `None` for none.
+    pub(crate) alibi: Option<Slopes>,
     /// Smallest softmax weight whose value is added; 0 adds all.
     pub(crate) least_weight: f32,
     /// Angles of each token at its absolute position: `tokens x pairs`.

@@ -20,6 +20,7 @@ use crate::threads::Threads;
 use crate::workers::Compute;
 use noise::{Noise, kept};
 
+mod bias;
 #[path = "../../tests/common/noise.rs"]
 mod noise;
 
@@ -380,6 +381,7 @@ fn x(
             kernel_scratch: &mut kernel_scratch.aligned()[..how.workers * kernel_bytes],
             scale: 1.0 / (shape.head_dim as f32).sqrt(),
             score_cap: 0.0,
+            alibi: None,
             least_weight: 0.0,
             angles: &[],
             sink_angles: &[],

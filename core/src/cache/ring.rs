@@ -1,5 +1,7 @@
 //! Slots of tokens in a cache.
 
+use core::ops::Range;
+
 use crate::kernels::attend::SlotRun;
 
 /// The slots of tokens, and the kept tokens: the sinks, and all from [`Ring::window_start`] on.
@@ -111,6 +113,20 @@ impl Ring {
         self.sinks as u64 + (position - start)
     }
 
+    /// Runs of the slots whose tokens the query at `position` sees, each with the distance within
+    /// the cache of its first token. From slot to slot the distance falls by 1.
+    pub(crate) fn distances(&self, position: u64) -> [(Range<usize>, usize); 3] {
+        let newest = self.cache_position(position) as usize;
+        let sinks = self.sinks.min(newest + 1);
+        let window = newest + 1 - sinks;
+        let oldest = self.run(position + 1 - window as u64);
+        let [wrapped, straight] = oldest.runs(window).map(|(slots, index)| {
+            // An empty run may begin behind the newest token.
+            (slots, window.saturating_sub(index + 1))
+        });
+        [(0..sinks, newest), wrapped, straight]
+    }
+
     /// The slots that the next tokens will take.
     pub(crate) const fn chunk_slots(&self) -> SlotRun {
         self.run(self.position)
@@ -183,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn distances_are_those_within_the_cache() {
+        let ring = Ring::new(2, 3);
+        assert_eq!(ring.distances(0)[0], (0..1, 0));
+        assert_eq!(ring.distances(1)[0], (0..2, 1));
+        let of = |position| {
+            ring.distances(position)
+                .map(|(slots, first)| (slots, first))
+        };
+        assert_eq!(of(4), [(0..2, 4), (2..2, 0), (2..5, 2)]);
+        // Slots 2, 3, 4 hold the tokens 8, 9, 7.
+        assert_eq!(of(9), [(0..2, 4), (2..4, 1), (4..5, 2)]);
+    }
+
+    #[test]
     fn every_query_sees_all_of_a_whole_ring() {
         let ring = Ring::whole(7);
         for query in 0..20 {
@@ -221,6 +251,23 @@ mod tests {
                     (pinned + kept.len() - 1) as u64
                 );
                 slots[ring.slot(position)] = Some(position);
+                let of_slots = &slots[..ring.used_after(1)];
+                let mut distances = std::vec![None; of_slots.len()];
+                for (run, first) in ring.distances(position) {
+                    for (index, slot) in run.enumerate() {
+                        assert_eq!(distances[slot].replace(first - index), None);
+                    }
+                }
+                for (of, distance) in of_slots.iter().zip(distances) {
+                    let index = if of.unwrap() < pinned as u64 {
+                        Some(of.unwrap() as usize)
+                    } else {
+                        let of_window = kept.iter().position(|kept| Some(*kept) == *of);
+                        of_window.map(|index| pinned + index)
+                    };
+                    let newest = pinned + kept.len() - 1;
+                    assert_eq!(distance, index.map(|index| newest - index));
+                }
                 let (run, len) = ring.evicted_slots(position);
                 let dead: std::vec::Vec<usize> = (0..len).map(|i| run.slot(i)).collect();
                 for (slot, of) in slots[..ring.used_after(1)].iter().enumerate() {

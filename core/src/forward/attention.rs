@@ -131,6 +131,7 @@ impl At<'_> {
                 kernel_scratch: b.kernel_scratch,
                 scale: 1.0 / math::sqrt(config.query_scale_of as f32),
                 score_cap: config.score_cap,
+                alibi: config.alibi,
                 least_weight: options.least_weight(),
                 angles: &self.reach.angles[..tokens * pairs],
                 sink_angles: &self.reach.sink_angles[..sink_rows * pairs],

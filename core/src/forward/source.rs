@@ -84,6 +84,7 @@ impl At<'_> {
                 kernel_scratch: b.kernel_scratch,
                 scale: 1.0 / math::sqrt(config.query_scale_of as f32),
                 score_cap: config.score_cap,
+                alibi: None,
                 least_weight: pass.plan.options().least_weight(),
                 angles: &[],
                 sink_angles: &[],

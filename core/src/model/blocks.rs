@@ -113,7 +113,7 @@ impl<'w> SlimWeights<'w> {
         };
         if !config.may_be_slim() {
             return Err(ModelError::UnsupportedFeature(
-                "the layout k+r together with key norms, score caps, local windows or layers of unlike rotation",
+                "the layout k+r together with key norms, score caps, score biases (ALiBi), local windows or layers of unlike rotation",
             ));
         }
         let rank = rank as usize;

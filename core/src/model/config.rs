@@ -14,6 +14,7 @@ use crate::cache::Layout;
 use crate::const_fn::{or, tri};
 use crate::features::FAMILIES;
 use crate::gguf::Gguf;
+use crate::nn::alibi::Slopes;
 use crate::nn::rope::Pairs;
 
 /// Number of first layers whose layout may differ from [`Layout::Kv`].
@@ -117,7 +118,7 @@ pub struct Config {
     /// Number of positions that the model was trained for.
     pub context: usize,
     /// Number of a head's elements that are rotated, in layers that rotate; 0 if positions are
-    /// learned.
+    /// learned or ALiBi's.
     pub rope_dim: usize,
     /// Divisor of positions (linear RoPE scaling), 1 for none; local layers have none.
     pub rope_scale: f32,
@@ -134,6 +135,8 @@ pub struct Config {
     pub score_cap: f32,
     /// The same cap for logits; 0 for none.
     pub logit_cap: f32,
+    /// Slopes by which scores fall with distance, if the design's positions are ALiBi's.
+    pub alibi: Option<Slopes>,
     /// Layouts that the file is made for.
     pub layouts: Layouts,
     /// True if any slim layer lacks `attn_v.weight`: then keys and values cannot be cached.
@@ -192,7 +195,7 @@ impl Config {
         let context = tri!(facts.dim("context_length"));
         let base = tri!(facts.float("rope.freq_base", Some(10_000.0), 1.0, 1e12));
         let (rope_dim, rotation) = match design.positions {
-            Positions::Learned => (0, None),
+            Positions::Learned | Positions::Alibi => (0, None),
             Positions::Rotary(_) => (tri!(rope_dim(facts, heads.width)), Some(base)),
         };
         let eps = match design.norm {
@@ -225,6 +228,7 @@ impl Config {
             query_scale_of: heads.width,
             score_cap: 0.0,
             logit_cap: 0.0,
+            alibi: None,
         })
     }
 
@@ -250,7 +254,7 @@ impl Config {
     pub const fn rope_pairs(&self) -> Pairs {
         match self.design.positions {
             Positions::Rotary(pairs) => pairs,
-            Positions::Learned => Pairs::Neighbours,
+            Positions::Learned | Positions::Alibi => Pairs::Neighbours,
         }
     }
 
@@ -286,12 +290,13 @@ impl Config {
 
     /// Returns true if values may be computed from keys. Then keys are cached as they come from
     /// their projection, only their bias and their rotation come between that and a score, and all
-    /// layers rotate in the same way.
+    /// layers rotate in the same way. No bias is added to scores.
     pub const fn may_be_slim(&self) -> bool {
         matches!(self.design.query_key_norm, QueryKeyNorm::None)
             && self.kinds.smallest_window().is_none()
             && self.kinds.rotate_alike()
             && self.score_cap == 0.0
+            && self.alibi.is_none()
     }
 
     /// Returns true if keys and values may be computed from inputs: only a bias comes between a

@@ -83,6 +83,9 @@ pub enum Positions {
     /// A row for every position is added to the embedding: the number of rows is the largest number
     /// of positions.
     Learned,
+    /// Scores fall with the distance of query and key ([`ALiBi`](crate::nn::alibi)): nothing is
+    /// rotated, and a stream has no end.
+    Alibi,
 }
 
 /// Settings of a layer's attention that may differ from layer to layer.

@@ -92,7 +92,7 @@ impl<'w> Model<'w> {
         }
         let positions = match config.design.positions {
             Positions::Learned => Some(tri!(of.matrix("position_embd.weight", config.context, d))),
-            Positions::Rotary(_) => None,
+            Positions::Rotary(_) | Positions::Alibi => None,
         };
         let encoder = match &config.encoder {
             Some(facts) if FAMILIES => Some(tri!(Encoder::read(file, &config, facts, of_encoder))),

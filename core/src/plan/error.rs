@@ -91,7 +91,7 @@ impl PlanError {
                 "a cache of layer inputs is for models that do not rotate keys: this one does (RoPE)",
             ),
             PlanError::Inputs { rotated: false } => Message::new().text(
-                "a cache of layer inputs cannot be used with key norms, score caps or local windows",
+                "a cache of layer inputs cannot be used with key norms, score caps, score biases (ALiBi) or local windows",
             ),
             PlanError::NotMadeFor {
                 layout,

@@ -9,6 +9,7 @@ mod gemma3;
 mod gpt2;
 mod gptneox;
 mod llama;
+mod mpt;
 mod olmo2;
 mod phi3;
 mod qwen2;
@@ -47,13 +48,15 @@ pub enum Family {
     SmolLm3,
     /// GPT-2.
     Gpt2,
+    /// MPT.
+    Mpt,
     /// Whisper.
     Whisper,
 }
 
 impl Family {
     /// Every family, in the order of the documentation's tables.
-    pub const ALL: [Family; 11] = [
+    pub const ALL: [Family; 12] = [
         Family::Llama,
         Family::Qwen2,
         Family::Qwen3,
@@ -64,6 +67,7 @@ impl Family {
         Family::Olmo2,
         Family::SmolLm3,
         Family::Gpt2,
+        Family::Mpt,
         Family::Whisper,
     ];
 
@@ -80,6 +84,7 @@ impl Family {
             Family::Olmo2 => "olmo2",
             Family::SmolLm3 => "smollm3",
             Family::Gpt2 => "gpt2",
+            Family::Mpt => "mpt",
             Family::Whisper => "whisper",
         }
     }
@@ -109,6 +114,7 @@ impl Family {
             Family::Olmo2 => olmo2::DESIGN,
             Family::SmolLm3 => smollm3::DESIGN,
             Family::Gpt2 => gpt2::DESIGN,
+            Family::Mpt => mpt::DESIGN,
             Family::Whisper => whisper::DESIGN,
         }
     }
@@ -124,6 +130,7 @@ impl Family {
             Family::Gemma3 => gemma3::complete(facts, config),
             Family::GptNeox => gptneox::complete(facts, config),
             Family::Phi3 => phi3::complete(facts, config),
+            Family::Mpt => mpt::complete(facts, config),
             Family::SmolLm3 => Ok(smollm3::complete(config)),
             Family::Llama
             | Family::Qwen2

@@ -117,6 +117,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         query_scale_of: heads.width,
         score_cap: 0.0,
         logit_cap: 0.0,
+        alibi: None,
     })
 }
 

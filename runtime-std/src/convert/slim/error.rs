@@ -17,7 +17,7 @@ pub enum SlimError {
     ValuesDropped,
     /// The family's attention does not allow it.
     #[error(
-        "slim attention cannot be used with {0}: it has QK norm, soft-capped scores, sliding-window layers or layers of unlike rotation"
+        "slim attention cannot be used with {0}: it has QK norm, soft-capped scores, score biases (ALiBi), sliding-window layers or layers of unlike rotation"
     )]
     Family(&'static str),
     /// Query heads share keys.

@@ -49,6 +49,13 @@ pub(crate) struct Row<'a> {
     pub(crate) evicted: (SlotRun, usize),
 }
 
+/// Term of the scores that does not depend on queries and keys, as that of a distance.
+pub(crate) trait ScoreBias {
+    /// Adds the term to the scores of row `row`, which are capped already, one for each slot of the
+    /// ring. Slots whose tokens the row does not see may get any finite term.
+    fn add(&self, row: usize, by_slot: &mut [f32]);
+}
+
 /// Score of slots that a row must not see. It is finite, since a row of `-inf` would become NaN.
 pub(crate) const HIDDEN: f32 = -1e30;
 
@@ -79,6 +86,8 @@ pub(crate) const fn scratch_floats(rows: usize, capacity: usize, chunk: usize) -
 pub(crate) struct Attend<'a> {
     pub(crate) job: &'a Job<'a>,
     pub(crate) rows: &'a [Row<'a>],
+    /// Bias of the scores of `rows`; `None` for none.
+    pub(crate) bias: Option<&'a dyn ScoreBias>,
     /// At least [`scratch_floats`] for the rows.
     pub(crate) scratch: &'a mut [f32],
     pub(crate) out: &'a mut dyn Output,
@@ -124,6 +133,7 @@ impl Attend<'_> {
             let block = Block {
                 l,
                 job: self.job,
+                bias: self.bias,
                 ring,
                 chunk,
             };
@@ -148,6 +158,7 @@ impl Attend<'_> {
 struct Block<'a, L, E> {
     l: L,
     job: &'a Job<'a>,
+    bias: Option<&'a dyn ScoreBias>,
     ring: &'a Planes<'a, E>,
     chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
 }
@@ -189,7 +200,7 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         let mut inverse = [0.0; R];
         for (r, row) in rows.iter().enumerate() {
             let (by_slot, _) = scores.row(r);
-            inverse[r] = self.weigh(row, by_slot);
+            inverse[r] = self.weigh(out.first + r, row, by_slot);
             if out.out.wants_weights() {
                 out.out
                     .weights(out.first + r, &by_slot[..row.live], inverse[r]);
@@ -222,9 +233,9 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         }
     }
 
-    /// Turns a row's scores into unnormalised softmax weights; returns their factor.
+    /// Turns the scores of row `index` into unnormalised softmax weights; returns their factor.
     #[inline(always)]
-    fn weigh(&self, row: &Row<'_>, by_slot: &mut [f32]) -> f32 {
+    fn weigh(&self, index: usize, row: &Row<'_>, by_slot: &mut [f32]) -> f32 {
         let (l, job, live) = (self.l, self.job, row.live);
         if FAMILIES && job.score_cap > 0.0 {
             SoftCap {
@@ -232,6 +243,9 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
                 cap: job.score_cap,
             }
             .eval(l);
+        }
+        if let Some(bias) = self.bias.filter(|_| FAMILIES) {
+            bias.add(index, by_slot);
         }
         let (run, evicted) = row.evicted;
         for (slots, _) in run.runs(evicted) {

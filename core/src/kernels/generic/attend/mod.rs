@@ -38,7 +38,7 @@ pub(crate) use derived_scores::RotatedScores;
 pub(crate) use derived_sums::{SlotSums, Summed, TileWeights};
 pub(crate) use derived_values::{Expand, Map};
 pub use element::{ElementType, UnknownElementType};
-pub(crate) use kv::{Attend, HIDDEN, Job, MAX_ROWS, Output, Row, scratch_floats};
+pub(crate) use kv::{Attend, HIDDEN, Job, MAX_ROWS, Output, Row, ScoreBias, scratch_floats};
 pub(crate) use raw_keys::RawKeys;
 pub use raw_keys::{LaneAngles, Run};
 pub use tiles::{Planes, Rows, SlotRun, Store, TILE, TileStore, Tiles};
