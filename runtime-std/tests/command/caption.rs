@@ -1,4 +1,4 @@
-//! `brooklet caption`, with a tiny random speech model: it writes nonsense, but always the same, and
+//! `brooklet caption`, with a tiny random speech model: it writes nonsense, always the same, and
 //! by the rules. (Real models are in `docs/captions.md`.)
 
 use std::io::Write;
@@ -53,7 +53,11 @@ fn threads_and_budgets_change_no_caption() {
         assert_eq!(text(piped(&noise, &rest)), once);
     }
     // Keys and values, or other types, may write other nonsense, but they write.
-    for rest in [["--cross-cache", "kv"], ["--cache", "x"], ["--cache-type", "q8_0"]] {
+    for rest in [
+        ["--cross-cache", "kv"],
+        ["--cache", "x"],
+        ["--cache-type", "q8_0"],
+    ] {
         text(piped(&noise, &rest));
     }
 }
@@ -65,7 +69,10 @@ fn captions_are_in_order() {
     for line in text(piped(&noise(), &["--format", "jsonl"])).lines() {
         let caption = json(line);
         let time = |name: &str| caption[name].as_f64().unwrap();
-        assert!(time("start") >= end && time("end") >= time("start"), "{line}");
+        assert!(
+            time("start") >= end && time("end") >= time("start"),
+            "{line}"
+        );
         assert!(!caption["text"].as_str().unwrap().contains('\n'));
         end = time("end");
     }
@@ -89,16 +96,25 @@ fn what_cannot_be_captioned_is_refused_in_a_sentence() {
     for (rest, expected) in [
         (&[manifest][..], "not a sound file"),
         (&["there-is-no-such-file.wav"], "there-is-no-such-file.wav"),
-        (&[&flac, "--language", "de"], "does not know the language \"de\""),
+        (
+            &[&flac, "--language", "de"],
+            "does not know the language \"de\"",
+        ),
         (&[&flac, "--task", "translate"], "cannot translate"),
         (&[&flac, "--ram", "10KiB"], "bytes are missing"),
-        (&[&flac, "--prompt", &"word ".repeat(30)], "takes 15 at most"),
+        (
+            &[&flac, "--prompt", &"word ".repeat(30)],
+            "takes 15 at most",
+        ),
     ] {
         let sentence = failure(caption(rest), 1);
         assert!(sentence.contains(expected), "{sentence}");
     }
     let tiny = tiny();
-    let sentence = failure(brooklet(&["caption", "-m", tiny.to_str().unwrap(), &flac]), 1);
+    let sentence = failure(
+        brooklet(&["caption", "-m", tiny.to_str().unwrap(), &flac]),
+        1,
+    );
     assert!(sentence.contains("hears nothing"), "{sentence}");
     for command in ["run", "ppl", "chat"] {
         let sentence = failure(brooklet(&[command, "-m", MODEL]), 1);
