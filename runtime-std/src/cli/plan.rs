@@ -108,11 +108,18 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let plan = model.plan_with_index(&settings)?;
     let options = plan.options();
     let budgets = budgets(&settings, &model);
-    let (smallest, why) = model.config().shape().pick();
+    let config = model.config();
+    let (smallest, why) = match config.shape().pick() {
+        (Layout::X, _) if config.alibi.is_some() => (
+            Layout::Kv,
+            "scores have a bias by distance (ALiBi), for which keys and values are cached",
+        ),
+        (smallest, why) => (smallest, why.text()),
+    };
     let report = Report {
         layouts: layouts(&settings, &model, &plan, &budgets),
         smallest_layout: smallest.name(),
-        why: why.text(),
+        why,
         policy: options.policy.name(),
         sinks: options.policy.sinks(),
         window: options.policy.window(),
