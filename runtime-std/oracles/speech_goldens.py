@@ -6,7 +6,7 @@
 Writes into the folder TESTS
 
 - `data/random-whisper-f32.gguf`: the model in f32, with the names and keys of `models/speech/whisper_to_gguf.py`, and with a vocabulary
-  of the 256 bytes, Whisper's control tokens, and timestamps;
+  of the 256 bytes and one merge of two, Whisper's control tokens, and timestamps;
 - `golden/speech/random-whisper-f32.f32`: little-endian f32. For each number of frames: the log-mel features fed, [frames, mels]; the
   output of the encoder, [frames / 2, width], after its last norm; the logits of the decoder, [ids, vocab];
 - `golden/speech/speech.txt`: lines of a key and words: `made-with`, `ids` (the tokens fed to the decoder, from position 0), and one line
@@ -129,9 +129,9 @@ def shortened(model, positions):
 
 
 def vocabulary():
-    tokens = sorted(whisper_to_gguf.letters()) + [f"<|{word}|>" for word in CONTROL]
+    tokens = [*sorted(whisper_to_gguf.letters()), "th", *(f"<|{word}|>" for word in CONTROL)]
     tokens += [f"<|{0.02 * step:.2f}|>" for step in range(SHAPE.vocab - len(tokens))]
-    made = whisper_to_gguf.Vocabulary(tokens)
+    made = whisper_to_gguf.Vocabulary(tokens, merges=["t h"])
     control = ["startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech"]
     made.suppressed = sorted([made.id("#"), made.id("["), *(made.id(f"<|{word}|>") for word in control)])
     made.suppressed_first = [made.id(whisper_to_gguf.spelled(" ")), made.id("<|endoftext|>")]
