@@ -211,7 +211,7 @@ fn a_sound_becomes_a_transcript_that_ends() {
             transcriber.begin(&request).unwrap();
             let mut written = Vec::new();
             loop {
-                match transcriber.next().unwrap() {
+                match transcriber.write_next().unwrap() {
                     Written::End => break written,
                     piece => written.push(piece),
                 }

@@ -145,8 +145,8 @@ impl<'e, 'a> Captions<'e, 'a> {
     /// [`SAMPLE_RATE`], as many as it can, and returns their number: 0 at the end.
     ///
     /// # Errors
-    /// Those of `read`; as [`Transcriber::hear`] and [`Transcriber::next`].
-    pub fn next<E: From<Error>>(
+    /// Those of `read`; as [`Transcriber::hear`] and [`Transcriber::write_next`].
+    pub fn hear_next<E: From<Error>>(
         &mut self,
         cancel: &Cancel,
         read: &mut dyn FnMut(&mut [f32]) -> Result<usize, E>,
@@ -205,7 +205,7 @@ impl<'e, 'a> Captions<'e, 'a> {
             if cancel.is_cancelled() {
                 return Ok((Vec::new(), 0));
             }
-            match transcriber.next()? {
+            match transcriber.write_next()? {
                 Written::Text(token) => bytes.extend(tokenizer.piece(token, false)),
                 Written::Time(step) => {
                     let after = f64::from(step) * f64::from(SpeechTokens::STEP_MS) / 1000.0;

@@ -97,7 +97,7 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         self.stream.reset();
         let logits = self.stream.feed(&[self.tokens.start])?;
         let logits = &logits[languages.start as usize..languages.end as usize];
-        let language = languages.start + argmax(logits) as u32;
+        let language = languages.start + argmax(logits);
         self.stream.reset();
         Ok(Some(language))
     }
@@ -140,7 +140,7 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     ///
     /// # Errors
     /// As [`Stream::feed`].
-    pub fn next(&mut self) -> Result<Written, StreamError> {
+    pub fn write_next(&mut self) -> Result<Written, StreamError> {
         let weights = if self.weighed {
             self.stream.logits_and_candidates().0
         } else {

@@ -88,9 +88,9 @@ impl Rules {
         let most = text.iter().fold(0.0f32, |most, weight| most.max(*weight));
         let of_times = times.iter().sum::<f32>();
         let (token, all) = if self.times && of_times > most {
-            (tokens.first_time() + argmax(times) as u32, of_times)
+            (tokens.first_time() + argmax(times), of_times)
         } else {
-            (argmax(weights) as u32, of_times + text.iter().sum::<f32>())
+            (argmax(weights), of_times + text.iter().sum::<f32>())
         };
         let weight = weights[token as usize];
         if weight > NEVER {

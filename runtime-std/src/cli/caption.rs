@@ -200,7 +200,7 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
             })
         };
         while !cancel.is_cancelled()
-            && captions.next(&cancel, &mut read, &mut |caption| page.write(&caption))?
+            && captions.hear_next(&cancel, &mut read, &mut |caption| page.write(&caption))?
         {
             if let Some(counter) = &counter {
                 counter.set(captions.seconds() as usize);
@@ -333,7 +333,7 @@ mod tests {
         page.begin().unwrap();
         let caption = Caption {
             start: 3_725.5,
-            end: 3_727.0004,
+            end: 3_727.000_4,
             text: "a < b".into(),
         };
         page.write(&caption).unwrap();
