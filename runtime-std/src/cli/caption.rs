@@ -7,7 +7,7 @@ use std::str::FromStr;
 use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice};
 use clap::Args;
 
-use super::cache::{ELEMENT_TYPES, LAYOUTS, Names, RamArguments, one_of, workers};
+use super::cache::{ELEMENT_TYPES, LAYOUTS, Names, one_of, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
@@ -17,6 +17,7 @@ use crate::Error;
 use crate::audio::{RawFormat, Sound};
 use crate::captions::{Caption, CaptionOptions, Captions};
 use crate::planning::Settings;
+use crate::size::Size;
 
 /// Names of the formats, and their help.
 const FORMATS: Names = &[
@@ -73,8 +74,9 @@ pub struct Arguments {
     /// A text that the model takes as said before every half minute: names, and a style
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
-    #[command(flatten)]
-    ram: RamArguments,
+    /// Most memory of the arena, for example 64MiB; what is left over a minimum makes it faster
+    #[arg(long, value_name = "BYTES")]
+    ram: Option<Size>,
     /// Rows that are kept of the encoder's output
     #[arg(long, value_name = "LAYOUT", value_parser = one_of::<CrossLayout>(CROSS_LAYOUTS), default_value = "e", hide_possible_values = false)]
     cross_cache: CrossLayout,
@@ -157,7 +159,7 @@ impl FromStr for Task {
 pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let (model, _) = arguments.model.open()?.check(workers(arguments.threads)?)?;
     let settings = Settings {
-        budget: arguments.ram.budget(),
+        budget: arguments.ram.map(|size| size.0),
         cache_type: arguments.cache_type,
         layout: arguments.cache,
         cross: arguments.cross_cache,

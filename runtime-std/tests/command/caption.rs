@@ -116,7 +116,7 @@ fn what_cannot_be_captioned_is_refused_in_a_sentence() {
         1,
     );
     assert!(sentence.contains("hears nothing"), "{sentence}");
-    for command in ["run", "ppl", "chat"] {
+    for command in ["run", "bench", "chat"] {
         let sentence = failure(brooklet(&[command, "-m", MODEL]), 1);
         assert!(sentence.contains("brooklet caption"), "{sentence}");
     }
