@@ -51,17 +51,35 @@ impl Naming {
             (Naming::Speech, Stack::Encoder) => ENCODER,
             (Naming::Speech, Stack::Decoder) => DECODER,
         };
-        let mut i = 0;
-        while i < table.len() {
-            let [known, other] = table[i];
-            if same(known.as_bytes(), name.as_bytes()) {
-                return other;
-            }
-            i += 1;
+        match (look_up(FEED_FORWARD, name), look_up(table, name)) {
+            (Some(other), _) | (None, Some(other)) => other,
+            (None, None) => name,
         }
-        name
     }
 }
+
+/// Finds the other name of `name`.
+const fn look_up(table: &[[&'static str; 2]], name: &str) -> Option<&'static str> {
+    let mut i = 0;
+    while i < table.len() {
+        let [known, other] = table[i];
+        if same(known.as_bytes(), name.as_bytes()) {
+            return Some(other);
+        }
+        i += 1;
+    }
+    None
+}
+
+/// Names in either stack.
+const FEED_FORWARD: &[[&str; 2]] = &[
+    ["ffn_norm.weight", "norm_ffn.weight"],
+    ["ffn_norm.bias", "norm_ffn.bias"],
+    ["ffn_up.weight", "ffn.fc1.weight"],
+    ["ffn_up.bias", "ffn.fc1.bias"],
+    ["ffn_down.weight", "ffn.fc2.weight"],
+    ["ffn_down.bias", "ffn.fc2.bias"],
+];
 
 const ENCODER: &[[&str; 2]] = &[
     ["attn_norm.weight", "norm_attn.weight"],
@@ -74,12 +92,6 @@ const ENCODER: &[[&str; 2]] = &[
     ["attn_v.bias", "attn.v.bias"],
     ["attn_output.weight", "attn.out.weight"],
     ["attn_output.bias", "attn.out.bias"],
-    ["ffn_norm.weight", "norm_ffn.weight"],
-    ["ffn_norm.bias", "norm_ffn.bias"],
-    ["ffn_up.weight", "ffn.fc1.weight"],
-    ["ffn_up.bias", "ffn.fc1.bias"],
-    ["ffn_down.weight", "ffn.fc2.weight"],
-    ["ffn_down.bias", "ffn.fc2.bias"],
     ["position_embd.weight", "enc.pos_emb.weight"],
     ["output_norm.weight", "enc.final_norm.weight"],
     ["output_norm.bias", "enc.final_norm.bias"],
@@ -106,12 +118,6 @@ const DECODER: &[[&str; 2]] = &[
     ["cross_attn_v.bias", "cross_attn.v.bias"],
     ["cross_attn_o.weight", "cross_attn.out.weight"],
     ["cross_attn_o.bias", "cross_attn.out.bias"],
-    ["ffn_norm.weight", "norm_ffn.weight"],
-    ["ffn_norm.bias", "norm_ffn.bias"],
-    ["ffn_up.weight", "ffn.fc1.weight"],
-    ["ffn_up.bias", "ffn.fc1.bias"],
-    ["ffn_down.weight", "ffn.fc2.weight"],
-    ["ffn_down.bias", "ffn.fc2.bias"],
     [EMBEDDING, "dec.token_embd.weight"],
     ["position_embd.weight", "dec.pos_emb.weight"],
     ["output_norm.weight", "dec.final_norm.weight"],

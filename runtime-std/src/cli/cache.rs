@@ -61,6 +61,23 @@ where
     PossibleValuesParser::new(values).try_map(|name| name.parse::<T>())
 }
 
+/// Names of an option's values, with the help and the value of each, for values of one command.
+pub type Choices<T> = &'static [(&'static str, &'static str, T)];
+
+/// Returns a parser of one of `choices`.
+pub fn choice_of<T>(choices: Choices<T>) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let values = choices
+        .iter()
+        .map(|(name, help, _)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(values).try_map(move |name| {
+        let choice = choices.iter().find(|(known, ..)| *known == name);
+        choice.map(|(.., value)| *value).ok_or("no such value")
+    })
+}
+
 /// Returns the number of threads to start for `--threads`.
 pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
     let workers = threads.unwrap_or_else(Pool::default_workers);

@@ -2,12 +2,11 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice};
 use clap::Args;
 
-use super::cache::{ELEMENT_TYPES, LAYOUTS, Names, one_of, workers};
+use super::cache::{Choices, ELEMENT_TYPES, LAYOUTS, Names, choice_of, one_of, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
@@ -20,13 +19,18 @@ use crate::planning::Settings;
 use crate::size::Size;
 
 /// Names of the formats, and their help.
-const FORMATS: Names = &[
-    ("txt", "The text, a line for each caption: the default"),
-    ("srt", "SubRip subtitles"),
-    ("vtt", "WebVTT subtitles"),
+const FORMATS: Choices<Format> = &[
+    (
+        "txt",
+        "The text, a line for each caption: the default",
+        Format::Text,
+    ),
+    ("srt", "SubRip subtitles", Format::Srt),
+    ("vtt", "WebVTT subtitles", Format::Vtt),
     (
         "jsonl",
         "A JSON object for each caption, with its start and end in seconds",
+        Format::JsonLines,
     ),
 ];
 
@@ -40,15 +44,19 @@ const CROSS_LAYOUTS: Names = &[
 ];
 
 /// Names of the tasks, and their help.
-const TASKS: Names = &[
-    ("transcribe", "Write what is said: the default"),
-    ("translate", "Translate it to English"),
+const TASKS: Choices<Task> = &[
+    (
+        "transcribe",
+        "Write what is said: the default",
+        Task::Transcribe,
+    ),
+    ("translate", "Translate it to English", Task::Translate),
 ];
 
 /// Names of raw formats of sound, and their help.
-const RAW_FORMATS: Names = &[
-    ("s16le", "16-bit integers, little-endian"),
-    ("f32le", "32-bit floats, little-endian"),
+const RAW_FORMATS: Choices<RawFormat> = &[
+    ("s16le", "16-bit integers, little-endian", RawFormat::S16le),
+    ("f32le", "32-bit floats, little-endian", RawFormat::F32le),
 ];
 
 /// Arguments of `brooklet caption`.
@@ -59,17 +67,17 @@ pub struct Arguments {
     /// A file with sound; - for standard input
     file: PathBuf,
     /// The sound is raw: one channel of 16,000 samples a second, in this format
-    #[arg(long, value_name = "FORMAT", value_parser = one_of::<Raw>(RAW_FORMATS))]
-    raw: Option<Raw>,
+    #[arg(long, value_name = "FORMAT", value_parser = choice_of(RAW_FORMATS))]
+    raw: Option<RawFormat>,
     /// Code of the language that is spoken, for example en; auto lets the model find it in the
     /// first half minute
     #[arg(long, value_name = "CODE", default_value = "auto")]
     language: String,
     /// Write down or translate
-    #[arg(long, value_parser = one_of::<Task>(TASKS), default_value = "transcribe", hide_possible_values = false)]
+    #[arg(long, value_parser = choice_of(TASKS), default_value = "transcribe", hide_possible_values = false)]
     task: Task,
     /// Form of the captions
-    #[arg(long, value_parser = one_of::<Format>(FORMATS), default_value = "txt", hide_possible_values = false)]
+    #[arg(long, value_parser = choice_of(FORMATS), default_value = "txt", hide_possible_values = false)]
     format: Format,
     /// A text that the model takes as said before every half minute: names, and a style
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -97,22 +105,6 @@ pub struct Arguments {
     stats: bool,
 }
 
-/// Raw formats.
-#[derive(Clone, Copy)]
-struct Raw(RawFormat);
-
-impl FromStr for Raw {
-    type Err = io::Error;
-
-    fn from_str(name: &str) -> io::Result<Raw> {
-        match name {
-            "s16le" => Ok(Raw(RawFormat::S16le)),
-            "f32le" => Ok(Raw(RawFormat::F32le)),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
-}
-
 /// Forms of captions.
 #[derive(Clone, Copy, PartialEq)]
 enum Format {
@@ -122,37 +114,11 @@ enum Format {
     JsonLines,
 }
 
-impl FromStr for Format {
-    type Err = io::Error;
-
-    fn from_str(name: &str) -> io::Result<Format> {
-        match name {
-            "txt" => Ok(Format::Text),
-            "srt" => Ok(Format::Srt),
-            "vtt" => Ok(Format::Vtt),
-            "jsonl" => Ok(Format::JsonLines),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
-}
-
 /// Kinds of captions.
 #[derive(Clone, Copy, PartialEq)]
 enum Task {
     Transcribe,
     Translate,
-}
-
-impl FromStr for Task {
-    type Err = io::Error;
-
-    fn from_str(name: &str) -> io::Result<Task> {
-        match name {
-            "transcribe" => Ok(Task::Transcribe),
-            "translate" => Ok(Task::Translate),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
 }
 
 /// Writes captions.
@@ -231,9 +197,9 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
 }
 
 /// Opens the sound.
-fn open(path: &Path, raw: Option<Raw>) -> Result<Sound, Failure> {
+fn open(path: &Path, raw: Option<RawFormat>) -> Result<Sound, Failure> {
     let is_input = path.as_os_str() == "-";
-    if let Some(Raw(format)) = raw {
+    if let Some(format) = raw {
         return Ok(if is_input {
             Sound::raw(io::stdin(), format)
         } else {
