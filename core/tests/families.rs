@@ -228,7 +228,7 @@ fn layers_of_unlike_rotation_keep_keys_and_values() {
 #[test]
 fn biased_scores_keep_keys_and_values() {
     let config = Golden::read("mpt").config();
-    assert!(!config.shape().is_rotated() && config.alibi.is_some());
+    assert!(!config.shape().is_rotated() && config.alibi.get().is_some());
     assert!(!config.may_be_slim() && !config.may_keep_inputs());
     let options = Options {
         layout: LayoutChoice::X,

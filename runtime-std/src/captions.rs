@@ -74,7 +74,7 @@ impl<'e, 'a> Captions<'e, 'a> {
         model: &'e Model,
         options: CaptionOptions,
     ) -> Result<Captions<'e, 'a>, Error> {
-        let Some(encoder) = model.config().encoder else {
+        let Some(encoder) = model.config().encoder.get() else {
             return Err(Error::NoSpeech);
         };
         let tokens = SpeechTokens::from_gguf(model.gguf(), model.config().vocab);

@@ -11,7 +11,7 @@ use core::ops::Range;
 use super::step::{Attend, Caches, JobPart, MAX_RANGES, Queries, Split, Step, run_jobs};
 use crate::arena::Columns;
 use crate::cache::Ring;
-use crate::features::FAMILIES;
+use crate::features::OfFamilies;
 use crate::kernels;
 use crate::kernels::attend::{Job, MAX_ROWS, Output, Row, ScoreBias};
 use crate::nn::alibi::Slopes;
@@ -59,7 +59,7 @@ fn run_job(
     queries: Queries<'_>,
     part: JobPart<'_>,
     [least_weight, score_cap]: [f32; 2],
-    alibi: Option<Slopes>,
+    alibi: OfFamilies<Slopes>,
 ) {
     let (shape, ring, chunk) = (attend.shape, attend.ring, caches.chunk.as_ref());
     let (head, columns) = (shape.head_dim, shape.query_columns());
@@ -99,7 +99,7 @@ fn run_job(
     while out.done < rows {
         let block: heapless::Vec<Row<'_>, MAX_ROWS> =
             (out.done..rows.min(out.done + MAX_ROWS)).map(row).collect();
-        let bias = alibi.filter(|_| FAMILIES).map(|slopes| LinearBias {
+        let bias = alibi.get().map(|&slopes| LinearBias {
             slopes,
             ring,
             heads: part.heads.clone(),
@@ -109,7 +109,10 @@ fn run_job(
         attend.compute.isa.run(kernels::attend::Attend {
             job: &job,
             rows: &block,
-            bias: bias.as_ref().map(|bias| bias as &dyn ScoreBias),
+            bias: match &bias {
+                Some(bias) => OfFamilies::some(bias as &dyn ScoreBias),
+                None => OfFamilies::NONE,
+            },
             scratch: &mut scratch,
             out: &mut out,
         });

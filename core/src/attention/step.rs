@@ -8,7 +8,7 @@ use super::geometry::Geometry;
 use super::{Shape, kv};
 use crate::arena::{Columns, Shared};
 use crate::cache::{LayerCache, Ring};
-use crate::features::FAMILIES;
+use crate::features::{FAMILIES, OfFamilies};
 use crate::kernels::{Isa, Rotate};
 use crate::nn::alibi::Slopes;
 use crate::nn::rope::Pairs;
@@ -46,7 +46,7 @@ pub(crate) struct Step<'a> {
     /// Scores `s` become `cap·tanh(s/cap)`; 0 for none.
     pub(crate) score_cap: f32,
     /// Slopes of the scores' linear biases, for [`Values::Cached`]; `None` for none.
-    pub(crate) alibi: Option<Slopes>,
+    pub(crate) alibi: OfFamilies<Slopes>,
     /// Smallest softmax weight whose value is added; 0 adds all.
     pub(crate) least_weight: f32,
     /// Angles of each token at its absolute position: `tokens x pairs`.

@@ -12,6 +12,7 @@ use super::geometry::{Geometry, Tables, base_tiles};
 use super::{Attend, Caches, Shape, Step, Values};
 use crate::arena::{ALIGN, Carver};
 use crate::cache::{CacheShape, ElementType, LayerCache, Layout, Ring};
+use crate::features::OfFamilies;
 use crate::kernels::{self, Isa};
 use crate::nn::rope::Pairs;
 use crate::quant::{F32, Format};
@@ -381,7 +382,7 @@ fn x(
             kernel_scratch: &mut kernel_scratch.aligned()[..how.workers * kernel_bytes],
             scale: 1.0 / (shape.head_dim as f32).sqrt(),
             score_cap: 0.0,
-            alibi: None,
+            alibi: OfFamilies::NONE,
             least_weight: 0.0,
             angles: &[],
             sink_angles: &[],

@@ -153,7 +153,7 @@ impl<'p> Pass<'p> {
             self.model
                 .layers
                 .iter()
-                .filter_map(|layer| layer.cross.as_ref())
+                .filter_map(|layer| layer.cross.get())
         };
         // int8 is wanted if any layer's matrix is quantised; layout x keeps the rows as they are.
         let takers = crosses()

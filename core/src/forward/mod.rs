@@ -33,7 +33,6 @@ use core::ops::Range;
 
 use crate::attention::geometry::Geometry;
 use crate::cache::{CacheMemory, Reach, Reaches};
-use crate::features::FAMILIES;
 use crate::kernels::Scaling;
 use crate::model::{Config, Layer, Model, Norm, NormKind};
 use crate::nn::math;
@@ -223,7 +222,7 @@ impl At<'_> {
             } else {
                 Pending::Before(scaling(self.config(), attention.post_norm.as_ref()))
             };
-            if let Some(cross) = layer.cross.as_ref().filter(|_| FAMILIES) {
+            if let Some(cross) = layer.cross.get() {
                 let norm = cross.norm.as_ref();
                 pass.norm(self.wanted, pending, norm, &[&cross.query.weight], b);
                 self.cross_attention(cross, caches, b);

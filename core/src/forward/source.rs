@@ -6,6 +6,7 @@ use super::{At, optional, quantized};
 use crate::attention::geometry::{Geometry, Tables};
 use crate::attention::{Attend, Step, Values};
 use crate::cache::{CacheMemory, LayerCache, Layout, Ring};
+use crate::features::OfFamilies;
 use crate::model::{CrossAttention, Linear};
 use crate::nn::math;
 use crate::plan::Buffers;
@@ -84,7 +85,7 @@ impl At<'_> {
                 kernel_scratch: b.kernel_scratch,
                 scale: 1.0 / math::sqrt(config.query_scale_of as f32),
                 score_cap: config.score_cap,
-                alibi: None,
+                alibi: OfFamilies::NONE,
                 least_weight: pass.plan.options().least_weight(),
                 angles: &[],
                 sink_angles: &[],

@@ -8,7 +8,7 @@ use super::tensors::Tensors;
 use super::{Config, ModelError, QueryKeyNorm};
 use crate::cache::Layout;
 use crate::const_fn::tri;
-use crate::features::FAMILIES;
+use crate::features::OfFamilies;
 use crate::gguf::Gguf;
 use crate::quant::{F32, Format};
 use crate::tensor::Matrix;
@@ -159,7 +159,7 @@ pub struct Layer<'w> {
     /// Self-attention.
     pub attention: Attention<'w>,
     /// Attention to the output of the encoder.
-    pub cross: Option<CrossAttention<'w>>,
+    pub cross: OfFamilies<CrossAttention<'w>>,
     /// The feed-forward layer.
     pub feed_forward: FeedForward<'w>,
 }
@@ -181,13 +181,13 @@ impl<'w> Layer<'w> {
             (Stack::Encoder, index - config.layers)
         };
         let of = Tensors::of_layer(file, config.design.naming, stack, layer);
-        let has_cross = FAMILIES && config.encoder.is_some() && matches!(stack, Stack::Decoder);
         Ok(Layer {
             attention: tri!(Attention::read(&of, file, config, layer)),
-            cross: if has_cross {
-                Some(tri!(CrossAttention::read(&of, config)))
-            } else {
-                None
+            cross: match (config.encoder.get(), stack) {
+                (Some(_), Stack::Decoder) => {
+                    OfFamilies::some(tri!(CrossAttention::read(&of, config)))
+                }
+                _ => OfFamilies::NONE,
             },
             feed_forward: tri!(FeedForward::read(&of, config)),
         })

@@ -12,7 +12,7 @@ use crate::arena::MAX_PARTS;
 use crate::attention::Shape;
 use crate::cache::Layout;
 use crate::const_fn::{or, tri};
-use crate::features::FAMILIES;
+use crate::features::{FAMILIES, OfFamilies};
 use crate::gguf::Gguf;
 use crate::nn::alibi::Slopes;
 use crate::nn::rope::Pairs;
@@ -102,7 +102,7 @@ pub struct Config {
     /// Number of transformer layers; those of an encoder are not counted.
     pub layers: usize,
     /// Facts of the encoder, in a model whose layers have cross-attention.
-    pub encoder: Option<EncoderConfig>,
+    pub encoder: OfFamilies<EncoderConfig>,
     /// Width of the residual stream.
     pub d_model: usize,
     /// Number of query heads.
@@ -136,7 +136,7 @@ pub struct Config {
     /// The same cap for logits; 0 for none.
     pub logit_cap: f32,
     /// Slopes by which scores fall with distance, if the design's positions are ALiBi's.
-    pub alibi: Option<Slopes>,
+    pub alibi: OfFamilies<Slopes>,
     /// Layouts that the file is made for.
     pub layouts: Layouts,
     /// True if any slim layer lacks `attn_v.weight`: then keys and values cannot be cached.
@@ -206,7 +206,7 @@ impl Config {
             family,
             design,
             layers,
-            encoder: None,
+            encoder: OfFamilies::NONE,
             values_dropped: values_dropped(facts.file, layers, &design, &layouts),
             layouts,
             d_model: heads.d_model,
@@ -228,13 +228,13 @@ impl Config {
             query_scale_of: heads.width,
             score_cap: 0.0,
             logit_cap: 0.0,
-            alibi: None,
+            alibi: OfFamilies::NONE,
         })
     }
 
     /// Number of entries in the model's table of layers: its own, and then those of its encoder.
     pub const fn layers_in_file(&self) -> usize {
-        match self.encoder {
+        match self.encoder.get() {
             Some(encoder) => self.layers + encoder.layers,
             None => self.layers,
         }
@@ -296,7 +296,7 @@ impl Config {
             && self.kinds.smallest_window().is_none()
             && self.kinds.rotate_alike()
             && self.score_cap == 0.0
-            && self.alibi.is_none()
+            && self.alibi.get().is_none()
     }
 
     /// Returns true if keys and values may be computed from inputs: only a bias comes between a

@@ -24,3 +24,5 @@ pub use error::{LayerName, ModelError};
 pub use families::Family;
 pub use names::Naming;
 pub use weights::{Model, RopeFactors, layers};
+
+pub use crate::features::OfFamilies;

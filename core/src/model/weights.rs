@@ -4,7 +4,7 @@ use super::names::{EMBEDDING, Stack};
 use super::tensors::Tensors;
 use super::{Config, Encoder, Layer, LayerKind, ModelError, Norm, Positions};
 use crate::const_fn::tri;
-use crate::features::FAMILIES;
+use crate::features::OfFamilies;
 use crate::gguf::Gguf;
 use crate::nn::rope;
 use crate::quant::F32;
@@ -50,7 +50,7 @@ pub struct Model<'w> {
     /// One entry for each layer.
     pub layers: &'w [Layer<'w>],
     /// The encoder that the layers' cross-attention reads, if the model has one.
-    pub encoder: Option<Encoder<'w>>,
+    pub encoder: OfFamilies<Encoder<'w>>,
     /// `vocab x d_model`: row `i` is the embedding of token `i`.
     pub embedding: Matrix<'w>,
     /// `context x d_model`, for learned positions: row `i` is added to the embedding of the token
@@ -94,9 +94,9 @@ impl<'w> Model<'w> {
             Positions::Learned => Some(tri!(of.matrix("position_embd.weight", config.context, d))),
             Positions::Rotary(_) | Positions::Alibi => None,
         };
-        let encoder = match &config.encoder {
-            Some(facts) if FAMILIES => Some(tri!(Encoder::read(file, &config, facts, of_encoder))),
-            _ => None,
+        let encoder = match config.encoder.get() {
+            Some(facts) => OfFamilies::some(tri!(Encoder::read(file, &config, facts, of_encoder))),
+            None => OfFamilies::NONE,
         };
         Ok(Model {
             config,

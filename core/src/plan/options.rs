@@ -3,7 +3,6 @@
 use core::num::NonZeroU32;
 
 use crate::cache::{CacheShape, CrossLayout, ElementType, Layout, LayoutChoice, Policy};
-use crate::features::FAMILIES;
 use crate::model::Config;
 
 /// Options of a plan.
@@ -85,15 +84,15 @@ impl Options {
 
     /// Everything that a cache of an encoder's output follows from; `None` in models without one.
     pub(crate) const fn cross_shape(&self, config: &Config) -> Option<CacheShape> {
-        match &config.encoder {
-            Some(encoder) if FAMILIES => Some(CacheShape {
+        match config.encoder.get() {
+            Some(encoder) => Some(CacheShape {
                 layout: self.cross.caches(config.layers).0,
                 element: self.cache_type,
                 columns: config.shape().columns(),
                 slots: encoder.positions,
                 exact_sinks: 0,
             }),
-            _ => None,
+            None => None,
         }
     }
 

@@ -68,7 +68,7 @@ impl EncoderSizes {
 
     pub(super) const fn new(config: &Config, options: &Options) -> EncoderSizes {
         let shapes = (options.encoder_shape(config), options.cross_shape(config));
-        let (Some(encoder), (Some(own), Some(cross))) = (&config.encoder, shapes) else {
+        let (Some(encoder), (Some(own), Some(cross))) = (config.encoder.get(), shapes) else {
             return EncoderSizes::NONE;
         };
         let (layout, caches) = options.cross.caches(config.layers);

@@ -7,7 +7,7 @@ mod error;
 
 use crate::attention::geometry::{self, Geometry};
 use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring, Source};
-use crate::features::FAMILIES;
+use crate::features::{FAMILIES, OfFamilies};
 use crate::forward::{self, Input, Pass, Visit, Watch};
 use crate::kernels::attend::LaneAngles;
 use crate::kernels::{Isa, SoftCap, Softmax};
@@ -42,7 +42,7 @@ pub struct Stream<'a> {
     buffers: Buffers<'a>,
     watch: Watch<'a>,
     /// From sound to the encoder's input; `None` in models without an encoder.
-    front_end: Option<LogMel<'a>>,
+    front_end: OfFamilies<LogMel<'a>>,
     /// Tables for layers that compute values from their kept rows; `None` if no layer does.
     tables: Option<AngleTables<'a>>,
 }
@@ -106,17 +106,17 @@ impl<'a> Stream<'a> {
                 bases: core::mem::take(&mut buffers.tile_angles),
             }
         });
-        let front_end = match (&model.encoder, &model.config.encoder) {
-            (Some(encoder), Some(facts)) if FAMILIES => {
+        let front_end = match (model.encoder.get(), model.config.encoder.get()) {
+            (Some(encoder), Some(facts)) => {
                 let twiddles = core::mem::take(&mut buffers.mel_twiddles);
                 let spans = core::mem::take(&mut buffers.mel_spans);
                 let (filters, window) = (encoder.filters, encoder.window);
                 match LogMel::new(facts.frames, filters, window, twiddles, spans) {
-                    Ok(front_end) => Some(front_end),
+                    Ok(front_end) => OfFamilies::some(front_end),
                     Err(_) => unreachable!("the model's tensors have the shapes of its facts"),
                 }
             }
-            _ => None,
+            _ => OfFamilies::NONE,
         };
         crate::log::info!(
             "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
@@ -200,8 +200,8 @@ impl<'a> Stream<'a> {
     /// [`StreamError::Rows`] if they are not whole; [`StreamError::SourceTooLong`] if there are
     /// more than the model's positions take. Then nothing has changed.
     pub fn encode(&mut self, frames: &[f32]) -> Result<(), StreamError> {
-        let encoder = self.model.encoder.filter(|_| FAMILIES);
-        let (Some(encoder), Some(facts)) = (encoder, self.model.config.encoder) else {
+        let encoder = self.model.encoder.get();
+        let (Some(encoder), Some(facts)) = (encoder, self.model.config.encoder.get()) else {
             return Err(StreamError::NoEncoder);
         };
         let (width, given) = (facts.frames.mels(), frames.len());
@@ -228,8 +228,8 @@ impl<'a> Stream<'a> {
             wanted: 0,
         };
         let (caches, b) = (&mut self.caches, &mut self.buffers);
-        let rows = pass.stem(&encoder, frames, caches, b);
-        pass.encode(&encoder, rows, caches, b);
+        let rows = pass.stem(encoder, frames, caches, b);
+        pass.encode(encoder, rows, caches, b);
         Ok(())
     }
 
@@ -241,7 +241,8 @@ impl<'a> Stream<'a> {
     /// As [`Stream::encode`], for the frames that the samples begin;
     /// [`StreamError::SoundNotFinite`] if a sample is NaN or infinite. Then nothing has changed.
     pub fn hear(&mut self, samples: &[f32]) -> Result<(), StreamError> {
-        let (Some(front_end), Some(facts)) = (&self.front_end, self.model.config.encoder) else {
+        let facts = self.model.config.encoder.get();
+        let (Some(front_end), Some(facts)) = (self.front_end.get(), facts) else {
             return Err(StreamError::NoEncoder);
         };
         let (shape, padded) = (facts.frames, facts.most_samples());
@@ -443,7 +444,8 @@ impl<'a> Stream<'a> {
                 }
             }
         }
-        let hears_first = self.model.config.encoder.is_some() && self.caches.source.len() == 0;
+        let hears_first =
+            self.model.config.encoder.get().is_some() && self.caches.source.len() == 0;
         match input.tokens(width) {
             0 => Err(StreamError::NoTokens),
             _ if hears_first => Err(StreamError::NoSource),

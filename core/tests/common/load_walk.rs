@@ -46,7 +46,7 @@ pub fn walk(bytes: &[u8], isas: &[Isa]) -> Result<(), String> {
         .iter()
         .map(|&isa| stream(model, &plan, isa, &tokens))
         .collect();
-    if config.encoder.is_some() {
+    if config.encoder.get().is_some() {
         // Convolutions are products of floats, whose order of additions differs by instruction set.
         return tokenizer.map(|_| ());
     }
@@ -127,7 +127,7 @@ fn stream(model: Model<'_>, plan: &Plan, isa: Isa, tokens: &[u32]) -> Vec<u32> {
         stream.feed(&outside),
         Err(StreamError::TokenOutOfRange { .. })
     ));
-    if let Some(encoder) = model.config.encoder {
+    if let Some(encoder) = model.config.encoder.get() {
         assert!(matches!(stream.feed(&[0]), Err(StreamError::NoSource)));
         let samples: Vec<f32> = (0..encoder.most_samples().min(2000))
             .map(|i| (i % 37) as f32 / 37.0)

@@ -139,7 +139,7 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         translate: arguments.task == Task::Translate,
         prompt: arguments.prompt.clone(),
     };
-    if model.config().encoder.is_none() {
+    if model.config().encoder.get().is_none() {
         return Err(Error::NoSpeech.into());
     }
     let mut sound = open(&arguments.file, arguments.raw)?;

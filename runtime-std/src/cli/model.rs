@@ -76,7 +76,7 @@ impl OpenModel {
     /// must hear something first, is refused.
     pub fn check_text(self, workers: usize) -> Result<(Model, Option<Manifest>), Failure> {
         let (model, manifest) = self.check(workers)?;
-        if model.config().encoder.is_some() {
+        if model.config().encoder.get().is_some() {
             return Err(Failure::Input(format!(
                 "{} is a speech model: `brooklet caption` writes down with it what is said in a sound",
                 model.file().path().display()

@@ -110,7 +110,7 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let budgets = budgets(&settings, &model);
     let config = model.config();
     let (smallest, why) = match config.shape().pick() {
-        (Layout::X, _) if config.alibi.is_some() => (
+        (Layout::X, _) if config.alibi.get().is_some() => (
             Layout::Kv,
             "scores have a bias by distance (ALiBi), for which keys and values are cached",
         ),

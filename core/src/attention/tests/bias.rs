@@ -7,6 +7,7 @@ use std::vec::Vec;
 use super::{ALIGN, BUDGET, How, Memory, Noise, Threaded, normals, size};
 use crate::attention::{Attend, Caches, Shape, Step, Values};
 use crate::cache::{CacheShape, ElementType, Layout, Ring};
+use crate::features::OfFamilies;
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
 use crate::kernels::{self, Isa};
 use crate::nn::alibi::Slopes;
@@ -112,7 +113,7 @@ fn outputs(tokens: &Tokens, course: Course, how: How) -> Vec<f32> {
                 kernel_scratch: &mut kernel_scratch,
                 scale: 1.0 / (SHAPE.head_dim as f32).sqrt(),
                 score_cap: 0.0,
-                alibi: Some(Slopes::new(SHAPE.heads, 8)),
+                alibi: OfFamilies::some(Slopes::new(SHAPE.heads, 8)),
                 least_weight: 0.0,
                 angles: &[],
                 sink_angles: &[],

@@ -7,6 +7,7 @@
 
 use super::gpt2;
 use crate::const_fn::tri;
+use crate::features::OfFamilies;
 use crate::model::design::{Design, FeedForwardKind, Positions};
 use crate::model::facts::Facts;
 use crate::model::{Config, ModelError};
@@ -47,6 +48,6 @@ pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Co
             "scales of its activations (AWQ)",
         ));
     }
-    config.alibi = Some(Slopes::new(config.heads, bias));
+    config.alibi = OfFamilies::some(Slopes::new(config.heads, bias));
     Ok(config)
 }

@@ -7,6 +7,7 @@
 
 use super::llama;
 use crate::const_fn::tri;
+use crate::features::OfFamilies;
 use crate::gguf::Gguf;
 use crate::model::config::{HeadFacts, Layouts, MAX_LAYERS, vocabulary};
 use crate::model::design::{Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Positions};
@@ -91,7 +92,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         family: Family::Whisper,
         design,
         layers,
-        encoder: Some(EncoderConfig {
+        encoder: OfFamilies::some(EncoderConfig {
             layers: tri!(count(&facts, "encoder.n_layers")),
             positions: tri!(facts.dim("encoder.max_source_positions")),
             frames: tri!(frames(file, tri!(facts.dim("encoder.num_mel_bins")))),
@@ -117,7 +118,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         query_scale_of: heads.width,
         score_cap: 0.0,
         logit_cap: 0.0,
-        alibi: None,
+        alibi: OfFamilies::NONE,
     })
 }
 

@@ -5,7 +5,7 @@ use super::ElementType;
 use super::kv_scores::scores;
 use super::kv_values::{Sources, Weights, weighted_sum};
 use super::tiles::{Element, Planes, SlotRun, Store, not_built};
-use crate::features::FAMILIES;
+use crate::features::{FAMILIES, OfFamilies};
 
 /// Most query rows in one [`Job`].
 pub(crate) const MAX_ROWS: usize = 8;
@@ -87,7 +87,7 @@ pub(crate) struct Attend<'a> {
     pub(crate) job: &'a Job<'a>,
     pub(crate) rows: &'a [Row<'a>],
     /// Bias of the scores of `rows`; `None` for none.
-    pub(crate) bias: Option<&'a dyn ScoreBias>,
+    pub(crate) bias: OfFamilies<&'a dyn ScoreBias>,
     /// At least [`scratch_floats`] for the rows.
     pub(crate) scratch: &'a mut [f32],
     pub(crate) out: &'a mut dyn Output,
@@ -158,7 +158,7 @@ impl Attend<'_> {
 struct Block<'a, L, E> {
     l: L,
     job: &'a Job<'a>,
-    bias: Option<&'a dyn ScoreBias>,
+    bias: OfFamilies<&'a dyn ScoreBias>,
     ring: &'a Planes<'a, E>,
     chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
 }
@@ -244,7 +244,7 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
             }
             .eval(l);
         }
-        if let Some(bias) = self.bias.filter(|_| FAMILIES) {
+        if let Some(bias) = self.bias.get() {
             bias.add(index, by_slot);
         }
         let (run, evicted) = row.evicted;
