@@ -2,8 +2,10 @@
 //! tensor it is in, instead of making a plausible result of it.
 
 #[path = "common/family_goldens.rs"]
+#[allow(dead_code, reason = "the tests of families use the rest")]
 mod family_goldens;
 #[path = "common/gguf_edit.rs"]
+#[allow(dead_code, reason = "tests of other faults use the rest")]
 mod gguf_edit;
 
 use std::fs;
@@ -85,7 +87,10 @@ fn ways(config: &Config) -> Vec<Options> {
         },
     ];
     if !matches!(config.design.positions, Positions::Learned) {
-        let sink = Policy::Sink { sinks: 2, window: 3 };
+        let sink = Policy::Sink {
+            sinks: 2,
+            window: 3,
+        };
         ways.push(Options {
             cache_type: ElementType::Q8_0,
             f32_activations: false,
@@ -127,9 +132,7 @@ fn no_number_that_is_none_is_lost_on_its_way() {
                     continue;
                 }
                 for options in ways(&config) {
-                    let fed = with_stream(&bytes, &options, |stream| {
-                        stream.feed(&IDS).map(|_| ())
-                    });
+                    let fed = with_stream(&bytes, &options, |stream| stream.feed(&IDS).map(|_| ()));
                     assert!(
                         matches!(fed, Err(StreamError::NotFinite { .. })),
                         "{model}, {name}, {}, {options:?}: {fed:?}",
@@ -141,7 +144,10 @@ fn no_number_that_is_none_is_lost_on_its_way() {
     }
     // Divisors of frequencies are looked at when the model is opened.
     assert!(!refused.is_empty());
-    assert!(refused.iter().all(|name| name.starts_with("rope_f")), "{refused:?}");
+    assert!(
+        refused.iter().all(|name| name.starts_with("rope_f")),
+        "{refused:?}"
+    );
 }
 
 /// A token whose embedding is damaged is noticed where no logits are computed, and wherever it
@@ -155,7 +161,13 @@ fn a_damaged_token_is_noticed_and_forgotten_by_a_reset() {
     let index = good.tensors.iter().position(embedding).unwrap();
     let bytes_of_damaged = damaged(&good, index, ODD[0]);
     let damaged_token = IDS[IDS.len() - 1];
-    let options = exact(Policy::Sink { sinks: 1, window: 6 }, 3);
+    let options = exact(
+        Policy::Sink {
+            sinks: 1,
+            window: 6,
+        },
+        3,
+    );
     let logits = |bytes: &[u8], before: &[&[u32]]| {
         with_stream(bytes, &options, |stream| {
             for tokens in before {
@@ -167,9 +179,17 @@ fn a_damaged_token_is_noticed_and_forgotten_by_a_reset() {
         })
     };
     // A tied output would have a damaged row, too.
-    assert!(good.tensors.iter().any(|tensor| tensor.name == b"output.weight"));
+    assert!(
+        good.tensors
+            .iter()
+            .any(|tensor| tensor.name == b"output.weight")
+    );
     let want = logits(&bytes, &[]).unwrap();
-    let noticed: [&[u32]; 3] = [&[damaged_token], &[damaged_token, 1, 2, 3, 1, 2, 3], &[1, 2, 3, damaged_token, 2]];
+    let noticed: [&[u32]; 3] = [
+        &[damaged_token],
+        &[damaged_token, 1, 2, 3, 1, 2, 3],
+        &[1, 2, 3, damaged_token, 2],
+    ];
     assert_eq!(logits(&bytes_of_damaged, &noticed).unwrap(), want);
 }
 
@@ -184,7 +204,9 @@ fn the_position_of_a_damaged_token_is_told() {
     let options = exact(Policy::Dense { capacity: 16 }, 4);
     with_stream(&bytes, &options, |stream| {
         stream.feed(&[1, 2, 3, 4, 1, 2]).unwrap();
-        let error = stream.feed(&[1, 2, 3, 4, 1, IDS[IDS.len() - 1]]).unwrap_err();
+        let error = stream
+            .feed(&[1, 2, 3, 4, 1, IDS[IDS.len() - 1]])
+            .unwrap_err();
         assert_eq!(error, StreamError::NotFinite { position: 10 });
         assert!(error.to_string().contains("10 tokens"), "{error}");
     });

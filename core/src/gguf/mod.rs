@@ -24,6 +24,7 @@
 //! ```
 
 mod error;
+mod name;
 mod reader;
 mod tensors;
 mod unique;
@@ -32,6 +33,7 @@ mod value;
 use core::fmt;
 
 pub use error::GgufError;
+pub use name::Name;
 pub use tensors::{TensorInfo, Tensors};
 pub use value::{Array, Elements, Value};
 
