@@ -151,7 +151,8 @@ pub fn check_file(file: &ModelFile) -> Result<(), Error> {
             error,
         })?;
     }
-    vocab.map_err(IndexError::Vocab)
+    vocab
+        .map_err(IndexError::Vocab)
         .and_then(|vocab| {
             let bytes = table_bytes(&vocab);
             let mut tables = ArenaMemory::new(bytes).map_err(IndexError::memory(bytes))?;

@@ -108,17 +108,23 @@ fn inspect_judges_as_run_does() {
             e.entries.clear();
             e.set_u64("split.count", 3);
         }),
-        ("no metadata", "lacks a usable general.architecture", |e| e.entries.clear()),
+        ("no metadata", "lacks a usable general.architecture", |e| {
+            e.entries.clear()
+        }),
         ("falcon", "architecture \"falcon\"", |e| {
             e.set_text("general.architecture", "falcon")
         }),
         ("an escape", "architecture \"\\x1b[31m\"", |e| {
             e.set_text("general.architecture", "\x1b[31m")
         }),
-        ("pre of falcon", "pre-tokenizer \"falcon\" is unknown", |e| {
-            e.set_text("tokenizer.ggml.model", "gpt2");
-            e.set_text("tokenizer.ggml.pre", "falcon");
-        }),
+        (
+            "pre of falcon",
+            "pre-tokenizer \"falcon\" is unknown",
+            |e| {
+                e.set_text("tokenizer.ggml.model", "gpt2");
+                e.set_text("tokenizer.ggml.pre", "falcon");
+            },
+        ),
         ("no pre", "no tokenizer.ggml.pre", |e| {
             e.set_text("tokenizer.ggml.model", "gpt2");
             e.entries.retain(|entry| entry.key != b"tokenizer.ggml.pre");
@@ -126,20 +132,29 @@ fn inspect_judges_as_run_does() {
         ("no merges", "no tokenizer.ggml.merges", |e| {
             e.set_text("tokenizer.ggml.model", "gpt2");
             e.set_text("tokenizer.ggml.pre", "gpt-2");
-            e.entries.retain(|entry| entry.key != b"tokenizer.ggml.merges");
+            e.entries
+                .retain(|entry| entry.key != b"tokenizer.ggml.merges");
         }),
         ("no tokens", "no tokenizer.ggml.tokens", |e| {
-            e.entries.retain(|entry| entry.key != b"tokenizer.ggml.tokens");
+            e.entries
+                .retain(|entry| entry.key != b"tokenizer.ggml.tokens");
         }),
         ("t5", "tokenizer model \"t5\" is unknown", |e| {
             e.set_text("tokenizer.ggml.model", "t5")
         }),
-        ("no output norm", "lacks the tensor output_norm.weight", |e| {
-            e.tensors.retain(|tensor| tensor.name != b"output_norm.weight")
-        }),
-        ("integers", "has the format I8, which is not supported", |e| {
-            e.tensor("ffn_norm.weight").kind = 24
-        }),
+        (
+            "no output norm",
+            "lacks the tensor output_norm.weight",
+            |e| {
+                e.tensors
+                    .retain(|tensor| tensor.name != b"output_norm.weight")
+            },
+        ),
+        (
+            "integers",
+            "has the format I8, which is not supported",
+            |e| e.tensor("ffn_norm.weight").kind = 24,
+        ),
         ("a format of tomorrow", "has the format number 77", |e| {
             e.tensor("ffn_norm.weight").kind = 77
         }),
@@ -148,7 +163,16 @@ fn inspect_judges_as_run_does() {
         let mut edit = gguf_edit::Edit::new(&good());
         fault(&mut edit);
         fs::write(&path, edit.bytes().0).unwrap();
-        let run = ["run", "-m", path.to_str().unwrap(), "x", "-n", "1", "-t", "1"];
+        let run = [
+            "run",
+            "-m",
+            path.to_str().unwrap(),
+            "x",
+            "-n",
+            "1",
+            "-t",
+            "1",
+        ];
         let ended = ending(name, &limited(&run), &path);
         assert!(ended.contains(sentence), "{name}: {ended}");
         assert_eq!(judgement(name, &path), ended, "{name}");
@@ -198,7 +222,8 @@ fn every_hostile_file_is_one_sentence() {
         let judged = judgement(&name, &path);
         // What depends on what is asked for, and on the numbers that come out, is no fact of the file.
         let agree = judged == ended
-            || (judged == "works" && (ended.contains("NaN or infinity") || ended.contains("trained")));
+            || (judged == "works"
+                && (ended.contains("NaN or infinity") || ended.contains("trained")));
         assert!(agree, "{name}: inspect: {judged}, run: {ended}");
         table += &format!("{name}: {ended}\n");
     }

@@ -370,7 +370,12 @@ mod tests {
                 let text = |piece: &Vec<u8>| std::string::String::from_utf8_lossy(piece).into();
                 pieces.iter().map(text).collect()
             };
-            assert!(got == want, "{pre:?}: {:?}, {:?}", shown(&got), shown(&want));
+            assert!(
+                got == want,
+                "{pre:?}: {:?}, {:?}",
+                shown(&got),
+                shown(&want)
+            );
             tried += 1;
         }
         assert!(tried > 700);

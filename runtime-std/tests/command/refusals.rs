@@ -127,7 +127,9 @@ fn damaged_weights_end_every_command() {
         &["run", "-m", model, "-n", "5", "Hi"],
         &["run", "-m", model, "-n", "5", "--policy", "recompute", "Hi"],
         &["ppl", "-m", model, "-f", text, "--count", "50"],
-        &["ppl", "-m", model, "-f", text, "--count", "50", "--stride", "7"],
+        &[
+            "ppl", "-m", model, "-f", text, "--count", "50", "--stride", "7",
+        ],
         &["bench", "-m", model, "-n", "4", "-p", "4", "-r", "1"],
         &["slim", model, "-o", copy, "--calib", text],
     ];
