@@ -1,4 +1,4 @@
-//! What each metadata key does to a model of each family: the logits of an independent forward
+//! The effect of each metadata key on a model of each family: the logits of an independent forward
 //! pass, nothing, or a refusal. The lines of `golden/metadata.txt` are written by
 //! `runtime-std/oracles/metadata_goldens.py`, which describes them.
 

@@ -31,6 +31,7 @@ TEXTS = [
     "你好，世界！これはテストです。한국어 ไทย العربية ʰʷ aʰB Aʰ ªº",
     "def f(x):\n\treturn x  # ok\r\n\r\n    y = 'it''s'\n   \n  end",
     "  leading   and trailing   \n \n\t\t\u3000\u2003x\u00a0y  ",
+    "ab'ſx x'K aſ's AB'ſ",
     "😀👨‍👩‍👧‍👦🏳️‍🌈 !!! ... -- ?!? «quote» “quote” it’s",
 ]
 POOL = (
@@ -50,6 +51,8 @@ def main():
     for name, pattern in PATTERNS.items():
         split = pre_tokenizers.Split(Regex(pattern), "isolated")
         for text in texts():
+            if name == "seed-coder" and "ſ" in text:
+                continue  # here as in llama.cpp, which knows no long s in contractions
             pieces = [piece for piece, _ in split.pre_tokenize_str(text)]
             assert "".join(pieces) == text
             print(name, *(piece.encode().hex() for piece in pieces))

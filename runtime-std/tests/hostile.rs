@@ -82,7 +82,7 @@ fn ending(name: &str, output: &Output, file: &Path) -> String {
     }
 }
 
-/// What `inspect` says of a file, as [`ending`] gives it.
+/// Returns the judgement of `inspect` on a file, as [`ending`] gives it.
 fn judgement(name: &str, path: &Path) -> String {
     let output = limited(&["inspect", path.to_str().unwrap(), "--json"]);
     let ended = ending(name, &output, path);
@@ -220,7 +220,8 @@ fn every_hostile_file_is_one_sentence() {
         assert!(said.is_none_or(agree), "{name}: {ended}");
         ending(&name, &limited(&["tokenize", "-m", file, "The sea"]), &path);
         let judged = judgement(&name, &path);
-        // What depends on what is asked for, and on the numbers that come out, is no fact of the file.
+        // Too small a context for what is asked for, and numbers that come out, are no facts of the
+        // file.
         let agree = judged == ended
             || (judged == "works"
                 && (ended.contains("NaN or infinity") || ended.contains("trained")));

@@ -19,6 +19,9 @@ pub enum Field {
     Scores,
     TokenTypes,
     Merges,
+    AddBos,
+    AddEos,
+    AddSpacePrefix,
 }
 
 impl Field {
@@ -31,6 +34,9 @@ impl Field {
             Self::Scores => "tokenizer.ggml.scores",
             Self::TokenTypes => "tokenizer.ggml.token_type",
             Self::Merges => "tokenizer.ggml.merges",
+            Self::AddBos => "tokenizer.ggml.add_bos_token",
+            Self::AddEos => "tokenizer.ggml.add_eos_token",
+            Self::AddSpacePrefix => "tokenizer.ggml.add_space_prefix",
         }
     }
 }

@@ -36,7 +36,7 @@ pub enum PreTokenizer {
     /// `families`.
     Gpt4o,
     /// Mistral's: as [`PreTokenizer::Gpt4o`] without the contractions, with `\p{N}` for
-    /// `\p{N}{1,3}`; a piece that is a token as a whole is not merged. Needs the feature `families`.
+    /// `\p{N}{1,3}`; a piece that is a token as a whole is not merged. Needs the same feature.
     Tekken,
 }
 
@@ -127,15 +127,29 @@ fn run(text: &[u8], mut at: usize, wanted: impl Fn(Char) -> bool) -> usize {
     at
 }
 
+/// The cases of the letters that a contraction may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cases {
+    /// As written.
+    Lower,
+    /// ASCII's two.
+    Ascii,
+    /// Unicode's: the long s is an s, too.
+    Unicode,
+}
+
 /// Number of bytes of `'s|'t|'re|'ve|'m|'ll|'d` at the start of `text`.
-fn contraction(text: &[u8], any_case: bool) -> Option<usize> {
+fn contraction(text: &[u8], cases: Cases) -> Option<usize> {
     let ascii = |at| {
         let char = look(text, at)?;
-        let byte = u8::try_from(char.code).ok()?;
-        let byte = if any_case {
-            byte.to_ascii_lowercase()
-        } else {
+        let byte = match char.code {
+            0x17F if cases == Cases::Unicode => b's',
+            code => u8::try_from(code).ok()?,
+        };
+        let byte = if cases == Cases::Lower {
             byte
+        } else {
+            byte.to_ascii_lowercase()
         };
         Some((byte, char.next))
     };
@@ -173,7 +187,7 @@ fn gpt2(text: &[u8], digits_apart: bool) -> usize {
     if ends(first.class) {
         return first.next;
     }
-    if let Some(end) = contraction(text, false) {
+    if let Some(end) = contraction(text, Cases::Lower) {
         return end;
     }
     let (class, start) = match look(text, first.next) {
@@ -199,7 +213,7 @@ fn cased_word(text: &[u8], contracted: bool) -> Option<usize> {
     let end = starts()
         .find_map(|start| ends_lower(text, start))
         .or_else(|| starts().find_map(|start| all_upper(text, start)))?;
-    let more = contraction(&text[end..], true).filter(|_| contracted);
+    let more = contraction(&text[end..], Cases::Unicode).filter(|_| contracted);
     Some(end + more.unwrap_or(0))
 }
 
@@ -237,7 +251,7 @@ fn llama3(text: &[u8], digits: usize, tail: impl Fn(Char) -> bool) -> usize {
     let Some(first) = look(text, 0) else {
         return 0;
     };
-    if let Some(end) = contraction(text, true) {
+    if let Some(end) = contraction(text, Cases::Ascii) {
         return end;
     }
     let second = look(text, first.next).map(|char| char.class);

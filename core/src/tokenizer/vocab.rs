@@ -154,8 +154,8 @@ impl<'a> Vocab<'a> {
                 unknown,
                 tokens.len(),
             ),
-            add_bos: flag(file, "tokenizer.ggml.add_bos_token", add_bos),
-            add_eos: flag(file, "tokenizer.ggml.add_eos_token", false),
+            add_bos: tri!(flag(file, Field::AddBos, add_bos)),
+            add_eos: tri!(flag(file, Field::AddEos, false)),
             is_phi3: is_named_phi3(file),
             ends: [0; MAX_ENDS],
             ends_len: 0,
@@ -353,7 +353,7 @@ const fn read_model<'a>(file: &Gguf<'a>, tokens: usize) -> Result<Model<'a>, Tok
         }
         Some(b"llama") => Ok(Model::Spm {
             scores: tri!(per_token(file, Field::Scores, 6, tokens)),
-            space_prefix: flag(file, "tokenizer.ggml.add_space_prefix", true),
+            space_prefix: tri!(flag(file, Field::AddSpacePrefix, true)),
         }),
         Some(name) => Err(TokenizerError::UnknownModel(Name::new(name))),
     }
@@ -422,10 +422,11 @@ const fn token_id(file: &Gguf<'_>, key: &str, default: Option<u32>, tokens: usiz
     }
 }
 
-const fn flag(file: &Gguf<'_>, key: &str, default: bool) -> bool {
-    match file.get(key) {
-        Some(Value::Bool(value)) => value,
-        _ => default,
+const fn flag(file: &Gguf<'_>, field: Field, default: bool) -> Result<bool, TokenizerError> {
+    match file.get(field.key()) {
+        None => Ok(default),
+        Some(Value::Bool(value)) => Ok(value),
+        Some(_) => Err(TokenizerError::WrongType(field)),
     }
 }
 

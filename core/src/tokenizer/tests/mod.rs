@@ -285,10 +285,12 @@ fn generation_ends_by_metadata_and_by_name() {
         ],
     );
     entries.push(("eos_token_id", Meta::Id(257)));
+    entries.push(("fim_sep_token_id", Meta::Id(3)));
+    entries.push(("fim_pad_token_id", Meta::Id(3000)));
     let file = but(entries, "eot_token_id", Meta::Id(258));
     with(&file, 64, |t| {
         let ends: Vec<u32> = (0..300).filter(|&id| t.is_end_of_generation(id)).collect();
-        assert_eq!(ends, [256, 257, 258, 260, 261, 262]);
+        assert_eq!(ends, [3, 256, 257, 258, 260, 261, 262]);
         assert_eq!(ids(t, b"<|im_end|>", SPECIAL), [256]);
         assert_eq!(t.piece(256, false).count(), 0);
     })
@@ -438,6 +440,17 @@ fn bad_metadata_is_refused() {
     assert_eq!(
         error("token_type", Meta::Floats(vec![])),
         E::WrongType(Field::TokenTypes)
+    );
+    for (key, field) in [
+        ("add_bos_token", Field::AddBos),
+        ("add_eos_token", Field::AddEos),
+    ] {
+        assert_eq!(error(key, Meta::Id(1)), E::WrongType(field));
+    }
+    let prefix = but(spm(&[]), "add_space_prefix", Meta::Id(1));
+    assert_eq!(
+        with(&prefix, 64, |_| ()).unwrap_err(),
+        E::WrongType(Field::AddSpacePrefix)
     );
     let field = Field::TokenTypes;
     assert_eq!(
