@@ -21,31 +21,71 @@
 //!
 //! # A whole program
 //!
-//! As firmware does it: the compiler reads the model, plans, and would refuse an arena of more than
-//! 256 KiB.
+//! Text in, text out, as firmware does it: the compiler reads the model, plans, and would refuse an
+//! arena of more than 256 KiB. `boards/template` has this for a board.
 //!
 //! ```
-//! # #![allow(long_running_const_eval)]
-//! use brooklet_core::arena::Aligned;
-//! use brooklet_core::{gguf::Gguf, kernels::Isa, model::*, plan::*};
-//! use brooklet_core::{sampler::argmax, stream::Stream, threads::SingleThread};
+//! use brooklet_core::generate::{NoStops, Request, Session, Step};
+//! use brooklet_core::sampler::SamplerOptions;
+//! use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, Vocab};
+//! use brooklet_core::{embed_model, kernels::Isa, plan::Options};
+//! use brooklet_core::{stream::Stream, threads::SingleThread};
 //!
-//! const FILE: &[u8] = include_bytes!("../tests/data/random.gguf");
-//! macro_rules! must { ($e:expr) => { match $e { Ok(value) => value, Err(_) => panic!() } } }
-//! const GGUF: Gguf<'static> = must!(Gguf::parse(FILE));
-//! const CONFIG: Config = must!(Config::from_gguf(&GGUF));
-//! static LAYERS: [Layer<'static>; CONFIG.layers] = must!(layers(&GGUF, &CONFIG));
-//! const PLAN: Plan = must!(Plan::within(&CONFIG, &Options::sink(4, 60), 256 << 10));
-//!
-//! let mut arena = Box::new(Aligned([0; PLAN.bytes()])); // firmware has a static
-//! let model = Model::new(&GGUF, &LAYERS)?;
-//! let mut stream = Stream::new(model, &PLAN, &mut arena.0, Isa::of_target(), &SingleThread)?;
-//! let mut token = argmax(stream.feed(&[1, 2, 3])?);
-//! for _ in 0..100 {
-//!     token = argmax(stream.feed(&[token])?); // for ever, in the same bytes
+//! const fn options(vocab: &Vocab<'_>) -> Options {
+//!     let mut options = Options::sink(4, 60);
+//!     options.sampling = true;
+//!     options.tokenizer_bytes = vocab.window_bytes(64);
+//!     options
 //! }
+//!
+//! embed_model!(static MODEL = "../tests/data/random.gguf", options, budget: 256 << 10);
+//!
+//! let arena = MODEL.arena.claim().expect("nobody else asks");
+//! let (engine, window) = MODEL.plan.split(arena).expect("it has the planned size");
+//! let stream = Stream::new(MODEL.model, &MODEL.plan, engine, Isa::of_target(), &SingleThread)?;
+//! let mut session: Session<NoStops> = Session::new(stream, Tokenizer::over(MODEL.vocab, window)?);
+//!
+//! let mut prompt: heapless::Vec<u32, 32> = heapless::Vec::new();
+//! session.tokenizer().encode(b"The sea was", EncodeOptions::default(), &mut |token| {
+//!     prompt.push(token).expect("a short prompt");
+//! });
+//! let sampling = SamplerOptions { temperature: 0.8, seed: 1, ..SamplerOptions::default() };
+//! session.begin(sampling, Request { limit: Some(100), ..Request::default() });
+//! let mut left = &prompt[..];
+//! while !left.is_empty() {
+//!     let fed = session.prefill(left)?;
+//!     left = &left[fed..];
+//! }
+//! // For ever without a limit, in the same bytes.
+//! while let Step::Token(_) = session.next(&mut |text| print!("{text}"))? {}
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Without the macro the parts are [`gguf::Gguf::parse`], [`model::Config::from_gguf`],
+//! [`model::layers`], [`plan::Plan::within`] and [`model::Model::new`], all of them `const`.
+//!
+//! # On a board
+//!
+//! - **Stack**: telling stories takes some 7.5 KB on a Cortex-M4F, `tiny` in the image. An overflow
+//!   should fault: put the stack below everything else, as `boards/cortex-m` does (the tool
+//!   `flip-link` does it, too).
+//! - **Development builds**: dependencies at opt-level 0 are many times slower. In the firmware's
+//!   `Cargo.toml`: `[profile.dev.package."*"]`, `opt-level = 3`.
+//! - **Flash on a bus of its own** (QSPI, OctoSPI): each token reads all weights once, in order, so
+//!   that a cache helps little and the bus's bandwidth is the limit: a model of 300 KB at 20 MB/s
+//!   takes 15 ms a token to read. Map it in memory with prefetching on before the first token; a
+//!   model apart from the image is found by [`firmware::Flashed::find`].
+//! - **Arenas in external RAM** (PSRAM, SDRAM): `embed_model!`'s `arena:` puts the arena in a section
+//!   of the linker's script. The cache of keys and values is read once a token, in rows; buffers of
+//!   activations are small and busy. If the processor has little memory of its own, the arena belongs
+//!   outside and the stack inside.
+//! - **Two cores**: a [`threads::Threads`] of two workers runs a job's parts on both; the second core
+//!   waits for a job (a mailbox, an event), does its part, and says when it is done. The plan must
+//!   be made for two workers ([`plan::Options`]).
+//! - **No compare-and-swap** (Cortex-M0 and M0+, RISC-V without the extension A: RP2040, ESP32-C3):
+//!   the feature `critical-section`, and a crate that provides the section (`cortex-m`'s
+//!   `critical-section-single-core`, the HAL's), or in the firmware's `Cargo.toml` `portable-atomic`
+//!   with `unsafe-assume-single-core`. Without either the build stops and says so.
 //!
 //! # Features
 //!
@@ -59,6 +99,7 @@
 //!   does not tell a crate; the kernels then use them ([`kernels::Isa::of_target`]). Give the
 //!   compiler the processor as well (`-C target-cpu=cortex-m33`); for a processor without the
 //!   instructions the assembler refuses to build. They mean nothing for other architectures.
+//! - `critical-section`: for processors without compare-and-swap; see "On a board".
 //! - `defmt`, `log`: formats of errors and options for firmware; what the engine says while it
 //!   starts, for hosts.
 //!

@@ -7,9 +7,11 @@
 //! whatever the bytes are, and nothing is copied.
 //!
 //! Time is linear in the file: parsing reads the metadata at most twice and the tensor table twice,
-//! and every look-up reads one of them at most once. Each count is compared with the number of
-//! remaining bytes before a loop runs that many times. A caller that repeats look-ups by a number
-//! from the file (the layers, for example) must bound that number itself.
+//! and every look-up reads one of them at most once. A look-up of a key steps over the longest
+//! lists of strings (a vocabulary, its merges), whose ends were noted when the file was parsed. Each
+//! count is compared with the number of remaining bytes before a loop runs that many times. A caller
+//! that repeats look-ups by a number from the file (the layers, for example) must bound that number
+//! itself.
 //!
 //! If a file repeats a key or a tensor name, the first one counts.
 //!
@@ -22,6 +24,7 @@
 //! ```
 
 mod error;
+mod lists;
 mod reader;
 mod tensors;
 mod value;
@@ -33,8 +36,9 @@ pub use tensors::{TensorInfo, Tensors};
 pub use value::{Array, Elements, Value};
 
 use crate::const_fn::{Message, same, same_parts, tri};
+use lists::Lists;
 use reader::Reader;
-use value::{read_type, read_value};
+use value::{read_known_list, read_type, read_value};
 
 /// Largest depth of nested metadata arrays.
 pub const MAX_ARRAY_DEPTH: usize = 4;
@@ -68,6 +72,7 @@ pub struct Gguf<'a> {
     tensors_start: usize,
     data_start: usize,
     alignment: usize,
+    lists: Lists,
 }
 
 impl<'a> Gguf<'a> {
@@ -101,10 +106,16 @@ impl<'a> Gguf<'a> {
             tensors_start: 0,
             data_start: 0,
             alignment: 0,
+            lists: Lists::new(),
         };
         let mut i = 0;
         while i < metadata_count {
-            tri!(read_entry(&mut r));
+            let (_, value) = tri!(read_entry(&mut r, &file.lists));
+            if let Value::Array(array) = value
+                && array.is_list()
+            {
+                file.lists.note(array.start(), r.pos);
+            }
             i += 1;
         }
         file.tensors_start = r.pos;
@@ -163,6 +174,7 @@ impl<'a> Gguf<'a> {
         Metadata {
             reader: Reader::at(self.bytes, self.metadata_start),
             left: self.metadata_count,
+            lists: self.lists,
         }
     }
 
@@ -182,7 +194,7 @@ impl<'a> Gguf<'a> {
     pub const fn get_scoped(&self, prefix: &str, suffix: &str) -> Option<Value<'a>> {
         let mut entries = self.metadata();
         while let Some((name, value)) = entries.next_entry() {
-            if same_parts(name, &[prefix, ".", suffix]) {
+            if same_parts(name.as_bytes(), &[prefix, ".", suffix]) {
                 return Some(value);
             }
         }
@@ -201,13 +213,7 @@ impl<'a> Gguf<'a> {
 
     /// Returns the first tensor with this name.
     pub const fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
-        let mut tensors = self.tensors();
-        while let Some(tensor) = tensors.next_tensor() {
-            if same(tensor.name().as_bytes(), name.as_bytes()) {
-                return Some(tensor);
-            }
-        }
-        None
+        self.tensors().find(&[name])
     }
 
     /// Returns the tensor `blk.{layer}.{suffix}`, GGUF's name for a tensor of one layer, without
@@ -225,13 +231,7 @@ impl<'a> Gguf<'a> {
         suffix: &str,
     ) -> Option<TensorInfo<'a>> {
         let number: Message<20> = Message::new().number(layer);
-        let mut tensors = self.tensors();
-        while let Some(tensor) = tensors.next_tensor() {
-            if same_parts(tensor.name(), &[stack, number.as_str(), ".", suffix]) {
-                return Some(tensor);
-            }
-        }
-        None
+        self.tensors().find(&[stack, number.as_str(), ".", suffix])
     }
 }
 
@@ -251,6 +251,7 @@ impl fmt::Debug for Gguf<'_> {
 pub struct Metadata<'a> {
     reader: Reader<'a>,
     left: usize,
+    lists: Lists,
 }
 
 impl<'a> Metadata<'a> {
@@ -260,7 +261,7 @@ impl<'a> Metadata<'a> {
             return None;
         }
         self.left -= 1;
-        match read_entry(&mut self.reader) {
+        match read_entry(&mut self.reader, &self.lists) {
             Ok(entry) => Some(entry),
             // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer in any
             // case.
@@ -280,11 +281,18 @@ impl<'a> Iterator for Metadata<'a> {
 /// Smallest number of bytes of a metadata entry: an empty key, a type and a value of one byte.
 const MIN_METADATA_BYTES: usize = 8 + 4 + 1;
 
-/// Reads and checks one metadata entry.
-const fn read_entry<'a>(r: &mut Reader<'a>) -> Result<(&'a str, Value<'a>), GgufError> {
+/// Reads and checks one metadata entry; steps over a list whose end is known.
+const fn read_entry<'a>(
+    r: &mut Reader<'a>,
+    lists: &Lists,
+) -> Result<(&'a str, Value<'a>), GgufError> {
     let name = tri!(r.name());
     let value_type = tri!(read_type(r));
-    Ok((name, tri!(read_value(r, value_type, MAX_ARRAY_DEPTH))))
+    let value = match lists.end(r.pos, value_type) {
+        Some(end) => tri!(read_known_list(r, end)),
+        None => tri!(read_value(r, value_type, MAX_ARRAY_DEPTH)),
+    };
+    Ok((name, value))
 }
 
 #[cfg(test)]
