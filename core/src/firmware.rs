@@ -55,7 +55,23 @@ impl Parsed {
     /// If `file` is not a whole GGUF file, or the model or its tokenizer is not supported.
     #[inline]
     pub const fn read(file: &'static [u8]) -> Parsed {
-        let file = or_refuse!(Gguf::parse(file), "the model is not a whole GGUF file");
+        Parsed::of(or_refuse!(
+            Gguf::parse(file),
+            "the model is not a whole GGUF file"
+        ))
+    }
+
+    /// Reads a file that the compiler has read before.
+    #[inline]
+    fn again(file: &'static [u8]) -> Parsed {
+        Parsed::of(or_refuse!(
+            Gguf::parse_again(file),
+            "the model is not a whole GGUF file"
+        ))
+    }
+
+    #[inline]
+    const fn of(file: Gguf<'static>) -> Parsed {
         let config = or_refuse!(
             Config::from_gguf(&file),
             "brooklet does not support this model: `brooklet inspect` says why"
@@ -154,7 +170,7 @@ pub struct Flashed {
     /// The arena, which lies in a static of its own: [`Lender::claim`] lends it once.
     pub arena: Lender,
     tables: TablesView<'static>,
-    /// Where the layers go when the file is found.
+    /// Place of the layers, for when the file is found.
     layers: &'static LayerTable,
 }
 
@@ -208,7 +224,7 @@ impl Flashed {
                 found,
             });
         }
-        let parsed = Parsed::read(bytes);
+        let parsed = Parsed::again(bytes);
         let Parsed { file, config, .. } = &parsed;
         let layers = self
             .layers

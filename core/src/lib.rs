@@ -66,26 +66,23 @@
 //!
 //! # On a board
 //!
-//! - **Stack**: telling stories takes some 7.5 KB on a Cortex-M4F, `tiny` in the image. An overflow
-//!   should fault: put the stack below everything else, as `boards/cortex-m` does (the tool
-//!   `flip-link` does it, too).
+//! - **Stack**: with `tiny` in the image, a Cortex-M4F takes some 7.5 KB. An overflow should fault:
+//!   put the stack below everything else, as `boards/cortex-m` does (`flip-link` does it, too).
 //! - **Development builds**: dependencies at opt-level 0 are many times slower. In the firmware's
-//!   `Cargo.toml`: `[profile.dev.package."*"]`, `opt-level = 3`.
-//! - **Flash on a bus of its own** (QSPI, OctoSPI): each token reads all weights once, in order, so
-//!   that a cache helps little and the bus's bandwidth is the limit: a model of 300 KB at 20 MB/s
-//!   takes 15 ms a token to read. Map it in memory with prefetching on before the first token; a
-//!   model apart from the image is found by [`firmware::Flashed::find`].
-//! - **Arenas in external RAM** (PSRAM, SDRAM): `embed_model!`'s `arena:` puts the arena in a section
-//!   of the linker's script. The cache of keys and values is read once a token, in rows; buffers of
-//!   activations are small and busy. If the processor has little memory of its own, the arena belongs
-//!   outside and the stack inside.
-//! - **Two cores**: a [`threads::Threads`] of two workers runs a job's parts on both; the second core
-//!   waits for a job (a mailbox, an event), does its part, and says when it is done. The plan must
-//!   be made for two workers ([`plan::Options`]).
-//! - **No compare-and-swap** (Cortex-M0 and M0+, RISC-V without the extension A: RP2040, ESP32-C3):
-//!   the feature `critical-section`, and a crate that provides the section (`cortex-m`'s
-//!   `critical-section-single-core`, the HAL's), or in the firmware's `Cargo.toml` `portable-atomic`
-//!   with `unsafe-assume-single-core`. Without either the build stops and says so.
+//!   `Cargo.toml`: `[profile.dev.package."*"]`, and under it `opt-level = 3`.
+//! - **Flash on a bus of its own** (QSPI): each token reads all weights once, in order, so the bus
+//!   is the limit and a cache helps little: 300 KB at 20 MB/s take 15 ms a token. Map it with
+//!   prefetch on; a model apart from the image is found by [`firmware::Flashed::find`].
+//! - **Arenas in external RAM** (PSRAM, SDRAM): `arena:` of [`embed_model!`] puts the arena into a
+//!   section of the linker's script. Each token reads the whole cache once, row by row; what else
+//!   is in the arena is small and busy. Leave the stack in internal RAM.
+//! - **Two cores**: a [`threads::Threads`] of two workers gives half of the jobs to the second
+//!   core, which has a stack of its own, and waits until it has done them. The plan is made for it:
+//!   [`plan::Options::workers`] is 2.
+//! - **No compare-and-swap** (Cortex-M0 and M0+, RISC-V without the extension A, such as RP2040 and
+//!   ESP32-C3): the feature `critical-section`, and a crate that provides the section (`cortex-m`'s
+//!   feature `critical-section-single-core`, or the HAL). Or `portable-atomic` among the firmware's
+//!   dependencies, with `unsafe-assume-single-core`. Without either the build stops and says so.
 //!
 //! # Features
 //!

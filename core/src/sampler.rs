@@ -6,6 +6,9 @@
 
 use crate::nn::math;
 
+/// Logit of a token that must not be chosen. No temperature and no penalty makes it probable.
+pub const BANNED: f32 = f32::NEG_INFINITY;
+
 /// Largest number of recent tokens that the repetition penalty covers.
 pub const MAX_REPEAT_LAST: usize = 256;
 
@@ -86,7 +89,8 @@ impl Sampler {
     }
 
     /// Chooses the next token and records it. Changes `logits`; `candidates` is scratch of as many
-    /// entries, which greedy choice does not need.
+    /// entries, which greedy choice does not need. A token whose logit is [`BANNED`] is chosen only
+    /// if all are.
     ///
     /// # Panics
     /// If there are no logits, or (unless greedy) fewer candidates than logits.
@@ -113,7 +117,9 @@ impl Sampler {
             if recent().take(i).any(|earlier| earlier == token) {
                 continue;
             }
-            if let Some(logit) = logits.get_mut(*token as usize) {
+            if let Some(logit) = logits.get_mut(*token as usize)
+                && *logit != BANNED
+            {
                 *logit = if *logit > 0.0 {
                     *logit / penalty
                 } else {
@@ -123,16 +129,24 @@ impl Sampler {
         }
     }
 
-    fn draw(&mut self, logits: &mut [f32], candidates: &mut [u32]) -> u32 {
-        let candidates = &mut candidates[..logits.len()];
-        for (id, candidate) in candidates.iter_mut().enumerate() {
-            *candidate = id as u32;
-        }
+    /// Draws a token. Its weights are integers: their sums are exact, so that what is drawn always
+    /// lies within the weight of a token, however many there are.
+    fn draw(&mut self, logits: &[f32], candidates: &mut [u32]) -> u32 {
         let logit = |id: u32| logits[id as usize];
+        let candidates = &mut candidates[..logits.len()];
+        let mut len = 0;
+        for (id, logit) in logits.iter().enumerate() {
+            // Without a branch: nearly all tokens are candidates.
+            candidates[len] = id as u32;
+            len += usize::from(*logit > BANNED);
+        }
+        let mut kept = &mut candidates[..len];
+        if kept.is_empty() {
+            return argmax(logits);
+        }
         // Most probable first; equal logits in order of id, so that the result does not depend on
         // the sorting algorithm.
         let order = |a: &u32, b: &u32| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b));
-        let mut kept = candidates;
         if self.options.top_k > 0 && self.options.top_k < kept.len() {
             kept.select_nth_unstable_by(self.options.top_k - 1, order);
             kept = &mut kept[..self.options.top_k];
@@ -141,11 +155,13 @@ impl Sampler {
         let max = logit(kept[0]);
         let mut len = kept.len();
         if self.options.top_p < 1.0 {
-            let total: f32 = kept.iter().map(|id| math::exp(logit(*id) - max)).sum();
-            let mut sum = 0.0;
+            let probability = |id: &u32| weight(logit(*id) - max);
+            let total: u64 = kept.iter().map(probability).sum();
+            let share = u128::from(weight_of(self.options.top_p)) * u128::from(total);
+            let mut sum = 0;
             len = 0;
-            while len < kept.len() && (len == 0 || sum < self.options.top_p * total) {
-                sum += math::exp(logit(kept[len]) - max);
+            while len < kept.len() && (len == 0 || u128::from(sum) * u128::from(ONE) < share) {
+                sum += probability(&kept[len]);
                 len += 1;
             }
         }
@@ -154,20 +170,44 @@ impl Sampler {
             len = kept[..len].iter().position(cut).unwrap_or(len).max(1);
         }
         let inverse = 1.0 / self.options.temperature;
-        let weight = |id: u32| math::exp((logit(id) - max) * inverse);
-        let total: f32 = kept[..len].iter().map(|id| weight(*id)).sum();
-        let mut left = self.random.unit() * total;
-        for id in &kept[..len] {
-            left -= weight(*id);
-            if left < 0.0 {
-                return *id;
+        let weights = kept[..len]
+            .iter()
+            .map(|id| (*id, weight((logit(*id) - max) * inverse)));
+        let mut left = self
+            .random
+            .below(weights.clone().map(|(_, weight)| weight).sum());
+        for (id, weight) in weights {
+            match left.checked_sub(weight) {
+                Some(less) => left = less,
+                None => return id,
             }
         }
-        kept[len - 1]
+        // Only logits that are infinite have no weight at all.
+        kept[0]
     }
 }
 
-/// Token with the largest logit; the first one if several are equal.
+/// Weight of the most probable token.
+const ONE: u64 = 1 << 31;
+
+/// Weight of a token whose logit is `below` (at most 0) from the largest: `e^below`, as a fraction
+/// of [`ONE`]. It is 0 for NaN, and for tokens too improbable to be drawn in a lifetime.
+fn weight(below: f32) -> u64 {
+    // e^-22 is less than 1/ONE.
+    if below > -22.0 {
+        weight_of(math::exp(below))
+    } else {
+        0
+    }
+}
+
+/// Returns a number from 0 to 1 as a fraction of [`ONE`], rounded down.
+fn weight_of(x: f32) -> u64 {
+    u64::from((x * ONE as f32) as u32)
+}
+
+/// Token with the largest logit; the first one if several are equal. The logits of a
+/// [`Stream`](crate::stream::Stream) are finite; NaN has no place in an order.
 ///
 /// # Panics
 /// If there are no logits.
@@ -194,9 +234,10 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Returns a number from 0 (included) to 1 (excluded).
-    fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 24) as f32
+    /// Returns a number less than `end`; 0 if that is 0. Each is as probable as any other, up to a
+    /// share of `end`/2^64 (Lemire, arXiv 1805.10941, section 3).
+    fn below(&mut self, end: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 }
 

@@ -90,12 +90,21 @@ impl At<'_> {
             ),
             Layout::X => (&mut b.normed[..tokens * d], &[][..]),
         };
+        let (columns, sink_values) = (n.shape.query_columns(), n.sinks * kv);
+        // A cache keeps finite numbers only, and a softmax makes them of any scores. What is lost
+        // there shows in the residual stream, which is looked at after the pass.
+        let is_finite = math::all_finite(&b.queries[..tokens * columns])
+            && math::all_finite(rows)
+            && math::all_finite(beside)
+            && math::all_finite(&b.values[..sink_values]);
+        if !is_finite {
+            b.residual[0] = f32::NAN;
+        }
         let chunk = (tokens > 1).then_some(ChunkShape {
             tokens,
             most: options.chunk,
         });
         let (ring_cache, chunk_cache) = caches.layer(self.index, &n.cache, chunk);
-        let columns = n.shape.query_columns();
         let sink_rows = if ring.sinks() == 0 { 0 } else { tokens };
         let pairs = n.shape.rope_dim / 2;
         let attend = Attend {
@@ -122,10 +131,7 @@ impl At<'_> {
                 wide_queries: &mut b.wide_queries[..wide],
                 rows,
                 beside,
-                sink_values: match n.sinks {
-                    0 => &[],
-                    sinks => &b.values[..sinks * kv],
-                },
+                sink_values: &b.values[..sink_values],
                 attended: &mut b.attended[..tokens * columns],
                 scratch: b.scores,
                 kernel_scratch: b.kernel_scratch,

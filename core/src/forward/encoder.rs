@@ -9,6 +9,7 @@ use super::{At, Pass, optional, quantized, scaling};
 use crate::attention::{Values, write_source};
 use crate::cache::{CacheMemory, Layout};
 use crate::model::{Encoder, Layer, Linear};
+use crate::nn::math;
 use crate::plan::Buffers;
 use crate::workers::Pending;
 
@@ -23,14 +24,15 @@ impl<'p> Pass<'p> {
     }
 
     /// Runs `rows` rows, which the stem has written to the source's residual stream, through all
-    /// layers of the encoder, and writes what the decoder's cross-attention reads.
+    /// layers of the encoder, and writes what the decoder's cross-attention reads. Returns false,
+    /// and leaves no row to be read, if a number was NaN or infinite.
     pub(crate) fn encode(
         &self,
         encoder: &Encoder<'_>,
         rows: usize,
         caches: &mut CacheMemory<'_>,
         b: &mut Buffers<'_>,
-    ) {
+    ) -> bool {
         let chunk = self.plan.options().chunk;
         let chunks = move || {
             (0..rows)
@@ -51,7 +53,10 @@ impl<'p> Pass<'p> {
             let pass = self.of_rows(range.len());
             pass.write_cross(encoder, range, caches, b);
         }
-        caches.source.set_len(rows);
+        let width = self.model.config.d_model;
+        let is_finite = math::all_finite(&caches.source.rows[..rows * width]);
+        caches.source.set_len(if is_finite { rows } else { 0 });
+        is_finite
     }
 
     /// Writes the keys and values of rows `range` of one of the encoder's layers.
@@ -71,6 +76,9 @@ impl<'p> Pass<'p> {
         let takers = [&attention.key.weight, &value.weight];
         self.norm(0, Pending::Nothing, attention.norm.as_ref(), &takers, b);
         let (keys, values) = self.keys_and_values(&attention.key, value, b);
+        if !(math::all_finite(keys) && math::all_finite(values)) {
+            rows[range.start * d] = f32::NAN;
+        }
         let keys = (keys, self.model.config.kv_columns());
         write_source(self.compute, &mut cache, range.start, keys, values);
     }
@@ -163,6 +171,9 @@ impl<'p> Pass<'p> {
         self.norm(0, Pending::Nothing, norm, takers.as_slice(), b);
         if let Layout::X = shape.layout {
             let rows = (&b.normed[..range.len() * d], d);
+            if !math::all_finite(rows.0) {
+                source.rows[range.start * d] = f32::NAN;
+            }
             write_source(
                 self.compute,
                 &mut source.cross(0, &shape),
@@ -174,6 +185,9 @@ impl<'p> Pass<'p> {
         }
         for (layer, cross) in crosses().enumerate() {
             let (keys, values) = self.keys_and_values(&cross.key, &cross.value, b);
+            if !(math::all_finite(keys) && math::all_finite(values)) {
+                source.rows[range.start * d] = f32::NAN;
+            }
             let mut cache = source.cross(layer, &shape);
             let keys = (keys, config.kv_columns());
             write_source(self.compute, &mut cache, range.start, keys, values);

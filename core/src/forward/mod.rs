@@ -108,14 +108,15 @@ struct At<'p> {
 impl Pass<'_> {
     /// Runs `input` through all layers. Afterwards rows `wanted..` of the normed residual stream
     /// are in `b.normed`, and their int8 form is at the start of `b.activations` (row 0 of it is
-    /// token `wanted`), ready for the output matrix. The rings are not advanced.
+    /// token `wanted`), ready for the output matrix. The rings are not advanced. Returns false if a
+    /// number was NaN or infinite: it goes from wherever it arises to the residual stream.
     pub(crate) fn run(
         &self,
         input: Input<'_>,
         caches: &mut CacheMemory<'_>,
         b: &mut Buffers<'_>,
         watch: &mut Watch<'_>,
-    ) {
+    ) -> bool {
         let (model, config) = (self.model, &self.model.config);
         self.embed(input, b);
         let mut pending = Pending::Nothing;
@@ -133,6 +134,7 @@ impl Pass<'_> {
         }
         let output_norm = Some(&model.output_norm);
         self.norm(self.wanted, pending, output_norm, &[&model.output], b);
+        math::all_finite(&b.residual[self.rows(0, config.d_model)])
     }
 
     /// Writes the input's rows to the residual stream.

@@ -53,6 +53,9 @@ impl At<'_> {
         let input = quantized(&b.normed[pass.rows(self.wanted, d)], b.activations, d);
         compute.linear(input, [(&query.weight, &mut *queries)], b.kernel_scratch);
         compute.add_bias(queries, optional(query.bias));
+        if !math::all_finite(queries) {
+            b.residual[self.wanted * d] = f32::NAN;
+        }
         let ring = Ring::whole(len);
         let unrotated = Tables {
             frequencies: &[],

@@ -1,12 +1,9 @@
 //! The generation loop: takes a prompt, then returns one token and its text at a time.
 
 use super::{Feed, Next, StopFilter};
-use crate::sampler::Sampler;
+use crate::sampler::{BANNED, Sampler};
 use crate::stream::StreamError;
 use crate::tokenizer::{Tokenizer, Utf8Stream};
-
-/// Logit of tokens that must not be sampled. It is finite, so that no arithmetic on it gives NaN.
-const NEVER: f32 = -1e30;
 
 /// Treatment of tokens that end a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +166,7 @@ impl Generation {
         if self.at_end == AtEnd::Avoid {
             for id in ends {
                 if let Some(logit) = logits.get_mut(*id as usize) {
-                    *logit = NEVER;
+                    *logit = BANNED;
                 }
             }
         }

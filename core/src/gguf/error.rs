@@ -25,6 +25,27 @@ pub enum GgufError {
     },
     /// The file has this many tensors, more than [`super::MAX_TENSORS`].
     TooManyTensors(usize),
+    /// The file has this many metadata entries, more than [`super::MAX_ENTRIES`].
+    TooManyEntries(usize),
+    /// The key at this offset is there a second time.
+    DuplicateKey {
+        /// Offset of the key.
+        offset: usize,
+    },
+    /// Two tensors have one name.
+    DuplicateTensor {
+        /// Index of the second in the tensor table.
+        tensor: usize,
+        /// Index of the first.
+        first: usize,
+    },
+    /// Two tensors share a part of their data.
+    OverlappingTensors {
+        /// Index of one in the tensor table.
+        tensor: usize,
+        /// Index of the other.
+        other: usize,
+    },
     /// A metadata value at this offset has a type number that the format does not define.
     UnknownValueType {
         /// Offset of the type number.
@@ -99,6 +120,28 @@ impl fmt::Display for GgufError {
                     f,
                     "the file has {tensors} tensors; the largest number is {}",
                     super::MAX_TENSORS
+                )
+            }
+            Self::TooManyEntries(entries) => {
+                write!(
+                    f,
+                    "the file has {entries} metadata entries; the largest number is {}",
+                    super::MAX_ENTRIES
+                )
+            }
+            Self::DuplicateKey { offset } => {
+                write!(f, "the metadata key at byte {offset} is there twice")
+            }
+            Self::DuplicateTensor { tensor, first } => {
+                write!(
+                    f,
+                    "tensor number {tensor} has the name of tensor number {first}"
+                )
+            }
+            Self::OverlappingTensors { tensor, other } => {
+                write!(
+                    f,
+                    "the data of tensor number {tensor} overlaps that of tensor number {other}: one is shorter than its shape"
                 )
             }
             Self::UnknownValueType { offset, value_type } => {

@@ -20,11 +20,14 @@ impl Lists {
         }
     }
 
-    /// Notes a list, in the place of the shortest one if that is shorter.
+    /// Notes a list that is not noted yet, in the place of the shortest one if that is shorter.
     pub(super) const fn note(&mut self, start: usize, end: usize) {
         let mut shortest = 0;
-        let mut i = 1;
+        let mut i = 0;
         while i < KEPT {
+            if self.places[i].0 == start {
+                return;
+            }
             if self.bytes(i) < self.bytes(shortest) {
                 shortest = i;
             }

@@ -6,14 +6,16 @@
 //! once. All later look-ups then walk over checked bytes and cannot fail. Nothing here panics,
 //! whatever the bytes are, and nothing is copied.
 //!
-//! Time is linear in the file: parsing reads the metadata at most twice and the tensor table twice,
-//! and every look-up reads one of them at most once. A look-up of a key steps over the longest
-//! lists of strings (a vocabulary, its merges), whose ends were noted when the file was parsed. Each
-//! count is compared with the number of remaining bytes before a loop runs that many times. A caller
-//! that repeats look-ups by a number from the file (the layers, for example) must bound that number
+//! Time is linear in the file, for files as they are: parsing reads the metadata at most twice and
+//! the tensor table four times, and again for every few hundred entries more than real files have.
+//! Every look-up reads one of them at most once; that of a key steps over the longest lists of
+//! strings (a vocabulary, its merges), whose ends were noted when the file was parsed. Each count
+//! is compared with the number of remaining bytes before a loop runs that many times. A caller that
+//! repeats look-ups by a number from the file (the layers, for example) must bound that number
 //! itself.
 //!
-//! If a file repeats a key or a tensor name, the first one counts.
+//! A file that has a key or a tensor name twice is refused, and so is one whose tensors share a
+//! part of their data. Two tensors may have all of it in common.
 //!
 //! In a `const` context the same code makes a truncated model a compile error:
 //!
@@ -27,6 +29,7 @@ mod error;
 mod lists;
 mod reader;
 mod tensors;
+mod unique;
 mod value;
 
 use core::fmt;
@@ -38,6 +41,7 @@ pub use value::{Array, Elements, Value};
 use crate::const_fn::{Message, same, same_parts, tri};
 use lists::Lists;
 use reader::Reader;
+use unique::{NAMES, Names};
 use value::{read_known_list, read_type, read_value};
 
 /// Largest depth of nested metadata arrays.
@@ -46,6 +50,9 @@ pub const MAX_ARRAY_DEPTH: usize = 4;
 /// Largest number of tensors in a file: tens of times that of any real one. Every look-up by name
 /// reads the whole table.
 pub const MAX_TENSORS: usize = 1 << 15;
+
+/// Largest number of metadata entries in a file: a hundred times that of real ones.
+pub const MAX_ENTRIES: usize = 1 << 12;
 
 /// Alignment of tensor data in a file without `general.alignment`.
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -80,9 +87,19 @@ impl<'a> Gguf<'a> {
     ///
     /// # Errors
     /// The first fault, with its offset or tensor index. A tensor of a format that this crate
-    /// cannot compute with is no error: only its offset is checked, and its [`TensorInfo::format`]
-    /// is `None`.
+    /// cannot compute with is no error: its place is checked as far as its size is known, and its
+    /// [`TensorInfo::format`] is `None`.
     pub const fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
+        Gguf::read::<true>(bytes)
+    }
+
+    /// As [`Gguf::parse`], of a file that was parsed before: a board does not look again for what
+    /// is there twice, which takes kilobytes of its stack.
+    pub(crate) const fn parse_again(bytes: &'a [u8]) -> Result<Self, GgufError> {
+        Gguf::read::<false>(bytes)
+    }
+
+    const fn read<const UNIQUE: bool>(bytes: &'a [u8]) -> Result<Self, GgufError> {
         let mut r = Reader::at(bytes, 0);
         match r.take(4) {
             Ok([b'G', b'G', b'U', b'F']) => {}
@@ -97,6 +114,9 @@ impl<'a> Gguf<'a> {
             return Err(GgufError::TooManyTensors(tensor_count));
         }
         let metadata_count = tri!(r.count(MIN_METADATA_BYTES));
+        if metadata_count > MAX_ENTRIES {
+            return Err(GgufError::TooManyEntries(metadata_count));
+        }
         let mut file = Gguf {
             bytes,
             version,
@@ -108,19 +128,22 @@ impl<'a> Gguf<'a> {
             alignment: 0,
             lists: Lists::new(),
         };
-        let mut i = 0;
-        while i < metadata_count {
-            let (_, value) = tri!(read_entry(&mut r, &file.lists));
-            if let Value::Array(array) = value
-                && array.is_list()
-            {
-                file.lists.note(array.start(), r.pos);
+        if UNIQUE {
+            tri!(read_unique_entries(&mut r, metadata_count, &mut file.lists));
+        } else {
+            let mut i = 0;
+            while i < metadata_count {
+                tri!(read_new_entry(&mut r, &mut file.lists));
+                i += 1;
             }
-            i += 1;
         }
         file.tensors_start = r.pos;
         file.alignment = tri!(file.read_alignment());
-        file.data_start = tri!(tensors::check(&mut r, tensor_count, file.alignment));
+        file.data_start = tri!(tensors::check::<UNIQUE>(
+            &mut r,
+            tensor_count,
+            file.alignment
+        ));
         Ok(file)
     }
 
@@ -178,7 +201,7 @@ impl<'a> Gguf<'a> {
         }
     }
 
-    /// Returns the first metadata value under `key`.
+    /// Returns the metadata value under `key`.
     pub const fn get(&self, key: &str) -> Option<Value<'a>> {
         let mut entries = self.metadata();
         while let Some((name, value)) = entries.next_entry() {
@@ -211,7 +234,7 @@ impl<'a> Gguf<'a> {
         )
     }
 
-    /// Returns the first tensor with this name.
+    /// Returns the tensor with this name.
     pub const fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
         self.tensors().find(&[name])
     }
@@ -280,6 +303,46 @@ impl<'a> Iterator for Metadata<'a> {
 
 /// Smallest number of bytes of a metadata entry: an empty key, a type and a value of one byte.
 const MIN_METADATA_BYTES: usize = 8 + 4 + 1;
+
+/// Reads and checks all metadata entries, whose keys must differ, and notes the lists.
+const fn read_unique_entries(
+    r: &mut Reader<'_>,
+    count: usize,
+    lists: &mut Lists,
+) -> Result<(), GgufError> {
+    let (mut first, mut next_block) = (0, *r);
+    loop {
+        let mut names = Names::new(r.bytes);
+        *r = next_block;
+        let mut i = first;
+        while i < count {
+            if i == first + NAMES {
+                next_block = *r;
+            }
+            let offset = r.pos;
+            let name = tri!(read_new_entry(r, lists));
+            if names.meet(name, offset).is_some() {
+                return Err(GgufError::DuplicateKey { offset });
+            }
+            i += 1;
+        }
+        first += NAMES;
+        if first >= count {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads and checks one metadata entry, notes it if it is a list, and returns its key.
+const fn read_new_entry<'a>(r: &mut Reader<'a>, lists: &mut Lists) -> Result<&'a str, GgufError> {
+    let (name, value) = tri!(read_entry(r, lists));
+    if let Value::Array(array) = value
+        && array.is_list()
+    {
+        lists.note(array.start(), r.pos);
+    }
+    Ok(name)
+}
 
 /// Reads and checks one metadata entry; steps over a list whose end is known.
 const fn read_entry<'a>(

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use super::GgufError;
 use super::reader::Reader;
+use super::{GgufError, unique};
 use crate::const_fn::{len_of_parts, same_parts, tri};
-use crate::quant::Format;
+use crate::quant::{Format, GgmlType};
 
 /// One entry of the tensor table, with its data.
 #[derive(Clone, Copy)]
@@ -139,7 +139,7 @@ impl<'a> Tensors<'a> {
             return None;
         };
         let data = match entry.byte_len(0) {
-            Ok(Some(len)) => {
+            Ok(Some(len)) if Format::from_ggml_type(entry.ggml_type).is_some() => {
                 let Some(start) = self.data_start.checked_add(entry.offset) else {
                     return None;
                 };
@@ -148,7 +148,7 @@ impl<'a> Tensors<'a> {
                 };
                 data
             }
-            Ok(None) => &[],
+            Ok(_) => &[],
             Err(_) => return None,
         };
         Some(TensorInfo {
@@ -174,16 +174,16 @@ impl<'a> Iterator for Tensors<'a> {
 pub(super) const MIN_ENTRY_BYTES: usize = 8 + 4 + 8 + 4 + 8;
 
 /// Fields of an entry as they are in the file.
-struct Entry<'a> {
-    name: &'a str,
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
     dims: [usize; 4],
     rank: usize,
     ggml_type: u32,
-    offset: usize,
+    pub(super) offset: usize,
 }
 
 impl<'a> Entry<'a> {
-    const fn read(r: &mut Reader<'a>, tensor: usize) -> Result<Self, GgufError> {
+    pub(super) const fn read(r: &mut Reader<'a>, tensor: usize) -> Result<Self, GgufError> {
         let name = tri!(r.name());
         let rank = tri!(r.u32()) as usize;
         if rank == 0 || rank > 4 {
@@ -219,9 +219,9 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Number of bytes of the data, or `None` for an unknown format. Also checks that the number of
-    /// elements fits a `usize`.
-    const fn byte_len(&self, tensor: usize) -> Result<Option<usize>, GgufError> {
+    /// Number of bytes of the data, or `None` for a format that ggml does not define, either. Also
+    /// checks that the number of elements fits a `usize`.
+    pub(super) const fn byte_len(&self, tensor: usize) -> Result<Option<usize>, GgufError> {
         let error = Err(GgufError::BadTensorSize { tensor });
         let mut elements = 1usize;
         let mut i = 0;
@@ -232,10 +232,13 @@ impl<'a> Entry<'a> {
             };
             i += 1;
         }
-        let Some(format) = Format::from_ggml_type(self.ggml_type) else {
+        let Some(GgmlType { block, bytes, .. }) = GgmlType::of(self.ggml_type) else {
             return Ok(None);
         };
-        let Some(row) = format.row_bytes(self.dims[0]) else {
+        if !self.dims[0].is_multiple_of(block) {
+            return error;
+        }
+        let Some(row) = (self.dims[0] / block).checked_mul(bytes) else {
             return error;
         };
         match row.checked_mul(elements / self.dims[0]) {
@@ -247,7 +250,7 @@ impl<'a> Entry<'a> {
 
 /// Checks the table at `r` and every tensor's place in the file; returns the start of the tensor
 /// data.
-pub(super) const fn check(
+pub(super) const fn check<const UNIQUE: bool>(
     r: &mut Reader<'_>,
     count: usize,
     alignment: usize,
@@ -280,6 +283,10 @@ pub(super) const fn check(
             });
         }
         i += 1;
+    }
+    if UNIQUE {
+        tri!(unique::names_of_tensors(table, count));
+        tri!(unique::data_of_tensors(table, count));
     }
     Ok(data_start)
 }

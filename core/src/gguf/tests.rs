@@ -326,6 +326,22 @@ fn messages_are_one_clause_with_the_numbers_that_matter() {
         (GgufError::NestedTooDeep { offset: 77 }, &["77", "4"]),
         (GgufError::NameNotUtf8 { offset: 77 }, &["77"]),
         (GgufError::TooManyTensors(77), &["77"]),
+        (GgufError::TooManyEntries(77), &["77"]),
+        (GgufError::DuplicateKey { offset: 77 }, &["77"]),
+        (
+            GgufError::DuplicateTensor {
+                tensor: 77,
+                first: 88,
+            },
+            &["77", "88"],
+        ),
+        (
+            GgufError::OverlappingTensors {
+                tensor: 77,
+                other: 88,
+            },
+            &["77", "88"],
+        ),
         (GgufError::BadAlignment(77), &["77"]),
         (GgufError::AlignmentNotInteger, &[]),
         (GgufError::BadDimensions { tensor: 77 }, &["77"]),

@@ -230,7 +230,8 @@ impl<'a> Iterator for Elements<'a> {
 const STRING: u32 = 8;
 pub(super) const ARRAY: u32 = 9;
 
-/// Number of bytes of an array before its first element: the type of the elements, and their number.
+/// Number of bytes of an array before its first element: the type of the elements, and their
+/// number.
 pub(super) const ARRAY_HEADER: usize = 4 + 8;
 
 /// Smallest number of bytes that an element of this type takes in the file: all of its bytes,

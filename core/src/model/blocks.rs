@@ -139,7 +139,7 @@ impl<'w> SlimWeights<'w> {
         let (mean, offset) = match of.find(SLIM_MEAN) {
             Err(_) => (None, None),
             Ok(_) => (
-                Some(tri!(of.row(SLIM_MEAN, kv))),
+                Some(tri!(of.finite_row(SLIM_MEAN, kv, f32::MIN))),
                 Some(tri!(of.row(SLIM_OFFSET, kv))),
             ),
         };

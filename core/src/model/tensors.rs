@@ -124,6 +124,25 @@ impl<'f, 'w> Tensors<'f, 'w> {
         }
     }
 
+    /// Returns a row of F32, none of which is less than `least`, infinite or NaN.
+    pub(super) const fn finite_row(
+        &self,
+        name: &'static str,
+        len: usize,
+        least: f32,
+    ) -> Result<&'w [F32], ModelError> {
+        let row = tri!(self.row(name, len));
+        let mut i = 0;
+        while i < row.len() {
+            let value = row[i].to_f32();
+            if !(value >= least && value <= f32::MAX) {
+                return Err(ModelError::FloatOutOfRange { key: name, value });
+            }
+            i += 1;
+        }
+        Ok(row)
+    }
+
     /// Returns `rows` rows of `cols` F32 numbers, one after the other.
     pub(super) const fn rows_of_f32(
         &self,

@@ -33,6 +33,10 @@ pub const fn layers<'w, const N: usize>(
     Ok(table)
 }
 
+/// Smallest divisor of a frequency: far below any real one, and large enough that no frequency
+/// overflows.
+const LEAST_FACTOR: f32 = 1e-6;
+
 /// Divisors of rotary frequencies: `1 x rope_dim/2`.
 #[derive(Clone, Copy)]
 pub struct RopeFactors<'w> {
@@ -155,7 +159,7 @@ impl<'w> RopeFactors<'w> {
     ) -> Result<Option<RopeFactors<'w>>, ModelError> {
         let pairs = config.rope_dim / 2;
         if of.find("rope_freqs.weight").is_ok() {
-            let factors = tri!(of.row("rope_freqs.weight", pairs));
+            let factors = tri!(of.finite_row("rope_freqs.weight", pairs, LEAST_FACTOR));
             return Ok(Some(RopeFactors {
                 short: factors,
                 long: factors,
@@ -165,8 +169,8 @@ impl<'w> RopeFactors<'w> {
             return Ok(None);
         }
         Ok(Some(RopeFactors {
-            short: tri!(of.row("rope_factors_short.weight", pairs)),
-            long: tri!(of.row("rope_factors_long.weight", pairs)),
+            short: tri!(of.finite_row("rope_factors_short.weight", pairs, LEAST_FACTOR)),
+            long: tri!(of.finite_row("rope_factors_long.weight", pairs, LEAST_FACTOR)),
         }))
     }
 }

@@ -101,6 +101,16 @@ mod with_micromath {
     }
 }
 
+/// Returns true if none of the numbers is NaN or infinite.
+// Not inlined, which would cost a board's image more than the calls cost time.
+#[inline(never)]
+pub(crate) fn all_finite(x: &[f32]) -> bool {
+    // The exponent of NaN and of infinity is all ones. Without a branch the loop has vectors.
+    const EXPONENT: u32 = f32::INFINITY.to_bits();
+    !x.iter()
+        .fold(false, |odd, x| odd | (x.to_bits() & EXPONENT == EXPONENT))
+}
+
 /// Square root.
 pub fn sqrt(x: f32) -> f32 {
     library::sqrt(x)

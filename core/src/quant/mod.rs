@@ -9,6 +9,7 @@
 
 mod activation;
 mod float;
+mod ggml;
 mod iq4_nl;
 mod q2_k;
 mod q3_k;
@@ -23,6 +24,7 @@ mod q8_0;
 
 pub use activation::Q8Activation;
 pub use float::{Bf16, F16, F32};
+pub use ggml::GgmlType;
 pub use iq4_nl::{BlockIq4Nl, VALUES as IQ4_NL_VALUES};
 pub use q2_k::BlockQ2K;
 pub use q3_k::BlockQ3K;

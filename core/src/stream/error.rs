@@ -68,6 +68,11 @@ pub enum StreamError {
         /// Number of tokens that the cache holds.
         capacity: usize,
     },
+    /// A number of the forward pass is NaN or infinite, as damaged weights make it.
+    NotFinite {
+        /// Number of tokens fed before the pass in which it was found.
+        position: u64,
+    },
     /// The policy is not sink, the only one that can pin and evict tokens on request.
     NotSink,
     /// Too many tokens to pin: no slot would be left, or some tokens have been evicted.
@@ -135,6 +140,10 @@ impl fmt::Display for StreamError {
             StreamError::Full { capacity } => write!(
                 f,
                 "the dense cache is full: it holds {capacity} tokens; the sink policy streams without end"
+            ),
+            StreamError::NotFinite { position } => write!(
+                f,
+                "after {position} tokens the model computes NaN or infinity: its file is damaged"
             ),
             StreamError::NotSink => write!(
                 f,

@@ -12,6 +12,7 @@ use crate::forward::{self, Input, Pass, Visit, Watch};
 use crate::kernels::attend::LaneAngles;
 use crate::kernels::{Isa, SoftCap, Softmax};
 use crate::model::Model;
+use crate::nn::math;
 use crate::plan::{Buffers, Plan};
 use crate::quant::BLOCK;
 use crate::speech::mel::{self, LogMel};
@@ -155,7 +156,9 @@ impl<'a> Stream<'a> {
     ///
     /// # Errors
     /// If `tokens` is empty, a token is not in the vocabulary, a dense cache is full, or a model
-    /// with an encoder has nothing encoded. Then nothing is fed.
+    /// with an encoder has nothing encoded. Then nothing is fed. [`StreamError::NotFinite`] if a
+    /// damaged file makes a number NaN or infinite: then some of the tokens are fed, and the stream
+    /// is of use only after a [`Stream::reset`].
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&mut [f32], StreamError> {
         self.run(Input::Tokens(tokens), Wanted::Last)?;
         Ok(&mut self.buffers.logits[..self.model.config.vocab])
@@ -198,7 +201,8 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// [`StreamError::NoEncoder`]; [`StreamError::NothingToHear`] without frames;
     /// [`StreamError::Rows`] if they are not whole; [`StreamError::SourceTooLong`] if there are
-    /// more than the model's positions take. Then nothing has changed.
+    /// more than the model's positions take. Then nothing has changed. [`StreamError::NotFinite`]:
+    /// then nothing is encoded.
     pub fn encode(&mut self, frames: &[f32]) -> Result<(), StreamError> {
         let encoder = self.model.encoder.get();
         let (Some(encoder), Some(facts)) = (encoder, self.model.config.encoder.get()) else {
@@ -229,8 +233,11 @@ impl<'a> Stream<'a> {
         };
         let (caches, b) = (&mut self.caches, &mut self.buffers);
         let rows = pass.stem(encoder, frames, caches, b);
-        pass.encode(encoder, rows, caches, b);
-        Ok(())
+        if pass.encode(encoder, rows, caches, b) {
+            Ok(())
+        } else {
+            Err(StreamError::NotFinite { position: 0 })
+        }
     }
 
     /// Encodes a sound: its log-mel features, and then [`Stream::encode`]. The sound has one
@@ -239,7 +246,7 @@ impl<'a> Stream<'a> {
     ///
     /// # Errors
     /// As [`Stream::encode`], for the frames that the samples begin;
-    /// [`StreamError::SoundNotFinite`] if a sample is NaN or infinite. Then nothing has changed.
+    /// [`StreamError::SoundNotFinite`] if a sample is NaN or infinite; then nothing has changed.
     pub fn hear(&mut self, samples: &[f32]) -> Result<(), StreamError> {
         let facts = self.model.config.encoder.get();
         let (Some(front_end), Some(facts)) = (self.front_end.get(), facts) else {
@@ -411,15 +418,10 @@ impl<'a> Stream<'a> {
                 Err(StreamError::Full { capacity })
             }
             (Policy::Recompute { window }, Input::Tokens(tokens)) => {
-                self.run_recompute(tokens, window, wanted);
-                Ok(())
+                self.run_recompute(tokens, window, wanted)
             }
             (Policy::Recompute { .. }, Input::Rows(_)) => Err(StreamError::RowsRecomputed),
-            _ => {
-                self.run_chunks(input, tokens, wanted);
-                self.seen += tokens as u64;
-                Ok(())
-            }
+            _ => self.run_chunks(input, tokens, wanted),
         }
     }
 
@@ -454,7 +456,12 @@ impl<'a> Stream<'a> {
     }
 
     /// Feeds an input chunk by chunk.
-    fn run_chunks(&mut self, input: Input<'_>, tokens: usize, mut wanted: Wanted<'_>) {
+    fn run_chunks(
+        &mut self,
+        input: Input<'_>,
+        tokens: usize,
+        mut wanted: Wanted<'_>,
+    ) -> Result<(), StreamError> {
         // Pinned tokens may leave a window that is smaller than a chunk.
         let windows = self.reaches.iter();
         let windows = windows.map(|reach| reach.ring.capacity() - reach.ring.sinks());
@@ -466,22 +473,29 @@ impl<'a> Stream<'a> {
             let (part, len) = (input.part(done..end, width), end - done);
             match &mut wanted {
                 Wanted::Each(visit) => {
-                    self.forward(part, 0);
-                    self.output(len, 0, &mut |index, logits| visit(done + index, logits));
+                    self.forward(part, 0)?;
+                    self.output(len, 0, &mut |index, logits| visit(done + index, logits))?;
                 }
                 Wanted::Last if end == tokens => {
-                    self.forward(part, len - 1);
-                    self.output(len, len - 1, &mut |_, _| {});
+                    self.forward(part, len - 1)?;
+                    self.output(len, len - 1, &mut |_, _| {})?;
                 }
-                _ => self.forward(part, len),
+                _ => self.forward(part, len)?,
             }
+            self.seen += len as u64;
             done = end;
         }
+        Ok(())
     }
 
     /// Sliding window with recomputation (StreamingLLM, figure 1c): once the window is full, every
     /// token whose logits are wanted costs a pass over the whole window from an empty cache.
-    fn run_recompute(&mut self, tokens: &[u32], window: usize, mut wanted: Wanted<'_>) {
+    fn run_recompute(
+        &mut self,
+        tokens: &[u32],
+        window: usize,
+        mut wanted: Wanted<'_>,
+    ) -> Result<(), StreamError> {
         for (index, token) in tokens.iter().enumerate() {
             self.buffers.history[(self.seen % window as u64) as usize] = *token;
             self.seen += 1;
@@ -490,11 +504,17 @@ impl<'a> Stream<'a> {
                 Wanted::Last if index + 1 == tokens.len() => Wanted::Last,
                 _ => continue,
             };
-            self.recompute(window, index, this);
+            self.recompute(window, index, this)?;
         }
+        Ok(())
     }
 
-    fn recompute(&mut self, window: usize, index: usize, mut wanted: Wanted<'_>) {
+    fn recompute(
+        &mut self,
+        window: usize,
+        index: usize,
+        mut wanted: Wanted<'_>,
+    ) -> Result<(), StreamError> {
         self.reset_ring();
         let live = self.seen.min(window as u64);
         let mut buffer = [0u32; 64];
@@ -507,20 +527,21 @@ impl<'a> Stream<'a> {
             }
             at += len as u64;
             if at < self.seen {
-                self.forward(Input::Tokens(&buffer[..len]), len);
+                self.forward(Input::Tokens(&buffer[..len]), len)?;
             } else {
-                self.forward(Input::Tokens(&buffer[..len]), len - 1);
+                self.forward(Input::Tokens(&buffer[..len]), len - 1)?;
                 self.output(len, len - 1, &mut |_, logits| {
                     if let Wanted::Each(visit) = &mut wanted {
                         visit(index, logits);
                     }
-                });
+                })?;
             }
         }
+        Ok(())
     }
 
     /// Runs one pass over at most a chunk; tokens from `wanted` on get outputs.
-    fn forward(&mut self, input: Input<'_>, wanted: usize) {
+    fn forward(&mut self, input: Input<'_>, wanted: usize) -> Result<(), StreamError> {
         let config = &self.model.config;
         let tokens = input.tokens(config.d_model);
         for reach in self.reaches.iter_mut() {
@@ -544,14 +565,30 @@ impl<'a> Stream<'a> {
             tokens,
             wanted,
         };
-        pass.run(input, &mut self.caches, &mut self.buffers, &mut self.watch);
+        let is_finite = pass.run(input, &mut self.caches, &mut self.buffers, &mut self.watch);
         for reach in self.reaches.iter_mut() {
             reach.ring.advance(tokens);
+        }
+        self.finite(is_finite)
+    }
+
+    /// Returns an error unless all numbers of a pass `is_finite`.
+    fn finite(&self, is_finite: bool) -> Result<(), StreamError> {
+        if is_finite {
+            Ok(())
+        } else {
+            let position = self.seen;
+            Err(StreamError::NotFinite { position })
         }
     }
 
     /// Computes the logits of tokens `wanted..tokens` of the last pass, a few rows at a time.
-    fn output(&mut self, tokens: usize, wanted: usize, visit: &mut dyn FnMut(usize, &[f32])) {
+    fn output(
+        &mut self,
+        tokens: usize,
+        wanted: usize,
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), StreamError> {
         let (d, vocab) = (self.model.config.d_model, self.model.config.vocab);
         let rows = self.plan.options().logits_rows;
         let b = &mut self.buffers;
@@ -564,6 +601,10 @@ impl<'a> Stream<'a> {
             let input = forward::quantized(values, &b.activations[skipped..], d);
             let layers = [(&self.model.output, &mut *logits)];
             self.compute.linear(input, layers, b.kernel_scratch);
+            // Before the cap, which would make an infinity finite.
+            if !math::all_finite(logits) {
+                return self.finite(false);
+            }
             let cap = self.model.config.logit_cap;
             for (i, logits) in logits.chunks_exact_mut(vocab).enumerate() {
                 if FAMILIES && cap > 0.0 {
@@ -573,6 +614,7 @@ impl<'a> Stream<'a> {
             }
             at += count;
         }
+        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@ use crate::nn::math::ROUNDING;
 #[cfg(test)]
 const EXP_BUDGET: f64 = 1.2e-7;
 
-/// e to the `x`, lane by lane; arguments are clamped to ±87 (results to about 1.6e-38 and 6e37).
+/// e to the `x`, lane by lane; arguments are clamped to ±87 (results to about 1.6e-38 and 6e37),
+/// and NaN gives NaN.
 ///
 /// Method: `x = n·ln 2 + r` with `n` the nearest integer (found by the addition of [`ROUNDING`])
 /// and `ln 2` split in two so that `r` is exact to the last bit; `e^r` by its Taylor polynomial of
@@ -17,7 +18,7 @@ const EXP_BUDGET: f64 = 1.2e-7;
 pub(super) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = l.max(l.min(x, l.splat(87.0)), l.splat(-87.0));
+    let x = l.clamp(x, -87.0, 87.0);
     let shifted = l.add(
         l.mul(x, l.splat(core::f32::consts::LOG2_E)),
         l.splat(ROUNDING),
@@ -58,5 +59,6 @@ mod tests {
         }
         assert!(worst <= EXP_BUDGET, "{worst}");
         assert!(exp(Scalar, [-1e30; 16])[0] < 2e-38);
+        assert!(exp(Scalar, [f32::NAN; 16]).iter().all(|x| x.is_nan()));
     }
 }

@@ -160,8 +160,8 @@ pub trait Lanes: Copy {
     /// Lane-wise maximum; returns `b` where `a` is NaN. `b` must not be NaN unless `a` is, too. Of
     /// two zeros it may return either.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Lane-wise minimum, with the rules of [`Lanes::max`].
-    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Lane-wise, the number from `low` to `high` that is nearest to `x`. NaN stays NaN.
+    fn clamp(self, x: Self::V, low: f32, high: f32) -> Self::V;
     /// `2^n` for integers `n` from -126 to 127, given as f32.
     fn exp2_int(self, n: Self::V) -> Self::V;
 }

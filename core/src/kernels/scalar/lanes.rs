@@ -71,8 +71,8 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        zip(a, b, |a, b| if a < b { a } else { b })
+    fn clamp(self, x: [f32; 16], low: f32, high: f32) -> [f32; 16] {
+        x.map(|x| x.clamp(low, high))
     }
 
     #[inline(always)]

@@ -138,8 +138,10 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn min(self, a: Self::V, b: Self::V) -> Self::V {
-        quarters!(vminnmq_f32, a, b)
+    fn clamp(self, x: Self::V, low: f32, high: f32) -> Self::V {
+        // Unlike those of `max`, these instructions return NaN if one operand is NaN.
+        let x = quarters!(vminq_f32, x, self.splat(high));
+        quarters!(vmaxq_f32, x, self.splat(low))
     }
 
     #[inline(always)]

@@ -27,11 +27,11 @@ unsafe fn quantize_block(x: &[f32; BLOCK], out: &mut Q8Activation) {
     // SAFETY: contract 1 (NEON); 8 loads of 4 cover `x`, 2 stores of 16 cover `out.q`.
     unsafe {
         let x: [float32x4_t; 8] = core::array::from_fn(|i| vld1q_f32(x.as_ptr().add(4 * i)));
-        // Like `f32::max`, fmaxnm ignores a NaN beside a number.
+        // Unlike fmaxnm, fmax returns NaN if one operand is NaN.
         let max = x
             .iter()
-            .fold(vdupq_n_f32(0.0), |max, x| vmaxnmq_f32(max, vabsq_f32(*x)));
-        let max = vmaxnmvq_f32(max);
+            .fold(vdupq_n_f32(0.0), |max, x| vmaxq_f32(max, vabsq_f32(*x)));
+        let max = vmaxvq_f32(max);
         let inverse = scalar::inverse_scale(max);
         // Rounds to the nearest, ties to even; NaN gives 0.
         let x = x.map(|x| vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(x, inverse))));

@@ -108,8 +108,8 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-                Scalar.min(a, b)
+            fn clamp(self, x: [f32; 16], low: f32, high: f32) -> [f32; 16] {
+                Scalar.clamp(x, low, high)
             }
 
             #[inline(always)]

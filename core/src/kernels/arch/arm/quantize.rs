@@ -7,12 +7,7 @@ use crate::quant::{BLOCK, Q8Activation};
 /// Does the same as [`scalar::quantize_activations`].
 pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out) {
-        // Floats without their signs have the order of their bits, with NaN past infinity.
-        let mut max = 0;
-        for v in x {
-            max = max.max(v.to_bits() & 0x7FFF_FFFF);
-        }
-        let max = f32::from_bits(max);
+        let max = scalar::largest_magnitude(x);
         if !max.is_finite() {
             scalar::quantize_activations(x, core::slice::from_mut(out));
             continue;

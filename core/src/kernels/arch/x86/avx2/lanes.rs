@@ -104,8 +104,10 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn min(self, a: Self::V, b: Self::V) -> Self::V {
-        halves!(_mm256_min_ps, a, b)
+    fn clamp(self, x: Self::V, low: f32, high: f32) -> Self::V {
+        // Both instructions return their second operand if one is NaN.
+        let x = halves!(_mm256_min_ps, self.splat(high), x);
+        halves!(_mm256_max_ps, self.splat(low), x)
     }
 
     #[inline(always)]

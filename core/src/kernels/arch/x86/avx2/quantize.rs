@@ -11,17 +11,21 @@ pub(super) fn quantize(x: &[f32], out: &mut [Q8Activation]) {
     let (blocks, _) = x.as_chunks::<BLOCK>();
     for (x, out) in blocks.iter().zip(out) {
         let mut values = [_mm256_setzero_ps(); 4];
-        let mut max = _mm256_setzero_ps();
+        let mut max = _mm256_setzero_si256();
         for (value, x) in values.iter_mut().zip(x.as_chunks::<8>().0) {
             // SAFETY: 8 floats.
             *value = unsafe { _mm256_loadu_ps(x.as_ptr()) };
-            // The instruction returns its second operand if one is NaN, so that NaN is ignored, as
-            // in the reference.
-            max = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0), *value), max);
+            // Magnitudes have the order of the integers with the same bits, with NaN past infinity.
+            let magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0), *value);
+            max = _mm256_max_epi32(_mm256_castps_si256(magnitude), max);
         }
-        let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
-        let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
-        let max = _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)));
+        let max = _mm_max_epi32(
+            _mm256_castsi256_si128(max),
+            _mm256_extracti128_si256::<1>(max),
+        );
+        let max = _mm_max_epi32(max, _mm_unpackhi_epi64(max, max));
+        let max = _mm_max_epi32(max, _mm_srli_epi64::<32>(max));
+        let max = f32::from_bits(_mm_cvtsi128_si32(max) as u32);
         let inverse = _mm256_set1_ps(scalar::inverse_scale(max));
         let q = values.map(|value| {
             let value = _mm256_mul_ps(value, inverse);

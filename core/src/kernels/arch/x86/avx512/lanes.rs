@@ -104,8 +104,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn min(self, a: __m512, b: __m512) -> __m512 {
-        whole!(_mm512_min_ps(a, b))
+    fn clamp(self, x: __m512, low: f32, high: f32) -> __m512 {
+        // Both instructions return their second operand if one is NaN.
+        whole!(_mm512_max_ps(
+            _mm512_set1_ps(low),
+            _mm512_min_ps(_mm512_set1_ps(high), x)
+        ))
     }
 
     #[inline(always)]

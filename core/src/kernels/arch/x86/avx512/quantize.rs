@@ -51,12 +51,10 @@ fn quantize_four(x: &[[f32; BLOCK]; 4], out: &mut [Q8Activation; 4]) {
                 _mm512_loadu_ps(x.as_ptr().add(16)),
             ]
         };
-        // The instruction returns its second operand if one is NaN, so that NaN is ignored, as in
-        // the reference.
-        let max = _mm512_max_ps(_mm512_abs_ps(values[k][0]), zero);
-        maxima[k] = _mm512_castps_si512(_mm512_max_ps(_mm512_abs_ps(values[k][1]), max));
+        // Magnitudes have the order of the integers with the same bits, with NaN past infinity.
+        let [first, second] = values[k].map(|v| _mm512_castps_si512(_mm512_abs_ps(v)));
+        maxima[k] = _mm512_max_epi32(first, second);
     }
-    // None of them is negative, so that they have the order of the integers with the same bits.
     let [a, b, c, d] = maxima;
     let ab = _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let cd = _mm512_max_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
