@@ -192,14 +192,14 @@ impl Sampler {
     }
 }
 
-/// Weight of the most probable token.
-const ONE: u64 = 1 << 31;
+/// Weight of the most probable token. As many as a vocabulary may have do not overflow in sum.
+const ONE: u64 = 1 << 38;
 
 /// Weight of a token whose logit is `below` (at most 0) from the largest: `e^below`, as a fraction
-/// of [`ONE`]. It is 0 for NaN, and for tokens too improbable to be drawn in a lifetime.
+/// of [`ONE`], and 0 for less than that. It is also 0 for NaN.
 fn weight(below: f32) -> u64 {
-    // e^-22 is less than 1/ONE.
-    if below > -22.0 {
+    // e^-27 is less than 1/ONE.
+    if below > -27.0 {
         weight_of(math::exp(below))
     } else {
         0
@@ -208,7 +208,7 @@ fn weight(below: f32) -> u64 {
 
 /// Returns a number from 0 to 1 as a fraction of [`ONE`], rounded down.
 fn weight_of(x: f32) -> u64 {
-    u64::from((x * ONE as f32) as u32)
+    (x * ONE as f32) as u64
 }
 
 /// Token with the largest logit; the first one if several are equal. The logits of a

@@ -127,7 +127,8 @@ fn an_mpt_with_more_than_alibi_is_refused() {
         let config = Config::from_gguf(&Gguf::parse(&bytes).unwrap());
         config.map_err(|error| error.to_string())
     };
-    let alibi = *read(&good).unwrap().alibi.get().unwrap();
+    let config = read(&good).unwrap();
+    let alibi = config.alibi.get().unwrap();
     assert_eq!([alibi.of(0), alibi.of(3)], [0.25, 0.00390625]);
     let refused = |edit: &Edit, why: &str| {
         let error = read(edit).unwrap_err();

@@ -10,6 +10,7 @@ use brooklet_core::gguf::Gguf;
 use brooklet_core::model::{Config, Layer, Model as CoreModel, ModelError};
 use brooklet_core::plan::{Options, Plan};
 use brooklet_core::tokenizer::{EncodeOptions, IndexedVocab, Tokenizer, TokenizerError, Vocab};
+use brooklet_core::transcribe::SpeechTokens;
 use self_cell::{MutBorrow, self_cell};
 
 use crate::Error;
@@ -132,6 +133,55 @@ struct Contents<'f> {
     vocab: Result<Vocab<'f>, TokenizerError>,
 }
 
+/// Checks all that is checked of a file until it writes text: its model, its tokenizer with the
+/// index, and the tokens of a speech model.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn check_file(file: &ModelFile) -> Result<(), Error> {
+    let Contents {
+        gguf,
+        config,
+        vocab,
+        ..
+    } = Contents::read(file)?;
+    if config.encoder.get().is_some() {
+        SpeechTokens::from_gguf(&gguf, config.vocab).map_err(|error| Error::Model {
+            path: file.path().to_path_buf(),
+            error,
+        })?;
+    }
+    vocab
+        .map_err(IndexError::Vocab)
+        .and_then(|vocab| {
+            let bytes = table_bytes(&vocab);
+            let mut tables = ArenaMemory::new(bytes).map_err(IndexError::memory(bytes))?;
+            fill(&vocab, tables.bytes()).map_err(IndexError::Vocab)?;
+            Ok(())
+        })
+        .map_err(|error| error.of(file))
+}
+
+/// Lends the tokenizer of a file that need not be a whole model.
+///
+/// # Errors
+/// If the file is no GGUF file, its tokenizer is missing or unknown, or the system gives no memory.
+pub fn with_tokenizer_of<T>(
+    file: &ModelFile,
+    work: impl FnOnce(&mut Tokenizer<'_>) -> T,
+) -> Result<T, Error> {
+    let gguf = Gguf::parse(file).map_err(|error| Error::Model {
+        path: file.path().to_path_buf(),
+        error: ModelError::Gguf(error),
+    })?;
+    let refused = |error| IndexError::Vocab(error).of(file);
+    let vocab = Vocab::from_gguf(&gguf).map_err(refused)?;
+    let bytes = vocab.index_bytes(LONGEST_WORD);
+    let mut memory = ArenaMemory::new(bytes).map_err(|error| no_memory(bytes, error))?;
+    let mut tokenizer = Tokenizer::new(&vocab, memory.bytes()).map_err(refused)?;
+    Ok(work(&mut tokenizer))
+}
+
 impl<'f> Contents<'f> {
     fn read(file: &'f ModelFile) -> Result<Contents<'f>, Error> {
         let fail = |error| Error::Model {
@@ -174,14 +224,32 @@ pub(crate) enum IndexError {
     Memory { bytes: usize, kind: io::ErrorKind },
 }
 
+impl IndexError {
+    /// Returns the error of memory for an index of so many bytes.
+    fn memory(bytes: usize) -> impl FnOnce(io::Error) -> IndexError {
+        move |error| IndexError::Memory {
+            bytes,
+            kind: error.kind(),
+        }
+    }
+
+    /// Returns the library's error about `file`.
+    fn of(self, file: &ModelFile) -> Error {
+        match self {
+            IndexError::Vocab(error) => Error::Tokenizer {
+                path: file.path().to_path_buf(),
+                error,
+            },
+            IndexError::Memory { bytes, kind } => no_memory(bytes, kind.into()),
+        }
+    }
+}
+
 impl Index {
     fn build(file: &Arc<CheckedFile>) -> Result<Index, IndexError> {
         let vocab = file.borrow_dependent().vocab.as_ref();
         let bytes = table_bytes(vocab.map_err(|error| IndexError::Vocab(*error))?);
-        let tables = ArenaMemory::new(bytes).map_err(|error| IndexError::Memory {
-            bytes,
-            kind: error.kind(),
-        })?;
+        let tables = ArenaMemory::new(bytes).map_err(IndexError::memory(bytes))?;
         let memory = IndexMemory {
             file: Arc::clone(file),
             tables: MutBorrow::new(tables),
@@ -193,15 +261,19 @@ impl Index {
 impl IndexMemory {
     fn fill(&self) -> Result<IndexedVocab<'_>, TokenizerError> {
         let vocab = self.file.borrow_dependent().vocab?;
-        let tables = self.tables.borrow_mut().bytes();
-        let short = TokenizerError::OutOfMemory {
-            needed: table_bytes(&vocab),
-            given: tables.len(),
-        };
-        let words = IndexedVocab::words(&vocab);
-        let tables = Carver::new(tables).and_then(|mut carver| carver.take(words));
-        IndexedVocab::build(&vocab, tables.ok_or(short)?)
+        fill(&vocab, self.tables.borrow_mut().bytes())
     }
+}
+
+/// Builds the index of `vocab` in `tables`.
+fn fill<'f>(vocab: &Vocab<'f>, tables: &'f mut [u8]) -> Result<IndexedVocab<'f>, TokenizerError> {
+    let short = TokenizerError::OutOfMemory {
+        needed: table_bytes(vocab),
+        given: tables.len(),
+    };
+    let words = IndexedVocab::words(vocab);
+    let tables = Carver::new(tables).and_then(|mut carver| carver.take(words));
+    IndexedVocab::build(vocab, tables.ok_or(short)?)
 }
 
 /// Bytes of an index.
@@ -271,13 +343,7 @@ impl Model {
     }
 
     pub(crate) fn index_error(&self, error: IndexError) -> Error {
-        match error {
-            IndexError::Vocab(error) => Error::Tokenizer {
-                path: self.file().path().to_path_buf(),
-                error,
-            },
-            IndexError::Memory { bytes, kind } => no_memory(bytes, kind.into()),
-        }
+        error.of(self.file())
     }
 
     /// Bytes of the tokenizer's index, which all sessions share; 0 if the file's tokenizer is

@@ -27,6 +27,7 @@
 
 mod error;
 mod lists;
+mod name;
 mod reader;
 mod tensors;
 mod unique;
@@ -35,6 +36,7 @@ mod value;
 use core::fmt;
 
 pub use error::GgufError;
+pub use name::Name;
 pub use tensors::{TensorInfo, Tensors};
 pub use value::{Array, Elements, Value};
 

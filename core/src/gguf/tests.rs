@@ -247,35 +247,108 @@ fn arrays_nest_to_the_limit_and_no_deeper() {
     }
 }
 
-#[test]
-fn the_first_of_equal_names_counts() {
-    let mut f = header(2, 2);
-    for value in [1, 2] {
-        string(&mut f, b"key");
-        f.extend(0u32.to_le_bytes());
-        f.push(value);
+/// A file with entries of these keys, and tensors of these names with so many elements of one byte
+/// (I8) from an offset on.
+fn file_of(keys: &[&str], tensors: &[(&str, u64, u64)]) -> Vec<u8> {
+    let mut f = header(tensors.len() as u64, keys.len() as u64);
+    for key in keys {
+        string(&mut f, key.as_bytes());
+        f.extend([0; 4 + 1]);
     }
-    for cols in [1u64, 2] {
-        string(&mut f, b"tensor");
+    let mut end = 0;
+    for (name, offset, len) in tensors {
+        string(&mut f, name.as_bytes());
         f.extend(1u32.to_le_bytes());
-        f.extend(cols.to_le_bytes());
-        f.extend([0; 4 + 8]);
+        f.extend(len.to_le_bytes());
+        f.extend(24u32.to_le_bytes());
+        f.extend(offset.to_le_bytes());
+        end = end.max(offset + len);
     }
-    f.resize(f.len().next_multiple_of(32) + 8, 0);
-    let g = Gguf::parse(&f).unwrap();
-    assert_eq!(g.get("key").unwrap().as_u64(), Some(1));
-    assert_eq!(g.tensor("tensor").unwrap().cols(), 1);
+    f.resize(f.len().next_multiple_of(32) + end as usize, 0);
+    f
 }
 
-/// With a million of the smallest entries and the largest number of tensors, anything quadratic
-/// would not end.
+#[test]
+fn names_that_are_there_twice_are_refused() {
+    // Within a block of names that is held at a time, and across several.
+    for count in [2, 5, NAMES, NAMES + 1, 3 * NAMES] {
+        let names: Vec<_> = (0..count).map(|i| std::format!("name.{i}")).collect();
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        let tensors = |names: &[&str]| {
+            let tensors: Vec<_> = names.iter().map(|name| (*name, 0, 1)).collect();
+            Gguf::parse(&file_of(&[], &tensors)).err()
+        };
+        let keys = |names: &[&str]| Gguf::parse(&file_of(names, &[])).err();
+        assert_eq!((keys(&names), tensors(&names)), (None, None));
+        for (first, tensor) in [
+            (0, count - 1),
+            (count / 2 - 1, count / 2),
+            (count / 3, count - 1),
+        ] {
+            let mut names = names.clone();
+            names[tensor] = names[first];
+            assert_eq!(
+                tensors(&names),
+                Some(GgufError::DuplicateTensor { tensor, first })
+            );
+            let before: usize = names[..tensor].iter().map(|name| 8 + name.len() + 5).sum();
+            let offset = header(0, 0).len() + before;
+            assert_eq!(keys(&names), Some(GgufError::DuplicateKey { offset }));
+        }
+    }
+}
+
+#[test]
+fn tensors_that_share_a_part_of_their_data_are_refused() {
+    let parse = |tensors: &[(&str, u64, u64)]| Gguf::parse(&file_of(&[], tensors)).err();
+    let overlap = |tensor, other| Some(GgufError::OverlappingTensors { tensor, other });
+    // In the order of their data, and in others.
+    assert_eq!(parse(&[("a", 0, 32), ("b", 32, 64), ("c", 96, 1)]), None);
+    assert_eq!(parse(&[("a", 96, 1), ("b", 0, 32), ("c", 32, 64)]), None);
+    // The same data twice is no fault.
+    assert_eq!(parse(&[("a", 0, 33), ("b", 0, 33), ("c", 64, 1)]), None);
+    assert_eq!(parse(&[("a", 64, 1), ("b", 0, 33), ("c", 0, 33)]), None);
+    for (offsets, error) in [
+        ([(0, 33), (32, 8), (64, 8)], (1, 0)),
+        ([(0, 32), (32, 33), (64, 8)], (2, 1)),
+        ([(64, 8), (32, 33), (0, 32)], (1, 0)),
+        ([(0, 33), (64, 8), (32, 8)], (2, 0)),
+        ([(0, 64), (0, 32), (64, 8)], (1, 0)),
+        ([(64, 8), (0, 64), (0, 32)], (2, 1)),
+        ([(32, 8), (64, 8), (0, 128)], (2, 0)),
+    ] {
+        let [a, b, c] = offsets.map(|(offset, len): (u64, u64)| (offset, len));
+        let tensors = [("a", a.0, a.1), ("b", b.0, b.1), ("c", c.0, c.1)];
+        assert_eq!(parse(&tensors), overlap(error.0, error.1), "{offsets:?}");
+    }
+    // More than are held at a time, from the last to the first; the fault at any distance.
+    let count = 1000;
+    let names: Vec<_> = (0..count).map(|i| std::format!("t{i}")).collect();
+    let good: Vec<_> = names
+        .iter()
+        .zip((0..count).rev())
+        .map(|(name, i)| (name.as_str(), 32 * i, 32))
+        .collect();
+    assert_eq!(parse(&good), None);
+    for (tensor, other) in [(1, 0), (999, 0), (600, 300), (999, 998)] {
+        let mut bad = good.clone();
+        bad[tensor].1 = bad[other].1;
+        bad[tensor].2 = 31;
+        assert_eq!(parse(&bad), overlap(tensor, other));
+    }
+}
+
+/// With a million of the smallest values and the largest numbers of entries and tensors, anything
+/// quadratic would not end.
 #[test]
 fn small_entries_by_the_million_take_linear_time() {
     const MANY: u64 = if cfg!(miri) { 100 } else { 1_000_000 };
     const TENSORS: u64 = if cfg!(miri) { 100 } else { MAX_TENSORS as u64 };
-    let mut f = header(TENSORS, MANY);
-    for _ in 0..MANY - 1 {
-        f.extend([0; 8 + 4 + 1]);
+    const ENTRIES: u64 = if cfg!(miri) { 100 } else { MAX_ENTRIES as u64 };
+    let mut f = header(TENSORS, ENTRIES);
+    for i in 0..ENTRIES - 1 {
+        string(&mut f, std::format!("{i}").as_bytes());
+        f.extend([0; 4 + 1]);
     }
     string(&mut f, b"");
     f.extend([9, 0, 0, 0, 9, 0, 0, 0]);
@@ -283,16 +356,17 @@ fn small_entries_by_the_million_take_linear_time() {
     for _ in 0..MANY {
         f.extend([8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
-    for _ in 0..TENSORS {
-        f.extend([0; 8]);
+    for i in (0..TENSORS).rev() {
+        string(&mut f, std::format!("{i}").as_bytes());
         f.extend([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        f.extend([0; 4 + 8]);
+        f.extend([0; 4]);
+        f.extend((32 * i).to_le_bytes());
     }
-    f.resize(f.len().next_multiple_of(32) + 4, 0);
+    f.resize(f.len().next_multiple_of(32) + 32 * TENSORS as usize, 0);
     let g = Gguf::parse(&f).unwrap();
     assert_eq!(
         (g.metadata().count(), g.tensors().count()),
-        (MANY as usize, TENSORS as usize)
+        (ENTRIES as usize, TENSORS as usize)
     );
     let (_, last) = g.metadata().last().unwrap();
     let empty = last
@@ -306,6 +380,12 @@ fn small_entries_by_the_million_take_linear_time() {
     assert_eq!(
         Gguf::parse(&f).err(),
         Some(GgufError::TooManyTensors(MAX_TENSORS + 1))
+    );
+    f[8..16].copy_from_slice(&TENSORS.to_le_bytes());
+    f[16..24].copy_from_slice(&(MAX_ENTRIES as u64 + 1).to_le_bytes());
+    assert_eq!(
+        Gguf::parse(&f).err(),
+        Some(GgufError::TooManyEntries(MAX_ENTRIES + 1))
     );
 }
 

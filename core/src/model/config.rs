@@ -13,7 +13,7 @@ use crate::attention::Shape;
 use crate::cache::Layout;
 use crate::const_fn::{or, tri};
 use crate::features::{FAMILIES, OfFamilies};
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Name};
 use crate::nn::alibi::Slopes;
 use crate::nn::rope::Pairs;
 
@@ -152,15 +152,23 @@ impl Config {
     /// # Errors
     /// The first fact that is missing or out of range, or that needs an unsupported feature.
     pub const fn from_gguf(file: &Gguf<'_>) -> Result<Config, ModelError> {
-        let architecture = match file.get("general.architecture") {
+        if let Some(value) = file.get("split.count")
+            && let Some(parts) = value.as_u64()
+            && parts > 1
+        {
+            return Err(ModelError::SplitFile { parts });
+        }
+        let key = "general.architecture";
+        let architecture = match file.get(key) {
             Some(value) => value.as_str(),
             None => None,
         };
         let Some(architecture) = architecture else {
-            return Err(ModelError::UnsupportedArchitecture);
+            return Err(ModelError::MissingMetadata(key));
         };
         let Some(family) = Family::named(architecture) else {
-            return Err(ModelError::UnsupportedArchitecture);
+            let name = Name::new(architecture.as_bytes());
+            return Err(ModelError::UnsupportedArchitecture(name));
         };
         if !FAMILIES && !matches!(family, Family::Llama) {
             return Err(ModelError::UnsupportedFeature(
@@ -178,11 +186,7 @@ impl Config {
     /// Reads the facts that all families have.
     const fn shared(facts: &Facts<'_>, family: Family) -> Result<Config, ModelError> {
         let design = family.design();
-        if let Some(experts) = tri!(facts.optional_dim("expert_count"))
-            && experts > 0
-        {
-            return Err(ModelError::UnsupportedFeature("a mixture of experts"));
-        }
+        tri!(facts.refuse_unsupported(family));
         let layers = tri!(facts.dim("block_count"));
         if layers > MAX_LAYERS {
             return Err(ModelError::OutOfRange {
@@ -213,7 +217,7 @@ impl Config {
             heads: heads.queries,
             kv_heads: heads.keys,
             head_dim: heads.width,
-            ff: tri!(facts.dim("feed_forward_length")),
+            ff: tri!(facts.dim_of_layers("feed_forward_length")),
             vocab: tri!(vocabulary(facts.file, &design)),
             context,
             rope_dim,
@@ -221,9 +225,9 @@ impl Config {
                 window: None,
                 rotation,
             }),
-            rope_scale: tri!(facts.rope_scale()),
+            rope_scale: tri!(facts.rope_scale(&design)),
             rope_short_context: context,
-            rope_magnitude: 1.0,
+            rope_magnitude: tri!(facts.rope_magnitude(&design)),
             norm_eps: tri!(facts.float(eps, None, 0.0, 1.0)),
             query_scale_of: heads.width,
             score_cap: 0.0,
@@ -375,8 +379,12 @@ pub(super) struct HeadFacts {
 
 const fn heads(facts: &Facts<'_>) -> Result<HeadFacts, ModelError> {
     let d_model = tri!(facts.dim("embedding_length"));
-    let queries = tri!(facts.dim("attention.head_count"));
-    let keys = or(tri!(facts.optional_dim("attention.head_count_kv")), queries);
+    let queries = tri!(facts.dim_of_layers("attention.head_count"));
+    let key = "attention.head_count_kv";
+    let keys = match facts.get(key) {
+        Some(_) => tri!(facts.dim_of_layers(key)),
+        None => queries,
+    };
     let width = or(
         tri!(facts.optional_dim("attention.key_length")),
         d_model / queries,

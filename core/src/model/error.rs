@@ -3,7 +3,8 @@
 use core::fmt;
 
 use super::Family;
-use crate::gguf::GgufError;
+use crate::gguf::{GgufError, Name};
+use crate::quant::GgmlType;
 use crate::speech::mel::MelError;
 
 /// Reason why a GGUF file is not a model that this crate runs.
@@ -15,8 +16,13 @@ pub enum ModelError {
     Gguf(GgufError),
     /// The features of sound that it describes cannot be computed.
     Mel(MelError),
-    /// `general.architecture` is missing, or is not a supported family.
-    UnsupportedArchitecture,
+    /// `general.architecture` is not a supported family.
+    UnsupportedArchitecture(Name),
+    /// The file is one of several parts of a model.
+    SplitFile {
+        /// Number of parts.
+        parts: u64,
+    },
     /// A metadata value that the family needs is missing or has the wrong type; the field is its
     /// key without the architecture.
     MissingMetadata(&'static str),
@@ -43,6 +49,9 @@ pub enum ModelError {
     },
     /// The file asks for a feature of the family that is not implemented.
     UnsupportedFeature(&'static str),
+    /// A metadata value that would change the results is not implemented in this family; the field
+    /// is its key without the architecture.
+    UnsupportedMetadata(&'static str),
     /// A tensor that the family needs is missing.
     MissingTensor {
         /// Name of the tensor, after the number of its layer.
@@ -106,16 +115,20 @@ impl fmt::Display for ModelError {
         match *self {
             ModelError::Gguf(error) => error.fmt(f),
             ModelError::Mel(error) => error.fmt(f),
-            ModelError::UnsupportedArchitecture => {
+            ModelError::UnsupportedArchitecture(name) => {
                 write!(
                     f,
-                    "the model's architecture is not one of the supported ones:"
+                    "the model's architecture {name} is not one of the supported ones:"
                 )?;
                 for (i, family) in Family::ALL.into_iter().enumerate() {
                     write!(f, "{} {}", if i == 0 { "" } else { "," }, family.name())?;
                 }
                 Ok(())
             }
+            ModelError::SplitFile { parts } => write!(
+                f,
+                "the file is one of {parts} parts of a model: join them to one file first"
+            ),
             ModelError::MissingMetadata(key) => {
                 write!(f, "the model's metadata lacks a usable {key}")
             }
@@ -131,6 +144,9 @@ impl fmt::Display for ModelError {
             ),
             ModelError::UnsupportedFeature(what) => {
                 write!(f, "the model needs {what}, which is not supported")
+            }
+            ModelError::UnsupportedMetadata(key) => {
+                write!(f, "the model's {key} has a value that is not supported")
             }
             ModelError::MissingTensor { name, layer } => {
                 write!(f, "the model lacks the tensor {}", Tensor(name, layer))
@@ -153,11 +169,14 @@ impl fmt::Display for ModelError {
                 name,
                 layer,
                 ggml_type,
-            } => write!(
-                f,
-                "the tensor {} has the format number {ggml_type}, which is not supported",
-                Tensor(name, layer)
-            ),
+            } => {
+                write!(f, "the tensor {} has the format ", Tensor(name, layer))?;
+                match GgmlType::of(ggml_type) {
+                    Some(known) => f.write_str(known.name)?,
+                    None => write!(f, "number {ggml_type}")?,
+                }
+                f.write_str(", which is not supported")
+            }
             ModelError::LayerCount { model, given } => {
                 write!(
                     f,

@@ -1,6 +1,6 @@
 //! Metadata under an architecture's prefix, checked.
 
-use super::{LayerKind, LayerKinds, ModelError};
+use super::{Design, LayerKind, LayerKinds, ModelError, Positions};
 use crate::const_fn::{or, same, tri};
 use crate::gguf::{Gguf, Value};
 
@@ -40,6 +40,42 @@ impl<'a> Facts<'a> {
             None => Err(ModelError::MissingMetadata(key)),
             Some(0) => Err(ModelError::OutOfRange { key, value: 0 }),
             Some(dim) => Ok(dim),
+        }
+    }
+
+    /// Reads a dimension that must be present and not zero: one number, or an equal one for each
+    /// layer.
+    pub(super) const fn dim_of_layers(&self, key: &'static str) -> Result<usize, ModelError> {
+        let array = match self.get(key) {
+            Some(value) => value.as_array(),
+            None => None,
+        };
+        let Some(array) = array else {
+            return self.dim(key);
+        };
+        if array.len() < tri!(self.dim("block_count")) {
+            return Err(ModelError::MissingMetadata(key));
+        }
+        let mut elements = array.elements();
+        let mut all = None;
+        while let Some(element) = elements.next_value() {
+            let value = match element.as_u64() {
+                Some(value) if value > 0 && value <= MAX_DIMENSION => value as usize,
+                Some(value) => return Err(ModelError::OutOfRange { key, value }),
+                None => return Err(ModelError::MissingMetadata(key)),
+            };
+            match all {
+                Some(first) if first != value => {
+                    return Err(ModelError::UnsupportedFeature(
+                        "layers with different numbers of heads or widths",
+                    ));
+                }
+                _ => all = Some(value),
+            }
+        }
+        match all {
+            Some(value) => Ok(value),
+            None => Err(ModelError::MissingMetadata(key)),
         }
     }
 
@@ -164,17 +200,45 @@ impl<'a> Facts<'a> {
         Ok(if period == 0 { layer + 1 } else { period })
     }
 
-    /// Divisor of the positions.
-    pub(super) const fn rope_scale(&self) -> Result<f32, ModelError> {
+    /// Divisor of the positions; 1 where nothing is rotated. As in llama.cpp, a factor without a
+    /// type is a linear one, and files of 2023 have it under another key.
+    pub(super) const fn rope_scale(&self, design: &Design) -> Result<f32, ModelError> {
+        let Positions::Rotary(_) = design.positions else {
+            return Ok(1.0);
+        };
         let key = "rope.scaling.type";
-        if self.get(key).is_none() || self.says(key, "none") {
-            Ok(1.0)
-        } else if self.says(key, "linear") {
-            self.float("rope.scaling.factor", None, 1e-3, 1e6)
-        } else {
-            Err(ModelError::UnsupportedFeature(
+        if self.says(key, "none") {
+            return Ok(1.0);
+        }
+        let has_type = self.get(key).is_some();
+        if has_type && !self.says(key, "linear") {
+            return Err(ModelError::UnsupportedFeature(
                 "a RoPE scaling other than linear or a table",
-            ))
+            ));
+        }
+        let (key, old_key) = ("rope.scaling.factor", "rope.scale_linear");
+        let has_factor = self.get(key).is_some();
+        let key = if !has_factor && self.get(old_key).is_some() {
+            old_key
+        } else {
+            key
+        };
+        let default = if has_type { None } else { Some(0.0) };
+        let factor = tri!(self.float(key, default, 0.0, 1e6));
+        if factor == 0.0 {
+            Ok(1.0)
+        } else if factor < 1e-3 {
+            Err(ModelError::FloatOutOfRange { key, value: factor })
+        } else {
+            Ok(factor)
+        }
+    }
+
+    /// Factor of cosines and sines; 1 where nothing is rotated.
+    pub(super) const fn rope_magnitude(&self, design: &Design) -> Result<f32, ModelError> {
+        match design.positions {
+            Positions::Rotary(_) => self.float("rope.scaling.attn_factor", Some(1.0), 0.1, 10.0),
+            Positions::Learned | Positions::Alibi => Ok(1.0),
         }
     }
 }

@@ -12,6 +12,7 @@ mod facts;
 mod families;
 mod names;
 mod tensors;
+mod unsupported;
 mod weights;
 
 pub use blocks::{Attention, CrossAttention, FeedForward, Layer, Linear, Norm, SlimWeights};

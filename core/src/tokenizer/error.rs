@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+pub use crate::gguf::Name;
+
 /// A metadata entry that a tokenizer is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -30,33 +32,6 @@ impl Field {
             Self::TokenTypes => "tokenizer.ggml.token_type",
             Self::Merges => "tokenizer.ggml.merges",
         }
-    }
-}
-
-/// The start of a name found in a file, kept for an error's message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Name {
-    bytes: [u8; 24],
-    len: usize,
-}
-
-impl Name {
-    /// Keeps the first bytes of `name`.
-    pub(super) const fn new(name: &[u8]) -> Self {
-        let mut bytes = [0; 24];
-        let mut len = 0;
-        while len < name.len() && len < bytes.len() {
-            bytes[len] = name[len];
-            len += 1;
-        }
-        Name { bytes, len }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.bytes[..self.len].escape_ascii())
     }
 }
 

@@ -19,6 +19,10 @@
 //!   exception. (Other bytes that are not UTF-8 become U+FFFD in both, one by one; SentencePiece
 //!   keeps them as byte tokens in both.)
 //! - Special tokens longer than 256 bytes are not found.
+//! - With the pre-tokenizers `gpt-4o` and `tekken` words are split by the case of all letters, and
+//!   marks belong to words, as in the models' own tokenizers; llama.cpp knows ASCII's case only.
+//!
+//! As in llama.cpp, text is not normalised: Qwen's own tokenizers bring it into the form NFC first.
 //!
 //! ```
 //! use brooklet_core::gguf::Gguf;
@@ -36,6 +40,7 @@
 mod bpe;
 mod build;
 mod bytes;
+mod case_table;
 mod decode;
 mod error;
 mod index;

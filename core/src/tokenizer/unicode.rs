@@ -1,5 +1,6 @@
 //! Classes of code points, and code points of bytes that may not be UTF-8.
 
+use super::case_table::RUNS as CASES;
 use super::unicode_table::RUNS;
 
 /// Classes that the splitting patterns distinguish: `\p{L}`, `\p{N}`, `\s` and the rest.
@@ -38,6 +39,31 @@ pub(super) fn class(code: u32) -> Class {
                 _ => Class::Other,
             }
         }
+    }
+}
+
+/// Letters and marks by case, as some splitting patterns distinguish them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Case {
+    /// `[\p{Lu}\p{Lt}]`
+    Upper,
+    /// `\p{Ll}`
+    Lower,
+    /// `[\p{Lm}\p{Lo}\p{M}]`
+    Both,
+    /// Neither a letter nor a mark.
+    None,
+}
+
+/// Case of a code point.
+pub(super) fn case(code: u32) -> Case {
+    // The last run that starts at or before `code`; run 0 starts at code point 0.
+    let run = CASES.partition_point(|&run| run >> 2 <= code) - 1;
+    match CASES[run] & 3 {
+        1 => Case::Upper,
+        2 => Case::Lower,
+        3 => Case::Both,
+        _ => Case::None,
     }
 }
 
@@ -102,8 +128,36 @@ mod tests {
 
     #[test]
     fn runs_are_sorted_and_start_at_zero() {
-        assert_eq!(RUNS[0], 0);
-        assert!(RUNS.is_sorted_by(|a, b| a >> 2 < b >> 2));
+        for runs in [&RUNS[..], &CASES] {
+            assert_eq!(runs[0], 0);
+            assert!(runs.is_sorted_by(|a, b| a >> 2 < b >> 2));
+        }
+    }
+
+    #[test]
+    fn letters_have_a_case_and_nothing_else_but_marks_has() {
+        for code in 0..=0x10FFFF {
+            let has_case = case(code) != Case::None;
+            match class(code) {
+                Class::Letter => assert!(has_case, "{code:x}"),
+                Class::Number | Class::Blank => assert!(!has_case, "{code:x}"),
+                Class::Other => {}
+            }
+        }
+        for (character, of) in [
+            ('A', Case::Upper),
+            ('Ж', Case::Upper),
+            ('ǅ', Case::Upper),
+            ('z', Case::Lower),
+            ('ß', Case::Lower),
+            ('中', Case::Both),
+            ('ʰ', Case::Both),
+            ('\u{301}', Case::Both),
+            ('!', Case::None),
+            ('😀', Case::None),
+        ] {
+            assert_eq!(case(character.into()), of, "{character}");
+        }
     }
 
     #[test]

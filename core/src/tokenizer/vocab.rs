@@ -100,8 +100,18 @@ const END_NAMES: [&[u8]; 31] = [
     b"<|file_sep|>",
 ];
 
-/// Room for each name, and for the end-of-sequence, -turn and -message tokens of the metadata.
-const MAX_ENDS: usize = END_NAMES.len() + 3;
+/// Keys of the ids of more tokens that end an answer: of turns and messages, and the separators of
+/// documents in code models.
+const END_KEYS: [&str; 5] = [
+    "tokenizer.ggml.eot_token_id",
+    "tokenizer.ggml.eom_token_id",
+    "tokenizer.ggml.fim_pad_token_id",
+    "tokenizer.ggml.fim_rep_token_id",
+    "tokenizer.ggml.fim_sep_token_id",
+];
+
+/// Room for each name, for the end-of-sequence token, and for each key.
+const MAX_ENDS: usize = END_NAMES.len() + 1 + END_KEYS.len();
 
 /// Number of slots of the index's table for `len` strings.
 pub(super) const fn table_len(len: usize) -> usize {
@@ -151,18 +161,15 @@ impl<'a> Vocab<'a> {
             ends_len: 0,
         };
         vocab.add_end(vocab.eos);
-        vocab.add_end(token_id(
-            file,
-            "tokenizer.ggml.eot_token_id",
-            None,
-            tokens.len(),
-        ));
-        vocab.add_end(token_id(
-            file,
-            "tokenizer.ggml.eom_token_id",
-            None,
-            tokens.len(),
-        ));
+        let mut entries = file.metadata();
+        while let Some((key, value)) = entries.next_entry() {
+            if is_end_key(key)
+                && let Some(id) = value.as_u64()
+                && id < tokens.len() as u64
+            {
+                vocab.add_end(Some(id as u32));
+            }
+        }
         vocab.walk();
         vocab.index_bytes = tri!(vocab.measure());
         Ok(vocab)
@@ -456,6 +463,18 @@ const _: () = {
 const fn begins_as_an_end(text: &[u8]) -> bool {
     let [a, b, c] = END_NAMES_BEGIN;
     !text.is_empty() && (text[0] == a || text[0] == b || text[0] == c)
+}
+
+/// Returns true if the token whose id is under this key ends generation.
+const fn is_end_key(key: &str) -> bool {
+    let mut i = 0;
+    while i < END_KEYS.len() {
+        if same(key.as_bytes(), END_KEYS[i].as_bytes()) {
+            return true;
+        }
+        i += 1;
+    }
+    false
 }
 
 /// Returns true if a token with this name ends generation.

@@ -114,6 +114,9 @@ fn hint(error: &Error) -> &'static str {
             error: PlanError::NotMadeFor { .. },
             ..
         } => ": `brooklet slim` makes a copy that is, where the model's attention allows it",
+        Error::Stream(StreamError::NotFinite { .. }) => {
+            " (`brooklet pull` looks a pulled file over, and mends it)"
+        }
         _ => "",
     }
 }

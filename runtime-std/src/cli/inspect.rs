@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use brooklet_core::gguf::{Gguf, TensorInfo, Value};
-use brooklet_core::model::{Config, ModelError};
+use brooklet_core::model::ModelError;
+use brooklet_core::quant::GgmlType;
 use clap::Args;
 use serde_json::{Map, json};
 
@@ -13,6 +14,7 @@ use super::json::write_json;
 use super::licence::licence;
 use super::model;
 use crate::Error;
+use crate::model::check_file;
 use crate::size::Size;
 use crate::system::mmap::Access;
 
@@ -46,9 +48,7 @@ pub fn inspect(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         file,
         licence: licence(&file).or(open.manifest.map(|manifest| manifest.licence)),
         formats: formats(&file),
-        problem: Config::from_gguf(&file)
-            .err()
-            .map(|error| error.to_string()),
+        problem: check_file(&open.file).err().map(reason),
     };
     if arguments.json {
         write_json(out, &report.json(arguments.tensors))
@@ -66,11 +66,20 @@ struct Report<'a> {
     problem: Option<String>,
 }
 
-/// Name of a tensor's format; its number if this program does not know it.
+/// The sentence of an error, without the file that the report is about.
+fn reason(error: Error) -> String {
+    match error {
+        Error::Model { error, .. } => error.to_string(),
+        Error::Tokenizer { error, .. } => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// Name of a tensor's format; its number if nobody knows it.
 fn format_name(tensor: &TensorInfo<'_>) -> String {
-    tensor.format().map_or_else(
+    GgmlType::of(tensor.ggml_type()).map_or_else(
         || format!("type {}", tensor.ggml_type()),
-        |format| format.name().to_owned(),
+        |known| known.name.to_owned(),
     )
 }
 

@@ -9,6 +9,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::input;
 use super::model::ModelArguments;
+use crate::model::with_tokenizer_of;
 
 /// Arguments of `brooklet tokenize`.
 #[derive(Args)]
@@ -31,7 +32,6 @@ pub struct Arguments {
 /// Prints the ids of a text: alone, or each with its text.
 pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let open = arguments.model.open()?;
-    let (model, _) = open.check(1)?;
     let text = input::text(
         arguments.text.as_deref(),
         arguments.file.as_ref(),
@@ -41,7 +41,7 @@ pub fn tokenize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
         bos: bos(arguments.no_bos),
         ..EncodeOptions::default()
     };
-    let written = model.with_tokenizer(|tokenizer| {
+    let written = with_tokenizer_of(&open.file, |tokenizer| {
         let mut result = Ok(());
         let mut tokens = Vec::new();
         tokenizer.encode(&text, options, &mut |token| tokens.push(token));

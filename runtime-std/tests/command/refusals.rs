@@ -105,6 +105,44 @@ fn truncated_and_flipped_models_never_crash() {
     }
 }
 
+/// Weights that are damaged are noticed by every command that computes with them.
+#[test]
+fn damaged_weights_end_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.gguf");
+    let mut bytes = fs::read(tiny()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0xff);
+    fs::write(&path, &bytes).unwrap();
+    let text = folder.path().join("text");
+    fs::write(&text, "The sea was calm and the sky was blue. ".repeat(40)).unwrap();
+    let copy = folder.path().join("copy.gguf");
+    let (model, text, copy) = (
+        path.to_str().unwrap(),
+        text.to_str().unwrap(),
+        copy.to_str().unwrap(),
+    );
+    let commands: [&[&str]; 7] = [
+        &["run", "-m", model, "-n", "5", "--temp", "0", "Hi"],
+        &["run", "-m", model, "-n", "5", "Hi"],
+        &["run", "-m", model, "-n", "5", "--policy", "recompute", "Hi"],
+        &["ppl", "-m", model, "-f", text, "--count", "50"],
+        &[
+            "ppl", "-m", model, "-f", text, "--count", "50", "--stride", "7",
+        ],
+        &["bench", "-m", model, "-n", "4", "-p", "4", "-r", "1"],
+        &["slim", model, "-o", copy, "--calib", text],
+    ];
+    for arguments in commands {
+        let error = failure(brooklet(arguments), 1);
+        assert!(
+            error.contains("NaN or infinity") && error.contains("tokens"),
+            "{arguments:?}: {error}"
+        );
+    }
+    assert!(!Path::new(copy).exists());
+}
+
 #[test]
 fn a_budget_that_is_too_small_says_what_is_missing_and_what_would_fit() {
     let error = failure(with_tiny("run", &["x", "--ram", "1KiB"]), 1);

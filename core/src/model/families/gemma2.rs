@@ -24,6 +24,12 @@ const LAYERS_OF_27B: usize = 46;
 
 pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Config, ModelError> {
     config.kinds = tri!(facts.local_layers(config.kinds, 2, None));
+    if config.rope_scale != 1.0 && config.kinds.smallest_window().is_some() {
+        // Here local layers would be scaled, too, other than in all other families.
+        return Err(ModelError::UnsupportedFeature(
+            "scaled positions in layers with a local window",
+        ));
+    }
     config.score_cap = tri!(facts.soft_cap("attn_logit_softcapping", 50.0));
     config.logit_cap = tri!(facts.soft_cap("final_logit_softcapping", 30.0));
     if config.layers == LAYERS_OF_27B {

@@ -24,6 +24,5 @@ pub(super) const fn complete(facts: &Facts<'_>, mut config: Config) -> Result<Co
         tri!(facts.optional_dim("rope.scaling.original_context_length")),
         config.context,
     );
-    config.rope_magnitude = tri!(facts.float("rope.scaling.attn_factor", Some(1.0), 0.1, 10.0));
     Ok(config)
 }

@@ -1,0 +1,155 @@
+//! What each metadata key does to a model of each family: the logits of an independent forward
+//! pass, nothing, or a refusal. The lines of `golden/metadata.txt` are written by
+//! `runtime-std/oracles/metadata_goldens.py`, which describes them.
+
+#[path = "common/family_goldens.rs"]
+#[allow(dead_code, reason = "the tests of families use the rest")]
+mod family_goldens;
+#[path = "common/gguf_edit.rs"]
+#[allow(dead_code, reason = "tests of faults use the rest")]
+mod gguf_edit;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use brooklet_core::cache::Policy;
+use brooklet_core::gguf::Gguf;
+use brooklet_core::model::{Config, Layer, Model, ModelError};
+use brooklet_core::plan::{Options, Plan};
+
+use family_goldens::{Goldens, exact, folder, with_stream};
+use gguf_edit::{Edit, array, string};
+
+/// Tokens that are fed.
+const TOKENS: usize = 48;
+
+/// Largest error of a logit, relative to the largest one of the line: all is f32 here and f64
+/// there.
+const BUDGET: f32 = 2e-5;
+
+/// Number of the type in a file, and bytes, of a value as the goldens write it.
+fn value(text: &str) -> (u32, Vec<u8>) {
+    let (kind, text) = text.split_once(':').unwrap();
+    let list = |element: u32, bytes: fn(&str) -> Vec<u8>| {
+        let values: Vec<&str> = text.split(',').collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| bytes(value)).collect();
+        (9, array(element, values.len() as u64, &bytes))
+    };
+    let whole = |text: &str| text.parse::<u32>().unwrap().to_le_bytes().to_vec();
+    let real = |text: &str| text.parse::<f32>().unwrap().to_le_bytes().to_vec();
+    let truth = |text: &str| vec![u8::from(text == "1")];
+    match kind {
+        "u" => (4, whole(text)),
+        "f" => (6, real(text)),
+        "b" => (7, truth(text)),
+        "s" => (8, string(text.replace('_', " ").as_bytes())),
+        "au" => list(4, whole),
+        "af" => list(6, real),
+        "ab" => list(7, truth),
+        other => panic!("{other}"),
+    }
+}
+
+/// Returns the file of a model with changes.
+fn changed(name: &str, changes: &str) -> Vec<u8> {
+    let mut edit = Edit::new(&fs::read(folder().join(format!("{name}.gguf"))).unwrap());
+    let architecture = edit.text("general.architecture").unwrap();
+    for change in changes.split(';').filter(|change| !change.is_empty()) {
+        let (key, text) = change.split_once('=').unwrap();
+        let (kind, bytes) = value(text);
+        edit.set(&format!("{architecture}.{key}"), kind, bytes);
+    }
+    edit.bytes().0
+}
+
+/// Reads the whole model, as a program does that runs it.
+fn load(bytes: &[u8]) -> Result<(), String> {
+    let said = |error: ModelError| error.to_string();
+    let file = Gguf::parse(bytes).map_err(|error| error.to_string())?;
+    let config = Config::from_gguf(&file).map_err(said)?;
+    let layers: Result<Vec<_>, _> = (0..config.layers_in_file())
+        .map(|layer| Layer::read(&file, &config, layer))
+        .collect();
+    let layers = layers.map_err(said)?;
+    Model::new(&file, &layers).map_err(said)?;
+    let plan = Plan::new(&config, &options());
+    plan.map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn options() -> Options {
+    exact(Policy::Dense { capacity: TOKENS }, 16)
+}
+
+fn logits(bytes: &[u8]) -> Vec<f32> {
+    let ids = &Goldens::read().ids[..TOKENS];
+    with_stream(bytes, &options(), |stream| {
+        stream.feed(ids).unwrap().to_vec()
+    })
+}
+
+fn lines() -> Vec<[String; 3]> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metadata.txt");
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| {
+        let mut words = line.splitn(3, ' ').map(str::to_owned);
+        [(); 3].map(|()| words.next().unwrap())
+    });
+    lines.collect()
+}
+
+#[test]
+fn every_key_is_honoured_or_refused_or_has_no_effect() {
+    let mut counts = [0; 3];
+    for [name, changes, result] in lines() {
+        let bytes = changed(&name, &changes);
+        let loaded = load(&bytes);
+        if result == "refused" {
+            let error = loaded.expect_err(&format!("{name}, {changes}"));
+            assert!(!error.contains('\n') && error.len() > 20, "{error}");
+            counts[0] += 1;
+            continue;
+        }
+        assert_eq!(loaded, Ok(()), "{name}, {changes}");
+        let ours = logits(&bytes);
+        let plain = logits(&changed(&name, ""));
+        if result == "same" {
+            assert!(ours == plain, "{name}, {changes}");
+            counts[1] += 1;
+            continue;
+        }
+        let theirs: Vec<f32> = result
+            .split(' ')
+            .map(|word| word.parse().unwrap())
+            .collect();
+        let largest = plain.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!(
+                (ours - theirs).abs() <= BUDGET * largest,
+                "{name}, {changes}: {ours}, {theirs}"
+            );
+        }
+        assert!(ours != plain, "{name}, {changes}");
+        counts[2] += 1;
+    }
+    // Each of the three, of each family.
+    assert!(counts.into_iter().all(|count| count > 100), "{counts:?}");
+}
+
+/// The documentation lists every key that is tried here, under what happens to it.
+#[test]
+fn the_table_of_keys_is_complete() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/families.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, table) = text.split_once("<!-- keys -->").unwrap();
+    let (table, _) = table.split_once("<!-- /keys -->").unwrap();
+    let mut tried = BTreeSet::new();
+    for [_, changes, _] in lines() {
+        let keys = changes.split(';');
+        tried.extend(keys.map(|change| change.split_once('=').unwrap().0.to_owned()));
+    }
+    for key in &tried {
+        assert!(table.contains(&format!("`{key}`")), "{key}");
+    }
+    assert!(tried.len() >= 40, "{}", tried.len());
+}
