@@ -10,8 +10,8 @@ use brooklet_firmware::Setup;
 use crate::reference::Reference;
 use crate::{Error, boards_folder};
 
-/// Commands of `boards/README.md`, which are run in the template's folder: on a Cortex-M4F, and with
-/// the instructions of a Cortex-M0, which has neither compare-and-swap nor floats.
+/// Commands of `boards/README.md`, which are run in the template's folder: on a Cortex-M4F, and
+/// with the instructions of a Cortex-M0, which has neither compare-and-swap nor floats.
 const COMMANDS: [&str; 2] = [
     "../cross.sh thumbv7em-none-eabihf -- run --release",
     "../cross.sh thumbv6m-none-eabi -- run --release --no-default-features",
@@ -58,7 +58,7 @@ pub fn check() -> Result<(), Error> {
     Ok(())
 }
 
-/// What `command` says, with the locked dependencies.
+/// Runs `command` with the locked dependencies, and returns what it says.
 fn run(folder: &Path, command: &str) -> Result<String, Error> {
     let output = Command::new("bash")
         .args(["-c", &format!("{command} --locked")])
