@@ -55,19 +55,37 @@ pub fn check() -> Result<(), Error> {
         }
         say!("{command}: {TOKENS} tokens as on the host");
     }
+    check_warning(&folder)
+}
+
+/// A Cortex-M4F without the feature `dsp` is warned of, where the macro is.
+fn check_warning(folder: &Path) -> Result<(), Error> {
+    let command = "../cross.sh thumbv7em-none-eabihf -- check --no-default-features --locked";
+    let output = shell(folder, command).output()?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    let warned = message.contains("feature `dsp` is off") && message.contains("model/src/lib.rs");
+    if !output.status.success() || !warned {
+        return Err(format!("{command} does not warn of kernels without dsp:\n{message}").into());
+    }
+    say!("{command}: warns that dsp is off");
     Ok(())
 }
 
 /// Runs `command` with the locked dependencies, and returns what it says.
 fn run(folder: &Path, command: &str) -> Result<String, Error> {
-    let output = Command::new("bash")
-        .args(["-c", &format!("{command} --locked")])
-        .current_dir(folder)
-        .stdin(Stdio::null())
+    let output = shell(folder, &format!("{command} --locked"))
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
         return Err(format!("{command}: {}", output.status).into());
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+fn shell(folder: &Path, command: &str) -> Command {
+    let mut bash = Command::new("bash");
+    bash.args(["-c", command])
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    bash
 }
