@@ -5,6 +5,8 @@
 #   boards/cross.sh aarch64-unknown-linux-musl -- build -p brooklet --release       static; see packaging/release.sh
 #   boards/cross.sh aarch64-unknown-none -- build -p brooklet-core --release
 #   boards/cross.sh thumbv7em-none-eabihf -- check -p brooklet-core
+#   boards/cross.sh thumbv6m-none-eabi -- check -p brooklet-core --features critical-section       RP2040; no compare-and-swap
+#   boards/cross.sh riscv32imc-unknown-none-elf -- check -p brooklet-core --features critical-section     ESP32-C3; the same
 #   boards/cross.sh thumbv7neon-unknown-linux-gnueabihf -- test -p brooklet-core --features dsp    a Cortex-M's kernels on Linux
 #   boards/cross.sh aarch64-linux-android -- check -p brooklet                      checked only: there is no linker for it here
 #   boards/cross.sh --install aarch64-unknown-linux-gnu      fetches what the two lines below say is missing
@@ -15,7 +17,8 @@
 # the workspace's `rust-version` is refused.
 #
 # Environment
-#   BROOKLET_CACHE      where outputs go (default ~/.cache/brooklet); they lie in cross/<compiler version>/ there, not in the tree
+#   CARGO_TARGET_DIR    where outputs go, if it is set
+#   BROOKLET_CACHE      else where they go (default ~/.cache/brooklet): to cross/<compiler version>/ there, not in the tree
 #   BROOKLET_QEMU_CPU   emulated processor (default cortex-a76 for AArch64; cortex-a53 has no dot product; cortex-m4 for thumbv7em,
 #                       cortex-a7 for thumbv7neon)
 #   BROOKLET_QEMU_ARGS  more words for QEMU, such as `-plugin ./count.so`
@@ -75,13 +78,13 @@ choose_compiler() {
     echo "cross.sh: /usr/bin/rustc $version, building the standard library for $target" >&2
 }
 
-# A linker for bare Arm: rustc's own, that of another toolchain, or binutils', whose name is given.
-bare_arm_linker() {
+# A linker without a system: rustc's own, that of another toolchain, or binutils', whose name is given.
+bare_linker() {
     local found
     for found in "$("$rustc" --print sysroot)"/lib/rustlib/*/bin/rust-lld "${RUSTUP_HOME:-$HOME/.rustup}"/toolchains/stable*/lib/rustlib/*/bin/rust-lld; do
         [ -x "$found" ] && echo "$found" && return
     done
-    command -v ld.lld || command -v "$1" || die "no linker for bare Arm (rust-lld, ld.lld or $1)"
+    command -v ld.lld || command -v "$1" || die "no linker for $target (rust-lld, ld.lld or $1)"
 }
 
 if [ "${1-}" = --install ]; then
@@ -102,7 +105,7 @@ choose_compiler "$target" "$crates"
 variable=CARGO_TARGET_$(echo "$target" | tr 'a-z.-' 'A-Z__')
 case $target in
 aarch64-unknown-none*)
-    linker=$(bare_arm_linker aarch64-linux-gnu-ld)
+    linker=$(bare_linker aarch64-linux-gnu-ld)
     export "${variable}_LINKER=$linker"
     export "${variable}_RUNNER=qemu-system-aarch64 -M ${BROOKLET_QEMU_MACHINE:-raspi3b} -display none -serial stdio -no-reboot ${BROOKLET_QEMU_ARGS-} -kernel"
     ;;
@@ -123,13 +126,21 @@ thumbv7neon-unknown-linux-gnueabihf)
         export "${variable}_RUNNER=qemu-aarch64 -cpu ${BROOKLET_QEMU_CPU:-cortex-a76} ${BROOKLET_QEMU_ARGS-}"
     ;;
 thumb*-none-eabi*)
-    linker=$(bare_arm_linker arm-none-eabi-ld)
+    linker=$(bare_linker arm-none-eabi-ld)
     export "${variable}_LINKER=$linker"
     export "${variable}_RUNNER=qemu-system-arm -M ${BROOKLET_QEMU_MACHINE:-mps2-an386} -cpu ${BROOKLET_QEMU_CPU:-cortex-m4} -nographic -semihosting-config enable=on,target=native ${BROOKLET_QEMU_ARGS-} -kernel"
+    ;;
+riscv32*-none-elf)
+    # Built, never run: there is no board for it here.
+    linker=$(bare_linker riscv64-unknown-elf-ld)
+    export "${variable}_LINKER=$linker"
     ;;
 esac
 
 export RUSTC=$rustc CARGO_BUILD_TARGET=$target
-CARGO_TARGET_DIR=${BROOKLET_CACHE:-$HOME/.cache/brooklet}/cross/$(version_of "$rustc")
-export CARGO_TARGET_DIR
+if [ -z "${CARGO_TARGET_DIR-}" ]; then
+    CARGO_TARGET_DIR=${BROOKLET_CACHE:-$HOME/.cache/brooklet}/cross/$(version_of "$rustc")
+    export CARGO_TARGET_DIR
+fi
+echo "cross.sh: outputs go to $CARGO_TARGET_DIR" >&2
 exec "$cargo" "$1" "${build_std[@]}" "${@:2}"

@@ -18,8 +18,7 @@ fn main() -> Result<(), Error> {
     fs::write(out.join("memory.x"), board.memory_x())?;
     let place = match board.model_at {
         Some(address) => format!(
-            "embed_model!(pub static MODEL = {model:?}, options, budget: BUDGET, at: unsafe {{ {address:#x} }});\n\
-             const LAYERS: usize = brooklet_core::firmware::layers_in(include_bytes!({model:?}));\n"
+            "embed_model!(pub static MODEL = {model:?}, options, budget: BUDGET, at: unsafe {{ {address:#x} }});\n"
         ),
         None => format!("embed_model!(pub static MODEL = {model:?}, options, budget: BUDGET);\n"),
     };

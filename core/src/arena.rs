@@ -4,8 +4,12 @@
 //! - viewing raw bytes as numbers ([`Carver`]),
 //! - giving disjoint parts of one slice to several threads ([`Shared`], which checks at run time
 //!   that no part is held twice),
-//! - lending a static's bytes once ([`StaticArena`]),
+//! - lending a static's memory once ([`StaticArena`], [`StaticTable`]),
 //! - reading the bytes at an address in flash ([`Flash`]).
+//!
+//! On processors without compare-and-swap (Cortex-M0, RISC-V without the extension A) the crate
+//! `portable-atomic` stands in for it, in the way that the firmware chooses: see the feature
+//! `critical-section`.
 #![allow(
     unsafe_code,
     reason = "carving and sharing one buffer is this module's purpose"
@@ -13,8 +17,13 @@
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
+#[cfg(target_has_atomic = "32")]
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+#[cfg(not(target_has_atomic = "32"))]
+use portable_atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Alignment of an arena and of every part of it, in bytes: a cache line and an AVX-512 vector.
 pub const ALIGN: usize = 64;
@@ -58,44 +67,188 @@ unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 #[repr(C, align(64))]
 pub struct Aligned<const N: usize>(pub [u8; N]);
 
-/// An arena in a static, for firmware: its bytes are lent once, for ever.
-///
-/// It starts as zeros, so it takes RAM and no flash: `N` bytes, and [`ALIGN`] more for the flag
-/// that the bytes are lent.
-pub struct StaticArena<const N: usize> {
-    lent: AtomicBool,
-    bytes: UnsafeCell<Aligned<N>>,
+/// Mark that a static's memory is lent, for [`Lender`].
+pub struct Lent(AtomicBool);
+
+impl Lent {
+    /// Creates the mark of memory that is not lent yet.
+    pub const fn new() -> Self {
+        Lent(AtomicBool::new(false))
+    }
+
+    /// Returns true to the first caller, and false to every later one.
+    fn first(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
-// SAFETY: the bytes are reached through `claim` alone, which gives them to one caller, whichever
+impl Default for Lent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Memory of an arena in a static, for [`Lender`]: `N` bytes, no more. It takes RAM and no flash.
+#[repr(transparent)]
+pub struct Room<const N: usize>(UnsafeCell<MaybeUninit<Aligned<N>>>);
+
+// SAFETY: the bytes are reached through a `Lender` alone, which gives them to one caller, whichever
 // thread or interrupt asks.
-unsafe impl<const N: usize> Sync for StaticArena<N> {}
+unsafe impl<const N: usize> Sync for Room<N> {}
+
+impl<const N: usize> Room<N> {
+    /// Creates the memory.
+    pub const fn new() -> Self {
+        Room(UnsafeCell::new(MaybeUninit::zeroed()))
+    }
+}
+
+impl<const N: usize> Default for Room<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Lends a static's bytes once, for ever.
+#[derive(Clone, Copy)]
+pub struct Lender {
+    lent: &'static Lent,
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: all copies share one mark, which lets one caller have the bytes, whichever thread asks.
+unsafe impl Send for Lender {}
+// SAFETY: as above.
+unsafe impl Sync for Lender {}
+
+impl Lender {
+    /// Lends the bytes of `room`, and marks in `lent` that they are lent. The two may lie in
+    /// different memories: only `lent` must be as it was made when the program starts.
+    ///
+    /// # Safety
+    /// No other lender is made of `room`.
+    pub const unsafe fn new<const N: usize>(lent: &'static Lent, room: &'static Room<N>) -> Self {
+        Lender {
+            lent,
+            start: room.0.get().cast(),
+            len: N,
+        }
+    }
+
+    /// Number of bytes.
+    pub const fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// Returns the bytes to the first caller, as zeros, and `None` to every later one.
+    pub fn claim(&self) -> Option<&'static mut [u8]> {
+        if !self.lent.first() {
+            return None;
+        }
+        // SAFETY: the mark was not set, and this is the only lender over the room (`new`), so
+        // nobody else has come or will come here, and this is the only reference that is ever made.
+        // The bytes live as long as the static that holds them, and are written before they are
+        // read.
+        unsafe {
+            self.start.write_bytes(0, self.len);
+            Some(core::slice::from_raw_parts_mut(self.start, self.len))
+        }
+    }
+}
+
+/// An arena in a static, for firmware: its bytes are lent once, for ever.
+///
+/// It takes RAM and no flash: `N` bytes, and [`ALIGN`] more for the mark that the bytes are lent.
+#[repr(C)]
+pub struct StaticArena<const N: usize> {
+    room: Room<N>,
+    lent: Lent,
+}
 
 impl<const N: usize> StaticArena<N> {
     /// Creates an arena that is not lent yet.
     pub const fn new() -> Self {
         StaticArena {
-            lent: AtomicBool::new(false),
-            bytes: UnsafeCell::new(Aligned([0; N])),
+            room: Room::new(),
+            lent: Lent::new(),
         }
     }
 
-    /// Returns the bytes to the first caller, and `None` to every later one.
-    #[allow(clippy::mut_from_ref, reason = "lent once, which the mark sees to")]
-    pub fn claim(&'static self) -> Option<&'static mut [u8]> {
-        if self.lent.swap(true, Ordering::Relaxed) {
-            return None;
+    /// Returns the lender of the bytes. All lenders of an arena share one mark.
+    pub const fn lender(&'static self) -> Lender {
+        Lender {
+            lent: &self.lent,
+            start: self.room.0.get().cast(),
+            len: N,
         }
-        // SAFETY: `lent` was false, so this is the only call that comes here, and the only
-        // reference that is ever made. The bytes live as long as the static.
-        let Aligned(bytes) = unsafe { &mut *self.bytes.get() };
-        Some(bytes)
+    }
+
+    /// Returns the bytes to the first caller, as zeros, and `None` to every later one.
+    pub fn claim(&'static self) -> Option<&'static mut [u8]> {
+        self.lender().claim()
     }
 }
 
 impl<const N: usize> Default for StaticArena<N> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A table in a static that is filled once, item by item in its place, so that no stack holds it:
+/// `StaticTable<[MaybeUninit<T>; N]>`, or `StaticTable<[MaybeUninit<T>]>` for any length.
+pub struct StaticTable<I: ?Sized> {
+    lent: Lent,
+    items: UnsafeCell<I>,
+}
+
+// SAFETY: the items are reached through `fill` alone, which one caller passes, whichever thread or
+// interrupt asks.
+unsafe impl<I: ?Sized + Send> Sync for StaticTable<I> {}
+
+impl<T, const N: usize> StaticTable<[MaybeUninit<T>; N]> {
+    /// Creates a table without items.
+    pub const fn new() -> Self {
+        StaticTable {
+            lent: Lent::new(),
+            items: UnsafeCell::new([const { MaybeUninit::uninit() }; N]),
+        }
+    }
+}
+
+impl<T, const N: usize> Default for StaticTable<[MaybeUninit<T>; N]> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Copy> StaticTable<[MaybeUninit<T>]> {
+    /// Fills the table with `item` of each index, and lends it to the first caller; `None` to every
+    /// later one.
+    ///
+    /// # Errors
+    /// The first of `item`; the table is then lost.
+    pub fn fill<E>(
+        &'static self,
+        mut item: impl FnMut(usize) -> Result<T, E>,
+    ) -> Option<Result<&'static [T], E>> {
+        if !self.lent.first() {
+            return None;
+        }
+        // SAFETY: the mark was not set, so this is the only call that comes here, and the only
+        // reference that is ever made. The items live as long as the static.
+        let items = unsafe { &mut *self.items.get() };
+        for (i, place) in items.iter_mut().enumerate() {
+            match item(i) {
+                Ok(value) => place.write(value),
+                Err(error) => return Some(Err(error)),
+            };
+        }
+        // SAFETY: the loop has written every item, and `MaybeUninit<T>` has the layout of `T`.
+        Some(Ok(unsafe {
+            core::slice::from_raw_parts(items.as_ptr().cast(), items.len())
+        }))
     }
 }
 
@@ -353,6 +506,35 @@ mod tests {
         assert!(lent[0].iter().all(|byte| *byte == 0) && lent[0].len() == 128);
         assert!(lent[0].as_ptr().addr().is_multiple_of(ALIGN));
         assert!(ARENA.claim().is_none());
+    }
+
+    #[test]
+    fn room_and_mark_may_be_statics_of_their_own() {
+        static LENT: Lent = Lent::new();
+        static ROOM: Room<192> = Room::new();
+        // SAFETY: nothing else names these statics.
+        static LENDER: Lender = unsafe { Lender::new(&LENT, &ROOM) };
+        assert_eq!((LENDER.bytes(), size_of_val(&ROOM)), (192, 192));
+        let other = LENDER;
+        let bytes = LENDER.claim().unwrap();
+        assert!(bytes.len() == 192 && bytes.as_ptr().addr().is_multiple_of(ALIGN));
+        bytes.fill(7);
+        assert!(other.claim().is_none() && LENDER.claim().is_none());
+        assert!(bytes.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_table_is_filled_once() {
+        static FIRST: StaticTable<[MaybeUninit<usize>; 3]> = StaticTable::new();
+        static SECOND: StaticTable<[MaybeUninit<usize>; 3]> = StaticTable::new();
+        let first: &StaticTable<[MaybeUninit<usize>]> = &FIRST;
+        let filled = first.fill(|i| Ok::<_, ()>(10 * i)).unwrap();
+        assert_eq!(filled, Ok(&[0, 10, 20][..]));
+        assert!(first.fill(|i| Ok::<_, ()>(i)).is_none());
+        let second: &StaticTable<[MaybeUninit<usize>]> = &SECOND;
+        let failed = second.fill(|i| if i < 2 { Ok(i) } else { Err("no third item") });
+        assert_eq!(failed, Some(Err("no third item")));
+        assert!(second.fill(|i| Ok::<_, ()>(i)).is_none());
     }
 
     #[test]

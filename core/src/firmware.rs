@@ -2,12 +2,13 @@
 //! plans it; the arena has exactly the planned size, and the tokenizer's tables lie in flash.
 
 use core::fmt;
+use core::mem::MaybeUninit;
 
-use crate::arena::{Flash, StaticArena};
+use crate::arena::{Flash, Lender, StaticTable};
 use crate::gguf::Gguf;
 use crate::model::{Config, Layer, Model, ModelError, layers};
 use crate::plan::{Options, Plan};
-use crate::tokenizer::{IndexedVocab, Tables, Vocab};
+use crate::tokenizer::{IndexedVocab, Tables, TablesView, Vocab};
 
 /// CRC-32 of Ethernet and zip files; a static, so that its table lies in flash and is not built on
 /// the stack.
@@ -25,142 +26,176 @@ macro_rules! or_refuse {
 }
 
 /// A model in the image, made from a file by [`embed_model!`](crate::embed_model).
-pub struct Embedded<const ARENA: usize> {
+pub struct Embedded {
     /// The model, with its weights in flash.
     pub model: Model<'static>,
     /// The vocabulary and its tables, also in flash.
     pub vocab: IndexedVocab<'static>,
     /// Plan of the arena: the purpose of every byte.
     pub plan: Plan,
-    /// The arena, a static of its own: [`StaticArena::claim`] lends it once.
-    pub arena: &'static StaticArena<ARENA>,
+    /// The arena, which lies in a static of its own: [`Lender::claim`] lends it once.
+    pub arena: Lender,
 }
 
-/// Parses `file`, for [`embed_model!`](crate::embed_model).
-///
-/// # Panics
-/// If `file` is not a whole GGUF file.
+/// All that a file says beside its weights, for [`embed_model!`](crate::embed_model), which has the
+/// compiler read it once.
 #[doc(hidden)]
-pub const fn gguf_of(file: &'static [u8]) -> Gguf<'static> {
-    or_refuse!(Gguf::parse(file), "the model is not a whole GGUF file")
+#[derive(Clone, Copy)]
+pub struct Parsed {
+    file: Gguf<'static>,
+    config: Config,
+    pub vocab: Vocab<'static>,
 }
 
-/// Reads the facts of the model in `file`, for [`embed_model!`](crate::embed_model).
-///
-/// # Panics
-/// If the model is not supported.
 #[doc(hidden)]
-pub const fn config_of(file: &Gguf<'static>) -> Config {
-    or_refuse!(
-        Config::from_gguf(file),
-        "brooklet does not support this model: `brooklet inspect` says why"
-    )
-}
+impl Parsed {
+    /// Reads a file.
+    ///
+    /// # Panics
+    /// If `file` is not a whole GGUF file, or the model or its tokenizer is not supported.
+    #[inline]
+    pub const fn read(file: &'static [u8]) -> Parsed {
+        Parsed::of(or_refuse!(
+            Gguf::parse(file),
+            "the model is not a whole GGUF file"
+        ))
+    }
 
-/// Number of layers of the model in `file`: the last parameter of [`Flashed`] and [`Found`].
-///
-/// # Panics
-/// If `file` is not a whole GGUF file, or the model is not supported.
-pub const fn layers_in(file: &'static [u8]) -> usize {
-    config_of(&gguf_of(file)).layers_in_file()
-}
+    /// Reads a file that the compiler has read before.
+    #[inline]
+    fn again(file: &'static [u8]) -> Parsed {
+        Parsed::of(or_refuse!(
+            Gguf::parse_again(file),
+            "the model is not a whole GGUF file"
+        ))
+    }
 
-/// Finds the tensors of all layers, for [`embed_model!`](crate::embed_model).
-///
-/// # Panics
-/// If a tensor does not fit the metadata.
-#[doc(hidden)]
-pub const fn layers_of<const N: usize>(
-    file: &Gguf<'static>,
-    config: &Config,
-) -> [Layer<'static>; N] {
-    or_refuse!(
-        layers(file, config),
-        "a layer of the model does not fit the rest: `brooklet inspect` says why"
-    )
-}
+    #[inline]
+    const fn of(file: Gguf<'static>) -> Parsed {
+        let config = or_refuse!(
+            Config::from_gguf(&file),
+            "brooklet does not support this model: `brooklet inspect` says why"
+        );
+        let vocab = or_refuse!(
+            Vocab::from_gguf(&file),
+            "brooklet does not support the model's tokenizer: `brooklet inspect` says why"
+        );
+        Parsed {
+            file,
+            config,
+            vocab,
+        }
+    }
 
-/// Makes the model over its layers, for [`embed_model!`](crate::embed_model).
-///
-/// # Panics
-/// If a tensor does not fit the metadata.
-#[doc(hidden)]
-pub const fn model_of(file: &Gguf<'static>, layers: &'static [Layer<'static>]) -> Model<'static> {
-    or_refuse!(
-        Model::new(file, layers),
-        "the model's tensors do not fit its metadata: `brooklet inspect` says why"
-    )
-}
+    /// Number of layers in the file.
+    pub const fn layer_count(&self) -> usize {
+        self.config.layers_in_file()
+    }
 
-/// Reads the vocabulary of `file`, for [`embed_model!`](crate::embed_model).
-///
-/// # Panics
-/// If the tokenizer is not supported.
-#[doc(hidden)]
-pub const fn vocab_of(file: &Gguf<'static>) -> Vocab<'static> {
-    or_refuse!(
-        Vocab::from_gguf(file),
-        "brooklet does not support the model's tokenizer: `brooklet inspect` says why"
-    )
-}
+    /// Number of words of the tokenizer's tables.
+    pub const fn words(&self) -> usize {
+        IndexedVocab::words(&self.vocab)
+    }
 
-/// Builds the tokenizer's tables, for [`embed_model!`](crate::embed_model).
-///
-/// # Panics
-/// If too many of the vocabulary's strings collide in the tables.
-#[doc(hidden)]
-pub const fn tables_of<const N: usize>(vocab: &Vocab<'static>) -> Tables<N> {
-    or_refuse!(
-        Tables::build(vocab),
-        "too many strings of the model's vocabulary collide in the hash table"
-    )
-}
+    /// Finds the tensors of all layers.
+    ///
+    /// # Panics
+    /// If a tensor does not fit the metadata.
+    pub const fn layers<const N: usize>(&self) -> [Layer<'static>; N] {
+        or_refuse!(
+            layers(&self.file, &self.config),
+            "a layer of the model does not fit the rest: `brooklet inspect` says why"
+        )
+    }
 
-/// Plans the arena, for [`embed_model!`](crate::embed_model).
-///
-/// # Panics
-/// If the plan does not fit `budget` bytes; the message has the numbers.
-#[doc(hidden)]
-pub const fn plan_of(file: &'static [u8], options: &Options, budget: usize) -> Plan {
-    match Plan::within(&config_of(&gguf_of(file)), options, budget) {
-        Ok(plan) => plan,
-        Err(error) => panic!("{}", error.message().as_str()),
+    /// Makes the model over its layers.
+    ///
+    /// # Panics
+    /// If a tensor does not fit the metadata.
+    pub const fn model(&self, layers: &'static [Layer<'static>]) -> Model<'static> {
+        or_refuse!(
+            Model::with_config(&self.file, self.config, layers),
+            "the model's tensors do not fit its metadata: `brooklet inspect` says why"
+        )
+    }
+
+    /// Builds the tokenizer's tables.
+    ///
+    /// # Panics
+    /// If too many of the vocabulary's strings collide in the tables.
+    pub const fn tables<const N: usize>(&self) -> Tables<N> {
+        or_refuse!(
+            Tables::build(&self.vocab),
+            "too many strings of the model's vocabulary collide in the hash table"
+        )
+    }
+
+    /// Plans the arena.
+    ///
+    /// # Panics
+    /// If the plan does not fit `budget` bytes; the message has the numbers.
+    pub const fn plan(&self, options: &Options, budget: usize) -> Plan {
+        match Plan::within(&self.config, options, budget) {
+            Ok(plan) => plan,
+            Err(error) => panic!("{}", error.message().as_str()),
+        }
     }
 }
 
+/// Named by every [`embed_model!`](crate::embed_model), so that the compiler warns there if a
+/// processor's instructions lie idle: cargo shows no warnings of a dependency.
+#[doc(hidden)]
+#[cfg_attr(
+    all(
+        target_arch = "arm",
+        target_os = "none",
+        target_abi = "eabihf",
+        not(feature = "dsp")
+    ),
+    deprecated(
+        note = "brooklet-core's feature `dsp` is off: a Cortex-M4, M7 or M33 with the DSP extension takes about 2.5 times the instructions for a token without it; for a core that lacks the extension, allow(deprecated)"
+    )
+)]
+pub const SCALAR_KERNELS: () = ();
+
 /// Everything but the file of a model that will lie at a fixed address, made by
 /// [`embed_model!`](crate::embed_model).
-pub struct Flashed<const ARENA: usize, const TABLES: usize, const LAYERS: usize> {
+pub struct Flashed {
     /// Address and length of the file.
     memory: Flash,
     /// CRC-32 of the file.
     checksum: u32,
     /// Plan of the arena: the purpose of every byte.
     pub plan: Plan,
-    /// The arena, a static of its own: [`StaticArena::claim`] lends it once.
-    pub arena: &'static StaticArena<ARENA>,
-    tables: &'static Tables<TABLES>,
+    /// The arena, which lies in a static of its own: [`Lender::claim`] lends it once.
+    pub arena: Lender,
+    tables: TablesView<'static>,
+    /// Place of the layers, for when the file is found.
+    layers: &'static LayerTable,
 }
 
-/// A file that was found at its address, ready for [`Model::new`].
-pub struct Found<const LAYERS: usize> {
-    /// The file.
-    pub file: Gguf<'static>,
-    /// Its layers, for [`Model::new`].
-    pub layers: [Layer<'static>; LAYERS],
+/// A static's place for layers, of any number.
+#[doc(hidden)]
+pub type LayerTable = StaticTable<[MaybeUninit<Layer<'static>>]>;
+
+/// A model that was found at its address.
+pub struct Found {
+    /// The model.
+    pub model: Model<'static>,
     /// Its vocabulary, and the tables, which lie in the image.
     pub vocab: IndexedVocab<'static>,
 }
 
-impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA, TABLES, LAYERS> {
+impl Flashed {
     /// Describes `file`, which will lie in `memory`, for [`embed_model!`](crate::embed_model).
     #[doc(hidden)]
     pub const fn new(
         memory: Flash,
         file: &[u8],
         plan: Plan,
-        arena: &'static StaticArena<ARENA>,
-        tables: &'static Tables<TABLES>,
+        arena: Lender,
+        tables: TablesView<'static>,
+        layers: &'static LayerTable,
     ) -> Self {
         Flashed {
             memory,
@@ -168,14 +203,17 @@ impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA
             plan,
             arena,
             tables,
+            layers,
         }
     }
 
-    /// Reads the whole file at its address, checks its checksum and finds its tensors.
+    /// Reads the whole file at its address, checks its checksum and finds its tensors. The table of
+    /// layers is written in a static, never on the stack.
     ///
     /// # Errors
-    /// If the bytes are not exactly those of the file that the compiler planned for.
-    pub fn find(&self) -> Result<Found<LAYERS>, FlashError> {
+    /// If the bytes are not exactly those of the file that the compiler planned for, or the model
+    /// was found before.
+    pub fn find(&self) -> Result<Found, FlashError> {
         let bytes = self.memory.bytes();
         let found = CRC.checksum(bytes);
         if found != self.checksum {
@@ -186,24 +224,17 @@ impl<const ARENA: usize, const TABLES: usize, const LAYERS: usize> Flashed<ARENA
                 found,
             });
         }
-        let file = gguf_of(bytes);
-        let layers = layers(&file, &config_of(&file)).map_err(FlashError::Model)?;
-        let vocab = self.tables.over(vocab_of(&file));
+        let parsed = Parsed::again(bytes);
+        let Parsed { file, config, .. } = &parsed;
+        let layers = self
+            .layers
+            .fill(|i| Layer::read(file, config, i))
+            .ok_or(FlashError::FoundBefore)?
+            .map_err(FlashError::Model)?;
         Ok(Found {
-            file,
-            layers,
-            vocab,
+            model: Model::with_config(file, *config, layers).map_err(FlashError::Model)?,
+            vocab: self.tables.over(parsed.vocab),
         })
-    }
-}
-
-impl<const LAYERS: usize> Found<LAYERS> {
-    /// Makes the model over these layers.
-    ///
-    /// # Errors
-    /// If a tensor does not fit, which the checksum makes impossible.
-    pub fn model(&self) -> Result<Model<'_>, FlashError> {
-        Model::new(&self.file, &self.layers).map_err(FlashError::Model)
     }
 }
 
@@ -223,6 +254,8 @@ pub enum FlashError {
     },
     /// Its tensors do not fit the metadata.
     Model(ModelError),
+    /// The model was found before: its table of layers is there once.
+    FoundBefore,
 }
 
 impl fmt::Display for FlashError {
@@ -237,6 +270,7 @@ impl fmt::Display for FlashError {
                 "the bytes at {address:#x} are not the model that this firmware was made for: checksum {found:#010x} instead of {planned:#010x}"
             ),
             FlashError::Model(error) => error.fmt(f),
+            FlashError::FoundBefore => write!(f, "the model was found before"),
         }
     }
 }
@@ -251,19 +285,31 @@ impl core::error::Error for FlashError {}
 /// largest size of the arena. The compiler parses the file with the same parser as on hosts, and
 /// plans the arena. A broken file, an unsupported model, or a plan over the budget is a compile
 /// error that says so. The file lies in flash unchanged, the tokenizer's tables beside it, and the
-/// arena in zeroed RAM ([`Embedded`]).
+/// arena in RAM ([`Embedded`]). Attributes before `pub` go to the static.
+///
+/// The compiler reads the whole header, and does it again whenever the crate with the macro
+/// changes: put the macro in a crate of its own, with nothing but the model
+/// (`boards/template/model` is one).
+///
+/// # The arena's memory
+///
+/// `embed_model!(static NAME = PATH, options, budget: BYTES, arena: #[unsafe(link_section =
+/// ".psram")])` puts the attributes in the brackets on the static of the arena, here into a section
+/// of the linker's script. The section takes exactly the planned bytes. Its memory must work before
+/// [`Lender::claim`] is called; what it holds before that does not matter.
+///
+/// # A model apart from the image
 ///
 /// `embed_model!(static NAME = PATH, options, budget: BYTES, at: unsafe { ADDRESS })` plans for a
 /// file that is not part of the image but is programmed into flash separately, at `ADDRESS`. The
 /// compiler reads the same file, and at boot the firmware checks that exactly this file lies at the
 /// address ([`Flashed::find`]). With `unsafe` the caller promises that as many bytes as the file
-/// has can be read there, and that nothing writes them while the firmware runs.
+/// has can be read there, and that nothing writes them while the firmware runs. (`at` comes after
+/// `arena`, if both are there.)
 ///
-/// The compiler reads the whole header: crates that embed larger models allow the lint
-/// `long_running_const_eval`.
+/// # Example
 ///
 /// ```
-/// # #![allow(long_running_const_eval)]
 /// use brooklet_core::{kernels::Isa, plan::Options, sampler::argmax, stream::Stream};
 /// use brooklet_core::{threads::SingleThread, tokenizer::Vocab};
 ///
@@ -286,77 +332,92 @@ impl core::error::Error for FlashError {}
 ///
 /// A budget that is too small does not compile:
 ///
-/// ```compile_fail
-/// # #![allow(long_running_const_eval)]
+/// ```compile_fail,E0080
 /// # use brooklet_core::{plan::Options, tokenizer::Vocab};
 /// # const fn options(_: &Vocab<'_>) -> Options { Options::sink(4, 60) }
 /// brooklet_core::embed_model!(static TINY = "../tests/data/random.gguf", options, budget: 1000);
 /// ```
+///
+/// Attributes reach the model and the arena:
+///
+/// ```
+/// # use brooklet_core::{plan::Options, tokenizer::Vocab};
+/// # const fn options(_: &Vocab<'_>) -> Options { Options::sink(4, 60) }
+/// brooklet_core::embed_model!(
+///     /// The model of this program.
+///     #[allow(non_upper_case_globals)]
+///     pub static tiny = "../tests/data/random.gguf",
+///     options,
+///     budget: 256 << 10,
+///     arena: #[cfg_attr(target_os = "linux", unsafe(link_section = ".bss.apart"))]
+/// );
+/// assert_eq!(tiny.arena.bytes(), tiny.plan.bytes());
+/// assert_eq!(tiny.arena.claim().map(|bytes| bytes.len()), Some(tiny.plan.bytes()));
+/// ```
 #[macro_export]
 macro_rules! embed_model {
-    ($visibility:vis static $name:ident = $path:expr, $options:path, budget: $budget:expr $(,)?) => {
-        $visibility static $name: $crate::firmware::Embedded<
-            {
-                const FILE: &[u8] = include_bytes!($path);
-                const OPTIONS: $crate::plan::Options =
-                    $options(&$crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE)));
-                $crate::firmware::plan_of(FILE, &OPTIONS, $budget).bytes()
-            },
-        > = {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis static $name:ident = $path:expr,
+        $options:path,
+        budget: $budget:expr
+        $(, arena: $(#[$place:meta])+)? $(,)?
+    ) => {
+        $(#[$attribute])*
+        #[allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
+        $visibility static $name: $crate::firmware::Embedded = {
+            const _: () = $crate::firmware::SCALAR_KERNELS;
             static FILE: $crate::arena::Aligned<{ include_bytes!($path).len() }> =
                 $crate::arena::Aligned(*include_bytes!($path));
-            const GGUF: $crate::gguf::Gguf<'static> = $crate::firmware::gguf_of(&FILE.0);
-            const CONFIG: $crate::model::Config = $crate::firmware::config_of(&GGUF);
-            const OPTIONS: $crate::plan::Options = $options(&$crate::firmware::vocab_of(&GGUF));
-            static LAYERS: [$crate::model::Layer<'static>; CONFIG.layers_in_file()] =
-                $crate::firmware::layers_of(&GGUF, &CONFIG);
-            const PLAN: $crate::plan::Plan = $crate::firmware::plan_of(&FILE.0, &OPTIONS, $budget);
-            const VOCAB: $crate::tokenizer::Vocab<'static> = $crate::firmware::vocab_of(&GGUF);
-            static TABLES: $crate::tokenizer::Tables<{ $crate::tokenizer::IndexedVocab::words(&VOCAB) }> =
-                $crate::firmware::tables_of(&VOCAB);
-            // A static of its own: everything else stays in flash.
-            static ARENA: $crate::arena::StaticArena<{ PLAN.bytes() }> = $crate::arena::StaticArena::new();
+            const PARSED: $crate::firmware::Parsed = $crate::firmware::Parsed::read(&FILE.0);
+            const PLAN: $crate::plan::Plan = PARSED.plan(&$options(&PARSED.vocab), $budget);
+            static LAYERS: [$crate::model::Layer<'static>; PARSED.layer_count()] = PARSED.layers();
+            static TABLES: $crate::tokenizer::Tables<{ PARSED.words() }> = PARSED.tables();
             $crate::firmware::Embedded {
-                model: $crate::firmware::model_of(&GGUF, &LAYERS),
-                vocab: TABLES.over(VOCAB),
+                model: PARSED.model(&LAYERS),
+                vocab: TABLES.over(PARSED.vocab),
                 plan: PLAN,
-                arena: &ARENA,
+                arena: $crate::embed_model!(@arena { PLAN.bytes() } $($(#[$place])+)?),
             }
         };
     };
     (
+        $(#[$attribute:meta])*
         $visibility:vis static $name:ident = $path:expr,
-        $options:path,budget:
-        $budget:expr,at:unsafe { $address:expr } $(,)?
+        $options:path,
+        budget: $budget:expr
+        $(, arena: $(#[$place:meta])+)?,
+        at: unsafe { $address:expr } $(,)?
     ) => {
-        $visibility static $name: $crate::firmware::Flashed<
-            {
-                const FILE: &[u8] = include_bytes!($path);
-                const OPTIONS: $crate::plan::Options =
-                    $options(&$crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE)));
-                $crate::firmware::plan_of(FILE, &OPTIONS, $budget).bytes()
-            },
-            {
-                const FILE: &[u8] = include_bytes!($path);
-                const VOCAB: $crate::tokenizer::Vocab<'static> =
-                    $crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE));
-                $crate::tokenizer::IndexedVocab::words(&VOCAB)
-            },
-            { $crate::firmware::layers_in(include_bytes!($path)) },
-        > = {
+        $(#[$attribute])*
+        #[allow(long_running_const_eval, reason = "the compiler reads a whole model file")]
+        $visibility static $name: $crate::firmware::Flashed = {
+            const _: () = $crate::firmware::SCALAR_KERNELS;
             // Only the compiler reads it: none of its bytes are in the image.
             const FILE: &[u8] = include_bytes!($path);
-            const VOCAB: $crate::tokenizer::Vocab<'static> =
-                $crate::firmware::vocab_of(&$crate::firmware::gguf_of(FILE));
-            const OPTIONS: $crate::plan::Options = $options(&VOCAB);
-            const PLAN: $crate::plan::Plan = $crate::firmware::plan_of(FILE, &OPTIONS, $budget);
-            static TABLES: $crate::tokenizer::Tables<{ $crate::tokenizer::IndexedVocab::words(&VOCAB) }> =
-                $crate::firmware::tables_of(&VOCAB);
-            static ARENA: $crate::arena::StaticArena<{ PLAN.bytes() }> = $crate::arena::StaticArena::new();
+            const PARSED: $crate::firmware::Parsed = $crate::firmware::Parsed::read(FILE);
+            const PLAN: $crate::plan::Plan = PARSED.plan(&$options(&PARSED.vocab), $budget);
+            static TABLES: $crate::tokenizer::Tables<{ PARSED.words() }> = PARSED.tables();
+            static LAYERS: $crate::arena::StaticTable<
+                [::core::mem::MaybeUninit<$crate::model::Layer<'static>>; PARSED.layer_count()],
+            > = $crate::arena::StaticTable::new();
             // SAFETY: the `unsafe` in the macro's arguments promises that this memory can be read
             // and that nothing writes it.
             let memory = unsafe { $crate::arena::Flash::new($address, FILE.len()) };
-            $crate::firmware::Flashed::new(memory, FILE, PLAN, &ARENA, &TABLES)
+            let arena = $crate::embed_model!(@arena { PLAN.bytes() } $($(#[$place])+)?);
+            $crate::firmware::Flashed::new(memory, FILE, PLAN, arena, TABLES.view(), &LAYERS)
         };
     };
+    // A static of its own: everything else stays in flash.
+    (@arena $bytes:block) => {{
+        static ARENA: $crate::arena::StaticArena<$bytes> = $crate::arena::StaticArena::new();
+        ARENA.lender()
+    }};
+    (@arena $bytes:block $(#[$place:meta])+) => {{
+        static LENT: $crate::arena::Lent = $crate::arena::Lent::new();
+        $(#[$place])+
+        static ARENA: $crate::arena::Room<$bytes> = $crate::arena::Room::new();
+        // SAFETY: only this block names the room.
+        unsafe { $crate::arena::Lender::new(&LENT, &ARENA) }
+    }};
 }

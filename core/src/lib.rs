@@ -21,31 +21,68 @@
 //!
 //! # A whole program
 //!
-//! As firmware does it: the compiler reads the model, plans, and would refuse an arena of more than
-//! 256 KiB.
+//! Text in, text out, as firmware does it: the compiler reads the model, plans, and would refuse an
+//! arena of more than 256 KiB. `boards/template` has this for a board.
 //!
 //! ```
-//! # #![allow(long_running_const_eval)]
-//! use brooklet_core::arena::Aligned;
-//! use brooklet_core::{gguf::Gguf, kernels::Isa, model::*, plan::*};
-//! use brooklet_core::{sampler::argmax, stream::Stream, threads::SingleThread};
+//! use brooklet_core::generate::{NoStops, Request, Session, Step};
+//! use brooklet_core::sampler::SamplerOptions;
+//! use brooklet_core::tokenizer::{EncodeOptions, Tokenizer, Vocab};
+//! use brooklet_core::{embed_model, kernels::Isa, plan::Options};
+//! use brooklet_core::{stream::Stream, threads::SingleThread};
 //!
-//! const FILE: &[u8] = include_bytes!("../tests/data/random.gguf");
-//! macro_rules! must { ($e:expr) => { match $e { Ok(value) => value, Err(_) => panic!() } } }
-//! const GGUF: Gguf<'static> = must!(Gguf::parse(FILE));
-//! const CONFIG: Config = must!(Config::from_gguf(&GGUF));
-//! static LAYERS: [Layer<'static>; CONFIG.layers] = must!(layers(&GGUF, &CONFIG));
-//! const PLAN: Plan = must!(Plan::within(&CONFIG, &Options::sink(4, 60), 256 << 10));
-//!
-//! let mut arena = Box::new(Aligned([0; PLAN.bytes()])); // firmware has a static
-//! let model = Model::new(&GGUF, &LAYERS)?;
-//! let mut stream = Stream::new(model, &PLAN, &mut arena.0, Isa::of_target(), &SingleThread)?;
-//! let mut token = argmax(stream.feed(&[1, 2, 3])?);
-//! for _ in 0..100 {
-//!     token = argmax(stream.feed(&[token])?); // for ever, in the same bytes
+//! const fn options(vocab: &Vocab<'_>) -> Options {
+//!     let mut options = Options::sink(4, 60);
+//!     options.sampling = true;
+//!     options.tokenizer_bytes = vocab.window_bytes(64);
+//!     options
 //! }
+//!
+//! embed_model!(static MODEL = "../tests/data/random.gguf", options, budget: 256 << 10);
+//!
+//! let arena = MODEL.arena.claim().expect("nobody else asks");
+//! let (engine, window) = MODEL.plan.split(arena).expect("it has the planned size");
+//! let stream = Stream::new(MODEL.model, &MODEL.plan, engine, Isa::of_target(), &SingleThread)?;
+//! let mut session: Session<NoStops> = Session::new(stream, Tokenizer::over(MODEL.vocab, window)?);
+//!
+//! let mut prompt: heapless::Vec<u32, 32> = heapless::Vec::new();
+//! session.tokenizer().encode(b"The sea was", EncodeOptions::default(), &mut |token| {
+//!     prompt.push(token).expect("a short prompt");
+//! });
+//! let sampling = SamplerOptions { temperature: 0.8, seed: 1, ..SamplerOptions::default() };
+//! session.begin(sampling, Request { limit: Some(100), ..Request::default() });
+//! let mut left = &prompt[..];
+//! while !left.is_empty() {
+//!     let fed = session.prefill(left)?;
+//!     left = &left[fed..];
+//! }
+//! // For ever without a limit, in the same bytes.
+//! while let Step::Token(_) = session.next(&mut |text| print!("{text}"))? {}
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Without the macro the parts are [`gguf::Gguf::parse`], [`model::Config::from_gguf`],
+//! [`model::layers`], [`plan::Plan::within`] and [`model::Model::new`], all of them `const`.
+//!
+//! # On a board
+//!
+//! - **Stack**: with `tiny` in the image, a Cortex-M4F takes some 7.5 KB. An overflow should fault:
+//!   put the stack below everything else, as `boards/cortex-m` does (`flip-link` does it, too).
+//! - **Development builds**: dependencies at opt-level 0 are many times slower. In the firmware's
+//!   `Cargo.toml`: `[profile.dev.package."*"]`, and under it `opt-level = 3`.
+//! - **Flash on a bus of its own** (QSPI): each token reads all weights once, in order, so the bus
+//!   is the limit and a cache helps little: 300 KB at 20 MB/s take 15 ms a token. Map it with
+//!   prefetch on; a model apart from the image is found by [`firmware::Flashed::find`].
+//! - **Arenas in external RAM** (PSRAM, SDRAM): `arena:` of [`embed_model!`] puts the arena into a
+//!   section of the linker's script. Each token reads the whole cache once, row by row; what else
+//!   is in the arena is small and busy. Leave the stack in internal RAM.
+//! - **Two cores**: a [`threads::Threads`] of two workers gives half of the jobs to the second
+//!   core, which has a stack of its own, and waits until it has done them. The plan is made for it:
+//!   [`plan::Options::workers`] is 2.
+//! - **No compare-and-swap** (Cortex-M0 and M0+, RISC-V without the extension A, such as RP2040 and
+//!   ESP32-C3): the feature `critical-section`, and a crate that provides the section (`cortex-m`'s
+//!   feature `critical-section-single-core`, or the HAL). Or `portable-atomic` among the firmware's
+//!   dependencies, with `unsafe-assume-single-core`. Without either the build stops and says so.
 //!
 //! # Features
 //!
@@ -59,6 +96,7 @@
 //!   does not tell a crate; the kernels then use them ([`kernels::Isa::of_target`]). Give the
 //!   compiler the processor as well (`-C target-cpu=cortex-m33`); for a processor without the
 //!   instructions the assembler refuses to build. They mean nothing for other architectures.
+//! - `critical-section`: for processors without compare-and-swap; see "On a board".
 //! - `defmt`, `log`: formats of errors and options for firmware; what the engine says while it
 //!   starts, for hosts.
 //!

@@ -83,6 +83,11 @@ impl Sampler {
         self.recent.clear();
     }
 
+    /// Number of candidates that [`Sampler::sample`] needs for `logits` logits.
+    pub fn candidates_for(&self, logits: usize) -> usize {
+        if self.options.is_greedy() { 0 } else { logits }
+    }
+
     /// Records a token that was fed, such as a prompt's, for the repetition penalty.
     pub fn accept(&mut self, token: u32) {
         self.recent.write(token);
@@ -93,7 +98,7 @@ impl Sampler {
     /// if all are.
     ///
     /// # Panics
-    /// If there are no logits, or (unless greedy) fewer candidates than logits.
+    /// If there are no logits, or fewer candidates than [`Sampler::candidates_for`] says.
     pub fn sample(&mut self, logits: &mut [f32], candidates: &mut [u32]) -> u32 {
         self.penalize(logits);
         let token = if self.options.is_greedy() {

@@ -6,10 +6,6 @@
 #![no_std]
 #![no_main]
 #![allow(unsafe_code, reason = "a heap must be given its memory")]
-#![allow(
-    long_running_const_eval,
-    reason = "the compiler reads a whole model file"
-)]
 
 extern crate alloc;
 

@@ -7,10 +7,6 @@
 //! `boards.toml`, none from this source.
 #![no_std]
 #![no_main]
-#![allow(
-    long_running_const_eval,
-    reason = "the compiler reads a whole model file"
-)]
 
 #[cfg(model_apart)]
 use brooklet_core::firmware::FlashError;
@@ -35,8 +31,6 @@ mod model {
     use brooklet_cortex_m::data::BUDGET;
 
     use super::{IndexedVocab, Model, Trouble, options};
-    #[cfg(model_apart)]
-    use {brooklet_core::firmware::Found, static_cell::StaticCell};
 
     include!(concat!(env!("OUT_DIR"), "/model.rs"));
 
@@ -50,9 +44,8 @@ mod model {
     #[cfg(model_apart)]
     #[inline(never)]
     pub fn find() -> Result<(Model<'static>, IndexedVocab<'static>), Trouble> {
-        static FOUND: StaticCell<Found<{ LAYERS }>> = StaticCell::new();
-        let found = &*FOUND.init(MODEL.find().map_err(Trouble::NoModel)?);
-        Ok((found.model().map_err(Trouble::NoModel)?, found.vocab))
+        let found = MODEL.find().map_err(Trouble::NoModel)?;
+        Ok((found.model, found.vocab))
     }
 }
 use model::MODEL;

@@ -5,10 +5,6 @@
 //! has no number of the model: another file in `BROOKLET_MODEL` makes another image.
 #![no_std]
 #![no_main]
-#![allow(
-    long_running_const_eval,
-    reason = "the compiler reads a whole model file"
-)]
 
 use core::convert::Infallible;
 use core::panic::PanicInfo;

@@ -49,16 +49,26 @@ pub(crate) const fn same(a: &[u8], b: &[u8]) -> bool {
     true
 }
 
+/// Returns the length of the concatenation of `parts`.
+pub(crate) const fn len_of_parts(parts: &[&str]) -> usize {
+    let mut len = 0usize;
+    let mut p = 0;
+    while p < parts.len() {
+        len = len.saturating_add(parts[p].len());
+        p += 1;
+    }
+    len
+}
+
 /// Returns true if `text` is the concatenation of `parts`.
-pub(crate) const fn same_parts(text: &str, parts: &[&str]) -> bool {
-    let text = text.as_bytes();
+pub(crate) const fn same_parts(text: &[u8], parts: &[&str]) -> bool {
+    if len_of_parts(parts) != text.len() {
+        return false;
+    }
     let mut at = 0;
     let mut p = 0;
     while p < parts.len() {
         let part = parts[p].as_bytes();
-        if part.len() > text.len() - at {
-            return false;
-        }
         let mut i = 0;
         while i < part.len() {
             if text[at + i] != part[i] {
@@ -69,5 +79,5 @@ pub(crate) const fn same_parts(text: &str, parts: &[&str]) -> bool {
         at += part.len();
         p += 1;
     }
-    at == text.len()
+    true
 }

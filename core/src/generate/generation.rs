@@ -144,7 +144,8 @@ impl Generation {
     /// fed.
     ///
     /// # Errors
-    /// The feed's, except [`StreamError::Full`], which is [`Finish::Full`].
+    /// The feed's, except [`StreamError::Full`], which is [`Finish::Full`];
+    /// [`StreamError::NotForSampling`] if the plan has no scratch for the sampler.
     pub fn next_token<F: Feed + ?Sized>(
         &mut self,
         feed: &mut F,
@@ -163,6 +164,10 @@ impl Generation {
             next => next?,
         };
         self.pending = None;
+        let (needed, given) = (sampler.candidates_for(logits.len()), candidates.len());
+        if needed > given {
+            return Err(StreamError::NotForSampling { needed, given });
+        }
         if self.at_end == AtEnd::Avoid {
             for id in ends {
                 if let Some(logit) = logits.get_mut(*id as usize) {

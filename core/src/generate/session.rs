@@ -40,7 +40,6 @@ impl<S> Default for Request<'_, S> {
 /// A stream with its tokenizer and its sampler: text in, text out.
 ///
 /// ```
-/// # #![allow(long_running_const_eval)]
 /// # use brooklet_core::{kernels::Isa, plan::Options, stream::Stream, threads::SingleThread};
 /// # const fn options(vocab: &Vocab<'_>) -> Options {
 /// #     Options { tokenizer_bytes: vocab.window_bytes(64), ..Options::sink(4, 60) }

@@ -136,6 +136,26 @@ fn logits_are_computed_for_the_last_chunk_of_a_prompt_alone() {
     assert_eq!(nothing, Err(StreamError::NoTokens));
 }
 
+#[test]
+fn sampling_without_scratch_is_an_error() {
+    let mut feed = Counter::new(4, 50);
+    feed.candidates.clear();
+    let sampling = SamplerOptions {
+        temperature: 0.5,
+        ..SamplerOptions::default()
+    };
+    let mut sampler = Sampler::new(sampling);
+    let mut generation = Generation::new(None, AtEnd::GoOn);
+    prefill(&mut generation, &mut feed, &mut sampler, &[1, 2]);
+    let (needed, given) = (50, 0);
+    let refused = generation.next_token(&mut feed, &mut sampler, &[]);
+    assert_eq!(refused, Err(StreamError::NotForSampling { needed, given }));
+    // Greedy choice needs none.
+    sampler.restart(SamplerOptions::default());
+    let chosen = generation.next_token(&mut feed, &mut sampler, &[]);
+    assert_eq!(chosen, Ok(Step::Token(argmax_after(&[1, 2]))));
+}
+
 fn argmax_after(seen: &[u32]) -> u32 {
     crate::sampler::argmax(&logits_after(seen, 50))
 }

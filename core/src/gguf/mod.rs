@@ -8,9 +8,11 @@
 //!
 //! Time is linear in the file, for files as they are: parsing reads the metadata at most twice and
 //! the tensor table four times, and again for every few hundred entries more than real files have.
-//! Every look-up reads one of them at most once. Each count is compared with the number of
-//! remaining bytes before a loop runs that many times. A caller that repeats look-ups by a number
-//! from the file (the layers, for example) must bound that number itself.
+//! Every look-up reads one of them at most once; that of a key steps over the longest lists of
+//! strings (a vocabulary, its merges), whose ends were noted when the file was parsed. Each count
+//! is compared with the number of remaining bytes before a loop runs that many times. A caller that
+//! repeats look-ups by a number from the file (the layers, for example) must bound that number
+//! itself.
 //!
 //! A file that has a key or a tensor name twice is refused, and so is one whose tensors share a
 //! part of their data. Two tensors may have all of it in common.
@@ -24,6 +26,7 @@
 //! ```
 
 mod error;
+mod lists;
 mod name;
 mod reader;
 mod tensors;
@@ -38,9 +41,10 @@ pub use tensors::{TensorInfo, Tensors};
 pub use value::{Array, Elements, Value};
 
 use crate::const_fn::{Message, same, same_parts, tri};
+use lists::Lists;
 use reader::Reader;
 use unique::{NAMES, Names};
-use value::{read_type, read_value};
+use value::{read_known_list, read_type, read_value};
 
 /// Largest depth of nested metadata arrays.
 pub const MAX_ARRAY_DEPTH: usize = 4;
@@ -77,6 +81,7 @@ pub struct Gguf<'a> {
     tensors_start: usize,
     data_start: usize,
     alignment: usize,
+    lists: Lists,
 }
 
 impl<'a> Gguf<'a> {
@@ -87,6 +92,16 @@ impl<'a> Gguf<'a> {
     /// cannot compute with is no error: its place is checked as far as its size is known, and its
     /// [`TensorInfo::format`] is `None`.
     pub const fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
+        Gguf::read::<true>(bytes)
+    }
+
+    /// As [`Gguf::parse`], of a file that was parsed before: a board does not look again for what
+    /// is there twice, which takes kilobytes of its stack.
+    pub(crate) const fn parse_again(bytes: &'a [u8]) -> Result<Self, GgufError> {
+        Gguf::read::<false>(bytes)
+    }
+
+    const fn read<const UNIQUE: bool>(bytes: &'a [u8]) -> Result<Self, GgufError> {
         let mut r = Reader::at(bytes, 0);
         match r.take(4) {
             Ok([b'G', b'G', b'U', b'F']) => {}
@@ -113,11 +128,24 @@ impl<'a> Gguf<'a> {
             tensors_start: 0,
             data_start: 0,
             alignment: 0,
+            lists: Lists::new(),
         };
-        tri!(read_entries(&mut r, metadata_count));
+        if UNIQUE {
+            tri!(read_unique_entries(&mut r, metadata_count, &mut file.lists));
+        } else {
+            let mut i = 0;
+            while i < metadata_count {
+                tri!(read_new_entry(&mut r, &mut file.lists));
+                i += 1;
+            }
+        }
         file.tensors_start = r.pos;
         file.alignment = tri!(file.read_alignment());
-        file.data_start = tri!(tensors::check(&mut r, tensor_count, file.alignment));
+        file.data_start = tri!(tensors::check::<UNIQUE>(
+            &mut r,
+            tensor_count,
+            file.alignment
+        ));
         Ok(file)
     }
 
@@ -171,6 +199,7 @@ impl<'a> Gguf<'a> {
         Metadata {
             reader: Reader::at(self.bytes, self.metadata_start),
             left: self.metadata_count,
+            lists: self.lists,
         }
     }
 
@@ -190,7 +219,7 @@ impl<'a> Gguf<'a> {
     pub const fn get_scoped(&self, prefix: &str, suffix: &str) -> Option<Value<'a>> {
         let mut entries = self.metadata();
         while let Some((name, value)) = entries.next_entry() {
-            if same_parts(name, &[prefix, ".", suffix]) {
+            if same_parts(name.as_bytes(), &[prefix, ".", suffix]) {
                 return Some(value);
             }
         }
@@ -209,13 +238,7 @@ impl<'a> Gguf<'a> {
 
     /// Returns the tensor with this name.
     pub const fn tensor(&self, name: &str) -> Option<TensorInfo<'a>> {
-        let mut tensors = self.tensors();
-        while let Some(tensor) = tensors.next_tensor() {
-            if same(tensor.name().as_bytes(), name.as_bytes()) {
-                return Some(tensor);
-            }
-        }
-        None
+        self.tensors().find(&[name])
     }
 
     /// Returns the tensor `blk.{layer}.{suffix}`, GGUF's name for a tensor of one layer, without
@@ -233,13 +256,7 @@ impl<'a> Gguf<'a> {
         suffix: &str,
     ) -> Option<TensorInfo<'a>> {
         let number: Message<20> = Message::new().number(layer);
-        let mut tensors = self.tensors();
-        while let Some(tensor) = tensors.next_tensor() {
-            if same_parts(tensor.name(), &[stack, number.as_str(), ".", suffix]) {
-                return Some(tensor);
-            }
-        }
-        None
+        self.tensors().find(&[stack, number.as_str(), ".", suffix])
     }
 }
 
@@ -259,6 +276,7 @@ impl fmt::Debug for Gguf<'_> {
 pub struct Metadata<'a> {
     reader: Reader<'a>,
     left: usize,
+    lists: Lists,
 }
 
 impl<'a> Metadata<'a> {
@@ -268,7 +286,7 @@ impl<'a> Metadata<'a> {
             return None;
         }
         self.left -= 1;
-        match read_entry(&mut self.reader) {
+        match read_entry(&mut self.reader, &self.lists) {
             Ok(entry) => Some(entry),
             // Unreachable after the checks of `Gguf::parse`; ending early is the safe answer in any
             // case.
@@ -288,8 +306,12 @@ impl<'a> Iterator for Metadata<'a> {
 /// Smallest number of bytes of a metadata entry: an empty key, a type and a value of one byte.
 const MIN_METADATA_BYTES: usize = 8 + 4 + 1;
 
-/// Reads and checks all metadata entries, whose keys must differ.
-const fn read_entries(r: &mut Reader<'_>, count: usize) -> Result<(), GgufError> {
+/// Reads and checks all metadata entries, whose keys must differ, and notes the lists.
+const fn read_unique_entries(
+    r: &mut Reader<'_>,
+    count: usize,
+    lists: &mut Lists,
+) -> Result<(), GgufError> {
     let (mut first, mut next_block) = (0, *r);
     loop {
         let mut names = Names::new(r.bytes);
@@ -300,7 +322,7 @@ const fn read_entries(r: &mut Reader<'_>, count: usize) -> Result<(), GgufError>
                 next_block = *r;
             }
             let offset = r.pos;
-            let (name, _) = tri!(read_entry(r));
+            let name = tri!(read_new_entry(r, lists));
             if names.meet(name, offset).is_some() {
                 return Err(GgufError::DuplicateKey { offset });
             }
@@ -313,11 +335,29 @@ const fn read_entries(r: &mut Reader<'_>, count: usize) -> Result<(), GgufError>
     }
 }
 
-/// Reads and checks one metadata entry.
-const fn read_entry<'a>(r: &mut Reader<'a>) -> Result<(&'a str, Value<'a>), GgufError> {
+/// Reads and checks one metadata entry, notes it if it is a list, and returns its key.
+const fn read_new_entry<'a>(r: &mut Reader<'a>, lists: &mut Lists) -> Result<&'a str, GgufError> {
+    let (name, value) = tri!(read_entry(r, lists));
+    if let Value::Array(array) = value
+        && array.is_list()
+    {
+        lists.note(array.start(), r.pos);
+    }
+    Ok(name)
+}
+
+/// Reads and checks one metadata entry; steps over a list whose end is known.
+const fn read_entry<'a>(
+    r: &mut Reader<'a>,
+    lists: &Lists,
+) -> Result<(&'a str, Value<'a>), GgufError> {
     let name = tri!(r.name());
     let value_type = tri!(read_type(r));
-    Ok((name, tri!(read_value(r, value_type, MAX_ARRAY_DEPTH))))
+    let value = match lists.end(r.pos, value_type) {
+        Some(end) => tri!(read_known_list(r, end)),
+        None => tri!(read_value(r, value_type, MAX_ARRAY_DEPTH)),
+    };
+    Ok((name, value))
 }
 
 #[cfg(test)]

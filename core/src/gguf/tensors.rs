@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::reader::Reader;
 use super::{GgufError, unique};
-use crate::const_fn::tri;
+use crate::const_fn::{len_of_parts, same_parts, tri};
 use crate::quant::{Format, GgmlType};
 
 /// One entry of the tensor table, with its data.
@@ -93,6 +93,38 @@ impl<'a> Tensors<'a> {
             left: count,
             data_start,
         }
+    }
+
+    /// Returns the first of the remaining tensors whose name is the concatenation of `parts`. Only
+    /// that one is decoded: the others are stepped over by the lengths in them, which
+    /// `Gguf::parse` has checked.
+    pub(super) const fn find(mut self, parts: &[&str]) -> Option<TensorInfo<'a>> {
+        let wanted = len_of_parts(parts);
+        while self.left > 0 {
+            let mut r = self.reader;
+            // On an error, which cannot happen, ending early is the safe answer.
+            let Ok(len) = r.u64() else {
+                return None;
+            };
+            let len = len as usize;
+            if len == wanted {
+                let mut name = r;
+                if let Ok(name) = name.take(len)
+                    && same_parts(name, parts)
+                {
+                    return self.next_tensor();
+                }
+            }
+            let mut r = Reader::at(r.bytes, r.pos.saturating_add(len));
+            let Ok(rank) = r.u32() else {
+                return None;
+            };
+            // Dimensions, format and offset.
+            let rest = (rank as usize).saturating_mul(8).saturating_add(4 + 8);
+            self.reader = Reader::at(r.bytes, r.pos.saturating_add(rest));
+            self.left -= 1;
+        }
+        None
     }
 
     /// Returns the next tensor; the same as [`Iterator::next`], for `const` code.
@@ -218,7 +250,7 @@ impl<'a> Entry<'a> {
 
 /// Checks the table at `r` and every tensor's place in the file; returns the start of the tensor
 /// data.
-pub(super) const fn check(
+pub(super) const fn check<const UNIQUE: bool>(
     r: &mut Reader<'_>,
     count: usize,
     alignment: usize,
@@ -252,7 +284,9 @@ pub(super) const fn check(
         }
         i += 1;
     }
-    tri!(unique::names_of_tensors(table, count));
-    tri!(unique::data_of_tensors(table, count));
+    if UNIQUE {
+        tri!(unique::names_of_tensors(table, count));
+        tri!(unique::data_of_tensors(table, count));
+    }
     Ok(data_start)
 }

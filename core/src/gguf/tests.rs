@@ -443,3 +443,68 @@ fn messages_are_one_clause_with_the_numbers_that_matter() {
         );
     }
 }
+
+#[test]
+fn keys_behind_lists_of_strings_are_found() {
+    // More lists than the parser notes the ends of, of many lengths, some empty.
+    let lens = [3usize, 40, 0, 17, 5, 90, 1, 33];
+    let mut f = header(0, 2 * lens.len() as u64);
+    for (i, len) in lens.into_iter().enumerate() {
+        string(&mut f, std::format!("list{i}").as_bytes());
+        f.extend(9u32.to_le_bytes());
+        f.extend(8u32.to_le_bytes());
+        f.extend((len as u64).to_le_bytes());
+        for j in 0..len {
+            string(&mut f, std::format!("{i}-{j}").as_bytes());
+        }
+        string(&mut f, std::format!("key{i}").as_bytes());
+        f.extend(4u32.to_le_bytes());
+        f.extend((100 + i as u32).to_le_bytes());
+    }
+    let file = Gguf::parse(&f).unwrap();
+    assert_eq!(file.metadata().count(), 2 * lens.len());
+    for (i, len) in lens.into_iter().enumerate() {
+        let key = file.get(&std::format!("key{i}")).unwrap();
+        assert_eq!(key.as_u64(), Some(100 + i as u64));
+        let list = file.get(&std::format!("list{i}")).unwrap();
+        let strings: Vec<Vec<u8>> = list
+            .as_array()
+            .unwrap()
+            .into_iter()
+            .map(|value| value.as_bytes().unwrap().to_vec())
+            .collect();
+        let written: Vec<Vec<u8>> = (0..len)
+            .map(|j| std::format!("{i}-{j}").into_bytes())
+            .collect();
+        assert_eq!(strings, written);
+    }
+}
+
+#[test]
+fn tensors_are_found_by_the_parts_of_their_names() {
+    let names = ["blk.1.a", "blk.1.b", "blk.11.a", "blk.1.ab", "ab", "blk.1"];
+    let mut f = header(names.len() as u64, 0);
+    for (i, name) in names.iter().enumerate() {
+        string(&mut f, name.as_bytes());
+        let rank = 1 + i % 4;
+        f.extend((rank as u32).to_le_bytes());
+        for dim in 0..rank {
+            f.extend(if dim == 0 { 8u64 + i as u64 } else { 1 }.to_le_bytes());
+        }
+        f.extend(0u32.to_le_bytes());
+        f.extend(0u64.to_le_bytes());
+    }
+    f.resize(f.len().next_multiple_of(32) + 64, 0);
+    let file = Gguf::parse(&f).unwrap();
+    let cols = |tensor: Option<TensorInfo<'_>>| tensor.map(|tensor| tensor.cols());
+    for (i, name) in names.iter().enumerate() {
+        assert_eq!(cols(file.tensor(name)), Some(8 + i), "{name}");
+    }
+    assert_eq!(cols(file.layer_tensor(1, "b")), Some(9));
+    assert_eq!(cols(file.layer_tensor(11, "a")), Some(10));
+    assert_eq!(cols(file.layer_tensor(1, "ab")), Some(11));
+    for missing in ["blk.1.c", "a", "", "blk.1.abc"] {
+        assert!(file.tensor(missing).is_none(), "{missing}");
+    }
+    assert!(file.layer_tensor(2, "a").is_none());
+}

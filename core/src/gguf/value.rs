@@ -113,6 +113,11 @@ impl<'a> Array<'a> {
         self.len == 0
     }
 
+    /// Returns true if the elements have no fixed size: strings, or arrays.
+    pub(super) const fn is_list(&self) -> bool {
+        self.element == STRING || self.element == ARRAY
+    }
+
     /// Type number of the elements by the specification (8 is a string, 9 an array, ...).
     pub const fn element_type(&self) -> u32 {
         self.element
@@ -130,7 +135,7 @@ impl<'a> Array<'a> {
     /// Returns element `index` of an array of numbers or booleans, without walking; `None` past the
     /// end, or if the elements have no fixed size (strings, arrays).
     pub const fn get(&self, index: usize) -> Option<Value<'a>> {
-        if index >= self.len || self.element == 8 || self.element == 9 {
+        if index >= self.len || self.is_list() {
             return None;
         }
         // No overflow: parsing found the whole array inside the file.
@@ -221,6 +226,14 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// Type numbers of the values that have no fixed size.
+const STRING: u32 = 8;
+pub(super) const ARRAY: u32 = 9;
+
+/// Number of bytes of an array before its first element: the type of the elements, and their
+/// number.
+pub(super) const ARRAY_HEADER: usize = 4 + 8;
+
 /// Smallest number of bytes that an element of this type takes in the file: all of its bytes,
 /// unless it is a string (8) or an array (9).
 const fn min_bytes(value_type: u32) -> usize {
@@ -228,7 +241,7 @@ const fn min_bytes(value_type: u32) -> usize {
         0 | 1 | 7 => 1,
         2 | 3 => 2,
         4..=6 => 4,
-        9 => 12,
+        ARRAY => ARRAY_HEADER,
         _ => 8,
     }
 }
@@ -259,8 +272,8 @@ pub(super) const fn read_value<'a>(
         5 => Value::I32(tri!(r.u32()) as i32),
         6 => Value::F32(f32::from_bits(tri!(r.u32()))),
         7 => Value::Bool(tri!(r.u8()) != 0),
-        8 => Value::Str(tri!(r.string())),
-        9 => return read_array(r, depth),
+        STRING => Value::Str(tri!(r.string())),
+        ARRAY => return read_array(r, depth),
         10 => Value::U64(tri!(r.u64())),
         11 => Value::I64(tri!(r.u64()) as i64),
         // 12: `read_type` accepts no larger number.
@@ -273,23 +286,37 @@ const fn read_array<'a>(r: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, G
     if depth == 0 {
         return Err(GgufError::NestedTooDeep { offset });
     }
-    let element = tri!(read_type(r));
-    let len = tri!(r.count(min_bytes(element)));
-    let array = Array {
-        file: r.bytes,
-        start: r.pos,
-        element,
-        len,
-    };
-    if element == 8 || element == 9 {
+    let array = tri!(read_array_header(r));
+    if array.is_list() {
         let mut i = 0;
-        while i < len {
-            tri!(read_value(r, element, depth - 1));
+        while i < array.len {
+            tri!(read_value(r, array.element, depth - 1));
             i += 1;
         }
     } else {
         // Cannot overflow: `count` found that many bytes in the file.
-        tri!(r.take(len * min_bytes(element)));
+        tri!(r.take(array.len * min_bytes(array.element)));
     }
     Ok(Value::Array(array))
+}
+
+/// Reads an array that was checked before and ends at `end`, without reading its elements.
+pub(super) const fn read_known_list<'a>(
+    r: &mut Reader<'a>,
+    end: usize,
+) -> Result<Value<'a>, GgufError> {
+    let array = tri!(read_array_header(r));
+    *r = Reader::at(r.bytes, end);
+    Ok(Value::Array(array))
+}
+
+const fn read_array_header<'a>(r: &mut Reader<'a>) -> Result<Array<'a>, GgufError> {
+    let element = tri!(read_type(r));
+    let len = tri!(r.count(min_bytes(element)));
+    Ok(Array {
+        file: r.bytes,
+        start: r.pos,
+        element,
+        len,
+    })
 }

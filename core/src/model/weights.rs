@@ -76,6 +76,15 @@ impl<'w> Model<'w> {
     /// As [`Config::from_gguf`] and [`Layer::read`].
     pub const fn new(file: &Gguf<'w>, layers: &'w [Layer<'w>]) -> Result<Model<'w>, ModelError> {
         let config = tri!(Config::from_gguf(file));
+        Model::with_config(file, config, layers)
+    }
+
+    /// As [`Model::new`], with the facts that [`Config::from_gguf`] has read of the file.
+    pub(crate) const fn with_config(
+        file: &Gguf<'w>,
+        config: Config,
+        layers: &'w [Layer<'w>],
+    ) -> Result<Model<'w>, ModelError> {
         if layers.len() != config.layers_in_file() {
             return Err(ModelError::LayerCount {
                 model: config.layers_in_file(),

@@ -73,6 +73,13 @@ pub enum StreamError {
         /// Number of tokens fed before the pass in which it was found.
         position: u64,
     },
+    /// The plan has no scratch for a choice that is not greedy.
+    NotForSampling {
+        /// Entries of scratch that sampling needs: one for each token of the vocabulary.
+        needed: usize,
+        /// Entries planned.
+        given: usize,
+    },
     /// The policy is not sink, the only one that can pin and evict tokens on request.
     NotSink,
     /// Too many tokens to pin: no slot would be left, or some tokens have been evicted.
@@ -144,6 +151,10 @@ impl fmt::Display for StreamError {
             StreamError::NotFinite { position } => write!(
                 f,
                 "after {position} tokens the model computes NaN or infinity: its file is damaged"
+            ),
+            StreamError::NotForSampling { needed, given } => write!(
+                f,
+                "sampling at a temperature above 0 needs scratch of {needed} entries, and the plan has {given}: plan with `Options::sampling`"
             ),
             StreamError::NotSink => write!(
                 f,

@@ -64,7 +64,29 @@ impl<const N: usize> Tables<N> {
     /// Returns the vocabulary that the tables were filled for, with the tables. (Over another
     /// vocabulary, nothing is found.)
     pub const fn over<'a>(&'a self, vocab: Vocab<'a>) -> IndexedVocab<'a> {
-        IndexedVocab::over(vocab, &self.words, self.summary)
+        self.view().over(vocab)
+    }
+
+    /// Returns the tables without their size in the type.
+    pub const fn view(&self) -> TablesView<'_> {
+        TablesView {
+            words: &self.words,
+            summary: self.summary,
+        }
+    }
+}
+
+/// [`Tables`] of any size, borrowed.
+#[derive(Clone, Copy)]
+pub struct TablesView<'a> {
+    words: &'a [u32],
+    summary: Summary,
+}
+
+impl<'a> TablesView<'a> {
+    /// As [`Tables::over`].
+    pub const fn over(self, vocab: Vocab<'a>) -> IndexedVocab<'a> {
+        IndexedVocab::over(vocab, self.words, self.summary)
     }
 }
 

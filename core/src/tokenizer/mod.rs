@@ -55,7 +55,7 @@ mod vocab;
 
 pub use decode::{Piece, Utf8Stream};
 pub use error::{Field, Name, TokenizerError};
-pub use indexed::{IndexedVocab, Tables};
+pub use indexed::{IndexedVocab, Tables, TablesView};
 pub use split::PreTokenizer;
 pub use vocab::Vocab;
 

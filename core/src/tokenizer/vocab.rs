@@ -450,6 +450,22 @@ const fn is_named_phi3(file: &Gguf<'_>) -> bool {
     false
 }
 
+/// First bytes of [`END_NAMES`]. Few tokens begin so: the others need not be compared.
+const END_NAMES_BEGIN: [u8; 3] = *b"<[_";
+
+const _: () = {
+    let mut i = 0;
+    while i < END_NAMES.len() {
+        assert!(begins_as_an_end(END_NAMES[i]));
+        i += 1;
+    }
+};
+
+const fn begins_as_an_end(text: &[u8]) -> bool {
+    let [a, b, c] = END_NAMES_BEGIN;
+    !text.is_empty() && (text[0] == a || text[0] == b || text[0] == c)
+}
+
 /// Returns true if the token whose id is under this key ends generation.
 const fn is_end_key(key: &str) -> bool {
     let mut i = 0;
@@ -464,6 +480,9 @@ const fn is_end_key(key: &str) -> bool {
 
 /// Returns true if a token with this name ends generation.
 const fn ends_by_name(text: &[u8]) -> bool {
+    if !begins_as_an_end(text) {
+        return false;
+    }
     let mut i = 0;
     while i < END_NAMES.len() {
         if same(text, END_NAMES[i]) {

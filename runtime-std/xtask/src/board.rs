@@ -213,7 +213,8 @@ fn check_prompt(session: &mut Session, expected: &Reference) -> Result<(), Error
     }
 }
 
-fn under(what: &str, bytes: u64, ceiling: u64) -> Result<(), Error> {
+/// Refuses more than `ceiling` bytes.
+pub fn under(what: &str, bytes: u64, ceiling: u64) -> Result<(), Error> {
     if bytes > ceiling {
         let over = bytes - ceiling;
         return Err(format!(

@@ -71,7 +71,7 @@ pub fn check() -> Result<(), Error> {
     show("a program that does not fit beside it", &board, &over)
 }
 
-/// The compiler must refuse the board's firmware, in a line with all of `words`.
+/// The compiler must refuse the board's firmware, in one line with all of `words`.
 fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
     match Firmware::new(NAME, board).build()? {
         Build::Refused(message) => {
@@ -82,10 +82,18 @@ fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
     }
 }
 
-/// The first line of `text` that has all of `words` in it.
+/// The one line of `text` that has all of `words` in it.
 fn line_with<'t>(text: &'t str, words: &[String]) -> Result<&'t str, Error> {
-    text.lines()
-        .find(|line| words.iter().all(|word| line.contains(word.as_str())))
-        .map(str::trim)
-        .ok_or_else(|| format!("no line with {words:?} in the compiler's message:\n{text}").into())
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| words.iter().all(|word| line.contains(word.as_str())))
+        .collect();
+    match lines[..] {
+        [line] => Ok(line.trim()),
+        _ => Err(format!(
+            "{} lines instead of one with {words:?} in the compiler's message:\n{text}",
+            lines.len()
+        )
+        .into()),
+    }
 }

@@ -49,6 +49,12 @@ impl<'a> Firmware<'a> {
     /// If it could not be run or left no image; a program that does not compile is
     /// [`Build::Refused`].
     pub fn build(&self) -> Result<Build, Error> {
+        eprintln!(
+            "building {} for {} ({}); the first time also the library for it, and on some machines the standard library: minutes",
+            self.example.unwrap_or("the firmware"),
+            self.name,
+            self.board.target
+        );
         let boards = boards_folder().canonicalize()?;
         let folder = tempfile::tempdir()?;
         let table = folder.path().join("boards.toml");
@@ -98,7 +104,8 @@ impl<'a> Firmware<'a> {
         )?)?))
     }
 
-    /// The linked image, copied under `name` so that the next build does not replace it.
+    /// The linked image, copied under `name` so that the next build does not replace it; says where
+    /// it is.
     ///
     /// # Errors
     /// As [`Firmware::build`], and if the program does not compile.
@@ -107,6 +114,7 @@ impl<'a> Firmware<'a> {
             Build::Image(path) => {
                 let kept = path.with_file_name(name);
                 fs::copy(path, &kept)?;
+                eprintln!("the image is {}", kept.display());
                 Ok(kept)
             }
             Build::Refused(message) => {

@@ -10,6 +10,9 @@
 //! cargo xtask faults                a damaged model, a panic, a program that hangs, an
 //!                                   application's own heap
 //! cargo xtask compile-fail          programs that must not compile or link, and their messages
+//! cargo xtask template              the firmware to copy, by the words of boards/README.md: the
+//!                                   host's tokens on a Cortex-M4F, and with a Cortex-M0's
+//!                                   instructions
 //! cargo xtask soak NAME TOKENS      a long run: the host's tokens, and as many instructions at its
 //!                                   end as at its start
 //! cargo xtask figures [NAME...]     instructions per parameter, for keys and values and for slim
@@ -46,6 +49,7 @@ mod perplexity;
 mod raspi3;
 mod reference;
 mod soak;
+mod template;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -56,7 +60,7 @@ use brooklet_board_data::Board;
 
 type Error = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | soak NAME TOKENS | figures [NAME...] | mathematics NAME | budgets | model NAME FILE | perplexity TEXT N | raspi3 | layers [--svg FILE]";
+const USAGE: &str = "usage: cargo xtask boards [NAME...] | kernels [NAME...] | faults | compile-fail | template | soak NAME TOKENS | figures [NAME...] | mathematics NAME | budgets | model NAME FILE | perplexity TEXT N | raspi3 | layers [--svg FILE]";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -85,6 +89,7 @@ fn run(words: &[&str]) -> Result<(), Error> {
             .try_for_each(|(name, board)| faults::check_kernels(name, board)),
         ["faults"] => faults::check(),
         ["compile-fail"] => compile_fail::check(),
+        ["template"] => template::check(),
         ["soak", name, tokens] => {
             let tokens = tokens
                 .parse()
