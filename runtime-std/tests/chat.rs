@@ -9,7 +9,6 @@ mod talking;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use brooklet::ModelOptions;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use crate::system::identity::Identity;
+use crate::system::mmap::ModelFile;
 use crate::system::new_file::{self, NewFile};
 
 /// The files of a command: what it writes must not be what it reads, nor another of its outputs.
@@ -30,6 +31,12 @@ impl Files {
     /// say so.
     pub fn reads(mut self, path: &Path) -> Files {
         self.inputs.extend(Identity::of(path));
+        self
+    }
+
+    /// Notes the model.
+    pub fn reads_model(mut self, model: &ModelFile) -> Files {
+        self.inputs.extend(model.identity().cloned());
         self
     }
 

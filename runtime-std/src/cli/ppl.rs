@@ -116,7 +116,7 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let open = arguments.model.open()?;
     let mut files = Files::new(arguments.force)
-        .reads(open.file.path())
+        .reads_model(&open.file)
         .may_read(arguments.file.as_ref())
         .may_read(arguments.ids.as_ref());
     let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;

@@ -65,7 +65,7 @@ pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
         error,
     })?;
     let mut new = Files::new(arguments.force)
-        .reads(input)
+        .reads_model(&open.file)
         .create(&arguments.output)?;
     let bytes = write(arguments, &conversion, &summary, &pool, input, &mut new)?;
     new.finish()?;

@@ -171,7 +171,7 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let open = arguments.access.open(&arguments.input)?;
     let mut files = Files::new(arguments.force)
-        .reads(open.file.path())
+        .reads_model(&open.file)
         .may_read(arguments.calib.as_ref());
     let (model, manifest) = open.check_text(workers)?;
     let config = model.config();

@@ -22,7 +22,7 @@ const AHEAD: usize = 64 << 20;
 ///
 /// # Errors
 /// Those of `from`; a header without an end; more bytes than there is memory for.
-pub(super) fn read(from: &mut dyn Read) -> io::Result<Vec<u8>> {
+pub(super) fn read(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut wanted = BEGINNING;
     loop {

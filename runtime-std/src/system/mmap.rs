@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
 use super::arriving;
+use super::identity::Identity;
 
 /// The way in which a model file's bytes are brought in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub struct ModelFile {
     path: PathBuf,
     bytes: Bytes,
     refusal: Option<io::Error>,
+    identity: Option<Identity>,
 }
 
 impl ModelFile {
@@ -75,6 +77,7 @@ impl ModelFile {
                 "it is a directory",
             ));
         }
+        let identity = Identity::of_file(&file).or_else(|_| Identity::of(&path));
         let mut refusal = None;
         // Files of the kernel have no length.
         let bytes = if !metadata.is_file() || metadata.len() == 0 {
@@ -97,6 +100,7 @@ impl ModelFile {
             path,
             bytes,
             refusal,
+            identity: identity.ok(),
         })
     }
 
@@ -123,12 +127,18 @@ impl ModelFile {
             path: name.into(),
             bytes: Bytes::Embedded(bytes),
             refusal: None,
+            identity: None,
         }
     }
 
     /// The path by which the file was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells the file from others; there is no such thing for an embedded one.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// The system's reason, if the file was to be mapped but had to be read into memory.

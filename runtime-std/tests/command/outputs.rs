@@ -24,6 +24,7 @@ struct Case {
     force: &'static str,
 }
 
+const FLOATS: &str = "floats.gguf";
 const SLIM: &str = "mha.gguf";
 const MODEL: &str = "talking.gguf";
 const WORDS: &str = "text.txt";
@@ -31,14 +32,23 @@ const WORDS: &str = "text.txt";
 const CASES: [Case; 8] = [
     Case {
         name: "quantize",
-        words: &["quantize", MODEL, "OUT", "Q8_0"],
-        inputs: &[MODEL],
+        words: &["quantize", FLOATS, "OUT", "Q8_0"],
+        inputs: &[FLOATS],
         talk: "",
         force: "--force",
     },
     Case {
         name: "slim",
-        words: &["slim", SLIM, "-o", "OUT", "--bound", "1"],
+        words: &[
+            "slim",
+            SLIM,
+            "-o",
+            "OUT",
+            "--bound",
+            "1",
+            "--calib-tokens",
+            "32",
+        ],
         inputs: &[SLIM],
         talk: "",
         force: "--force",
@@ -52,6 +62,8 @@ const CASES: [Case; 8] = [
             "copy.gguf",
             "--bound",
             "1",
+            "--calib-tokens",
+            "32",
             "--report",
             "OUT",
         ],
@@ -127,7 +139,12 @@ fn desk() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     talking_model(folder.path());
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data");
-    fs::copy(data.join("random-mha-f32.gguf"), folder.path().join(SLIM)).unwrap();
+    for (file, name) in [
+        ("random-mha-f32.gguf", SLIM),
+        ("random-gqa-f16.gguf", FLOATS),
+    ] {
+        fs::copy(data.join(file), folder.path().join(name)).unwrap();
+    }
     fs::write(folder.path().join(WORDS), TEXT).unwrap();
     folder
 }

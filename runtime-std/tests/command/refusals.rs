@@ -203,7 +203,7 @@ fn of_what_is_endless_no_more_is_read_than_can_be_used() {
     ] {
         let said = failure(in_little_memory(words, "exec </dev/zero;"), 1);
         assert!(
-            said.contains("256.0 MiB (268435456 bytes), the most that a text may have"),
+            said.contains("256 MiB (268435456 bytes), the most that a text may have"),
             "{said}"
         );
     }

@@ -103,7 +103,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let options = arguments.sampling.options()?;
     let open = arguments.access.open(&arguments.model)?;
-    let mut files = Files::new(arguments.force).reads(open.file.path());
+    let mut files = Files::new(arguments.force).reads_model(&open.file);
     let (model, manifest) = open.check_text(arguments.compute.workers()?)?;
     let mut template = template(&model, manifest.as_ref())?;
     if arguments.no_thinking {
@@ -278,9 +278,9 @@ impl Conversation {
             Some(("-f", path)) => (path.trim_start(), true),
             _ => (path, false),
         };
-        let model = self.chat.session().model().file().path();
-        let mut files = Files::new(replace).reads(model);
-        for record in &self.dump {
+        let model = self.chat.session().model().file();
+        let mut files = Files::new(replace).reads_model(model);
+        if let Some(record) = &self.dump {
             files = files.reads(record.path());
         }
         let output = files
