@@ -106,8 +106,8 @@ impl OptionalModelArguments {
     }
 }
 
-/// Opens the model that `model` names: a manifest's or the hub's, else a file, else one in the store
-/// that somebody has put there.
+/// Opens the model that `model` names: a manifest's or the hub's, else a file, else one that
+/// somebody has put into the store.
 fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
     let manifest = named(model)?;
     // A folder of that name could not be meant.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use brooklet_core::gguf::{Gguf, GgufError};
 
-/// What tells a model from anything else.
+/// Bytes that tell a model from anything else.
 const BEGINNING: usize = 24;
 
 /// Bytes after which the first look is taken for the end of the header.

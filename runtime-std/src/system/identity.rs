@@ -1,10 +1,10 @@
-//! Whether two paths lead to one file.
+//! The identity of a file, whatever the path that leads to it.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// A file, whatever the path that leads to it: hard and symbolic links have that of their file.
+/// A file by its device and inode: links of any kind have the identity of their file.
 #[cfg(unix)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {

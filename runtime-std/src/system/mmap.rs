@@ -136,7 +136,7 @@ impl ModelFile {
         &self.path
     }
 
-    /// What tells the file from others; there is no such thing for an embedded one.
+    /// The identity of the file; an embedded one has none.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }

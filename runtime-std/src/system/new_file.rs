@@ -253,7 +253,7 @@ pub fn sync_folder(folder: &Path) {
     }
 }
 
-/// What the names of a place's unfinished files begin with.
+/// The beginning of the names of a place's unfinished files.
 fn unfinished_start(place: &Path) -> String {
     let mut name = place
         .file_name()

@@ -17,7 +17,7 @@ struct Case {
     name: &'static str,
     /// Its arguments; INPUT, TEXT and OUT stand for paths.
     words: &'static [&'static str],
-    /// What it reads.
+    /// Files that it reads.
     inputs: &'static [&'static str],
     /// Lines for its standard input; OUT stands for the path, and FORCE for what lets it replace.
     talk: &'static str,
@@ -186,7 +186,7 @@ impl Case {
         child.wait_with_output().unwrap()
     }
 
-    /// What the command says when it refuses: its only sentence, or, in a chat that goes on, one.
+    /// The sentence of a command that refuses; in a chat that goes on, all that was said.
     #[track_caller]
     fn refusal(&self, output: Output, of: &str) -> String {
         let said = String::from_utf8(output.stderr).unwrap();
