@@ -3,7 +3,7 @@
 use super::*;
 
 /// The command under strace with this fault; `None`, with a line, where strace cannot be used.
-fn with_fault(faults: &[&str], only: Option<&Path>, arguments: &[&str]) -> Option<Output> {
+fn with_fault(faults: &[&str], only: Option<&Path>, arguments: &[&str]) -> Option<Command> {
     let can = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
         .output()
@@ -24,9 +24,13 @@ fn with_fault(faults: &[&str], only: Option<&Path>, arguments: &[&str]) -> Optio
     strace
         .arg(inner.get_program())
         .args(inner.get_args())
-        .env("BROOKLET_MODELS", "/nonexistent/models")
         .stdin(Stdio::null());
-    Some(strace.output().unwrap())
+    Some(strace)
+}
+
+/// Its output.
+fn output_with_fault(faults: &[&str], only: Option<&Path>, arguments: &[&str]) -> Option<Output> {
+    with_fault(faults, only, arguments).map(|mut command| command.output().unwrap())
 }
 
 /// A model to quantise without a warning.
@@ -70,7 +74,7 @@ fn a_call_that_fails_while_a_file_is_written_loses_nothing_and_leaves_nothing() 
         let out = folder.path().join("out.gguf");
         fs::write(&out, "old").unwrap();
         let words = ["quantize", FLOATS, out.to_str().unwrap(), "Q8_0", "--force"];
-        let Some(output) = with_fault(faults, None, &words) else {
+        let Some(output) = output_with_fault(faults, None, &words) else {
             return;
         };
         assert_eq!(names(folder.path()), ["out.gguf"], "{faults:?}");
@@ -113,7 +117,7 @@ fn a_file_system_that_lacks_something_is_no_obstacle() {
         let out = path(&format!("{index}.gguf"));
         for force in [&[][..], &["--force"]] {
             let words = ["quantize", FLOATS, out.to_str().unwrap(), "Q8_0"];
-            let Some(output) = with_fault(faults, None, &[&words, force].concat()) else {
+            let Some(output) = output_with_fault(faults, None, &[&words, force].concat()) else {
                 return;
             };
             text(output);
@@ -151,7 +155,7 @@ fn a_model_that_cannot_be_read_is_one_sentence() {
         ("madvise:error=EINVAL", None, ""),
     ] {
         let words: Vec<&str> = words.iter().copied().chain(more).collect();
-        let Some(output) = with_fault(&[fault], Some(&model), &words) else {
+        let Some(output) = output_with_fault(&[fault], Some(&model), &words) else {
             return;
         };
         if part.is_empty() {
@@ -178,7 +182,7 @@ fn a_file_that_cannot_be_mapped_is_read_and_it_is_said() {
         &["ppl", "-m", model_word, "--ids", "/dev/null"],
     ] {
         let usual = brooklet(words);
-        let Some(output) = with_fault(&[fault], Some(&model), words) else {
+        let Some(output) = output_with_fault(&[fault], Some(&model), words) else {
             return;
         };
         let said = String::from_utf8(output.stderr).unwrap();
@@ -196,7 +200,38 @@ fn a_file_that_cannot_be_mapped_is_read_and_it_is_said() {
         );
         // Whoever asks for it beforehand is told nothing.
         let asked = [words, &["--no-mmap"]].concat();
-        let quiet = with_fault(&[fault], Some(&model), &asked).unwrap();
+        let quiet = output_with_fault(&[fault], Some(&model), &asked).unwrap();
         assert_eq!(quiet.stderr, usual.stderr, "{words:?}");
     }
+}
+
+#[test]
+fn a_store_without_locks_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = with_fault(&["flock:error=ENOLCK"], None, arguments)?;
+        command
+            .env("BROOKLET_MODELS", folder.path())
+            .env("HF_ENDPOINT", "http://127.0.0.1:9");
+        Some(command.output().unwrap())
+    };
+    let Some(output) = run(&["pull", "hf:owner/repo/model.gguf"]) else {
+        return;
+    };
+    // Nobody is there to fetch it from, but that is tried.
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said.matches("has no locks (No locks available").count(),
+        1,
+        "{said}"
+    );
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.contains("cannot be reached") || last.contains("install curl"),
+        "{said}"
+    );
+    fs::write(folder.path().join("smollm2-135m.gguf"), "ten bytes.").unwrap();
+    let said = text(run(&["models", "--rm", "smollm2-135m"]).unwrap());
+    assert_eq!(said, "removed smollm2-135m: 10 B\n");
+    assert!(!folder.path().join("smollm2-135m.gguf").exists());
 }

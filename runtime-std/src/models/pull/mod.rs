@@ -80,6 +80,11 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     for folder in [&staging, folder] {
         fs::create_dir_all(folder).map_err(context.io("create the folder", folder))?;
     }
+    if !disk::is_writable(folder) {
+        // Not after an hour's download.
+        let error = io::ErrorKind::PermissionDenied.into();
+        return Err(context.io("write to the folder", folder)(error));
+    }
     let digest = context.fetch(watch)?;
     context.note_digest(&target, &digest)?;
     fs::rename(context.part(), &target)
