@@ -386,6 +386,33 @@ fn two_outputs_of_one_name_are_refused() {
 }
 
 #[test]
+fn a_command_that_fails_later_has_touched_nothing() {
+    let desk = desk();
+    fs::write(desk.path().join("old"), "old").unwrap();
+    let before = disk(desk.path());
+    for (words, part) in [
+        (
+            &["chat", "-m", MODEL, "--ram", "1KiB", "--ctx-dump", "old"][..],
+            "missing",
+        ),
+        (
+            &[
+                "ppl", "-m", MODEL, "-f", WORDS, "--ram", "1KiB", "--dump", "old",
+            ],
+            "missing",
+        ),
+        (&["quantize", WORDS, "old", "Q8_0"], "not a GGUF file"),
+        (&["slim", MODEL, "-o", "old"], ""),
+    ] {
+        let words = [words, &["--force"]].concat();
+        let output = command(&words).current_dir(desk.path()).output().unwrap();
+        let said = failure(output, 1);
+        assert!(said.contains(part), "{words:?}: {said}");
+        assert_eq!(disk(desk.path()), before, "{words:?}");
+    }
+}
+
+#[test]
 fn manual_pages_are_replaced_only_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let out = ["man", "--out", folder.path().to_str().unwrap()];

@@ -115,7 +115,6 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         ..arguments.compute.settings(manifest.as_ref())?
     };
     let dump = files.may_create(arguments.ctx_dump.as_ref())?;
-    let dump = dump.map(Output::grow).transpose()?;
     let plan = model.plan_with_index(&settings)?;
     let session = model.session_as_planned(&plan)?;
     let chat = Chat::new(session, template, arguments.system.clone())?;
@@ -133,7 +132,8 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         lines: Lines::new()?,
         pace: Pace::new(),
         transcript: Transcript::default(),
-        dump,
+        // Only now: until here an old one may stay.
+        dump: dump.map(Output::grow).transpose()?,
     };
     conversation.greet();
     conversation.talk(out)
