@@ -157,9 +157,11 @@ pub fn resolved(path: &Path) -> io::Result<PathBuf> {
     }
     match fs::metadata(path) {
         Ok(there) if there.is_file() => {
-            let gone = |_| is_a(io::ErrorKind::InvalidInput, "a file without a name");
-            let place = fs::canonicalize(path).map_err(gone)?;
             // A descriptor leads to a file that may have lost its name.
+            let place = fs::canonicalize(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => is_a(error.kind(), "a file without a name"),
+                _ => error,
+            })?;
             if Identity::of(&place).ok() == Identity::of(path).ok() {
                 Ok(place)
             } else {

@@ -93,6 +93,31 @@ fn a_call_that_fails_while_a_file_is_written_loses_nothing_and_leaves_nothing() 
 }
 
 #[test]
+fn a_place_that_cannot_be_looked_at_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = fs::canonicalize(folder.path()).unwrap().join("out.gguf");
+    fs::write(&out, "old").unwrap();
+    let words = ["quantize", FLOATS, out.to_str().unwrap(), "Q8_0", "--force"];
+    for fault in [
+        "statx:error=EIO",
+        "statx:error=EACCES",
+        "readlink:error=EIO",
+    ] {
+        let Some(output) = output_with_fault(&[fault], Some(&out), &words) else {
+            return;
+        };
+        // The last may not be asked for at all.
+        if output.status.success() && fault.starts_with("readlink") {
+            fs::write(&out, "old").unwrap();
+            continue;
+        }
+        assert!(failure(output, 1).contains("cannot write"), "{fault}");
+        assert_eq!(names(folder.path()), ["out.gguf"]);
+        assert_eq!(fs::read(&out).unwrap(), b"old");
+    }
+}
+
+#[test]
 fn a_file_system_that_lacks_something_is_no_obstacle() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
