@@ -12,7 +12,7 @@
 //! `--maps` writes the maps of one rank, to decode with.
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs;
 use std::io::BufWriter;
 use std::path::PathBuf;
 
@@ -25,6 +25,7 @@ use brooklet::core::cache::ElementType;
 use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::quant::Format;
 use brooklet::core::tensor::Matrix;
+use brooklet::system::new_file::NewFile;
 use clap::Parser;
 use faer::Mat;
 
@@ -291,11 +292,14 @@ fn write_maps(
     for (name, dims, _) in &tensors {
         header.tensor(name, dims, Format::F32)?;
     }
-    let mut body = header.write(BufWriter::new(File::create(path)?))?;
+    let mut body = header.write(BufWriter::new(NewFile::create(path, false)?))?;
     for (.., bytes) in &tensors {
         body.write(bytes)?;
     }
-    body.finish()?;
+    let (file, _) = body.finish()?;
+    file.into_inner()
+        .map_err(|error| error.into_error())?
+        .finish()?;
     println!(
         "\nmaps of rank {} for {}: {}",
         arguments.rank,

@@ -71,7 +71,7 @@ def main():
     shown = [1, 100, 500]
 
     dump = args.out / "brooklet.jsonl"
-    command = [args.brooklet, "chat", "-m", args.model, "--system", SYSTEM, "--ram", args.ram, "--temp", "0", "-n", "64", "--ctx-dump", dump]
+    command = [args.brooklet, "chat", "-m", args.model, "--system", SYSTEM, "--ram", args.ram, "--temp", "0", "-n", "64", "--ctx-dump", dump, "--force"]
     with script.open() as lines, (args.out / "brooklet.txt").open("w") as out:
         done = subprocess.run([*map(str, command)], stdin=lines, stdout=out, stderr=subprocess.PIPE, text=True, check=True)
     (args.out / "brooklet.err").write_text(done.stderr)

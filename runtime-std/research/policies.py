@@ -55,7 +55,7 @@ class Bench:
 
     def ppl(self, name, policy, window, *more, ids=None):
         scores = self.args.out / f"{name}.scores"
-        return self.run(name, "ppl", "--ids", ids or self.args.ids, "--policy", policy, "--scores", scores,
+        return self.run(name, "ppl", "--ids", ids or self.args.ids, "--policy", policy, "--scores", scores, "--force",
                         *(["--window", window] if window else []), *more)
 
     def sink(self, name, cache, *more, ids=None):

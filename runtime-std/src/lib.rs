@@ -48,7 +48,7 @@
 //! Each imports only what stands before it.
 //!
 //! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped
-//!   files, memory, threads, the instruction set. The only unsafe code.
+//!   and new files, memory, threads, the instruction set. The only unsafe code.
 //! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`audio`]: sound from files and pipes, as samples for a model.
 //! - [`planning`]: defaults, and from a budget to a plan.

@@ -4,17 +4,16 @@
 mod common;
 #[path = "common/program.rs"]
 mod program;
+#[path = "common/talking.rs"]
+mod talking;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use brooklet::ModelOptions;
 use brooklet::chat::{CHATML, Chat, LiveMessage, Role, Template};
-use brooklet::convert::gguf_writer::Header;
 use brooklet::core::cache::ElementType;
-use brooklet::core::gguf::{Gguf, Value};
 use brooklet::core::sampler::{Sampler, SamplerOptions};
 use brooklet::generate::{Finish, Request};
 use brooklet::planning::Settings;
@@ -22,6 +21,7 @@ use common::{pulled, tiny};
 use program::program;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use talking::talking_model;
 
 const SYSTEM: &str = "Be brief.";
 /// The tiny model's SentencePiece puts a blank before a text; the control tokens of the template
@@ -187,27 +187,6 @@ fn resetting_and_changing_the_system_prompt_begin_anew() {
         say(chat, "hello", 9, 1);
         assert_eq!(chat.live()[0].turn, 4);
     });
-}
-
-/// The tiny model with a chat template.
-fn talking_model(folder: &Path) -> PathBuf {
-    let bytes = fs::read(tiny()).unwrap();
-    let file = Gguf::parse(&bytes).unwrap();
-    let mut header = Header::with_metadata_of(&file);
-    header.set("tokenizer.chat_template", Value::Str(CHATML.as_bytes()));
-    for tensor in file.tensors() {
-        let dims = &tensor.dims()[..tensor.rank()];
-        header
-            .tensor(tensor.name(), dims, tensor.format().unwrap())
-            .unwrap();
-    }
-    let mut body = header.write(Vec::new()).unwrap();
-    for tensor in file.tensors() {
-        body.write(tensor.data()).unwrap();
-    }
-    let path = folder.join("talking.gguf");
-    fs::write(&path, body.finish().unwrap().0).unwrap();
-    path
 }
 
 /// Runs `brooklet chat` with `input` on standard input.

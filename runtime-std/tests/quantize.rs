@@ -142,7 +142,7 @@ fn what_must_not_be_written_is_not() {
     );
     refused(
         &[path, folder.path().to_str().unwrap(), "Q8_0", "--force"],
-        "not a regular file",
+        "it is a folder",
     );
     refused(
         &[path, "/absent/folder/out.gguf", "Q8_0"],

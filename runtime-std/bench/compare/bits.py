@@ -198,13 +198,14 @@ class Program:
 
     def answer(self, case):
         """Returns the output of the case, and the bytes of the arena if the program reports them."""
-        with tempfile.NamedTemporaryFile(dir=self.scratch) as out:
-            done = self.run(case.words, case.isa, case.stdin, out.name)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            out = pathlib.Path(folder) / "out"
+            done = self.run(case.words, case.isa, case.stdin, out)
             if done.returncode:
                 raise Failed(f"{shlex.join(case.words)}: status {done.returncode}: {done.stderr.decode().strip()}")
             if "{out}" not in case.words:
                 return done.stdout, None
-            return pathlib.Path(out.name).read_bytes(), json.loads(done.stdout)["arena_bytes"]
+            return out.read_bytes(), json.loads(done.stdout)["arena_bytes"]
 
     def isas(self):
         """Returns the instruction sets that the program lists when it is asked for an unknown one."""

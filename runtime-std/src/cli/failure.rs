@@ -45,6 +45,9 @@ pub enum Failure {
         /// The system's reason.
         error: io::Error,
     },
+    /// A file to write is there already.
+    #[error("{} exists: --force replaces it", .0.display())]
+    Exists(PathBuf),
     /// A sound cannot be read.
     #[error("{}: {error}", .path.display())]
     Sound {

@@ -1,17 +1,22 @@
 //! Text and ids from files and standard input.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use crate::size::Size;
 
-/// The bytes of a file; `-` is standard input.
+/// Longest text, in bytes: some hundred books. Without it, a device would be read until the memory
+/// is full.
+const LONGEST: usize = 256 << 20;
+
+/// The bytes of a text's file; `-` is standard input.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = if path == Path::new("-") {
-        standard_input()
+        read_text(&mut io::stdin().lock())
     } else {
-        fs::read(path)
+        File::open(path).and_then(|mut file| read_text(&mut file))
     };
     bytes.map_err(|error| Failure::Read {
         path: path.to_path_buf(),
@@ -19,9 +24,18 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn standard_input() -> io::Result<Vec<u8>> {
+fn read_text(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
+    from.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > LONGEST {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!(
+                "it is longer than {} ({LONGEST} bytes), the most that a text may have",
+                Size(LONGEST)
+            ),
+        ));
+    }
     Ok(bytes)
 }
 

@@ -12,11 +12,10 @@ use serde_json::{Map, json};
 use super::failure::Failure;
 use super::json::write_json;
 use super::licence::licence;
-use super::model;
+use super::model::AccessArguments;
 use crate::Error;
 use crate::model::check_file;
 use crate::size::Size;
-use crate::system::mmap::Access;
 
 /// Longest text and longest list that are shown whole.
 const SHOWN_TEXT: usize = 200;
@@ -30,6 +29,8 @@ pub struct Arguments {
     /// List every tensor
     #[arg(long)]
     tensors: bool,
+    #[command(flatten)]
+    access: AccessArguments,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -37,7 +38,7 @@ pub struct Arguments {
 
 /// Prints the file's contents.
 pub fn inspect(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let open = model::open(&arguments.model, Access::Map)?;
+    let open = arguments.access.open(&arguments.model)?;
     let path = open.file.path().to_path_buf();
     let file = Gguf::parse(&open.file).map_err(|error| Error::Model {
         path,

@@ -15,6 +15,15 @@ const KILLED: i32 = 130;
 /// The flag that Ctrl-C sets, or a request to terminate.
 pub struct Interrupt(Arc<AtomicBool>);
 
+/// Lets a write beyond the limit of a file's size fail, with a sentence, instead of ending the
+/// program: a handler does, which programs started by this one do not inherit.
+pub fn outlive_size_limits() {
+    #[cfg(unix)]
+    if let Err(error) = flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
+        tracing::info!(%error, "a limit of a file's size will end the program by a signal");
+    }
+}
+
 impl Interrupt {
     /// Installs the handlers: from now on the first signal only sets the flag.
     pub fn catch() -> Result<Interrupt, Failure> {

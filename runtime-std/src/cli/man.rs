@@ -1,13 +1,14 @@
 //! `brooklet man`: manual pages, made of the same texts as `--help`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_mangen::Man;
 
 use super::failure::Failure;
+use super::output::Files;
 
 /// Arguments of `brooklet man`.
 #[derive(Args)]
@@ -18,6 +19,9 @@ pub struct Arguments {
     /// Write the pages of the program and all subcommands to this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Replace pages that exist
+    #[arg(long, requires = "out")]
+    force: bool,
 }
 
 /// Prints a manual page, or writes all of them.
@@ -29,10 +33,7 @@ pub fn man(
     // Gives the subcommands the program's name, which is a part of their usage.
     command.build();
     if let Some(folder) = &arguments.out {
-        return write_all(command, folder).map_err(|error| Failure::Write {
-            path: folder.clone(),
-            error,
-        });
+        return write_all(command, folder, arguments.force);
     }
     let wanted = match &arguments.subcommand {
         Some(name) => command.find_subcommand(name).cloned().ok_or_else(|| {
@@ -46,11 +47,18 @@ pub fn man(
     page(wanted).render(out).map_err(Failure::Output)
 }
 
-fn write_all(command: Command, folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+fn write_all(command: Command, folder: &Path, force: bool) -> Result<(), Failure> {
+    fs::create_dir_all(folder).map_err(|error| Failure::Write {
+        path: folder.to_path_buf(),
+        error,
+    })?;
+    let mut files = Files::new(force);
     let subcommands = command.get_subcommands().cloned();
     for command in subcommands.chain([command.clone()]) {
-        page(command).generate_to(folder)?;
+        let page = page(command);
+        let mut output = files.create(&folder.join(page.get_filename()))?;
+        page.render(&mut output).map_err(output.failed())?;
+        output.finish()?;
     }
     Ok(())
 }

@@ -119,6 +119,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = crate::system::mmap::exit_where_files_shrink(SHRUNK) {
         tracing::info!(%error, "a model's file that is cut short while it is mapped will end the program by a signal");
     }
+    interrupt::outlive_size_limits();
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());
     finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Failure::Output)))
 }

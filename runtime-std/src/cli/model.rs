@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::failure::Failure;
+use super::progress::say;
 use crate::embedded::OWN_MODEL;
 use crate::model::{Model, ModelOptions};
-use crate::models::hub::HubFile;
+use crate::models::hub::{HubFile, is_gguf};
 use crate::models::manifest::Manifest;
 use crate::models::store::Store;
+use crate::size::Size;
 use crate::system::mmap::{Access, ModelFile};
 
 /// Arguments that say how the model's file is brought in.
@@ -95,19 +97,33 @@ impl ModelArguments {
 
 impl OptionalModelArguments {
     /// Opens the model, pulling it first if that is needed; the choice of the model never depends
-    /// on the network.
+    /// on the network, nor the program's own on the working directory.
     pub fn open(&self) -> Result<OpenModel, Failure> {
-        self.access.open(self.model.as_deref().unwrap_or(OWN_MODEL))
+        match &self.model {
+            Some(model) => self.access.open(model),
+            None => open_named(named(OWN_MODEL)?, OWN_MODEL, self.access.access()),
+        }
     }
 }
 
-/// Opens the model that `model` names: a file if there is one, else a manifest's or the hub's.
-pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
-    let manifest = if Path::new(model).exists() {
-        None
-    } else {
-        named(model)?
-    };
+/// Opens the model that `model` names: a manifest's or the hub's, else a file, else one that
+/// somebody has put into the store.
+fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
+    let manifest = named(model)?;
+    // A folder of that name could not be meant.
+    if manifest.is_some() && Path::new(model).is_file() {
+        say(&format!(
+            "{model} is a model's name: for the file here, write ./{model}"
+        ));
+    }
+    open_named(manifest, model, access)
+}
+
+fn open_named(
+    manifest: Option<Manifest>,
+    model: &str,
+    access: Access,
+) -> Result<OpenModel, Failure> {
     if let Some(manifest) = &manifest
         && let Some(bytes) = manifest.embedded()
     {
@@ -118,22 +134,41 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
     }
     let path = match &manifest {
         Some(manifest) => pulled(manifest)?,
-        None if looks_like_a_path(model) || Path::new(model).exists() => PathBuf::from(model),
-        None => {
-            let names = Manifest::names();
-            return Err(Failure::Input(format!(
-                "there is no file and no model named \"{model}\": there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
-            )));
-        }
+        None if Path::new(model).exists() => PathBuf::from(model),
+        None => match stored(model) {
+            Some(path) => path,
+            None if looks_like_a_path(model) => PathBuf::from(model),
+            None => {
+                let names = Manifest::names();
+                return Err(Failure::Input(format!(
+                    "there is no file and no model named \"{model}\": there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
+                )));
+            }
+        },
     };
     let file = ModelFile::open(&path, access).map_err(|error| Failure::Read {
         path: path.clone(),
         error,
     })?;
+    if let Some(error) = file.refusal() {
+        say(&format!(
+            "{} cannot be mapped ({error}): its {} are read into memory",
+            path.display(),
+            Size(file.len())
+        ));
+    }
     tracing::info!(path = %path.display(), mapped = file.is_mapped(), bytes = file.len(), "opened the model");
     // The manifest of a hub file states nothing but the file's place.
     let manifest = manifest.filter(|manifest| manifest.path.is_none());
     Ok(OpenModel { file, manifest })
+}
+
+/// The path of a model in the store that no manifest names, with or without the end of its name.
+fn stored(model: &str) -> Option<PathBuf> {
+    let others = Store::from_environment()?.others();
+    let of_name = |name: &str| others.iter().find(|stored| stored.name == name);
+    let stored = of_name(model).or_else(|| of_name(&format!("{model}.gguf")))?;
+    Some(stored.path.clone())
 }
 
 /// Returns the manifest of the model of that name, or the one made for a file of the hub.
@@ -145,7 +180,7 @@ pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
 }
 
 fn looks_like_a_path(model: &str) -> bool {
-    model.contains(std::path::MAIN_SEPARATOR) || model.contains('/') || model.ends_with(".gguf")
+    model.contains(std::path::MAIN_SEPARATOR) || model.contains('/') || is_gguf(Path::new(model))
 }
 
 /// The store of this environment.

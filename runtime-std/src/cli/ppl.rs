@@ -1,7 +1,7 @@
 //! `brooklet ppl`: the perplexity of a text, under any policy.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use brooklet_core::cache::Policy;
@@ -9,7 +9,7 @@ use brooklet_core::model::Config;
 use brooklet_core::plan::Plan;
 use brooklet_core::stream::Stream;
 use brooklet_core::tokenizer::EncodeOptions;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use super::cache::{CacheArguments, RamArguments};
@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::input;
 use super::json::write_json;
 use super::model::ModelArguments;
-use super::output::Output;
+use super::output::{Files, Output};
 use super::progress::Counter;
 use super::tokenize::bos;
 use crate::engine::{Engine, Resources};
@@ -38,6 +38,7 @@ const PIECE: usize = 256;
 /// N predictions, of the tokens A+1 to A+N, are scored; the cache is empty before token A. Token 0
 /// is the start-of-sequence token where the model asks for one.
 #[derive(Args)]
+#[command(group = ArgGroup::new("outputs").args(["dump", "scores", "attention"]).multiple(true))]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -77,6 +78,9 @@ pub struct Arguments {
     /// weight
     #[arg(long, value_name = "FILE")]
     attention: Option<PathBuf>,
+    /// Replace the files to write if they exist
+    #[arg(long, requires = "outputs")]
+    force: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -111,6 +115,10 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         return Err(Failure::Usage("--stride must be at least 1".into()));
     }
     let open = arguments.model.open()?;
+    let mut files = Files::new(arguments.force)
+        .reads_model(&open.file)
+        .may_read(arguments.file.as_ref())
+        .may_read(arguments.ids.as_ref());
     let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;
     let tokens = sequence(arguments, &model)?;
     let mut settings = Settings {
@@ -137,18 +145,20 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let mut attention = Attention::new(arguments, model.config(), &plan)?;
     let mut engine = Engine::new(&model, &mut resources)?;
     engine.stream().probe(&mut attention.weights)?;
-    let mut scorer = Scorer::new(arguments, tokens)?;
+    let mut scorer = Scorer::new(arguments, tokens, &mut files)?;
+    let attention_file = files.may_create(arguments.attention.as_ref())?;
     let start = Instant::now();
     scorer.run(engine.stream(), arguments.stride)?;
     let seconds = start.elapsed().as_secs_f64();
     attention.finish(tokens.len() - 1);
-    if let Some(path) = &arguments.attention {
-        attention.write(path)?;
+    if let Some(file) = attention_file {
+        attention.write(file)?;
     }
-    let (nll, nll_error) = scorer.finish()?;
+    let (nll, nll_error) = scorer.mean();
+    let scored = scorer.finish()?;
     let options = plan.options();
     let report = Report {
-        tokens: scorer.nats.len(),
+        tokens: scored,
         nll,
         ppl: nll.exp(),
         policy: options.policy.name(),
@@ -255,8 +265,7 @@ impl Attention {
             .collect()
     }
 
-    fn write(&self, path: &Path) -> Result<(), Failure> {
-        let mut output = Output::create(path)?;
+    fn write(&self, mut output: Output) -> Result<(), Failure> {
         for (index, weight) in self.weights.iter().enumerate() {
             let (head, slot) = (index / self.slots, index % self.slots);
             let line = format!(
@@ -264,9 +273,9 @@ impl Attention {
                 head / self.heads,
                 head % self.heads
             );
-            output.write(line.as_bytes())?;
+            output.add(line.as_bytes())?;
         }
-        output.flush()
+        output.finish()
     }
 }
 
@@ -312,16 +321,12 @@ struct Scorer<'t> {
 }
 
 impl<'t> Scorer<'t> {
-    fn new(arguments: &Arguments, tokens: &'t [u32]) -> Result<Self, Failure> {
+    fn new(arguments: &Arguments, tokens: &'t [u32], files: &mut Files) -> Result<Self, Failure> {
         Ok(Scorer {
             tokens,
             nats: Vec::with_capacity(tokens.len() / arguments.stride + 1),
-            dump: arguments.dump.as_deref().map(Output::create).transpose()?,
-            scores: arguments
-                .scores
-                .as_deref()
-                .map(Output::create)
-                .transpose()?,
+            dump: files.may_create(arguments.dump.as_ref())?,
+            scores: files.may_create(arguments.scores.as_ref())?,
         })
     }
 
@@ -362,20 +367,17 @@ impl<'t> Scorer<'t> {
         self.nats.push(nats);
         if let Some(dump) = &mut self.dump {
             for logit in logits {
-                dump.write(&logit.to_le_bytes())?;
+                dump.add(&logit.to_le_bytes())?;
             }
         }
         match &mut self.scores {
-            Some(scores) => scores.write(format!("{at} {nats:.6}\n").as_bytes()),
+            Some(scores) => scores.add(format!("{at} {nats:.6}\n").as_bytes()),
             None => Ok(()),
         }
     }
 
     /// The mean and its standard error.
-    fn finish(&mut self) -> Result<(f64, f64), Failure> {
-        for output in self.dump.iter_mut().chain(&mut self.scores) {
-            output.flush()?;
-        }
+    fn mean(&self) -> (f64, f64) {
         let n = self.nats.len() as f64;
         let mean = self.nats.iter().sum::<f64>() / n;
         let squares: f64 = self.nats.iter().map(|nats| (nats - mean).powi(2)).sum();
@@ -384,7 +386,15 @@ impl<'t> Scorer<'t> {
         } else {
             0.0
         };
-        Ok((mean, error))
+        (mean, error)
+    }
+
+    /// Puts the files in their places; returns how many predictions were scored.
+    fn finish(self) -> Result<usize, Failure> {
+        for output in self.dump.into_iter().chain(self.scores) {
+            output.finish()?;
+        }
+        Ok(self.nats.len())
     }
 }
 

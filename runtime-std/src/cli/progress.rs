@@ -88,6 +88,9 @@ impl View {
                 }
             }
             Event::Bytes(bytes) => self.bar.iter().for_each(|bar| bar.set_position(bytes)),
+            Event::Unlocked(error) => say(&format!(
+                "the models' folder has no locks ({error}): do not pull a model twice at a time"
+            )),
             Event::Failed(error) => {
                 self.end();
                 tracing::info!(%error, "a source has failed");

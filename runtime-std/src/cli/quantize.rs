@@ -1,6 +1,5 @@
 //! `brooklet quantize`: a copy of a model with its weights in another format.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,13 +12,12 @@ use super::cache::workers;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
-use super::model;
+use super::model::AccessArguments;
+use super::output::{Files, Output};
 use super::progress::{self, Counter};
 use crate::Error;
-use crate::convert::new_file::NewFile;
 use crate::convert::quantize::{Conversion, QuantizeError, Summary, Target};
 use crate::size::Size;
-use crate::system::mmap::Access;
 use crate::system::pool::Pool;
 
 /// Arguments of `brooklet quantize`.
@@ -41,6 +39,8 @@ pub struct Arguments {
     /// Replace OUT if it exists
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    access: AccessArguments,
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     threads: Option<usize>,
@@ -52,9 +52,8 @@ pub struct Arguments {
 /// Writes the copy and reports its size.
 pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let threads = workers(arguments.threads)?;
-    let open = model::open(&arguments.input, Access::Map)?;
+    let open = arguments.access.open(&arguments.input)?;
     let input = open.file.path();
-    refuse_the_same_file(input, &arguments.output)?;
     let file = Gguf::parse(&open.file).map_err(|error| Error::Model {
         path: input.to_path_buf(),
         error: ModelError::Gguf(error),
@@ -65,27 +64,27 @@ pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
         what: format!("{threads} threads"),
         error,
     })?;
-    let bytes = write(arguments, &conversion, &summary, &pool, input)?;
+    let mut new = Files::new(arguments.force)
+        .reads_model(&open.file)
+        .create(&arguments.output)?;
+    let bytes = write(arguments, &conversion, &summary, &pool, input, &mut new)?;
+    new.finish()?;
     if arguments.json {
         return write_json(out, &report(arguments, input, &summary, bytes));
     }
     print(arguments, &summary, bytes, out).map_err(Failure::Output)
 }
 
-/// Makes the new file; returns its length.
+/// Fills the new file; returns its length.
 fn write(
     arguments: &Arguments,
     conversion: &Conversion<'_>,
     summary: &Summary,
     pool: &Pool,
     input: &Path,
+    new: &mut Output,
 ) -> Result<u64, Failure> {
     let interrupt = Interrupt::catch()?;
-    let cannot_write = |error| Failure::Write {
-        path: arguments.output.clone(),
-        error,
-    };
-    let mut new = create(&arguments.output, arguments.force)?;
     if summary.requantized > 0 {
         progress::say(&format!(
             "{}: quantised already ({} of {} tensors): the model's F16 or F32 file makes a better copy",
@@ -95,27 +94,12 @@ fn write(
         ));
     }
     let counter = Counter::new("quantize", summary.tensors);
-    let bytes = conversion
-        .write(&mut new, pool, &mut |done| {
+    conversion
+        .write(new, pool, &mut |done| {
             counter.set(done);
             !interrupt.is_set()
         })
-        .map_err(wrong(arguments, input))?;
-    new.finish().map_err(cannot_write)?;
-    Ok(bytes)
-}
-
-/// Starts the file that a command writes.
-pub fn create(output: &Path, force: bool) -> Result<NewFile, Failure> {
-    NewFile::create(output, force).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists if !force => {
-            Failure::Input(format!("{} exists: --force replaces it", output.display()))
-        }
-        _ => Failure::Write {
-            path: output.to_path_buf(),
-            error,
-        },
-    })
+        .map_err(wrong(arguments, input))
 }
 
 fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> Failure {
@@ -128,18 +112,6 @@ fn wrong(arguments: &Arguments, input: &Path) -> impl FnOnce(QuantizeError) -> F
             path: input.to_path_buf(),
             error,
         },
-    }
-}
-
-/// Refuses an output that is the input: the input stays mapped while the output is written, and has
-/// bits that the output loses.
-pub fn refuse_the_same_file(input: &Path, output: &Path) -> Result<(), Failure> {
-    match (fs::canonicalize(input), fs::canonicalize(output)) {
-        (Ok(from), Ok(to)) if from == to => Err(Failure::Input(format!(
-            "{} is the input: give the new file another name",
-            output.display()
-        ))),
-        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! `brooklet slim`: a copy of a model whose values are computed from its keys.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use brooklet_core::cache::{ElementType, Layout, LayoutChoice};
@@ -14,18 +13,18 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::{ELEMENT_TYPES, Names, one_of, workers};
 use super::failure::Failure;
+use super::input;
 use super::interrupt::Interrupt;
 use super::json::write_json;
+use super::model::AccessArguments;
+use super::output::{Files, Output};
 use super::progress::Counter;
-use super::{input, model};
-use crate::convert::new_file::NewFile;
 use crate::convert::slim::file::{SlimLayer, Storage};
 use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
 use crate::convert::slim::{Calibration, Request, analyse, bytes_per_token, check, own_text};
 use crate::model::Model;
 use crate::planning::DEFAULT_SINKS;
 use crate::size::Size;
-use crate::system::mmap::Access;
 
 /// Names of the layouts that a layer may get, and their help.
 const LAYOUTS: Names = &[
@@ -109,9 +108,11 @@ pub struct Arguments {
     /// Write the measurements, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Replace OUT if it exists
+    /// Replace OUT and the report if they exist
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    access: AccessArguments,
     /// Threads that compute; as many as there are processors unless given
     #[arg(short, long)]
     threads: Option<usize>,
@@ -168,8 +169,10 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     if arguments.bound.is_nan() || arguments.bound <= 0.0 {
         return Err(Failure::Usage("--bound must be more than 0".into()));
     }
-    let open = model::open(&arguments.input, Access::Map)?;
-    super::quantize::refuse_the_same_file(open.file.path(), &arguments.output)?;
+    let open = arguments.access.open(&arguments.input)?;
+    let mut files = Files::new(arguments.force)
+        .reads_model(&open.file)
+        .may_read(arguments.calib.as_ref());
     let (model, manifest) = open.check_text(workers)?;
     let config = model.config();
     check(config)?;
@@ -179,7 +182,8 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         manifest.and_then(|manifest| manifest.sinks),
     );
     let interrupt = Interrupt::catch()?;
-    let mut new = super::quantize::create(&arguments.output, arguments.force)?;
+    let mut new = files.create(&arguments.output)?;
+    let report_file = files.may_create(arguments.report.as_ref())?;
     let text = match &arguments.calib {
         Some(path) => model.tokenize(&input::read(path)?, EncodeOptions::default())?,
         None => own_text(&model, arguments.calib_tokens)?,
@@ -236,22 +240,14 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         bytes_per_token_after: sum(|layer| layer.bytes_per_token_after),
         layers: reports,
     };
-    let failed = |error| Failure::Write {
-        path: arguments.output.clone(),
-        error,
-    };
-    let text = serde_json::to_string(&report).map_err(|error| failed(error.into()))?;
-    let bytes = write(&model, &layers, storage, &text, &mut new).map_err(failed)?;
-    new.finish().map_err(failed)?;
-    if let Some(path) = &arguments.report {
-        let failed = |error| Failure::Write {
-            path: path.clone(),
-            error,
-        };
-        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-        write_json(&mut file, &report)?;
-        file.flush().map_err(failed)?;
+    let text = serde_json::to_string(&report).map_err(|error| new.failed()(error.into()))?;
+    let bytes = write(&model, &layers, storage, &text, &mut new).map_err(new.failed())?;
+    if let Some(mut file) = report_file {
+        file.add(text.as_bytes())?;
+        file.add(b"\n")?;
+        file.finish()?;
     }
+    new.finish()?;
     if arguments.json {
         return write_json(out, &report);
     }
@@ -265,12 +261,9 @@ fn write(
     layers: &[Option<SlimLayer>],
     storage: Storage,
     report: &str,
-    new: &mut NewFile,
+    new: &mut Output,
 ) -> io::Result<u64> {
-    let mut out = BufWriter::new(new);
-    let bytes = crate::convert::slim::file::write(model.gguf(), layers, storage, report, &mut out)?;
-    out.flush()?;
-    Ok(bytes)
+    crate::convert::slim::file::write(model.gguf(), layers, storage, report, new)
 }
 
 impl Arguments {

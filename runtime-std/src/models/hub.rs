@@ -17,11 +17,12 @@ pub const PREFIX: &str = "hf:";
 /// The folder of such files in the store.
 const FOLDER: &str = "hf";
 
-/// Longest part in bytes: `repository@revision` and `file.gguf.sha256` then stay below the 255 that
-/// file systems allow.
-const LONGEST_PART: usize = 120;
+/// Longest part in bytes, the repository with its revision being one: `file.gguf.sha256` and the
+/// names of unfinished files then stay below the 255 that file systems allow.
+const LONGEST_PART: usize = 240;
 
-/// Characters of a part beside letters and digits.
+/// Characters of a part beside letters and digits; those of other alphabets all may be there, if
+/// they can be seen.
 const PUNCTUATION: &str = "-_.+=,~()[] ";
 
 /// The reason why a text does not name a file on the hub.
@@ -37,7 +38,7 @@ pub enum HubNameError {
     NotGguf(String),
     /// A part is empty, too long, begins with a dot, or has a character that names of files here do
     /// not have.
-    #[error("\"{}\" cannot be part of a model's name: each part has 1 to {LONGEST_PART} letters, digits or {PUNCTUATION:?}, and begins with no dot", .0.escape_debug())]
+    #[error("\"{}\" cannot be part of a model's name: each part has 1 to {LONGEST_PART} bytes of letters, digits or {PUNCTUATION:?}, and begins with no dot", .0.escape_debug())]
     Part(String),
 }
 
@@ -61,13 +62,14 @@ impl HubFile {
 
     fn parse_path(path: &str) -> Result<HubFile, HubNameError> {
         let mut pieces = path.splitn(3, '/');
-        let (Some(owner), Some(name), Some(file)) = (pieces.next(), pieces.next(), pieces.next())
+        let (Some(owner), Some(repository), Some(file)) =
+            (pieces.next(), pieces.next(), pieces.next())
         else {
             return Err(HubNameError::Incomplete);
         };
-        let (name, revision) = match name.split_once('@') {
+        let (name, revision) = match repository.split_once('@') {
             Some((name, revision)) => (name, Some(revision)),
-            None => (name, None),
+            None => (repository, None),
         };
         for part in [owner, name]
             .into_iter()
@@ -78,7 +80,10 @@ impl HubFile {
                 return Err(HubNameError::Part(part.into()));
             }
         }
-        if !file.ends_with(".gguf") {
+        if repository.len() > LONGEST_PART {
+            return Err(HubNameError::Part(repository.into()));
+        }
+        if !is_gguf(Path::new(file)) {
             return Err(HubNameError::NotGguf(file.into()));
         }
         Ok(HubFile {
@@ -168,9 +173,28 @@ fn is_plain(part: &str) -> bool {
     (1..=LONGEST_PART).contains(&part.len())
         && !part.starts_with(['.', ' '])
         && !part.ends_with(['.', ' '])
-        && part
-            .chars()
-            .all(|c| c.is_alphanumeric() || PUNCTUATION.contains(c))
+        && part.chars().all(|c| match c {
+            c if c.is_ascii() => c.is_ascii_alphanumeric() || PUNCTUATION.contains(c),
+            c => !c.is_control() && !c.is_whitespace() && !is_unseen(c),
+        })
+}
+
+/// True for characters that show nothing or change what stands beside them: joiners, marks of
+/// direction, tags, what is no character.
+fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..='\u{10ffff}'
+    )
+}
+
+/// True if the name of a file says that it is a model's.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 #[cfg(test)]
@@ -214,6 +238,20 @@ mod tests {
             );
             assert_eq!(HubFile::at(&hub.path()), Some(hub));
         }
+        // The end in capitals, letters of any alphabet, also composed ones, and long names.
+        let long = "z".repeat(LONGEST_PART - 5);
+        for file in [
+            "C.GGUF",
+            "u\u{308}.gguf",
+            "模型.gguf",
+            "Ключ.Gguf",
+            &format!("{long}.gguf"),
+        ] {
+            let name = format!("hf:a/b/{file}");
+            let hub = parse(&name).unwrap();
+            assert_eq!(hub.to_string(), name);
+            assert_eq!(HubFile::at(&hub.path()), Some(hub));
+        }
         assert_eq!(HubFile::parse("smollm2-135m"), None);
         assert_eq!(HubFile::at(Path::new("other/a/b/c.gguf")), None);
     }
@@ -241,6 +279,7 @@ mod tests {
             ("hf:a/b/c\n.gguf", "c\n.gguf"),
             ("hf:a/b/c\0.gguf", "c\0.gguf"),
             ("hf:a/b/\u{202e}c.gguf", "\u{202e}c.gguf"),
+            ("hf:a/b/c\u{200d}.gguf", "c\u{200d}.gguf"),
             ("hf:a/b?x=/c.gguf", "b?x="),
             ("hf:a/b/c%2f.gguf", "c%2f.gguf"),
         ] {
@@ -253,6 +292,12 @@ mod tests {
         assert_eq!(
             parse("hf:a/b/c.bin"),
             Err(HubNameError::NotGguf("c.bin".into()))
+        );
+        let long = "x".repeat(100);
+        let revision = "y".repeat(LONGEST_PART - 100);
+        assert_eq!(
+            parse(&format!("hf:a/{long}@{revision}/c.gguf")),
+            Err(HubNameError::Part(format!("{long}@{revision}")))
         );
         let long = "x".repeat(LONGEST_PART + 1);
         assert_eq!(

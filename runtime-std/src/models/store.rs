@@ -1,12 +1,13 @@
 //! The folder of pulled models, and the paths of named models in it.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::models::hub::HubFile;
+use crate::models::hub::{HubFile, is_gguf};
 use crate::models::manifest::Manifest;
+use crate::system::disk;
 
 /// The environment variable that names the folder of pulled models.
 pub const STORE_VARIABLE: &str = "BROOKLET_MODELS";
@@ -19,6 +20,9 @@ pub(crate) const DIGEST_MARK: &str = "hub-digest";
 
 /// Most folders above a file of the hub: owner, repository and folders of a repository.
 const DEPTH: usize = 16;
+
+/// Most folders above a file that somebody has put into the store.
+const DEPTH_OF_OTHERS: usize = 4;
 
 /// The reason why the store cannot be changed.
 #[derive(Debug, thiserror::Error)]
@@ -102,15 +106,31 @@ impl Store {
     /// Folder in which unfinished downloads of a model are kept, so that the next attempt goes on
     /// from there.
     pub(crate) fn staging(&self, manifest: &Manifest) -> PathBuf {
-        let partial = self.folder.join(PARTIAL);
-        match &manifest.path {
-            Some(path) => partial.join(path),
-            None => partial.join(&manifest.name),
+        let name = match &manifest.path {
+            Some(path) => path.as_path(),
+            None => Path::new(&manifest.name),
+        };
+        self.partial(name, &disk::is_writable).join(name)
+    }
+
+    /// The folder of unfinished downloads in which this user can make `name`: if another user has
+    /// begun it in a shared store, one of this user's own.
+    fn partial(&self, name: &Path, is_writable: &dyn Fn(&Path) -> bool) -> PathBuf {
+        let shared = self.folder.join(PARTIAL);
+        let wanted = shared.join(name);
+        let mut above = wanted
+            .ancestors()
+            .take_while(|folder| folder.starts_with(&shared));
+        match (above.find(|folder| folder.exists()), disk::user()) {
+            (Some(folder), Some(user)) if !is_writable(folder) => {
+                self.folder.join(format!("{PARTIAL}-{user}"))
+            }
+            _ => shared,
         }
     }
 
-    /// Claims a model's files in the store. The claim ends when the file is dropped; another
-    /// process waits in `lock`.
+    /// The file whose lock claims a model's files in the store. The claim ends when the file is
+    /// dropped.
     ///
     /// # Errors
     /// The system's, with the path that it is about.
@@ -118,32 +138,33 @@ impl Store {
         let path = appended(&self.staging(manifest), ".lock");
         let folder = path.parent().unwrap_or(&self.folder).to_path_buf();
         fs::create_dir_all(&folder).map_err(|error| (folder, error))?;
-        File::create(&path).map_err(|error| (path, error))
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(&path);
+        // Another user's can be locked without being written.
+        file.or_else(|error| File::open(&path).map_err(|_| error))
+            .map_err(|error| (path, error))
     }
 
     /// Every whole model in the store that is no manifest's: files of the hub, and others that
-    /// somebody has put there.
+    /// somebody has put there, at most three folders deep.
     pub fn others(&self) -> Vec<Stored> {
         let manifests = Manifest::all();
         let mut paths = Vec::new();
-        collect(&self.folder, 1, &is_model, &mut paths);
+        collect(&self.folder, DEPTH_OF_OTHERS, &is_gguf, &mut paths);
+        let of_hub = self.folder.join(HubFile::folder());
+        paths.retain(|path| !path.starts_with(&of_hub));
         paths.retain(|path| {
             manifests
                 .iter()
                 .all(|manifest| self.path(manifest) != *path)
         });
-        collect(
-            &self.folder.join(HubFile::folder()),
-            DEPTH,
-            &is_model,
-            &mut paths,
-        );
+        collect(&of_hub, DEPTH, &is_gguf, &mut paths);
         self.named(paths)
     }
 
     /// Files of the hub that have arrived in part; the paths are those of the whole files.
     pub fn unfinished(&self) -> Vec<Stored> {
-        let partial = self.folder.join(PARTIAL);
+        let partial = self.partial(HubFile::folder(), &disk::is_writable);
         let mut paths = Vec::new();
         let is_mark = |path: &Path| path.file_name().is_some_and(|name| name == DIGEST_MARK);
         collect(
@@ -196,8 +217,10 @@ impl Store {
         let lock = self
             .lock_file(manifest)
             .map_err(|(path, error)| StoreError::Write { path, error })?;
-        lock.try_lock()
-            .map_err(|_| StoreError::Busy(manifest.name.clone()))?;
+        // Where the system has no locks, nobody can hold one.
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(StoreError::Busy(manifest.name.clone()));
+        }
         let mut bytes = folder_size(&staging);
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(refused(&staging))?;
@@ -257,16 +280,15 @@ fn appended(path: &Path, end: &str) -> PathBuf {
     path.into()
 }
 
-fn is_model(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "gguf")
-}
-
-/// Adds the files that lie in `folder`, at most `depth` folders deep, and are `wanted`.
+/// Adds the files that lie in `folder`, at most `depth` folders deep, and are `wanted`. Names that
+/// begin with a dot are passed over, and folders that are links, which may lead round.
 fn collect(folder: &Path, depth: usize, wanted: &dyn Fn(&Path) -> bool, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() && depth > 1 {
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && depth > 1 {
             collect(&path, depth - 1, wanted, paths);
         } else if path.is_file() && wanted(&path) {
             paths.push(path);
@@ -308,6 +330,65 @@ mod tests {
         assert_eq!(folder(&all[1..]), Some("/x/brooklet".into()));
         assert_eq!(folder(&all[2..]), Some("/h/.cache/brooklet".into()));
         assert_eq!(folder(&[]), None);
+    }
+
+    #[test]
+    fn models_are_found_where_somebody_has_put_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(folder.path());
+        for name in [
+            "b.GGUF",
+            "a/x.gguf",
+            "a/b/c/y.gguf",
+            "a/b/c/d/deep.gguf",
+            "a/notes.txt",
+            ".partial/hf/o/r/z.gguf/model.gguf",
+            "hf/o/r/z.gguf",
+            "hf/o/r/z.GGUF",
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        let names: Vec<String> = store.others().into_iter().map(|other| other.name).collect();
+        assert_eq!(
+            names,
+            [
+                "a/b/c/y.gguf",
+                "a/x.gguf",
+                "b.GGUF",
+                "hf:o/r/z.GGUF",
+                "hf:o/r/z.gguf"
+            ]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_another_user_has_begun_is_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(folder.path());
+        let shared = folder.path().join(".partial");
+        let own = folder
+            .path()
+            .join(format!(".partial-{}", disk::user().unwrap()));
+        let name = Path::new("hf/o/r/z.gguf");
+        // Nothing is there: the folder will be this user's.
+        assert_eq!(store.partial(name, &|_| false), shared);
+        fs::create_dir_all(shared.join("hf/o")).unwrap();
+        let is_others = |others: PathBuf| {
+            let is_writable = move |folder: &Path| folder != others;
+            store.partial(name, &is_writable)
+        };
+        assert_eq!(is_others(shared.join("hf/o")), own);
+        assert_eq!(is_others(shared.join("hf")), shared);
+        fs::create_dir_all(shared.join(name)).unwrap();
+        assert_eq!(is_others(shared.join(name)), own);
+        // Its lock is another's, too, but can be taken.
+        let manifest = HubFile::parse("hf:o/r/z.gguf").unwrap().unwrap().manifest();
+        let [first, second] = [(); 2].map(|()| store.lock_file(&manifest).unwrap());
+        first.lock().unwrap();
+        assert!(matches!(second.try_lock(), Err(TryLockError::WouldBlock)));
     }
 
     #[test]

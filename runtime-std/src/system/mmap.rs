@@ -22,11 +22,15 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
+use super::arriving;
+use super::identity::Identity;
+
 /// The way in which a model file's bytes are brought in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Mapped: the pages stay the file's own, are shared among processes, and can be dropped and
-    /// read again at any time.
+    /// read again at any time. Where the file system cannot map, the file is read, see
+    /// [`ModelFile::refusal`].
     #[default]
     Map,
     /// Read into anonymous memory: for file systems that cannot map, or files that may change while
@@ -49,6 +53,8 @@ enum Bytes {
 pub struct ModelFile {
     path: PathBuf,
     bytes: Bytes,
+    refusal: Option<io::Error>,
+    identity: Option<Identity>,
 }
 
 impl ModelFile {
@@ -56,6 +62,8 @@ impl ModelFile {
     ///
     /// A mapped file must not be cut short by others while it is used: reading behind its new end
     /// ends the process, see the [module](self). [`Access::Read`] is free of that.
+    ///
+    /// What is no regular file is read: of a pipe or a device no more than the model has.
     ///
     /// # Errors
     /// Those of the operating system; a directory or an empty file is one too.
@@ -69,22 +77,31 @@ impl ModelFile {
                 "it is a directory",
             ));
         }
-        let bytes = match access {
-            Access::Map if metadata.is_file() && metadata.len() > 0 => {
-                let map = Self::map(&file)?;
-                Bytes::Mapped {
+        let identity = Identity::of_file(&file).or_else(|_| Identity::of(&path));
+        let mut refusal = None;
+        // Files of the kernel have no length.
+        let bytes = if !metadata.is_file() || metadata.len() == 0 {
+            Bytes::Read(arriving::read(&mut file)?)
+        } else if access == Access::Map {
+            match Self::map(&file) {
+                Ok(map) => Bytes::Mapped {
                     _watched: shrinking::Watched::new(&map),
                     map,
+                },
+                Err(error) => {
+                    refusal = Some(error);
+                    read(&mut file, metadata.len())?
                 }
             }
-            _ => {
-                let mut bytes = Vec::new();
-                bytes.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
-                file.read_to_end(&mut bytes)?;
-                Bytes::Read(bytes)
-            }
+        } else {
+            read(&mut file, metadata.len())?
         };
-        Ok(ModelFile { path, bytes })
+        Ok(ModelFile {
+            path,
+            bytes,
+            refusal,
+            identity: identity.ok(),
+        })
     }
 
     fn map(file: &File) -> io::Result<Mmap> {
@@ -94,7 +111,10 @@ impl ModelFile {
         // them once and must tolerate any value after that: core's readers of weights do, since
         // every bit pattern is a valid block, and its indices into the file are bounds-checked
         // slices.
-        let map = unsafe { MmapOptions::new().map(file)? };
+        //
+        // A private map is the only one that some file systems have, many of them over a network.
+        // Its pages are the file's own all the same, since nobody writes to them.
+        let map = unsafe { MmapOptions::new().map_copy_read_only(file)? };
         // Every token reads every weight. The advice only starts that early, so its failure is no
         // error.
         let _ = map.advise(Advice::WillNeed);
@@ -106,6 +126,8 @@ impl ModelFile {
         ModelFile {
             path: name.into(),
             bytes: Bytes::Embedded(bytes),
+            refusal: None,
+            identity: None,
         }
     }
 
@@ -114,10 +136,28 @@ impl ModelFile {
         &self.path
     }
 
+    /// The identity of the file; an embedded one has none.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// The system's reason, if the file was to be mapped but had to be read into memory.
+    pub fn refusal(&self) -> Option<&io::Error> {
+        self.refusal.as_ref()
+    }
+
     /// True if the bytes are a mapped file's own: the model's, or the program's for a part of it.
     pub fn is_mapped(&self) -> bool {
         !matches!(self.bytes, Bytes::Read(_))
     }
+}
+
+/// Reads the whole of a file.
+fn read(file: &mut File, len: u64) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(len).unwrap_or(usize::MAX))?;
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(Bytes::Read(bytes))
 }
 
 impl Deref for ModelFile {

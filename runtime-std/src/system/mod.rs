@@ -1,6 +1,11 @@
-//! Resources of the operating system and the machine: mapped files, the arena's pages, threads, the
-//! instruction set, numbers about memory. All unsafe code of this crate is here.
+//! Resources of the operating system and the machine: mapped files, the arena's pages, new files,
+//! free disk, threads, the instruction set, numbers about memory. All unsafe code of this crate is
+//! here.
 
+mod arriving;
+pub mod disk;
+pub mod identity;
 pub mod memory;
 pub mod mmap;
+pub mod new_file;
 pub mod pool;

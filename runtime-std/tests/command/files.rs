@@ -142,3 +142,204 @@ fn quantising_again_warns_in_one_line() {
     ]);
     assert_eq!(String::from_utf8_lossy(&done.stderr), "");
 }
+
+/// A store with a program called `python3` that says and does what `script` does, and the command
+/// in a folder of its own: `run` pulls a model there.
+#[cfg(unix)]
+struct Pull {
+    folder: tempfile::TempDir,
+}
+
+#[cfg(unix)]
+impl Pull {
+    fn new(script: &str) -> Pull {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["bin", "work", "store"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let pull = Pull { folder };
+        pull.program("bin/python3", script);
+        pull
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The sentences of a pull that fails, in a working folder that comes first in the search path.
+    fn fail(&self) -> String {
+        let path = std::env::join_paths([
+            Path::new("."),
+            Path::new(""),
+            &self.path("bin"),
+            Path::new("/usr/bin"),
+            Path::new("/bin"),
+        ]);
+        let output = command(&["run", "-m", "smollm2-135m", "Hi"])
+            .current_dir(self.path("work"))
+            .env("BROOKLET_MODELS", self.path("store"))
+            .env("PATH", path.unwrap())
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .env("PYTHONPATH", self.path("work"))
+            .env("SECRET", "of another program")
+            .env("PIP_INDEX_URL", "http://127.0.0.1:9")
+            .env("PIP_RETRIES", "0")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_in_the_working_directory_is_run() {
+    let pull = Pull::new("exec >&2; pwd; echo \"$0\" \"$@\"; env | cut -d= -f1; exit 1");
+    let seen = pull.path("seen");
+    for name in ["python3", "pip", "curl"] {
+        pull.program(
+            &format!("work/{name}"),
+            &format!("touch '{}'", seen.display()),
+        );
+    }
+    // With the machine's own Python, if it has one: these would be imported.
+    let code = format!("open({:?}, 'w')", seen.to_str().unwrap());
+    for name in ["pip.py", "sitecustomize.py", "encodings.py", "ssl.py"] {
+        fs::write(pull.path("work").join(name), &code).unwrap();
+    }
+    pull.fail();
+    pull.program(
+        "bin/python3",
+        &format!(
+            "echo \"$0 $@\" >'{0}/words'; pwd >'{0}/folder'; env >'{0}/environment'; exit 1",
+            pull.folder.path().display()
+        ),
+    );
+    pull.fail();
+    let said = |name: &str| fs::read_to_string(pull.path(name)).unwrap();
+    let (words, environment) = (said("words"), said("environment"));
+    let program = pull.path("bin/python3");
+    assert!(
+        words.starts_with(&format!("{} -I -m pip download ", program.display()))
+            && words.contains("--only-binary :all:"),
+        "{words}"
+    );
+    assert!(
+        Path::new(said("folder").trim()).starts_with(fs::canonicalize(pull.path("store")).unwrap())
+    );
+    for name in ["PYTHONPATH", "SECRET", "BROOKLET_MODELS"] {
+        assert!(!environment.contains(&format!("{name}=")), "{environment}");
+    }
+    assert!(environment.contains("PIP_INDEX_URL=") && environment.contains("TMPDIR="));
+    assert!(
+        !environment.contains("PATH=.") && !environment.contains("::"),
+        "{environment}"
+    );
+    fs::remove_file(pull.path("bin/python3")).unwrap();
+    pull.fail();
+    assert!(!seen.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_said_and_no_second_source_is_tried() {
+    for says in [
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+        "ERROR: Could not install packages due to an OSError: [Errno 122] Disk quota exceeded",
+    ] {
+        let pull = Pull::new(&format!("echo \"{says}\" >&2; exit 1"));
+        let said = pull.fail();
+        let last = said.lines().last().unwrap();
+        assert!(
+            last.contains("the disk that holds") && last.contains("is full: it lacks"),
+            "{said}"
+        );
+        assert!(!said.contains("next source"), "{said}");
+    }
+    // What else pip says is passed on, however much it says.
+    let pull = Pull::new("echo ERROR: it rains >&2; head -c 3000000 /dev/zero >&2; exit 1");
+    let said = pull.fail();
+    assert!(
+        said.contains("pip could not fetch") && said.contains("it rains"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_name_is_a_models_name_first_and_the_default_never_looks_at_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| {
+        command(&[words, &["-n", "4", "--temp", "0"]].concat())
+            .current_dir(folder.path())
+            .env("BROOKLET_MODELS", folder.path().join("store"))
+            .output()
+            .unwrap()
+    };
+    let plain = ["run", "Hi"];
+    let (own, named) = (["run", "Hi"], ["run", "Hi", "-m", "tiny"]);
+    let expected = [text(run(&own)), text(run(&named))];
+    let quiet = |words: &[&str], expected: &str| {
+        let output = run(words);
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(text(output), expected);
+    };
+    for name in ["small", "tiny", "smollm2-135m"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    quiet(&own, &expected[0]);
+    quiet(&named, &expected[1]);
+    for name in ["small", "tiny"] {
+        fs::remove_dir(folder.path().join(name)).unwrap();
+        fs::copy(tiny(), folder.path().join(name)).unwrap();
+    }
+    quiet(&plain, &expected[0]);
+    // A file that could be meant is named.
+    let output = run(&named);
+    let note = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        note.contains("./tiny") && note.lines().count() == 1,
+        "{note}"
+    );
+    assert_eq!(text(output), expected[1]);
+    let tiny = tiny();
+    let of_file = text(run(&["run", "Hi", "-m", tiny.to_str().unwrap()]));
+    quiet(&["run", "Hi", "-m", "./tiny"], &of_file);
+    assert_ne!(of_file, expected[1]);
+}
+
+#[test]
+fn what_models_lists_is_found_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path();
+    for name in ["mine.gguf", "sub/other.GGUF", "hf/owner/repo/Third.GGUF"] {
+        let path = store.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(tiny(), path).unwrap();
+    }
+    let run = |words: &[&str]| {
+        let output = command(words).env("BROOKLET_MODELS", store).output();
+        text(output.unwrap())
+    };
+    let rows = json(&run(&["models", "--json"]));
+    let rows = rows.as_array().unwrap().iter();
+    let pulled = rows.filter(|row| row["pulled"] == true && row["embedded"] == false);
+    let names: Vec<&str> = pulled.map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["hf:owner/repo/Third.GGUF", "mine.gguf", "sub/other.GGUF"]
+    );
+    for name in names.into_iter().chain(["mine"]) {
+        let said = json(&run(&["inspect", name, "--json"]));
+        assert!(
+            Path::new(said["path"].as_str().unwrap()).starts_with(store),
+            "{said}"
+        );
+    }
+}

@@ -4,15 +4,21 @@ mod caption;
 #[path = "../common/mod.rs"]
 mod common;
 mod ends;
+#[cfg(target_os = "linux")]
+mod faults;
 mod files;
 mod help;
 #[path = "../hub/mod.rs"]
 mod hub;
 mod measures;
+#[cfg(unix)]
+mod outputs;
 #[path = "../common/program.rs"]
 mod program;
 mod refusals;
 mod slim;
+#[path = "../common/talking.rs"]
+mod talking;
 mod text;
 
 use std::fs;

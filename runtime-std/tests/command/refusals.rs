@@ -164,3 +164,86 @@ fn a_budget_that_is_too_small_says_what_is_missing_and_what_would_fit() {
         "{error}"
     );
 }
+
+/// Runs the command on something endless, with far less memory than would be needed to read much of
+/// it.
+#[cfg(target_os = "linux")]
+fn in_little_memory(words: &[&str], from: &str) -> Output {
+    let inner = command(words);
+    Command::new("sh")
+        .args(["-c", &format!("ulimit -v 2000000; {from} \"$0\" \"$@\"")])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn of_what_is_endless_no_more_is_read_than_can_be_used() {
+    // An emulator's own memory is more than that.
+    if !program::runner().is_empty() {
+        return;
+    }
+    // What is no model shows in its first bytes.
+    for device in ["/dev/zero", "/dev/urandom"] {
+        for words in [
+            &["inspect", device][..],
+            &["inspect", device, "--no-mmap"],
+            &["run", "-m", device, "x"],
+            &["quantize", device, "/tmp/never-written", "Q8_0"],
+        ] {
+            let said = failure(in_little_memory(words, ""), 1);
+            assert!(said.contains("not a GGUF file"), "{said}");
+        }
+    }
+    let said = failure(in_little_memory(&["inspect", "/dev/stdin"], "yes |"), 1);
+    assert!(said.contains("not a GGUF file"), "{said}");
+    // A model that goes on for ever is read up to its end.
+    let tiny = tiny();
+    let from = format!("cat '{}' /dev/zero |", tiny.display());
+    let words = [
+        "run",
+        "-m",
+        "/dev/stdin",
+        "The sea",
+        "-n",
+        "4",
+        "--temp",
+        "0",
+    ];
+    let said = text(in_little_memory(&words, &from));
+    assert_eq!(
+        said,
+        text(with_tiny("run", &["The sea", "-n", "4", "--temp", "0"]))
+    );
+    // Texts have a bound.
+    let model = tiny.to_str().unwrap();
+    let mha = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../core/tests/data/random-mha-f32.gguf"
+    );
+    for words in [
+        &["run", "-m", model, "-f", "/dev/zero"][..],
+        &["tokenize", "-m", model, "-f", "/dev/full"],
+        &["ppl", "-m", model, "-f", "/dev/zero"],
+        &["ppl", "-m", model, "--ids", "/dev/zero"],
+        &[
+            "slim",
+            mha,
+            "-o",
+            "/tmp/never-written",
+            "--calib",
+            "/dev/zero",
+        ],
+        &["run", "-m", model, "-f", "-"],
+    ] {
+        let said = failure(in_little_memory(words, "exec </dev/zero;"), 1);
+        assert!(
+            said.contains("256 MiB (268435456 bytes), the most that a text may have"),
+            "{said}"
+        );
+    }
+    assert!(!Path::new("/tmp/never-written").exists());
+}

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
 use super::model::AccessArguments;
-use super::output::Output;
+use super::output::{Files, Output, Record};
 use super::sampling::SamplingArguments;
 use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
 use crate::generate::{Finish, Request};
@@ -44,6 +44,7 @@ const HELP: &str = "\
 /system TEXT   set the system prompt
 /system        show the system prompt
 /save FILE     write the conversation
+/save -f FILE  the same over a file
 /exit          end the chat (or Ctrl-D)
 A \\ at the end of a line, or Ctrl-J,
 continues in the next line. Ctrl-C
@@ -84,6 +85,9 @@ pub struct Arguments {
     /// cache
     #[arg(long, value_name = "FILE")]
     ctx_dump: Option<PathBuf>,
+    /// Replace that file if it exists
+    #[arg(long, requires = "ctx_dump")]
+    force: bool,
 }
 
 /// Talks until the person leaves.
@@ -99,6 +103,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let options = arguments.sampling.options()?;
     let open = arguments.access.open(&arguments.model)?;
+    let mut files = Files::new(arguments.force).reads_model(&open.file);
     let (model, manifest) = open.check_text(arguments.compute.workers()?)?;
     let mut template = template(&model, manifest.as_ref())?;
     if arguments.no_thinking {
@@ -109,11 +114,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         sampling: !options.is_greedy(),
         ..arguments.compute.settings(manifest.as_ref())?
     };
-    let dump = arguments
-        .ctx_dump
-        .as_deref()
-        .map(Output::create)
-        .transpose()?;
+    let dump = files.may_create(arguments.ctx_dump.as_ref())?;
     let plan = model.plan_with_index(&settings)?;
     let session = model.session_as_planned(&plan)?;
     let chat = Chat::new(session, template, arguments.system.clone())?;
@@ -131,7 +132,8 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         lines: Lines::new()?,
         pace: Pace::new(),
         transcript: Transcript::default(),
-        dump,
+        // Only now: until here an old one may stay.
+        dump: dump.map(Output::grow).transpose()?,
     };
     conversation.greet();
     conversation.talk(out)
@@ -169,7 +171,7 @@ struct Conversation {
     lines: Lines,
     pace: Pace,
     transcript: Transcript,
-    dump: Option<Output>,
+    dump: Option<Record>,
 }
 
 impl Conversation {
@@ -261,13 +263,36 @@ impl Conversation {
                 Err(error) => note(&format!("{error}\n")),
             },
             ("/save", "") => note("/save needs the name of a file\n"),
-            ("/save", path) => match self.transcript.save(Path::new(path), self.chat.system()) {
+            ("/save", path) => match self.save(path) {
                 Ok(messages) => note(&format!("saved {messages} messages\n")),
                 Err(error) => note(&format!("{error}\n")),
             },
             _ => note(&format!("{words} is not a command: see /help\n")),
         }
         Ok(false)
+    }
+
+    /// Writes the conversation to a file, over one that exists only after `-f`.
+    fn save(&self, path: &str) -> Result<usize, Failure> {
+        let (path, replace) = match path.split_once(char::is_whitespace) {
+            Some(("-f", path)) => (path.trim_start(), true),
+            _ => (path, false),
+        };
+        let model = self.chat.session().model().file();
+        let mut files = Files::new(replace).reads_model(model);
+        if let Some(record) = &self.dump {
+            files = files.reads(record.path());
+        }
+        let output = files
+            .create(Path::new(path))
+            .map_err(|failure| match failure {
+                Failure::Exists(path) => Failure::Input(format!(
+                    "{} exists: /save -f FILE replaces it",
+                    path.display()
+                )),
+                failure => failure,
+            })?;
+        self.transcript.save(output, self.chat.system())
     }
 
     fn statistics(&self) {
@@ -339,7 +364,7 @@ struct DumpLine {
 }
 
 /// Adds the window to the dump.
-fn write_window(dump: &mut Output, chat: &Chat) -> Result<(), Failure> {
+fn write_window(dump: &mut Record, chat: &Chat) -> Result<(), Failure> {
     let ring = chat.session().ring();
     let line = DumpLine {
         turn: chat.turn(),
@@ -351,6 +376,5 @@ fn write_window(dump: &mut Output, chat: &Chat) -> Result<(), Failure> {
     };
     let mut text = Vec::new();
     write_json(&mut text, &line)?;
-    dump.write(&text)?;
-    dump.flush()
+    dump.add(&text)
 }

@@ -1,10 +1,9 @@
 //! The conversation, for `/save`: as much of it as fits a fixed number of bytes.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::Path;
 
 use super::super::failure::Failure;
+use super::super::output::Output;
 use crate::chat::Role;
 
 /// Bytes of text kept; older messages go first.
@@ -36,7 +35,7 @@ impl Transcript {
     }
 
     /// Writes it as text, and returns how many messages that are.
-    pub fn save(&self, path: &Path, system: Option<&str>) -> Result<usize, Failure> {
+    pub fn save(&self, mut output: Output, system: Option<&str>) -> Result<usize, Failure> {
         let mut text = String::new();
         if let Some(system) = system {
             text += &format!("system: {system}\n\n");
@@ -51,16 +50,17 @@ impl Transcript {
             };
             text += &format!("{name}: {}\n\n", message.trim());
         }
-        fs::write(path, text).map_err(|error| Failure::Write {
-            path: path.to_path_buf(),
-            error,
-        })?;
+        output.add(text.as_bytes())?;
+        output.finish()?;
         Ok(self.messages.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::super::super::output::Files;
     use super::*;
 
     #[test]
@@ -71,11 +71,11 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("talk.txt");
-        assert_eq!(transcript.save(&file, Some("Be brief.")).unwrap(), 3);
+        let output = Files::new(false).create(&file).unwrap();
+        assert_eq!(transcript.save(output, Some("Be brief.")).unwrap(), 3);
         let text = fs::read_to_string(&file).unwrap();
         assert!(
             text.starts_with("system: Be brief.\n\n(6 older messages are not kept)\n\nuser: 6x")
         );
-        assert!(transcript.save(folder.path(), None).is_err());
     }
 }

@@ -79,7 +79,7 @@ pub enum PullError {
     DiskFull {
         /// The store's folder.
         folder: PathBuf,
-        /// Bytes that are still to come, where that is known.
+        /// Bytes that it lacks, where that is known.
         missing: Option<u64>,
     },
     /// The bytes that arrived are not those of the manifest.

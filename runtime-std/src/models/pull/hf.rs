@@ -7,10 +7,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use super::{Context, Event, Hashing, PullError, Watch, copy};
+use super::{Context, Event, Hashing, PullError, Watch, child, copy};
 use crate::models::store::DIGEST_MARK;
 
 /// Most redirections of a renamed repository.
@@ -80,7 +80,7 @@ impl Download<'_> {
     fn ask(&self, hub: &str) -> Result<Stated, PullError> {
         let mut url = self.url.clone();
         for _ in 0..REDIRECTIONS {
-            let mut child = curl(&["--head", &url])?;
+            let mut child = self.curl(&["--head", &url])?;
             let mut headers = Vec::new();
             // A broken answer shows in curl's exit code.
             let _ = child
@@ -163,7 +163,7 @@ impl Download<'_> {
         if out.bytes > 0 {
             arguments.extend(["--continue-at", &from]);
         }
-        let mut child = curl(&arguments)?;
+        let mut child = self.curl(&arguments)?;
         let limit = self
             .context
             .size
@@ -179,6 +179,17 @@ impl Download<'_> {
             return Err(self.context.io("write", &self.context.part())(error));
         }
         end(child, &self.what)
+    }
+
+    /// Starts curl, which writes what it gets to its standard output.
+    fn curl(&self, arguments: &[&str]) -> Result<Child, PullError> {
+        let mut curl = child::command("curl", self.context.staging).ok_or_else(no_curl)?;
+        curl.args(["--silent", "--show-error", "--fail"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|_| no_curl())
     }
 }
 
@@ -210,28 +221,16 @@ fn linked_digest(headers: &str) -> Option<String> {
     is_digest.then(|| digest.to_ascii_lowercase())
 }
 
-fn no_curl(_: io::Error) -> PullError {
+fn no_curl() -> PullError {
     PullError::NoProgram {
         program: "curl",
         why: "downloads from the hub need it: install curl",
     }
 }
 
-/// Starts curl, which writes what it gets to its standard output.
-fn curl(arguments: &[&str]) -> Result<Child, PullError> {
-    Command::new("curl")
-        .args(["--silent", "--show-error", "--fail"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(no_curl)
-}
-
 /// Waits for curl and translates its exit code. The numbers are those of its manual.
 fn end(child: Child, what: &str) -> Result<(), PullError> {
-    let output = child.wait_with_output().map_err(no_curl)?;
+    let output = child.wait_with_output().map_err(|_| no_curl())?;
     if output.status.success() {
         return Ok(());
     }

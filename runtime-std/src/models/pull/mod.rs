@@ -8,6 +8,7 @@
 //! `curl` for the hub. Rust's TLS libraries in wide use need a C compiler (ring, aws-lc) or the
 //! system's OpenSSL headers, and this program is to build with nothing but cargo and a linker.
 
+mod child;
 mod error;
 mod hf;
 mod pip;
@@ -21,6 +22,8 @@ use sha2::{Digest, Sha256};
 
 use crate::models::manifest::{Manifest, Source};
 use crate::models::store::{Store, digest_path, folder_size};
+use crate::system::disk;
+use crate::system::new_file::{NewFile, sync_folder};
 
 pub use error::PullError;
 
@@ -36,6 +39,8 @@ pub enum Event<'a> {
     Bytes(u64),
     /// A source has failed and the next one is tried.
     Failed(&'a PullError),
+    /// The system has no locks there: two pulls of one model would disturb each other.
+    Unlocked(&'a io::Error),
 }
 
 /// Receives a pull's [`Event`]s.
@@ -53,11 +58,18 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     let staging = store.staging(manifest);
     let hub = std::env::var(HUB_VARIABLE).unwrap_or_else(|_| "https://huggingface.co".into());
     let context = Context::new(manifest, store.folder(), &staging, &hub);
+    // Nothing is written for a model that is there: the store may be another user's.
+    if store.has(manifest) && context.is_intact(&target, watch)? {
+        return Ok(target);
+    }
     fs::create_dir_all(&staging).map_err(context.io("create the folder", &staging))?;
+    // Not every system has locks. Whatever two pulls do to each other, the digest decides.
     let lock = store
         .lock_file(manifest)
         .map_err(|(path, error)| context.io("create", &path)(error))?;
-    lock.lock().map_err(context.io("lock", &staging))?;
+    if let Err(error) = lock.lock() {
+        watch(Event::Unlocked(&error));
+    }
     if store.has(manifest) && context.is_intact(&target, watch)? {
         // Only if nothing is in it.
         let _ = fs::remove_dir(&staging);
@@ -68,6 +80,11 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     for folder in [&staging, folder] {
         fs::create_dir_all(folder).map_err(context.io("create the folder", folder))?;
     }
+    if !disk::is_writable(folder) {
+        // Not after an hour's download.
+        let error = io::ErrorKind::PermissionDenied.into();
+        return Err(context.io("write to the folder", folder)(error));
+    }
     let digest = context.fetch(watch)?;
     context.note_digest(&target, &digest)?;
     fs::rename(context.part(), &target)
@@ -76,13 +93,6 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     // Only used packages are left there.
     let _ = fs::remove_dir_all(&staging);
     Ok(target)
-}
-
-/// Makes a rename durable, where the system can synchronise folders.
-fn sync_folder(folder: &Path) {
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
 }
 
 /// The context of every step of one pull.
@@ -131,12 +141,21 @@ impl<'a> Context<'a> {
 
     /// The error for a full disk.
     fn disk_full(&self) -> PullError {
-        let missing =
-            |size: u64| (size + self.packages.get()).saturating_sub(folder_size(self.staging));
         PullError::DiskFull {
             folder: self.folder.to_path_buf(),
-            missing: self.size.get().map(missing),
+            missing: self.lacking().filter(|bytes| *bytes > 0).or(self.missing()),
         }
+    }
+
+    /// Bytes that are still to come, where that is known.
+    fn missing(&self) -> Option<u64> {
+        let whole = self.size.get()?.saturating_add(self.packages.get());
+        Some(whole.saturating_sub(folder_size(self.staging)))
+    }
+
+    /// Bytes that the disk lacks for what is still to come.
+    fn lacking(&self) -> Option<u64> {
+        Some(self.missing()?.saturating_sub(disk::free(self.staging)?))
     }
 
     /// The size for the progress display: 0 if it is not known.
@@ -213,7 +232,12 @@ impl<'a> Context<'a> {
         }
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = digest_path(target);
-        fs::write(&path, format!("{digest}  {name}\n")).map_err(self.io("write", &path))
+        let write = || {
+            let mut file = NewFile::create(&path, true)?;
+            file.write_all(format!("{digest}  {name}\n").as_bytes())?;
+            file.finish()
+        };
+        write().map_err(self.io("write", &path))
     }
 
     /// Compares what was written to [`Context::part`] with the manifest and, if there is one, the

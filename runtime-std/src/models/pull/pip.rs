@@ -1,21 +1,25 @@
-//! Models that lie in Python packages: `python3 -m pip download --no-deps`, then the members are
-//! unpacked and joined.
+//! Models that lie in Python packages: `python3 -I -m pip download --no-deps`, then the members are
+//! unpacked and joined. Packages that would have to be built, which runs their code, are refused.
 
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{Context, Event, Hashing, PullError, Watch, copy};
+use super::{Context, Event, Hashing, PullError, Watch, child, copy};
 use crate::models::manifest::PipPart;
 use crate::models::store::folder_size;
 
 /// Interval at which the size of a running download is measured.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Most bytes of what pip says that are kept.
+const LOG: u64 = 1 << 18;
 
 /// Messages that pip and the libraries below it print when there is no network. The last is all
 /// that is left with `PIP_RETRIES=0`; the manifests name packages that exist.
@@ -103,30 +107,31 @@ fn download(
     let temporary = context.staging.join("pip");
     let _ = fs::remove_dir_all(&temporary);
     fs::create_dir_all(&temporary).map_err(context.io("create the folder", &temporary))?;
-    let log_path = context.staging.join("pip.log");
-    let log = File::create(&log_path).map_err(context.io("create", &log_path))?;
+    let folder = fs::canonicalize(folder).map_err(context.io("open", folder))?;
+    let temporary = fs::canonicalize(&temporary).map_err(context.io("open", &temporary))?;
     watch(Event::Stage("downloading", part.size));
-    let child = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--no-input",
-            "--disable-pip-version-check",
-        ])
+    let no_python = || PullError::NoProgram {
+        program: "python3",
+        why: "this model comes from a Python package: install Python with pip",
+    };
+    let mut python = child::command("python3", &temporary).ok_or_else(no_python)?;
+    let child = python
+        // Isolated: no code of the user's or of the working directory's.
+        .args(["-I", "-m", "pip", "download", "--no-deps", "--no-input"])
+        .args(["--disable-pip-version-check", "--only-binary", ":all:"])
         .args(["--progress-bar", "off", "-d"])
         .arg(folder)
         .arg(&wanted)
         .env("TMPDIR", &temporary)
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
+        .stderr(Stdio::piped())
         .spawn();
-    let mut child = child.map_err(|_| PullError::NoProgram {
-        program: "python3",
-        why: "this model comes from a Python package: install Python with pip",
-    })?;
+    let mut child = child.map_err(|_| no_python())?;
+    // Not in a file, which a full disk would leave empty.
+    let log = child
+        .stderr
+        .take()
+        .map(|stderr| thread::spawn(move || beginning(stderr)));
     let status = loop {
         if let Some(status) = child
             .try_wait()
@@ -141,9 +146,17 @@ fn download(
     if status.success() {
         return Ok(());
     }
-    let log = fs::read(&log_path).unwrap_or_default();
-    let _ = fs::remove_file(&log_path);
+    let log = log.and_then(|log| log.join().ok()).unwrap_or_default();
     Err(explain(context, wanted, &String::from_utf8_lossy(&log)))
+}
+
+/// The beginning of what a program says, which is read to its end.
+fn beginning(mut from: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What cannot be read was not said.
+    let _ = from.by_ref().take(LOG).read_to_end(&mut bytes);
+    let _ = io::copy(&mut from, &mut io::sink());
+    bytes
 }
 
 /// The error that pip's log of a failure means.
@@ -161,6 +174,10 @@ fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
         return PullError::Unreachable {
             place: "the Python package index".into(),
         };
+    }
+    // With a full disk, Python may not even get as far as to say so.
+    if context.lacking().is_some_and(|bytes| bytes > 0) {
+        return context.disk_full();
     }
     // pip's last message often only repeats the first error.
     let reason = log
