@@ -13,6 +13,7 @@ use zip::result::ZipError;
 use super::{Context, Event, Hashing, PullError, Watch, copy};
 use crate::models::manifest::PipPart;
 use crate::models::store::folder_size;
+use crate::system::at_end::Duty;
 
 /// Interval at which the size of a running download is measured.
 const LOOK: Duration = Duration::from_millis(100);
@@ -127,6 +128,7 @@ fn download(
         program: "python3",
         why: "this model comes from a Python package: install Python with pip",
     })?;
+    let duty = Duty::ends(&child);
     let status = loop {
         if let Some(status) = child
             .try_wait()
@@ -137,6 +139,7 @@ fn download(
         watch(Event::Bytes(folder_size(&temporary)));
         std::thread::sleep(LOOK);
     };
+    drop(duty);
     let _ = fs::remove_dir_all(&temporary);
     if status.success() {
         return Ok(());
