@@ -427,6 +427,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
         .args(["-qec", &line, "/dev/null"])
         .env("NO_COLOR", "1")
         .env("TERM", "xterm")
+        .env("XDG_STATE_HOME", folder.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -27,7 +27,7 @@ pub enum ChatError {
         /// Tokens that the cache holds.
         capacity: usize,
     },
-    /// What the template writes around messages leaves too little of the cache for words.
+    /// The template's text around messages leaves too little of the cache for words.
     #[error(
         "a message and its answer need {tokens} tokens with what the chat template writes around them: the cache holds {capacity}"
     )]

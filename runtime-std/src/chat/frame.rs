@@ -15,13 +15,13 @@ const PROBES: [&str; 7] = ["a", " a", "\n", "1", "?", "\u{e9}", "\u{4f60}"];
 pub(super) struct Frame {
     /// The system prompt.
     pub(super) prefix: Vec<u32>,
-    /// What stands before the words of the oldest message.
+    /// The text before the words of the oldest message.
     pub(super) opening: Vec<u32>,
-    /// What stands after a question's words.
+    /// The text after a question's words.
     pub(super) after: Vec<u32>,
-    /// What stands before an answer.
+    /// The text before an answer.
     pub(super) open: Vec<u32>,
-    /// What stands after an answer.
+    /// The text after an answer.
     pub(super) close: Vec<u32>,
 }
 

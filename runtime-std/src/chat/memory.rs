@@ -16,7 +16,7 @@ pub(super) struct Live {
     pub(super) tokens: Vec<u32>,
 }
 
-/// What is known of the tokens in a stream's slots.
+/// Account of the tokens in a stream's slots.
 pub(super) struct Notes {
     /// By slot.
     tokens: Vec<u32>,
@@ -25,7 +25,7 @@ pub(super) struct Notes {
     prefix: usize,
     /// Pinned tokens of the opening.
     opening: usize,
-    /// What has left during the current exchange.
+    /// Tokens that have left during the current exchange.
     pub(super) left: Left,
 }
 
@@ -89,7 +89,7 @@ impl Notes {
 /// A question that is to be opened.
 pub(super) struct Question {
     pub(super) turn: u64,
-    /// How many of them are its opening.
+    /// Number of its tokens that are its opening.
     pub(super) opening: usize,
     /// Last tokens that stay in the window.
     pub(super) kept: usize,
@@ -142,7 +142,7 @@ impl Memory<'_, '_> {
         self.stream.evict(usize::MAX).map(|_| ())
     }
 
-    /// Begins anew with these messages, which were live, and the same pinned tokens. All of them are
+    /// Begins anew with these messages, which were live, and the same pinned tokens. All are
     /// computed again.
     pub(super) fn rebuild(&mut self, messages: &[Live]) -> Result<(), StreamError> {
         let prefix = self.notes.tokens[..self.notes.prefix].to_vec();

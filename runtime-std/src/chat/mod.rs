@@ -58,15 +58,15 @@ pub struct LiveMessage {
     pub text: String,
 }
 
-/// What did not fit the window during an exchange.
+/// Losses of an exchange to a window that is too small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Cut {
     /// Tokens of the message, its frame included.
     pub message: usize,
-    /// How many of them, from the first on, were left out, because the window is smaller.
+    /// Its first tokens that were left out, because the window is smaller.
     pub left_out: usize,
-    /// How many of them, the first that were read, left the window while it was answered.
+    /// Its next tokens, which left the window while it was answered.
     pub left: usize,
     /// Older messages that left the window.
     pub forgotten: usize,
@@ -78,7 +78,7 @@ pub struct Said {
     /// The answer's numbers. It [ends at a full window](crate::generate::Finish::Full) before the
     /// last words of the message would leave it.
     pub report: Report,
-    /// What did not fit.
+    /// The losses.
     pub cut: Cut,
 }
 

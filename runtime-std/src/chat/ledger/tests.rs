@@ -123,7 +123,7 @@ impl Run {
         Ok(fed - reserved - sizes.open)
     }
 
-    /// What holds at every step of an answer.
+    /// Checks all that holds at every step of an answer.
     fn check(&self, turn: u64, question: usize, answer: usize) -> Result<(), TestCaseError> {
         let Talk { window, sizes, .. } = self.talk;
         prop_assert!(self.window.len() <= window);

@@ -57,7 +57,7 @@ pub const NAMES: [&str; 14] = [
     "/undo",
 ];
 
-/// What a line is.
+/// A line by its meaning.
 pub enum Line<'l> {
     /// A message.
     Message(&'l str),
@@ -80,7 +80,7 @@ impl<'l> Line<'l> {
     }
 }
 
-/// What to do after a command.
+/// The next step after a command.
 pub enum Then {
     /// Wait for the next line.
     GoOn,

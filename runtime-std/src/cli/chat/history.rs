@@ -22,7 +22,7 @@ pub struct History {
 }
 
 impl History {
-    /// Where the file lies: in the folder for a person's state; `None` if there is none.
+    /// The file's path, in the folder for a person's state; `None` if there is none.
     pub fn place() -> Option<PathBuf> {
         let folder = |name: &str| {
             let path = PathBuf::from(std::env::var_os(name)?);
