@@ -128,9 +128,9 @@ fn check(chat: &Chat, words: &str, answer: &str) -> Result<(), TestCaseError> {
     let question = &live[live.len() - 2];
     let asked = format!("{words}<|im_end|>\n");
     let kept = question.text.strip_prefix("<|im_start|>user\n").unwrap();
-    prop_assert!(asked.ends_with(kept), "{kept} of {asked}");
+    prop_assert!(asked.ends_with(kept), "{:?} of {:?}", kept, asked);
     prop_assert_eq!(question.whole, kept == asked);
-    prop_assert!(kept.len() > 20 || question.whole, "{}", kept);
+    prop_assert!(kept.len() > 15 || question.whole, "{}", kept);
     Ok(())
 }
 
@@ -204,7 +204,7 @@ fn every_template_keeps_the_message_being_answered() {
         (bare, "", "\n"),
         (late, "### user:\n", ""),
     ] {
-        for window in [100, 131, 190] {
+        for window in [130, 151, 190] {
             with_template(template, window, |chat| {
                 for turn in 0..12u64 {
                     let words = "so it is ".repeat([1, 3, 9, 40][turn as usize % 4]);
@@ -231,7 +231,7 @@ fn every_template_keeps_the_message_being_answered() {
 
 #[test]
 fn an_exchange_is_undone_and_one_of_long_ago_recalled() {
-    with_chat(260, |chat| {
+    with_chat(240, |chat| {
         let first = say(chat, "hello", 9, 1);
         let before = chat.live();
         let second = say(chat, "and", 9, 2);

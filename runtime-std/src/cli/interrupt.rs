@@ -28,12 +28,24 @@ struct State {
     is_caught: AtomicBool,
     /// True if a caught SIGINT is not the end of the command.
     spares_ctrl_c: AtomicBool,
+    /// True if a line editor waits for keys, of which Ctrl-C is one.
+    has_editor: AtomicBool,
+}
+
+impl State {
+    /// True if SIGINT is the command's to deal with.
+    fn spares(&self, signal: i32) -> bool {
+        let is_dealt_with =
+            || self.is_caught.load(Ordering::SeqCst) || self.has_editor.load(Ordering::SeqCst);
+        signal == SIGINT && self.spares_ctrl_c.load(Ordering::SeqCst) && is_dealt_with()
+    }
 }
 
 static STATE: State = State {
     signal: AtomicI32::new(0),
     is_caught: AtomicBool::new(false),
     spares_ctrl_c: AtomicBool::new(false),
+    has_editor: AtomicBool::new(false),
 };
 
 /// The flag that a signal sets while a command catches it.
@@ -59,8 +71,9 @@ impl Interrupt {
     }
 
     /// Leaves Ctrl-C to the command, which [forgets](Interrupt::clear) it when it has done what was
-    /// asked for.
-    pub fn spare_ctrl_c(&self) {
+    /// asked for; while it waits too, if that is in a line editor.
+    pub fn spare_ctrl_c(&self, has_editor: bool) {
+        STATE.has_editor.store(has_editor, Ordering::SeqCst);
         STATE.spares_ctrl_c.store(true, Ordering::SeqCst);
     }
 
@@ -81,8 +94,10 @@ impl Interrupt {
     pub fn waiting<R>(&self, wait: impl FnOnce() -> R) -> R {
         STATE.is_caught.store(false, Ordering::SeqCst);
         // One that came just before.
-        if let Some(signal) = signal() {
-            end(signal);
+        match signal() {
+            Some(signal) if STATE.spares(signal) => self.clear(),
+            Some(signal) => end(signal),
+            None => {}
         }
         let result = wait();
         STATE.is_caught.store(true, Ordering::SeqCst);
@@ -109,6 +124,7 @@ impl Drop for Interrupt {
     fn drop(&mut self) {
         STATE.is_caught.store(false, Ordering::SeqCst);
         STATE.spares_ctrl_c.store(false, Ordering::SeqCst);
+        STATE.has_editor.store(false, Ordering::SeqCst);
     }
 }
 
@@ -183,10 +199,11 @@ mod watch {
         // Set before the look at who catches it, as `waiting` does it the other way round: one of
         // the two sees the other.
         flag().store(true, Ordering::SeqCst);
-        if before.is_err() || !STATE.is_caught.load(Ordering::SeqCst) {
+        let spares = STATE.spares(signal);
+        if before.is_err() || !(spares || STATE.is_caught.load(Ordering::SeqCst)) {
             end(signal);
         }
-        if signal == SIGINT && STATE.spares_ctrl_c.load(Ordering::SeqCst) {
+        if spares {
             return;
         }
         let deadline = Instant::now() + GRACE;

@@ -216,8 +216,11 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let is_signal = matches!(error, Failure::Interrupted(_));
-    if !error.is_closed_pipe() && !is_signal {
+    let signal = match error {
+        Failure::Interrupted(signal) => Some(signal),
+        _ => interrupt::signal(),
+    };
+    if !error.is_closed_pipe() && !matches!(error, Failure::Interrupted(_)) {
         let text = error.to_string();
         // What is wrong may be a name in an untrusted file; only usage has several lines.
         let text = match error {
@@ -227,7 +230,7 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
         // Nothing is left to be done if standard error is gone too.
         let _ = writeln!(io::stderr(), "brooklet: {text}");
     }
-    if let Some(signal) = interrupt::signal() {
+    if let Some(signal) = signal {
         interrupt::end(signal);
     }
     ExitCode::from(error.exit_code())

@@ -11,24 +11,24 @@ use super::transcript::Transcript;
 
 /// Lines of at most 40 characters.
 const HELP: &str = "\
-/help            show this help
-/clear, /reset   forget the conversation
-/undo            forget the last exchange
-/regenerate      answer the last message
-                 once more
-/system [TEXT]   show the system prompt,
-                 or set it and forget
-/set [NAME N]    show or change: temp,
-                 top-k, top-p, min-p,
-                 repeat-penalty, seed,
-                 tokens
-/save FILE       write the conversation
-/save -f FILE    the same over a file
-                 that is there
-/load FILE       go on with a saved one
-/stats           memory, window and speed
-/bye             end the chat, as Ctrl-D
-//TEXT           say TEXT with one / before
+/help           show this help
+/clear, /reset  forget the conversation
+/undo           forget the last exchange
+/regenerate     answer the last message
+                once more
+/system [TEXT]  show the system prompt,
+                or set it and forget
+/set [NAME N]   show or change: temp,
+                top-k, top-p, min-p,
+                repeat-penalty, seed,
+                tokens
+/save FILE      write the conversation
+/save -f FILE   the same over a file
+                that is there
+/load FILE      go on with a saved one
+/stats          memory, window and speed
+/bye            end the chat, as Ctrl-D
+//TEXT          say /TEXT
 A \\ at the end of a line, or Ctrl-J,
 continues in the next line. Tab
 completes commands. Ctrl-C stops an

@@ -99,6 +99,11 @@ impl Lines {
         }
     }
 
+    /// True if keys are read one by one.
+    pub fn has_editor(&self) -> bool {
+        matches!(self, Lines::Terminal { .. })
+    }
+
     /// Reads the next message. A line that ends in a backslash continues in the next line.
     pub fn next(&mut self) -> Result<Input, Failure> {
         let mut text = String::new();

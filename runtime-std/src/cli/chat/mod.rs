@@ -115,7 +115,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let lines = Lines::new(!arguments.no_history)?;
     if lines.is_terminal() {
         // There it ends an answer, not the chat.
-        interrupt.spare_ctrl_c();
+        interrupt.spare_ctrl_c(lines.has_editor());
     }
     let mut conversation = Conversation {
         chat,
@@ -192,7 +192,10 @@ impl Conversation {
         // True right after a Ctrl-C: the next one leaves.
         let mut leaving = false;
         loop {
-            let text = match self.interrupt.waiting(|| self.lines.next())? {
+            let input = self.interrupt.waiting(|| self.lines.next())?;
+            // A Ctrl-C that came between an answer and the editor is none of the next answer.
+            self.interrupt.clear();
+            let text = match input {
                 Input::Text(text) => text,
                 Input::Interrupted if !leaving => {
                     leaving = true;
@@ -220,9 +223,6 @@ impl Conversation {
                     }
                     failure => return failure.map_or(Ok(()), Err),
                 }
-            } else {
-                // One that came too late for the answer.
-                self.interrupt.clear();
             }
         }
     }
