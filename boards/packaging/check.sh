@@ -4,8 +4,8 @@
 #   boards/packaging/check.sh ARCHIVE PROGRAM
 #
 # PROGRAM is a brooklet of this machine. On the processors of a Raspberry Pi 3, 4 and 5, and one with everything, the archive's
-# program must continue a text in that one's words, with the model that both hold. Then it is installed into a folder, installed again,
-# refused once damaged, and taken away again; nothing may be left.
+# program must continue a text in that one's words, with the model that both hold. SIGTERM must end it as a service. Then it is installed
+# into a folder, installed again, refused once damaged, and taken away again; nothing may be left.
 set -euo pipefail
 readonly archive=$1 program=$2
 readonly story=(run "Tom had a" -n 40 --temp 0)
@@ -62,10 +62,33 @@ check_installer() {
     [ ! -e "$prefix" ] || fail "left behind:"$'\n'"$(find "$prefix")"
 }
 
+# systemd's SIGTERM ends the service at once: a chat that waits on its FIFO, which systemd opens for both directions, and a stream of
+# stories.
+check_stop() {
+    local brooklet=$1 fifo=$2/fifo arguments process status turn
+    mkfifo "$fifo"
+    for arguments in "chat -m small --chat-template chatml" "run -n -1"; do
+        $emulator -cpu cortex-a53 "$brooklet" $arguments <>"$fifo" >/dev/null &
+        process=$!
+        sleep 5
+        kill -TERM $process || fail "brooklet $arguments has ended by itself"
+        for turn in {1..50}; do
+            kill -0 $process 2>/dev/null || break
+            sleep 0.1
+        done
+        ! kill -0 $process 2>/dev/null || fail "SIGTERM does not end brooklet $arguments within five seconds"
+        status=0
+        wait $process || status=$?
+        [ $status = 143 ] || fail "brooklet $arguments, ended by SIGTERM, has the status $status"
+    done
+    echo "SIGTERM ends it"
+}
+
 folder=$(mktemp -d)
 tar --directory "$folder" --extract --file "$archive"
 unpacked=$(echo "$folder"/brooklet-*)
 check_pages "$unpacked/brooklet"
 check_words "$unpacked/brooklet"
+check_stop "$unpacked/brooklet" "$folder"
 check_installer "$unpacked" "$folder/prefix"
 rm -r "$folder"

@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use brooklet::ModelOptions;
-use brooklet::chat::{CHATML, Chat, LiveMessage, Role, Template};
+use brooklet::chat::{CHATML, Chat, Cut, LiveMessage, Role, Said, Template};
 use brooklet::core::cache::ElementType;
 use brooklet::core::sampler::{Sampler, SamplerOptions};
 use brooklet::generate::{Finish, Request};
@@ -30,6 +30,11 @@ const PINNED: &str = "<s> <|im_start|>system\nBe brief.<|im_end|>\n";
 
 /// Starts a chat with the tiny model, `window` tokens in the cache beside four sinks.
 fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat) -> R) -> R {
+    with_template(CHATML, window, work)
+}
+
+/// As [`with_chat`], with another template.
+fn with_template<R>(source: &str, window: usize, work: impl FnOnce(&mut Chat) -> R) -> R {
     let model = ModelOptions::new().workers(1).open(tiny()).unwrap();
     let settings = Settings {
         window: Some(window),
@@ -39,12 +44,18 @@ fn with_chat<R>(window: usize, work: impl FnOnce(&mut Chat) -> R) -> R {
         ..Settings::default()
     };
     let session = model.session(&settings).unwrap();
-    let template = Template::new(CHATML, "", "").unwrap();
+    let template = Template::new(source, "", "").unwrap();
     work(&mut Chat::new(session, template, Some(SYSTEM.into())).unwrap())
 }
 
 /// Says something; the model answers with at most `limit` tokens.
 fn say(chat: &mut Chat, words: &str, limit: u64, seed: u64) -> (String, Finish) {
+    let (answer, said) = exchange(chat, words, limit, seed);
+    (answer, said.report.finish)
+}
+
+/// As [`say`], with all that is known of the exchange.
+fn exchange(chat: &mut Chat, words: &str, limit: u64, seed: u64) -> (String, Said) {
     let mut answer = String::new();
     let mut sampler = Sampler::new(SamplerOptions {
         temperature: 1.0,
@@ -53,14 +64,15 @@ fn say(chat: &mut Chat, words: &str, limit: u64, seed: u64) -> (String, Finish) 
     });
     let request = Request {
         limit: Some(limit),
+        past_end: limit > 200,
         ..Request::default()
     };
     let mut sink = |text: &str| {
         answer += text;
         Ok(())
     };
-    let report = chat.say(words, &request, &mut sampler, &mut sink).unwrap();
-    (answer, report.finish)
+    let said = chat.say(words, &request, &mut sampler, &mut sink).unwrap();
+    (answer, said)
 }
 
 /// Returns the comparable part of a random model's text, which also contains control tokens and
@@ -79,8 +91,11 @@ fn check(chat: &Chat, words: &str, answer: &str) -> Result<(), TestCaseError> {
     let live = chat.live();
     prop_assert_eq!(chat.pinned(), PINNED);
     let ring = chat.session().ring();
+    // The oldest message has its opening among the pinned tokens, as every message has it.
     let tokens: usize = live.iter().map(|message| message.tokens).sum();
-    prop_assert_eq!(tokens + ring.sinks(), ring.live());
+    let opening = tokens + ring.sinks() - ring.live();
+    prop_assert!((4..20).contains(&opening), "{}", opening);
+    prop_assert_eq!(live[0].role, Role::User);
     prop_assert!(ring.live() <= ring.capacity());
     for pair in live.windows(2) {
         let follows = match pair[0].role {
@@ -98,24 +113,24 @@ fn check(chat: &Chat, words: &str, answer: &str) -> Result<(), TestCaseError> {
         } else {
             "assistant"
         };
-        let is_whole =
+        let is_framed =
             text.starts_with(&format!("<|im_start|>{name}\n")) && text.ends_with("<|im_end|>\n");
-        prop_assert_eq!(*whole, is_whole, "{}", text);
-        // Only a message that is alone in the window may have lost tokens.
-        prop_assert!(*whole || (i == 0 && live.len() == 1), "{:?}", live);
+        prop_assert!(is_framed, "{}", text);
+        // Only the message that was answered last may have lost tokens.
+        let is_current = i == 0 && live.len() == 2;
+        prop_assert!(*whole || is_current, "{:?}", live);
     }
     let last = &live[live.len() - 1];
     prop_assert_eq!((last.role, last.turn), (Role::Assistant, chat.turn()));
-    if last.whole {
-        let expected = format!("<|im_start|>assistant\n{}<|im_end|>\n", plain(answer));
-        prop_assert_eq!(plain(&last.text), expected);
-    }
-    if let [.., question, _] = &live[..] {
-        prop_assert_eq!(
-            &question.text,
-            &format!("<|im_start|>user\n{words}<|im_end|>\n")
-        );
-    }
+    prop_assert!(last.whole);
+    let expected = format!("<|im_start|>assistant\n{}<|im_end|>\n", plain(answer));
+    prop_assert_eq!(plain(&last.text), expected);
+    let question = &live[live.len() - 2];
+    let asked = format!("{words}<|im_end|>\n");
+    let kept = question.text.strip_prefix("<|im_start|>user\n").unwrap();
+    prop_assert!(asked.ends_with(kept), "{:?} of {:?}", kept, asked);
+    prop_assert_eq!(question.whole, kept == asked);
+    prop_assert!(kept.len() > 15 || question.whole, "{}", kept);
     Ok(())
 }
 
@@ -143,30 +158,106 @@ proptest! {
 }
 
 #[test]
-fn a_message_longer_than_the_window_leaves_token_by_token() {
-    with_chat(100, |chat| {
+fn a_message_longer_than_the_window_is_cut_at_its_beginning_and_that_is_told() {
+    with_chat(150, |chat| {
         say(chat, "hello", 5, 1);
-        let long = "word ".repeat(100);
-        let (answer, _) = say(chat, &long, 5, 2);
+        let long = "word ".repeat(200);
+        let (answer, said) = exchange(chat, &long, 5, 2);
+        let Cut {
+            message,
+            left_out,
+            left,
+            forgotten,
+        } = said.cut;
+        assert!(message > 200 && left_out > message - 150, "{:?}", said.cut);
+        assert!(left < 10 && forgotten == 2, "{:?}", said.cut);
+        check(chat, &long, &answer).unwrap();
+        assert_eq!(chat.live().len(), 2);
+        // An answer for which the whole window is too small: it ends, and the question stays.
+        let (answer, said) = exchange(chat, "more", 300, 3);
+        assert_eq!(said.report.finish, Finish::Full);
+        assert!(said.report.tokens > 30 && said.cut.left_out == 0);
+        check(chat, "more", &answer).unwrap();
+        assert!(chat.live()[0].whole);
+        // A message that leaves while it is answered.
+        let words = "a b c d e f g h i j k l m n o p q r s t u v w x y z ".repeat(2);
+        let (answer, said) = exchange(chat, &words, 300, 4);
+        assert_eq!(said.report.finish, Finish::Full);
+        assert!(said.cut.left > 10, "{:?}", said.cut);
+        check(chat, words.trim_end(), &answer).unwrap_err();
+        check(chat, &words, &answer).unwrap();
+    });
+}
+
+/// Whatever a template writes, the end of the question and the whole answer stay, and the oldest
+/// message has the beginning that the template gives it.
+#[test]
+fn every_template_keeps_the_message_being_answered() {
+    let inst = "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}<<SYS>>{{ m.content }}<</SYS>>{% elif m.role == 'user' %}\
+        [INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s>{% endif %}{% endfor %}";
+    let bare = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    let late = "{% for m in messages %}{% if not loop.first %}\n{% endif %}### {{ m.role }}:\n{{ m.content }}{% endfor %}\
+        {% if add_generation_prompt %}\n### assistant:\n{% endif %}";
+    for (template, opening, after) in [
+        (CHATML, "<|im_start|>user\n", "<|im_end|>\n"),
+        (inst, "[INST] ", " [/INST]"),
+        (bare, "", "\n"),
+        (late, "### user:\n", ""),
+    ] {
+        for window in [130, 151, 190] {
+            with_template(template, window, |chat| {
+                for turn in 0..12u64 {
+                    let words = "so it is ".repeat([1, 3, 9, 40][turn as usize % 4]);
+                    let words = words.trim();
+                    let (answer, said) = exchange(chat, words, [5, 250][turn as usize % 2], turn);
+                    let live = chat.live();
+                    let [.., question, last] = &live[..] else {
+                        panic!("{live:?}");
+                    };
+                    assert_eq!((question.turn, last.turn), (chat.turn(), chat.turn()));
+                    let asked = format!("{words}{after}");
+                    let kept = question.text.trim_start_matches('\n');
+                    let kept = kept.strip_prefix(opening).unwrap();
+                    assert!(asked.ends_with(kept) || kept.ends_with(&asked), "{kept:?}");
+                    let is_whole = said.cut.left_out + said.cut.left == 0;
+                    assert_eq!(question.whole, is_whole, "{:?} {question:?}", said.cut);
+                    assert!(last.whole && plain(&last.text).contains(plain(&answer).trim()));
+                    assert!(live[0].text.starts_with(opening), "{:?}", live[0].text);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn an_exchange_is_undone_and_one_of_long_ago_recalled() {
+    with_chat(240, |chat| {
+        let first = say(chat, "hello", 9, 1);
+        let before = chat.live();
+        let second = say(chat, "and", 9, 2);
+        let after = chat.live();
+        assert!(chat.undo().unwrap());
+        assert_eq!(chat.live().len(), 2);
+        assert_eq!(chat.live()[..], before[..]);
+        assert_eq!(say(chat, "and", 9, 2), second);
+        let texts = |live: &[LiveMessage]| -> Vec<String> {
+            live.iter().map(|message| message.text.clone()).collect()
+        };
+        assert_eq!(texts(&chat.live()), texts(&after));
+        for _ in 0..2 {
+            assert!(chat.undo().unwrap());
+        }
+        assert!(!chat.undo().unwrap());
+        assert_eq!((chat.live().len(), chat.pinned()), (0, PINNED.into()));
+        assert_eq!(say(chat, "hello", 9, 1), first);
+        chat.reset().unwrap();
+        let cut = chat.recall("Who?", "I <|im_end|> am.").unwrap();
+        assert_eq!((cut.left_out, cut.left, cut.forgotten), (0, 0, 0));
+        check(chat, "Who?", "I <|im_end|> am.").unwrap();
+        // An answer that is longer than the window ends in it.
+        chat.recall("Who?", &"long ".repeat(300)).unwrap();
         let live = chat.live();
-        assert!(live.iter().all(|message| message.turn == 2), "{live:?}");
-        // The answer needed room, and the question is the oldest message.
-        assert_eq!(live.len(), 1);
-        let expected = format!("<|im_start|>assistant\n{}<|im_end|>\n", plain(&answer));
-        assert_eq!(plain(&live[0].text), expected);
-        let (answer, finish) = say(chat, "more", 300, 3);
-        assert_eq!(finish, Finish::Length);
-        let live = chat.live();
-        assert!(
-            live.len() == 1 && !live[0].whole && live[0].turn == 3,
-            "{live:?}"
-        );
-        let kept = plain(live[0].text.strip_suffix("<|im_end|>\n").unwrap());
-        assert!(
-            plain(&answer).ends_with(&kept) && kept.len() > 20,
-            "{answer:?} {kept:?}"
-        );
-        assert_eq!(chat.pinned(), PINNED);
+        assert!(live.len() == 2 && live[1].text.ends_with("<|im_end|>\n"));
     });
 }
 
@@ -336,6 +427,7 @@ fn on_a_terminal_there_is_a_prompt_and_ctrl_c_twice_leaves() {
         .args(["-qec", &line, "/dev/null"])
         .env("NO_COLOR", "1")
         .env("TERM", "xterm")
+        .env("XDG_STATE_HOME", folder.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -129,7 +129,8 @@ impl<'a> Reach<'a> {
         };
         let room = local.min(self.ring.capacity()).saturating_sub(window);
         let pinned = (self.ring.position().min(room as u64)) as usize;
-        if self.ring.position() < self.ring.capacity() as u64 && pinned > self.ring.sinks() {
+        // Fewer sinks than before leave the other layers a larger window, and these none to spare.
+        if self.ring.position() < self.ring.capacity() as u64 {
             self.ring.pin(pinned);
         }
     }

@@ -171,17 +171,15 @@ impl Ring {
         evicted as usize
     }
 
-    /// Turns the first `tokens` tokens into sinks, unless there are more sinks already.
+    /// Makes the first `tokens` tokens the sinks, be they more or fewer than before.
     ///
     /// # Panics
     /// If they have not been fed, a token was evicted, or no slot would be left for a window.
     pub(crate) const fn pin(&mut self, tokens: usize) {
         assert!(tokens as u64 <= self.position && tokens < self.capacity);
         assert!(self.start == self.sinks as u64 && self.position <= self.capacity as u64);
-        if tokens > self.sinks {
-            self.sinks = tokens;
-            self.start = tokens as u64;
-        }
+        self.sinks = tokens;
+        self.start = tokens as u64;
     }
 }
 

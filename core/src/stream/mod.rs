@@ -306,9 +306,10 @@ impl<'a> Stream<'a> {
         self.full_ring()
     }
 
-    /// Turns all tokens fed so far into sinks, which are kept until the next reset; for a system
-    /// prompt, for example. There are never fewer sinks than planned. The keys and values of the
-    /// tokens do not change, so the call costs nothing.
+    /// Makes the tokens fed so far the sinks, which are kept until the next reset; for a system
+    /// prompt, for example. If they are fewer than the planned sinks, the window takes the slots
+    /// that are left; if there are none, the planned sinks stay. The keys and values of the tokens
+    /// do not change, so the call costs nothing.
     ///
     /// # Errors
     /// [`StreamError::NotSink`]; [`StreamError::Pin`] if no slot would be left for a window, or if
@@ -326,7 +327,10 @@ impl<'a> Stream<'a> {
                 most,
             });
         }
-        let window = ring.capacity() - (self.seen as usize).max(ring.sinks());
+        if self.seen == 0 {
+            return Ok(());
+        }
+        let window = ring.capacity() - self.seen as usize;
         for reach in self.reaches.iter_mut() {
             reach.pin(window);
         }

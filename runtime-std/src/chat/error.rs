@@ -27,6 +27,16 @@ pub enum ChatError {
         /// Tokens that the cache holds.
         capacity: usize,
     },
+    /// The template's text around messages leaves too little of the cache for words.
+    #[error(
+        "a message and its answer need {tokens} tokens with what the chat template writes around them: the cache holds {capacity}"
+    )]
+    Frame {
+        /// Tokens of the system prompt, of the template's text, and a few words.
+        tokens: usize,
+        /// Tokens that the cache holds.
+        capacity: usize,
+    },
 }
 
 impl From<StreamError> for ChatError {

@@ -1,30 +1,46 @@
 //! A conversation for ever, in a fixed number of bytes.
 //!
-//! The system prompt is pinned: its tokens are the attention sinks (StreamingLLM, Xiao et al.,
-//! arXiv 2309.17453, section 3.2). When the window is full, whole messages leave, the oldest first,
-//! so that what the model sees is always a conversation that begins with a message; only a message
-//! longer than the window itself leaves token by token.
+//! The system prompt is pinned, with what the template writes before a message: their tokens are
+//! the attention sinks (StreamingLLM, Xiao et al., arXiv 2309.17453, section 3.2). When the window
+//! is full, whole exchanges leave, the oldest first, so that what the model sees is always a
+//! conversation that begins with a message. The message being answered never leaves whole: where
+//! nothing older is left it leaves token by token, behind its own opening, until its end is left;
+//! then the answer ends. `ledger.rs` has the rule, and [`Cut`] tells what it did.
 
 mod bounded;
 mod error;
+mod frame;
+mod ledger;
 mod memory;
 mod template;
 
 use brooklet_core::sampler::Sampler;
 use brooklet_core::stream::StreamError;
-use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
+use brooklet_core::tokenizer::{Mark, Tokenizer};
 
 use crate::generate::{Feed, Next, Report, Request, Writing};
 use crate::session::Session;
 use crate::text::TextSink;
 pub use error::ChatError;
-pub use memory::Role;
-use memory::{Memory, Notes};
+use frame::{Frame, encode};
+use ledger::Left;
+use memory::{Live, Memory, Notes, Question};
 pub use template::{CHATML, Framed, Template, TemplateError};
 
 /// Tokens that a system prompt must leave for the conversation: a question and the beginning of an
 /// answer.
 const LEAST_WINDOW: usize = 32;
+
+/// The author of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Role {
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
 
 /// A message as far as it is in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +58,38 @@ pub struct LiveMessage {
     pub text: String,
 }
 
+/// Losses of an exchange to a window that is too small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Cut {
+    /// Tokens of the message, its frame included.
+    pub message: usize,
+    /// Its first tokens that were left out, because the window is smaller.
+    pub left_out: usize,
+    /// Its next tokens, which left the window while it was answered.
+    pub left: usize,
+    /// Older messages that left the window.
+    pub forgotten: usize,
+}
+
+/// The result of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Said {
+    /// The answer's numbers. It [ends at a full window](crate::generate::Finish::Full) before the
+    /// last words of the message would leave it.
+    pub report: Report,
+    /// The losses.
+    pub cut: Cut,
+}
+
 /// A conversation: a session and what was said in it. It can be stored, and sent to other threads.
 pub struct Chat {
     session: Session,
     notes: Notes,
     template: Template,
+    frame: Frame,
     system: Option<String>,
     turn: u64,
-    is_first: bool,
 }
 
 impl Chat {
@@ -66,9 +106,9 @@ impl Chat {
             notes: Notes::new(session.ring().capacity()),
             session,
             template,
+            frame: Frame::default(),
             system: None,
             turn: 0,
-            is_first: true,
         };
         chat.set_system(system)?;
         Ok(chat)
@@ -79,23 +119,15 @@ impl Chat {
     /// # Errors
     /// If it does not fit; then nothing was forgotten.
     pub fn set_system(&mut self, system: Option<String>) -> Result<(), ChatError> {
-        let prefix = self.template.prefix(system.as_deref())?;
-        let notes = &mut self.notes;
-        self.session.with(|engine| {
+        let (notes, template) = (&mut self.notes, &self.template);
+        self.frame = self.session.with(|engine| {
             let (stream, tokenizer) = engine.parts()?;
-            let tokens = encode(tokenizer, &prefix, Mark::Model);
-            let (len, capacity) = (tokens.len(), notes.capacity());
-            if len + LEAST_WINDOW > capacity {
-                return Err(ChatError::System {
-                    tokens: len,
-                    least: LEAST_WINDOW,
-                    capacity,
-                });
-            }
-            Ok(Memory { stream, notes }.begin(&tokens)?)
+            let frame = Frame::new(template, system.as_deref(), tokenizer)?;
+            frame.check(LEAST_WINDOW, notes.capacity())?;
+            Memory::new(stream, notes).begin(&frame.prefix, &frame.opening)?;
+            Ok::<Frame, ChatError>(frame)
         })?;
         self.system = system;
-        self.is_first = true;
         Ok(())
     }
 
@@ -107,10 +139,28 @@ impl Chat {
         let notes = &mut self.notes;
         self.session.with(|engine| {
             let stream = engine.stream();
-            Memory { stream, notes }.forget()
+            Memory::new(stream, notes).forget()
         })?;
-        self.is_first = true;
         Ok(())
+    }
+
+    /// Forgets the last exchange, and computes the messages before it again, as far as they were in
+    /// the window; false if there is none.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn undo(&mut self) -> Result<bool, ChatError> {
+        let mut live: Vec<Live> = self.notes.live(self.session.ring()).collect();
+        let Some(last) = live.last().map(|live| live.span.turn) else {
+            return Ok(false);
+        };
+        live.retain(|live| live.span.turn != last);
+        let notes = &mut self.notes;
+        self.session.with(|engine| {
+            let stream = engine.stream();
+            Memory::new(stream, notes).rebuild(&live)
+        })?;
+        Ok(true)
     }
 
     /// The system prompt.
@@ -129,48 +179,114 @@ impl Chat {
         request: &Request,
         sampler: &mut Sampler,
         sink: &mut dyn TextSink,
-    ) -> Result<Report, ChatError> {
-        let system = self.system.as_deref();
-        let question = self.template.question(system, self.is_first, words)?;
-        let (open, close) = (self.template.open(system)?, self.template.close(system)?);
-        self.turn += 1;
-        self.is_first = false;
-        let (turn, notes) = (self.turn, &mut self.notes);
-        self.session.with(|engine| {
-            let (stream, tokenizer) = engine.parts()?;
-            let mut memory = Memory { stream, notes };
-            let question_tokens = encode(tokenizer, &question, Mark::Never);
-            let mut prompt = question_tokens.clone();
-            prompt.extend(encode(tokenizer, &Framed::plain(&open), Mark::Never));
-            memory.open(Role::User, turn, question_tokens.len())?;
-            let mut talk = Talk {
-                memory: &mut memory,
-                turn,
-                left_of_question: question_tokens.len(),
-                is_answer: false,
-            };
+    ) -> Result<Said, ChatError> {
+        self.exchange(words, |tokenizer, prompt, mut talk| {
             let writing = Writing {
                 feed: &mut talk,
                 tokenizer,
                 sampler,
                 request,
             };
-            let report = writing.run(&prompt, sink)?;
-            // The frame is completed whatever ended the answer, be it in the middle of the
-            // question.
-            let mut rest: Vec<u32> = report.pending.into_iter().collect();
-            if report.prompt_tokens < question_tokens.len() {
-                let after = Framed::plain(&question.text[question.words.end..]);
-                rest.extend(encode(tokenizer, &after, Mark::Never));
+            let report = writing.run(prompt, sink)?;
+            Ok((report.prompt_tokens, report.pending, report))
+        })
+        .map(|(report, cut)| Said { report, cut })
+    }
+
+    /// Takes in an exchange of long ago as if it were said now. An answer longer than the window
+    /// ends where that is full.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn recall(&mut self, words: &str, answer: &str) -> Result<Cut, ChatError> {
+        self.exchange(words, |tokenizer, prompt, mut talk| {
+            let framed = Framed {
+                words: 0..answer.len(),
+                text: answer.to_owned(),
+            };
+            let answer = encode(tokenizer, &framed, Mark::Never);
+            for part in prompt.chunks(talk.chunk()) {
+                talk.absorb(part)?;
             }
-            for part in rest.chunks(memory.chunk()) {
-                memory.absorb(part)?;
+            for token in answer {
+                match talk.absorb(&[token]) {
+                    Err(StreamError::Full { .. }) => break,
+                    absorbed => absorbed?,
+                }
             }
-            let close = encode(tokenizer, &Framed::plain(&close), Mark::Never);
-            if !close.is_empty() {
-                memory.absorb(&close)?;
+            Ok((prompt.len(), None, ()))
+        })
+        .map(|((), cut)| cut)
+    }
+
+    /// Feeds a question and what `answer` makes of it: how many tokens of the prompt were fed, and
+    /// a last token that was not. The frame is completed whatever ended the answer, be it in the
+    /// middle of the question.
+    fn exchange<R>(
+        &mut self,
+        words: &str,
+        answer: impl FnOnce(
+            &mut Tokenizer<'_>,
+            &[u32],
+            Talk<'_, '_, '_>,
+        ) -> Result<(usize, Option<u32>, R), ChatError>,
+    ) -> Result<(R, Cut), ChatError> {
+        let system = self.system.as_deref();
+        let first = self.template.question(system, true, words)?;
+        let later = self.template.question(system, false, words)?;
+        self.turn += 1;
+        let (turn, notes, frame) = (self.turn, &mut self.notes, &self.frame);
+        notes.left = Left::default();
+        self.session.with(|engine| {
+            let (stream, tokenizer) = engine.parts()?;
+            let (window, sizes) = (notes.window(), frame.sizes());
+            let mut memory = Memory::new(stream, notes);
+            let (mut tokens, mut opening) = frame.later_question(tokenizer, &later);
+            let mut length = tokens.len();
+            let mut left_out = 0;
+            if memory.make_room(tokens.len() + sizes.open + 1)? {
+                tokens = frame.first_question(tokenizer, &first);
+                length = frame.opening.len() + tokens.len();
+                opening = 0;
+                left_out = tokens.len().saturating_sub(sizes.longest_question(window));
+                tokens.drain(..left_out);
             }
-            Ok(report)
+            memory.open_question(&Question {
+                turn,
+                opening,
+                kept: sizes.kept(window),
+                is_cut: left_out > 0,
+            });
+            let question = tokens.len();
+            let mut prompt = tokens;
+            prompt.extend(&frame.open);
+            let mut is_answer = false;
+            let talk = Talk {
+                memory: &mut memory,
+                left_of_question: question,
+                is_answer: &mut is_answer,
+                reserved: sizes.close + 1,
+            };
+            let (fed, pending, result) = answer(tokenizer, &prompt, talk)?;
+            memory.reserved = 0;
+            if fed < question {
+                memory.absorb_all(&frame.after)?;
+            }
+            if !is_answer {
+                memory.open_answer();
+            }
+            let mut rest = prompt[fed.max(question)..].to_vec();
+            rest.extend(pending);
+            rest.extend(&frame.close);
+            memory.absorb_all(&rest)?;
+            let left = memory.notes.left;
+            let cut = Cut {
+                message: length,
+                left_out,
+                left: left.of_question as usize,
+                forgotten: left.messages,
+            };
+            Ok((result, cut))
         })
     }
 
@@ -184,19 +300,19 @@ impl Chat {
         &self.session
     }
 
-    /// The text of the tokens that are never evicted.
+    /// The text of the system prompt's tokens, which are never evicted.
     pub fn pinned(&self) -> String {
         self.text_of(self.notes.pinned(self.session.ring()))
     }
 
     /// The messages in the window, the oldest first, read from the tokens in the cache's slots.
     pub fn live(&self) -> Vec<LiveMessage> {
-        let message = |(span, whole, tokens): (memory::Span, bool, Vec<u32>)| LiveMessage {
-            role: span.role,
-            turn: span.turn,
-            whole,
-            tokens: tokens.len(),
-            text: self.text_of(&tokens),
+        let message = |live: Live| LiveMessage {
+            role: live.span.role,
+            turn: live.span.turn,
+            whole: live.whole,
+            tokens: live.tokens.len(),
+            text: self.text_of(&live.tokens),
         };
         self.notes.live(self.session.ring()).map(message).collect()
     }
@@ -207,34 +323,13 @@ impl Chat {
     }
 }
 
-/// The tokens of a framed text.
-fn encode(tokenizer: &mut Tokenizer<'_>, framed: &Framed, bos: Mark) -> Vec<u32> {
-    let options = EncodeOptions {
-        bos,
-        eos: Mark::Never,
-        special: true,
-        continued: bos == Mark::Never,
-    };
-    let mut tokens = Vec::new();
-    let words = std::slice::from_ref(&framed.words);
-    let text = framed.text.as_bytes();
-    tokenizer.encode_quoting(text, options, words, &mut |token| tokens.push(token));
-    // Many templates write the start token that the tokenizer puts there too.
-    if let (Mark::Model, [first, second, ..], Some(bos)) = (bos, &*tokens, tokenizer.bos())
-        && *first == bos
-        && *second == bos
-    {
-        tokens.remove(0);
-    }
-    tokens
-}
-
 /// The memory during an exchange: the tokens after the question's are the answer's.
 struct Talk<'t, 's, 'a> {
     memory: &'t mut Memory<'s, 'a>,
-    turn: u64,
     left_of_question: usize,
-    is_answer: bool,
+    is_answer: &'t mut bool,
+    /// Tokens that must still fit behind the answer.
+    reserved: usize,
 }
 
 impl Talk<'_, '_, '_> {
@@ -250,10 +345,10 @@ impl Talk<'_, '_, '_> {
         if left > 0 {
             self.memory.absorb(&tokens[..left])?;
         }
-        if !self.is_answer {
-            self.is_answer = true;
-            self.memory
-                .open(Role::Assistant, self.turn, tokens.len() - left)?;
+        if !*self.is_answer {
+            *self.is_answer = true;
+            self.memory.reserved = self.reserved;
+            self.memory.open_answer();
         }
         Ok(&tokens[left..])
     }

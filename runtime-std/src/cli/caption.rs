@@ -193,7 +193,8 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         }
         Ok(())
     })?;
-    page.end()
+    page.end()?;
+    interrupt.failure().map_or(Ok(()), Err)
 }
 
 /// Opens the sound.

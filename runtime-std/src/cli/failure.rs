@@ -64,6 +64,9 @@ pub enum Failure {
         /// Its reason.
         error: io::Error,
     },
+    /// A signal has ended the command.
+    #[error("ended by signal {0}")]
+    Interrupted(i32),
     /// The model cannot be opened or run.
     #[error("{0}{hint}", hint = hint(.0))]
     Model(Error),
@@ -94,10 +97,12 @@ pub enum Failure {
 
 impl Failure {
     /// The exit code of the command: 2 for a wrong command line, 0 where the reader of the output
-    /// has just gone, else 1.
+    /// has just gone, 128 and its number for a signal, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
+            // Numbers of signals are small.
+            Failure::Interrupted(signal) => 128u8.saturating_add(*signal as u8),
             failure if failure.is_closed_pipe() => 0,
             _ => 1,
         }

@@ -3,7 +3,8 @@
 //! Results go to standard output and nothing else does; errors, logs, statistics and progress go to
 //! standard error. Exit codes: 0 done (also where the reader of the output went away, or Ctrl-C
 //! ended an endless run), 1 failed (also where a mapped model's file was cut short meanwhile), 2
-//! wrong command line.
+//! wrong command line; a signal ends the program as such, so that shells say 130 for Ctrl-C, 143
+//! for SIGTERM and 129 for SIGHUP.
 
 mod bench;
 mod cache;
@@ -28,6 +29,7 @@ mod quantize;
 mod run;
 mod sampling;
 mod slim;
+mod terminal;
 mod tokenize;
 
 use std::ffi::OsString;
@@ -121,7 +123,9 @@ pub fn main() -> ExitCode {
     }
     interrupt::outlive_size_limits();
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());
-    finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Failure::Output)))
+    let result = interrupt::watch().and_then(|()| dispatch(cli.command, &mut out));
+    let flushed = out.flush().map_err(Failure::Output);
+    finish(result.and(flushed))
 }
 
 /// Runs a command line (its first word is the program's name), writing the results to `out`: for
@@ -207,14 +211,28 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     }
 }
 
-/// Prints the error, if there is one to report, and returns the exit code.
+/// Prints the error, if there is one to report, and returns the exit code; a signal that has ended
+/// the command ends the process.
 fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    if !error.is_closed_pipe() {
+    let signal = match error {
+        Failure::Interrupted(signal) => Some(signal),
+        _ => interrupt::signal(),
+    };
+    if !error.is_closed_pipe() && !matches!(error, Failure::Interrupted(_)) {
+        let text = error.to_string();
+        // What is wrong may be a name in an untrusted file; only usage has several lines.
+        let text = match error {
+            Failure::Usage(_) => terminal::shown(&text).into_owned(),
+            _ => terminal::shown_line(&text),
+        };
         // Nothing is left to be done if standard error is gone too.
-        let _ = writeln!(io::stderr(), "brooklet: {error}");
+        let _ = writeln!(io::stderr(), "brooklet: {text}");
+    }
+    if let Some(signal) = signal {
+        interrupt::end(signal);
     }
     ExitCode::from(error.exit_code())
 }
@@ -225,8 +243,7 @@ fn start_logging(verbose: u8) {
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };
-    let colour = io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = io::stderr().is_terminal() && terminal::has_colours();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(colour)

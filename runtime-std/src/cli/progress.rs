@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::failure::Failure;
 use super::licence::own_licence;
+use super::terminal;
 use crate::models::manifest::Manifest;
 use crate::models::pull::Event;
 use crate::models::store::Store;
@@ -79,7 +80,7 @@ impl View {
         match event {
             Event::Stage(name, bytes) => {
                 self.end();
-                if io::stderr().is_terminal() {
+                if io::stderr().is_terminal() && !terminal::is_dumb() {
                     self.bar = Some(bar(name, bytes));
                 } else if bytes > 0 {
                     say(&format!("{name}: {}", Size(bytes as usize)));
@@ -129,7 +130,8 @@ pub struct Counter(Option<ProgressBar>);
 impl Counter {
     /// A bar of `total` steps.
     pub fn new(name: &str, total: usize) -> Counter {
-        Counter(io::stderr().is_terminal().then(|| {
+        let can_show = io::stderr().is_terminal() && !terminal::is_dumb();
+        Counter(can_show.then(|| {
             let bar = ProgressBar::new(total as u64);
             if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}") {
                 bar.set_style(style);

@@ -14,10 +14,11 @@ use serde::Serialize;
 use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
 use super::input;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, SIGINT};
 use super::json::write_json_text;
 use super::model::OptionalModelArguments;
 use super::sampling::SamplingArguments;
+use super::terminal::Paper;
 use crate::embedded::OPENING;
 use crate::generate::{Finish, Report, Request, Writing};
 use crate::planning::Settings;
@@ -113,6 +114,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let mut page = Page {
         out,
+        paper: Paper::new(),
         json: arguments.json,
     };
     page.begin().map_err(Failure::Output)?;
@@ -133,13 +135,20 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         // Standard error may be closed; the text is out already.
         let _ = end.write(&plan, &mut io::stderr().lock());
     }
-    Ok(())
+    let is_endless = request.limit.is_none() && request.past_end;
+    match interrupt.failure() {
+        // Nothing else ends an endless text.
+        Some(Failure::Interrupted(SIGINT)) if is_endless => Ok(()),
+        Some(failure) if report.finish == Finish::Interrupted => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 /// The generated text on its way to the output: bare, or the first member of a JSON object that is
 /// written as it grows.
 struct Page<'o> {
     out: &'o mut dyn Write,
+    paper: Paper,
     json: bool,
 }
 
@@ -157,6 +166,8 @@ impl Page<'_> {
             self.out.write_all(b"\",\"statistics\":")?;
             serde_json::to_writer(&mut *self.out, statistics)?;
             self.out.write_all(b"}\n")?;
+        } else {
+            self.paper.end(self.out)?;
         }
         self.out.flush()
     }
@@ -167,7 +178,7 @@ impl TextSink for Page<'_> {
         if self.json {
             write_json_text(self.out, text)
         } else {
-            self.out.write_all(text.as_bytes())
+            self.paper.write(text, self.out)
         }
     }
 

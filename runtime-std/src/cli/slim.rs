@@ -200,8 +200,8 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let counter = Counter::new("slim", config.layers);
     let (mut layers, mut reports) = (Vec::new(), Vec::new());
     for index in 0..config.layers {
-        if interrupt.is_set() {
-            return Err(Failure::Input("interrupted, nothing was written".into()));
+        if let Some(failure) = interrupt.failure() {
+            return Err(failure);
         }
         let mut analysis = analyse(&model, &mut calibration, index, &request)?;
         if request.wanted == LayoutChoice::K

@@ -3,6 +3,7 @@
 //! here.
 
 mod arriving;
+pub mod at_end;
 pub mod disk;
 pub mod identity;
 pub mod memory;

@@ -1,55 +1,44 @@
 //! `brooklet chat`: a conversation on a terminal, or through a pipe, for as long as it takes.
 
+mod commands;
+mod history;
 mod lines;
 mod pace;
 mod transcript;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use brooklet_core::gguf::Gguf;
 use brooklet_core::plan::Plan;
-use brooklet_core::sampler::Sampler;
+use brooklet_core::sampler::{Sampler, SamplerOptions};
 use clap::Args;
 use serde::Serialize;
 
 use super::cache::{ComputeArguments, RamArguments};
 use super::failure::Failure;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, SIGINT};
 use super::json::write_json;
 use super::model::AccessArguments;
 use super::output::{Files, Output, Record};
 use super::sampling::SamplingArguments;
-use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
-use crate::generate::{Finish, Request};
+use super::terminal::{Paper, note};
+use crate::chat::{CHATML, Chat, Cut, LiveMessage, Role, Template};
+use crate::generate::{Finish, Report, Request};
 use crate::model::Model;
 use crate::models::manifest::Manifest;
 use crate::planning::Settings;
 use crate::size::Size;
 use crate::system::memory::MemoryUse;
 use crate::text::TextSink;
+use commands::{Line, Then};
 use lines::{Input, Lines};
 use pace::Pace;
 use transcript::Transcript;
 
 /// The model where none is named.
 const CHAT_MODEL: &str = "smollm2-135m";
-
-/// Lines of at most 40 characters.
-const HELP: &str = "\
-/help          show this help
-/reset         forget the conversation
-/stats         memory, window and speed
-/system TEXT   set the system prompt
-/system        show the system prompt
-/save FILE     write the conversation
-/save -f FILE  the same over a file
-/exit          end the chat (or Ctrl-D)
-A \\ at the end of a line, or Ctrl-J,
-continues in the next line. Ctrl-C
-stops an answer; twice ends the chat.
-";
 
 /// Arguments of `brooklet chat`.
 #[derive(Args)]
@@ -72,7 +61,7 @@ pub struct Arguments {
     compute: ComputeArguments,
     #[command(flatten)]
     sampling: SamplingArguments,
-    /// Most tokens of an answer, -1 for no limit
+    /// Most tokens of an answer, -1 for no limit but the window's
     #[arg(
         short = 'n',
         long,
@@ -88,6 +77,10 @@ pub struct Arguments {
     /// Replace that file if it exists
     #[arg(long, requires = "ctx_dump")]
     force: bool,
+    /// Neither read nor write the file of earlier messages, which the arrow keys bring back on a
+    /// terminal: $XDG_STATE_HOME/brooklet/chat-history, or in ~/.local/state
+    #[arg(long)]
+    no_history: bool,
 }
 
 /// Talks until the person leaves.
@@ -119,21 +112,28 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let session = model.session_as_planned(&plan)?;
     let chat = Chat::new(session, template, arguments.system.clone())?;
     let interrupt = Interrupt::catch()?;
+    let lines = Lines::new(!arguments.no_history)?;
+    if lines.is_terminal() {
+        // There it ends an answer, not the chat.
+        interrupt.spare_ctrl_c(lines.has_editor());
+    }
     let mut conversation = Conversation {
         chat,
         plan,
         sampler: Sampler::new(options),
+        sampling: options,
         request: Request {
             limit,
             cancel: interrupt.cancel(),
             ..Request::default()
         },
         interrupt,
-        lines: Lines::new()?,
+        lines,
         pace: Pace::new(),
         transcript: Transcript::default(),
         // Only now: until here an old one may stay.
         dump: dump.map(Output::grow).transpose()?,
+        has_forgotten: false,
     };
     conversation.greet();
     conversation.talk(out)
@@ -166,12 +166,15 @@ struct Conversation {
     chat: Chat,
     plan: Plan,
     sampler: Sampler,
+    sampling: SamplerOptions,
     request: Request,
     interrupt: Interrupt,
     lines: Lines,
     pace: Pace,
     transcript: Transcript,
     dump: Option<Record>,
+    /// True once it was said that old messages leave the window.
+    has_forgotten: bool,
 }
 
 impl Conversation {
@@ -190,8 +193,10 @@ impl Conversation {
         // True right after a Ctrl-C: the next one leaves.
         let mut leaving = false;
         loop {
+            let input = self.interrupt.waiting(|| self.lines.next())?;
+            // A Ctrl-C that came between an answer and the editor is none of the next answer.
             self.interrupt.clear();
-            let text = match self.lines.next()? {
+            let text = match input {
                 Input::Text(text) => text,
                 Input::Interrupted if !leaving => {
                     leaving = true;
@@ -199,17 +204,25 @@ impl Conversation {
                     continue;
                 }
                 Input::Interrupted | Input::End => return Ok(()),
+                Input::Signal => return Err(Failure::Interrupted(SIGINT)),
             };
             leaving = false;
-            let words = text.trim();
-            if words.starts_with('/') && !words.contains('\n') {
-                if self.command(words)? {
-                    return Ok(());
-                }
-            } else if !words.is_empty() {
-                leaving = self.exchange(words, out)? == Finish::Interrupted;
-                if leaving && !self.lines.is_terminal() {
-                    return Ok(());
+            let words = match Line::of(text.trim()) {
+                Line::Message("") => continue,
+                Line::Message(words) => words.to_owned(),
+                Line::Command(name, rest) => match self.command(name, rest)? {
+                    Then::GoOn => continue,
+                    Then::Say(words) => words,
+                    Then::End => return Ok(()),
+                },
+            };
+            if self.exchange(&words, out)? == Finish::Interrupted {
+                match self.interrupt.failure() {
+                    Some(Failure::Interrupted(SIGINT)) | None if self.lines.is_terminal() => {
+                        self.interrupt.clear();
+                        leaving = true;
+                    }
+                    failure => return failure.map_or(Ok(()), Err),
                 }
             }
         }
@@ -220,56 +233,57 @@ impl Conversation {
         self.pace.begin();
         let mut page = Page {
             out,
+            paper: Paper::new(),
             pace: &mut self.pace,
             text: String::new(),
         };
-        let report = self
+        let said = self
             .chat
             .say(words, &self.request, &mut self.sampler, &mut page)?;
         let answer = std::mem::take(&mut page.text);
-        writeln!(out)
-            .and_then(|()| out.flush())
-            .map_err(Failure::Output)?;
-        if report.finish == Finish::Length {
-            note(&format!("({} tokens; -n sets the limit)\n", report.tokens));
-        }
+        page.end().map_err(Failure::Output)?;
+        self.tell(&said.report, &said.cut);
         self.transcript.add(Role::User, words);
         self.transcript.add(Role::Assistant, &answer);
         if let Some(dump) = &mut self.dump {
-            write_window(dump, &self.chat)?;
+            write_window(dump, &self.chat, &said.cut)?;
         }
-        Ok(report.finish)
+        Ok(said.report.finish)
     }
 
-    /// Executes a command; returns true if it ends the chat.
-    fn command(&mut self, words: &str) -> Result<bool, Failure> {
-        let (name, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
-        let rest = rest.trim();
-        match (name, rest) {
-            ("/exit" | "/quit", "") => return Ok(true),
-            ("/help", "") => note(HELP),
-            ("/reset", "") => {
-                self.chat.reset()?;
-                self.transcript.clear();
-                note("messages forgotten\n");
-            }
-            ("/stats", "") => self.statistics(),
-            ("/system", "") => note(&format!("{}\n", self.chat.system().unwrap_or("(not set)"))),
-            ("/system", text) => match self.chat.set_system(Some(text.to_owned())) {
-                Ok(()) => {
-                    self.transcript.clear();
-                    note("system prompt set, messages forgotten\n");
-                }
-                Err(error) => note(&format!("{error}\n")),
-            },
-            ("/save", "") => note("/save needs the name of a file\n"),
-            ("/save", path) => match self.save(path) {
-                Ok(messages) => note(&format!("saved {messages} messages\n")),
-                Err(error) => note(&format!("{error}\n")),
-            },
-            _ => note(&format!("{words} is not a command: see /help\n")),
+    /// Tells what an exchange has cut short.
+    fn tell(&mut self, report: &Report, cut: &Cut) {
+        let capacity = self.plan.capacity();
+        let Cut {
+            message,
+            left_out,
+            left,
+            forgotten,
+        } = *cut;
+        if forgotten > 0 && !self.has_forgotten {
+            self.has_forgotten = true;
+            note(&format!(
+                "(the window of {capacity} tokens is full: the oldest messages leave it from now on)\n"
+            ));
         }
-        Ok(false)
+        if left_out > 0 {
+            note(&format!(
+                "(of the message's {message} tokens the first {left_out} were left out: the window has {capacity}; --ram or --window makes it larger)\n"
+            ));
+        }
+        if left > 0 {
+            note(&format!(
+                "(of the message's {message} tokens {left} have left the window of {capacity} while it was answered)\n"
+            ));
+        }
+        match report.finish {
+            Finish::Length => note(&format!("({} tokens; -n sets the limit)\n", report.tokens)),
+            Finish::Full => note(&format!(
+                "(the window of {capacity} tokens is full: the answer ends after {})\n",
+                report.tokens
+            )),
+            _ => {}
+        }
     }
 
     /// Writes the conversation to a file, over one that exists only after `-f`.
@@ -328,22 +342,30 @@ impl Conversation {
     }
 }
 
-/// Writes a note of the program itself to standard error, which may be closed.
-fn note(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
 /// Output of the answer.
 struct Page<'o> {
     out: &'o mut dyn Write,
+    paper: Paper,
     pace: &'o mut Pace,
     text: String,
+}
+
+impl Page<'_> {
+    /// Ends the answer's last line.
+    fn end(&mut self) -> io::Result<()> {
+        if self.paper.is_terminal() {
+            self.paper.end(self.out)?;
+        } else {
+            writeln!(self.out)?;
+        }
+        self.out.flush()
+    }
 }
 
 impl TextSink for Page<'_> {
     fn text(&mut self, text: &str) -> io::Result<()> {
         self.text += text;
-        self.out.write_all(text.as_bytes())
+        self.paper.write(text, self.out)
     }
 
     fn token(&mut self) -> io::Result<()> {
@@ -361,10 +383,11 @@ struct DumpLine {
     live: usize,
     pinned: String,
     messages: Vec<LiveMessage>,
+    cut: Cut,
 }
 
 /// Adds the window to the dump.
-fn write_window(dump: &mut Record, chat: &Chat) -> Result<(), Failure> {
+fn write_window(dump: &mut Record, chat: &Chat, cut: &Cut) -> Result<(), Failure> {
     let ring = chat.session().ring();
     let line = DumpLine {
         turn: chat.turn(),
@@ -373,6 +396,7 @@ fn write_window(dump: &mut Record, chat: &Chat) -> Result<(), Failure> {
         live: ring.live(),
         pinned: chat.pinned(),
         messages: chat.live(),
+        cut: *cut,
     };
     let mut text = Vec::new();
     write_json(&mut text, &line)?;

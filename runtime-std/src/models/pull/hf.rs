@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::{Context, Event, Hashing, PullError, Watch, child, copy};
 use crate::models::store::DIGEST_MARK;
+use crate::system::at_end::Duty;
 
 /// Most redirections of a renamed repository.
 const REDIRECTIONS: usize = 5;
@@ -81,6 +82,7 @@ impl Download<'_> {
         let mut url = self.url.clone();
         for _ in 0..REDIRECTIONS {
             let mut child = self.curl(&["--head", &url])?;
+            let _duty = Duty::ends(&child);
             let mut headers = Vec::new();
             // A broken answer shows in curl's exit code.
             let _ = child
@@ -164,6 +166,7 @@ impl Download<'_> {
             arguments.extend(["--continue-at", &from]);
         }
         let mut child = self.curl(&arguments)?;
+        let duty = Duty::ends(&child);
         let limit = self
             .context
             .size
@@ -173,6 +176,7 @@ impl Download<'_> {
             .stdout
             .take()
             .map_or(Ok(()), |mut bytes| copy(&mut bytes, out, limit, watch));
+        drop(duty);
         if let Err(error) = copied {
             let _ = child.kill();
             let _ = child.wait();

@@ -14,6 +14,7 @@ use zip::result::ZipError;
 use super::{Context, Event, Hashing, PullError, Watch, child, copy};
 use crate::models::manifest::PipPart;
 use crate::models::store::folder_size;
+use crate::system::at_end::Duty;
 
 /// Interval at which the size of a running download is measured.
 const LOOK: Duration = Duration::from_millis(100);
@@ -132,6 +133,7 @@ fn download(
         .stderr
         .take()
         .map(|stderr| thread::spawn(move || beginning(stderr)));
+    let duty = Duty::ends(&child);
     let status = loop {
         if let Some(status) = child
             .try_wait()
@@ -142,6 +144,7 @@ fn download(
         watch(Event::Bytes(folder_size(&temporary)));
         std::thread::sleep(LOOK);
     };
+    drop(duty);
     let _ = fs::remove_dir_all(&temporary);
     if status.success() {
         return Ok(());
