@@ -66,7 +66,7 @@ pub struct Interrupt(());
 /// program: a handler does, which programs started by this one do not inherit.
 pub fn outlive_size_limits() {
     #[cfg(unix)]
-    if let Err(error) = flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
         tracing::info!(%error, "a limit of a file's size will end the program by a signal");
     }
 }

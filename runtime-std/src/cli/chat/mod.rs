@@ -286,29 +286,6 @@ impl Conversation {
         }
     }
 
-    /// Writes the conversation to a file, over one that exists only after `-f`.
-    fn save(&self, path: &str) -> Result<usize, Failure> {
-        let (path, replace) = match path.split_once(char::is_whitespace) {
-            Some(("-f", path)) => (path.trim_start(), true),
-            _ => (path, false),
-        };
-        let model = self.chat.session().model().file();
-        let mut files = Files::new(replace).reads_model(model);
-        if let Some(record) = &self.dump {
-            files = files.reads(record.path());
-        }
-        let output = files
-            .create(Path::new(path))
-            .map_err(|failure| match failure {
-                Failure::Exists(path) => Failure::Input(format!(
-                    "{} exists: /save -f FILE replaces it",
-                    path.display()
-                )),
-                failure => failure,
-            })?;
-        self.transcript.save(output, self.chat.system())
-    }
-
     fn statistics(&self) {
         let session = self.chat.session();
         let ring = session.ring();
