@@ -198,17 +198,17 @@ const ONE: u64 = 1 << 38;
 /// Weight of a token whose logit is `below` (at most 0) from the largest: `e^below`, as a fraction
 /// of [`ONE`], and 0 for less than that. It is also 0 for NaN.
 fn weight(below: f32) -> u64 {
-    // e^-27 is less than 1/ONE.
-    if below > -27.0 {
+    // e^-27.1 would be rounded to 0.
+    if below > -27.1 {
         weight_of(math::exp(below))
     } else {
         0
     }
 }
 
-/// Returns a number from 0 to 1 as a fraction of [`ONE`], rounded down.
+/// Returns a number from 0 to 1 as a fraction of [`ONE`], rounded to the nearest.
 fn weight_of(x: f32) -> u64 {
-    (x * ONE as f32) as u64
+    (x * ONE as f32 + 0.5) as u64
 }
 
 /// Token with the largest logit; the first one if several are equal. The logits of a

@@ -102,12 +102,7 @@ fn any_bit_of_a_header_can_be_wrong() {
 fn a_fused_value_bias_beside_a_slim_map_is_refused() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families/gptneox.gguf");
     let mut edit = gguf_edit::Edit::new(&fs::read(path).unwrap());
-    edit.tensors.push(gguf_edit::Tensor {
-        name: b"blk.0.attn_slim_map.weight".to_vec(),
-        dims: vec![32, 32],
-        kind: 0,
-        offset: 0,
-    });
+    edit.add_zeros("blk.0.attn_slim_map.weight", &[32, 32]);
     let bytes = edit.bytes().0;
     let file = Gguf::parse(&bytes).unwrap();
     let config = Config::from_gguf(&file).unwrap();
@@ -151,12 +146,7 @@ fn an_mpt_with_more_than_alibi_is_refused() {
         ("blk.0.ffn.act.scales", "scales of its activations"),
     ] {
         let mut edit = good.clone();
-        edit.tensors.push(gguf_edit::Tensor {
-            name: name.into(),
-            dims: vec![32],
-            kind: 0,
-            offset: 0,
-        });
+        edit.add_zeros(name, &[32]);
         refused(&edit, why);
     }
 }

@@ -203,6 +203,19 @@ impl Edit {
         &mut self.tensors[at]
     }
 
+    /// Adds a tensor of F32 with data of its own, all zero.
+    pub fn add_zeros(&mut self, name: &str, dims: &[u64]) {
+        let offset = self.data.len().next_multiple_of(32);
+        let bytes = 4 * dims.iter().product::<u64>() as usize;
+        self.data.resize(offset + bytes, 0);
+        self.tensors.push(Tensor {
+            name: name.into(),
+            dims: dims.to_vec(),
+            kind: 0,
+            offset: offset as u64,
+        });
+    }
+
     /// Fills the data of a tensor, up to the next tensor's data, with `pattern`.
     pub fn fill(&mut self, name: &str, pattern: &[u8]) {
         let start = self.tensor(name).offset as usize;
