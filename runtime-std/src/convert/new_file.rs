@@ -4,18 +4,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::system::at_end::Duty;
+
 /// A file being written beside the place where it will lie.
 ///
 /// [`NewFile::finish`] brings its bytes to the disk and renames it; dropped before that, it is
 /// removed. So whoever looks at the place sees what was there before or the whole new file,
-/// whatever ends the writing: an error, a full disk, a signal that the program handles. (A killed
-/// process leaves the unfinished file, `.NAME.partial` with a number.)
+/// whatever ends the writing: an error, a full disk, a signal. (A killed process leaves the
+/// unfinished file, `.NAME.partial` with a number.)
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
     unfinished: PathBuf,
     place: PathBuf,
     replace: bool,
+    /// Removes the unfinished file where a signal ends the process.
+    _duty: Duty,
 }
 
 /// Most unfinished files of killed processes that are skipped before giving up.
@@ -43,7 +47,11 @@ impl NewFile {
                 .open(&unfinished)
             {
                 Ok(file) => {
+                    let of_signal = unfinished.clone();
                     return Ok(NewFile {
+                        _duty: Duty::new(move || {
+                            let _ = fs::remove_file(of_signal);
+                        }),
                         file,
                         unfinished,
                         place: place.to_path_buf(),
