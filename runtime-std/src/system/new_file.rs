@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::at_end::Duty;
 use super::identity::Identity;
 
 /// A file being written for a place where it is to lie. Dropped before [`NewFile::finish`], it
@@ -19,10 +20,29 @@ use super::identity::Identity;
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
-    /// Its path so far; none as long as it has no name.
-    unfinished: Option<PathBuf>,
+    /// Its name so far; none as long as it has no name.
+    unfinished: Option<Unfinished>,
     place: PathBuf,
     replace: bool,
+}
+
+/// The name of an unfinished file. A signal that ends the process removes it.
+#[derive(Debug)]
+struct Unfinished {
+    path: PathBuf,
+    _duty: Duty,
+}
+
+impl Unfinished {
+    fn new(path: PathBuf) -> Unfinished {
+        let of_signal = path.clone();
+        Unfinished {
+            path,
+            _duty: Duty::new(move || {
+                let _ = fs::remove_file(of_signal);
+            }),
+        }
+    }
 }
 
 /// Most names for an unfinished file that are tried.
@@ -47,7 +67,7 @@ impl NewFile {
             Some(file) => (file, None),
             None => {
                 let (file, path) = create_named(&place)?;
-                (file, Some(path))
+                (file, Some(Unfinished::new(path)))
             }
         };
         Ok(NewFile {
@@ -87,12 +107,15 @@ impl NewFile {
         if self.replace {
             take_over(&self.file, &self.place);
             let unfinished = match &self.unfinished {
-                Some(path) => path.clone(),
+                Some(unfinished) => unfinished.path.clone(),
                 None => self.name()?,
             };
             check_place(&self.place, true)?;
             fs::rename(unfinished, &self.place)?;
-        } else if let Some(unfinished) = &self.unfinished {
+        } else if let Some(Unfinished {
+            path: unfinished, ..
+        }) = &self.unfinished
+        {
             // A link does not replace what came there in the meantime, as a rename would. Not every
             // file system has links.
             match fs::hard_link(unfinished, &self.place) {
@@ -118,7 +141,7 @@ impl NewFile {
             let path = unfinished_path(&self.place, number);
             match nameless::link(&self.file, &path) {
                 Ok(()) => {
-                    self.unfinished = Some(path.clone());
+                    self.unfinished = Some(Unfinished::new(path.clone()));
                     return Ok(path);
                 }
                 Err(refused) if refused.kind() == io::ErrorKind::AlreadyExists => error = refused,
@@ -142,7 +165,7 @@ impl Write for NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some(unfinished) = &self.unfinished {
-            let _ = fs::remove_file(unfinished);
+            let _ = fs::remove_file(&unfinished.path);
         }
     }
 }
