@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::failure::Failure;
+use super::names::hint;
 use crate::embedded::OWN_MODEL;
 use crate::model::{Model, ModelOptions};
 use crate::models::hub::HubFile;
@@ -94,10 +95,10 @@ impl ModelArguments {
 }
 
 impl OptionalModelArguments {
-    /// Opens the model, pulling it first if that is needed; the choice of the model never depends
-    /// on the network.
-    pub fn open(&self) -> Result<OpenModel, Failure> {
-        self.access.open(self.model.as_deref().unwrap_or(OWN_MODEL))
+    /// Opens the model of that name, pulling it first if that is needed; without a name, the
+    /// program's own. The choice of the model never depends on the network.
+    pub fn open_named(&self, model: Option<&str>) -> Result<OpenModel, Failure> {
+        self.access.open(model.unwrap_or(OWN_MODEL))
     }
 }
 
@@ -122,7 +123,8 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
         None => {
             let names = Manifest::names();
             return Err(Failure::Input(format!(
-                "there is no file and no model named \"{model}\": there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
+                "there is no file and no model named \"{model}\"{}: there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf",
+                hint(model)
             )));
         }
     };

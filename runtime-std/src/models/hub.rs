@@ -132,6 +132,7 @@ impl HubFile {
             window: DEFAULT_CACHE,
             untried: true,
             size: None,
+            about: None,
             sha256: None,
             sinks: None,
             sources: vec![Source::Hf {
