@@ -9,6 +9,8 @@ mod help;
 #[path = "../hub/mod.rs"]
 mod hub;
 mod measures;
+mod names;
+mod options;
 #[path = "../common/program.rs"]
 mod program;
 mod refusals;
