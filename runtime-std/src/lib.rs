@@ -47,16 +47,16 @@
 //!
 //! Each imports only what stands before it.
 //!
-//! - [`size`], [`notice`], [`system`]: numbers of bytes as people say them; what was cut or ignored,
-//!   said once; what the system gives: mapped files, memory, threads, the instruction set. The only
-//!   unsafe code.
+//! - [`size`], [`notice`], [`system`]: numbers of bytes as people say them; what was cut or
+//!   ignored, said once; what the system gives: mapped files, memory, threads, the instruction set.
+//!   The only unsafe code.
 //! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`audio`]: sound from files and pipes, as samples for a model.
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed
 //!   memory.
-//! - [`text`], [`logits`], [`generate`], [`score`]: from an engine to text, and how well a token was
-//!   predicted.
+//! - [`text`], [`logits`], [`generate`], [`score`]: from an engine to text, and how well a token
+//!   was predicted.
 //! - [`captions`]: from an engine of a speech model and a sound to captions.
 //! - [`session`]: an engine with memory of its own, and the text that it writes.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.

@@ -1,4 +1,4 @@
-//! What was cut, ignored or replaced: said once, with its numbers.
+//! Notices of what was cut, ignored or replaced: said once, with their numbers.
 //!
 //! A program that drops a part of what it was given, and goes on, says so by a [`Notice`]: the
 //! command on standard error and in its JSON, the library in a list that its caller reads. What
@@ -43,7 +43,7 @@ pub enum Notice {
     InputIgnored {
         /// Bytes that waited there, as far as the system says.
         bytes: u64,
-        /// What was used instead.
+        /// The source that was used instead.
         used: &'static str,
     },
     /// An option has no effect together with the others.

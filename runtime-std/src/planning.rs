@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice, Policy, PolicyKind};
 use brooklet_core::model::Config;
-use brooklet_core::plan::{Options, Part, Plan, PlanError};
+use brooklet_core::plan::{Options, Plan, PlanError};
 
 use crate::Error;
 
@@ -17,9 +17,7 @@ pub const DEFAULT_CACHE: usize = 2048;
 pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
-const CHUNKS: [usize; 16] = [
-    256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1,
-];
+const CHUNKS: [usize; 16] = [256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1];
 
 /// The chunk that a budget gives up for no window: larger ones gain 2 %, for memory to spare.
 const FULL_CHUNK: usize = 128;
@@ -255,12 +253,7 @@ impl Settings {
     }
 
     /// The plan with that window and the largest chunk that fits; else the smallest chunk's error.
-    fn fastest(
-        &self,
-        needs: &Needs<'_>,
-        window: usize,
-        budget: usize,
-    ) -> Result<Plan, PlanError> {
+    fn fastest(&self, needs: &Needs<'_>, window: usize, budget: usize) -> Result<Plan, PlanError> {
         let plan = |chunk| Plan::within(needs.config, &self.options(needs, window, chunk), budget);
         let fits = CHUNKS.into_iter().find_map(|chunk| plan(chunk).ok());
         fits.map_or_else(|| plan(1), Ok)
@@ -386,7 +379,10 @@ mod tests {
             let wider = settings(PolicyKind::Sink, Some(most + 1), None);
             assert_eq!(of_budget(&wider, &config, budget), None);
             let (window, chunk) = of_budget(&balanced, &config, budget).unwrap();
-            assert!(window <= most && window >= most - most / 4, "{window} of {most}");
+            assert!(
+                window <= most && window >= most - most / 4,
+                "{window} of {most}"
+            );
             assert!(chunk >= 8 || window == most, "{chunk} in {budget}");
             if budget >= 64 << 20 {
                 assert!(chunk >= FULL_CHUNK);

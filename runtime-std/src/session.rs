@@ -141,7 +141,7 @@ impl Session {
         self.finish
     }
 
-    /// What was cut or ignored so far, each kind once.
+    /// Notices of what was cut or ignored so far, each once.
     pub fn notices(&self) -> &[Notice] {
         self.notices.all()
     }
@@ -299,7 +299,8 @@ impl Text<'_> {
         self.is_begun = true;
         let prompt = self.session.encode(&self.prompt)?;
         let cut = Notice::of_prompt(&self.session.plan, prompt.len());
-        cut.into_iter().for_each(|cut| self.session.notices.add(cut));
+        cut.into_iter()
+            .for_each(|cut| self.session.notices.add(cut));
         let Session {
             running,
             sampler,

@@ -60,7 +60,7 @@ mod tests {
     use super::super::Template;
     use super::*;
 
-    /// What two exchanges become, written message by message as a chat does.
+    /// Two exchanges, written message by message as a chat does.
     fn conversation(name: &str, system: Option<&str>) -> String {
         let template = Template::new(find(name).unwrap(), "<s>", "</s>").unwrap();
         let mut text = template.prefix(system).unwrap().text;
@@ -96,7 +96,10 @@ mod tests {
                 "Llama-3",
                 "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nQ1<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA1<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nQ2<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA2<|eot_id|>",
             ),
-            ("mistral", "<s>[INST] S\n\nQ1 [/INST]A1</s>[INST] Q2 [/INST]A2</s>"),
+            (
+                "mistral",
+                "<s>[INST] S\n\nQ1 [/INST]A1</s>[INST] Q2 [/INST]A2</s>",
+            ),
             (
                 "phi-3",
                 "<|system|>\nS<|end|>\n<|user|>\nQ1<|end|>\n<|assistant|>\nA1<|end|>\n<|user|>\nQ2<|end|>\n<|assistant|>\nA2<|end|>\n",
@@ -105,7 +108,10 @@ mod tests {
                 "tulu",
                 "<s><|system|>\nS\n<|user|>\nQ1\n<|assistant|>\nA1</s>\n<|user|>\nQ2\n<|assistant|>\nA2</s>\n",
             ),
-            ("vicuna", "<s>S USER: Q1 ASSISTANT:A1</s>USER: Q2 ASSISTANT:A2</s>"),
+            (
+                "vicuna",
+                "<s>S USER: Q1 ASSISTANT:A1</s>USER: Q2 ASSISTANT:A2</s>",
+            ),
             (
                 "zephyr",
                 "<|system|>\nS</s>\n<|user|>\nQ1</s>\n<|assistant|>\nA1</s>\n<|user|>\nQ2</s>\n<|assistant|>\nA2</s>\n",
@@ -113,14 +119,21 @@ mod tests {
         ] {
             assert_eq!(conversation(name, Some("S")), expected, "{name}");
             let without = conversation(name, None);
-            assert!(without.ends_with(expected.split_once("Q1").unwrap().1), "{name}");
+            assert!(
+                without.ends_with(expected.split_once("Q1").unwrap().1),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn every_name_is_found_and_in_order() {
         assert!(TEMPLATES.is_sorted_by_key(|(name, _)| *name));
-        assert!(TEMPLATES.iter().all(|(name, source)| find(name) == Some(*source)));
+        assert!(
+            TEMPLATES
+                .iter()
+                .all(|(name, source)| find(name) == Some(*source))
+        );
         assert_eq!((find("fly"), find("")), (None, None));
     }
 }

@@ -1,4 +1,4 @@
-//! What chat templates use beside the engine's own: tags and functions of Hugging Face's tokenizers.
+//! Tags and functions that Hugging Face's tokenizers give chat templates, beside the engine's own.
 //!
 //! - `{% generation %}` marks answers for training; it is read as a block that is always written.
 //! - `strftime_now(format)` writes the time at which the template was compiled, so that a text does
@@ -334,13 +334,31 @@ mod tests {
     fn times_are_those_of_the_calendar() {
         let all = "{{ strftime_now('%Y-%m-%d %H:%M:%S %a %A %b %B %j %e %-d %p %I %y %%') }}";
         for (seconds, expected) in [
-            (0, "1970-01-01 00:00:00 Thu Thursday Jan January 001  1 1 AM 12 70 %"),
+            (
+                0,
+                "1970-01-01 00:00:00 Thu Thursday Jan January 001  1 1 AM 12 70 %",
+            ),
             // Leap days, and the days around them.
-            (951_782_400, "2000-02-29 00:00:00 Tue Tuesday Feb February 060 29 29 AM 12 00 %"),
-            (951_868_799, "2000-02-29 23:59:59 Tue Tuesday Feb February 060 29 29 PM 11 00 %"),
-            (4_107_542_400, "2100-03-01 00:00:00 Mon Monday Mar March 060  1 1 AM 12 00 %"),
-            (1_735_689_599, "2024-12-31 23:59:59 Tue Tuesday Dec December 366 31 31 PM 11 24 %"),
-            (1_753_531_200, "2025-07-26 12:00:00 Sat Saturday Jul July 207 26 26 PM 12 25 %"),
+            (
+                951_782_400,
+                "2000-02-29 00:00:00 Tue Tuesday Feb February 060 29 29 AM 12 00 %",
+            ),
+            (
+                951_868_799,
+                "2000-02-29 23:59:59 Tue Tuesday Feb February 060 29 29 PM 11 00 %",
+            ),
+            (
+                4_107_542_400,
+                "2100-03-01 00:00:00 Mon Monday Mar March 060  1 1 AM 12 00 %",
+            ),
+            (
+                1_735_689_599,
+                "2024-12-31 23:59:59 Tue Tuesday Dec December 366 31 31 PM 11 24 %",
+            ),
+            (
+                1_753_531_200,
+                "2025-07-26 12:00:00 Sat Saturday Jul July 207 26 26 PM 12 25 %",
+            ),
         ] {
             assert_eq!(rendered(all, seconds).unwrap(), expected);
         }

@@ -44,7 +44,8 @@ impl Given<'_> {
     }
 
     fn policy_is(&self, policies: &[PolicyKind]) -> bool {
-        self.value("policy").is_some_and(|policy| policies.contains(&policy))
+        self.value("policy")
+            .is_some_and(|policy| policies.contains(&policy))
     }
 }
 
@@ -91,10 +92,22 @@ const RULES: &[Rule] = &[
     Rule {
         commands: &["plan"],
         options: &[
-            "ram", "policy", "sinks", "window", "ctx-size", "cache-type", "cache", "threads",
-            "skip-weights", "no-mmap",
+            "ram",
+            "policy",
+            "sinks",
+            "window",
+            "ctx-size",
+            "cache-type",
+            "cache",
+            "threads",
+            "skip-weights",
+            "no-mmap",
         ],
-        when: |given| given.value("model").is_some_and(|model: String| is_dimensions(&model)),
+        when: |given| {
+            given
+                .value("model")
+                .is_some_and(|model: String| is_dimensions(&model))
+        },
         reason: "a table of dimensions has no cache of its own",
     },
     Rule {

@@ -52,7 +52,7 @@ pub struct RmArguments {
     pub name: String,
 }
 
-/// What a pull has brought.
+/// The result of a pull.
 #[derive(Serialize)]
 struct Pulled<'p> {
     name: &'p str,

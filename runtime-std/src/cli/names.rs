@@ -120,9 +120,19 @@ mod tests {
             let expected = Ok((some(first), second.map(str::to_owned)));
             assert_eq!(read(None, Some(first), second), expected);
         }
-        for text in ["The sea was", "gguf", ".gguf", "smoll", "small talk", "Tiny house"] {
+        for text in [
+            "The sea was",
+            "gguf",
+            ".gguf",
+            "smoll",
+            "small talk",
+            "Tiny house",
+        ] {
             assert_eq!(read(None, Some(text), None), Ok((None, some(text))));
-            assert_eq!(read(Some("m"), Some(text), None), Ok((some("m"), some(text))));
+            assert_eq!(
+                read(Some("m"), Some(text), None),
+                Ok((some("m"), some(text)))
+            );
         }
         assert_eq!(read(None, None, None), Ok((None, None)));
         // With -m even a model's name is text.
@@ -140,7 +150,10 @@ mod tests {
     #[test]
     fn distances_are_levenshtein_s() {
         for (from, to, expected) in [("", "abc", 3), ("kitten", "sitting", 3), ("é", "e", 1)] {
-            assert_eq!((distance(from, to), distance(to, from)), (expected, expected));
+            assert_eq!(
+                (distance(from, to), distance(to, from)),
+                (expected, expected)
+            );
         }
     }
 }

@@ -190,7 +190,10 @@ fn budgets(settings: &Settings, model: &Model) -> Vec<BudgetRow> {
     for budget in BUDGETS {
         let budget = budget << 20;
         let needs = model.needs_with_index();
-        let plans = (settings.balanced(&needs, budget), settings.largest(&needs, budget));
+        let plans = (
+            settings.balanced(&needs, budget),
+            settings.largest(&needs, budget),
+        );
         let (Ok(plan), Ok(largest)) = plans else {
             continue;
         };

@@ -58,7 +58,9 @@ impl<'a> Source<'a> {
             Source::File(path) => input::text(None, Some(&path.to_path_buf()), what)?,
             Source::Input => input::text(None, None, what)?,
         };
-        let end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| text.ends_with(end));
+        let end = [&b"\r\n"[..], b"\n"]
+            .into_iter()
+            .find(|end| text.ends_with(end));
         text.truncate(text.len() - end.map_or(0, <[u8]>::len));
         Ok(text)
     }
@@ -89,7 +91,10 @@ fn waiting() -> u64 {
     // Devices, such as /dev/null and /dev/zero, are nobody's text.
     let is_text = rustix::fs::fstat(&input).is_ok_and(|stat| {
         let kind = FileType::from_raw_mode(stat.st_mode);
-        matches!(kind, FileType::RegularFile | FileType::Fifo | FileType::Socket)
+        matches!(
+            kind,
+            FileType::RegularFile | FileType::Fifo | FileType::Socket
+        )
     });
     if !is_text {
         return 0;

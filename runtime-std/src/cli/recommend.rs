@@ -11,7 +11,7 @@ use crate::system::memory::available_bytes;
 /// and for other programs.
 const MEMORY_SHARE: (u64, u64) = (2, 3);
 
-/// What limits the choice.
+/// Limits of the choice.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     /// Free memory, if the system says.
@@ -32,7 +32,8 @@ impl Room {
     /// True if a model of that many bytes fits. What lies in the store takes no more of the disk.
     fn holds(&self, bytes: u64, is_pulled: bool) -> bool {
         let (part, whole) = MEMORY_SHARE;
-        self.memory.is_none_or(|memory| bytes <= memory / whole * part)
+        self.memory
+            .is_none_or(|memory| bytes <= memory / whole * part)
             && (is_pulled || self.disk.is_none_or(|disk| bytes <= disk))
     }
 
@@ -42,12 +43,20 @@ impl Room {
             Some(bytes) => format!("{} of {what} free", Size(bytes as usize)),
             None => format!("{what} unknown"),
         };
-        format!("{}, {}", part(self.memory, "memory"), part(self.disk, "disk"))
+        format!(
+            "{}, {}",
+            part(self.memory, "memory"),
+            part(self.disk, "disk")
+        )
     }
 }
 
 /// The largest model that chats and fits. Larger ones answer better.
-pub fn best(models: Vec<Manifest>, room: &Room, is_pulled: impl Fn(&Manifest) -> bool) -> Option<Manifest> {
+pub fn best(
+    models: Vec<Manifest>,
+    room: &Room,
+    is_pulled: impl Fn(&Manifest) -> bool,
+) -> Option<Manifest> {
     models
         .into_iter()
         .filter(|model| !model.template.is_empty())
@@ -68,7 +77,7 @@ pub fn here(room: &Room) -> Option<Manifest> {
     })
 }
 
-/// What to say of a small default model: that it is small, and which better one fits here.
+/// Advice about a small default model: that it is small, and which better one fits here.
 pub fn advice(name: &str) -> String {
     let default = Manifest::find(name);
     let size = |model: &Manifest| {
@@ -125,7 +134,10 @@ mod tests {
         let smallest = sizes("smollm2-135m");
         let huge = 1 << 40;
         assert_eq!(best_in(smallest, huge, ""), None);
-        assert_eq!(best_in(2 * smallest, huge, "").as_deref(), Some("smollm2-135m"));
+        assert_eq!(
+            best_in(2 * smallest, huge, "").as_deref(),
+            Some("smollm2-135m")
+        );
         // The disk counts as well, unless the model lies there already.
         assert_eq!(best_in(huge, smallest - 1, ""), None);
         let largest = best_in(huge, huge, "").unwrap();
@@ -137,7 +149,10 @@ mod tests {
     #[test]
     fn a_disk_of_a_folder_that_is_not_there_yet_is_its_parent_s() {
         let folder = tempfile::tempdir().unwrap();
-        let (here, there) = (free_bytes(folder.path()), free_bytes(&folder.path().join("a/b")));
+        let (here, there) = (
+            free_bytes(folder.path()),
+            free_bytes(&folder.path().join("a/b")),
+        );
         assert!(here.is_some_and(|bytes| bytes > 0) && there.is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! What help and manual pages say beside options: examples, variables, files and exit codes. One
-//! source for both.
+//! Sections of help and manual pages beside the options: examples, variables, files and exit codes.
+//! One source for both.
 
 use clap::Command;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -12,10 +12,7 @@ struct Section {
 }
 
 const ENVIRONMENT: &[(&str, &str)] = &[
-    (
-        "BROOKLET_MODELS",
-        "The folder of pulled models.",
-    ),
+    ("BROOKLET_MODELS", "The folder of pulled models."),
     (
         "BROOKLET_ISA",
         "The instruction set to compute with, instead of the best there is. A wrong name lists them.",
@@ -24,28 +21,17 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "HF_ENDPOINT",
         "The address of the model hub, instead of https://huggingface.co.",
     ),
-    (
-        "NO_COLOR",
-        "No colours, if it is set and not empty.",
-    ),
+    ("NO_COLOR", "No colours, if it is set and not empty."),
 ];
 
-const FILES: &[(&str, &str)] = &[
-    (
-        "~/.cache/brooklet",
-        "The folder of pulled models, unless BROOKLET_MODELS names one, or XDG_CACHE_HOME another cache.",
-    ),
-];
+const FILES: &[(&str, &str)] = &[(
+    "~/.cache/brooklet",
+    "The folder of pulled models, unless BROOKLET_MODELS names one, or XDG_CACHE_HOME another cache.",
+)];
 
 const EXIT_STATUS: &[(&str, &str)] = &[
-    (
-        "0",
-        "Done; also if the reader of the output has gone.",
-    ),
-    (
-        "1",
-        "Failed: one sentence on standard error says why.",
-    ),
+    ("0", "Done; also if the reader of the output has gone."),
+    ("1", "Failed: one sentence on standard error says why."),
     ("2", "The command line is wrong."),
     (
         "129, 130, 143",
@@ -57,8 +43,14 @@ const EXIT_STATUS: &[(&str, &str)] = &[
 fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
         "brooklet" => &[
-            ("brooklet run", "Stories for ever, by the model in the program."),
-            ("brooklet chat", "A conversation with a small assistant, which is fetched first."),
+            (
+                "brooklet run",
+                "Stories for ever, by the model in the program.",
+            ),
+            (
+                "brooklet chat",
+                "A conversation with a small assistant, which is fetched first.",
+            ),
             ("brooklet models", "The models that can be fetched by name."),
         ],
         "chat" => &[
@@ -73,7 +65,10 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ),
         ],
         "run" => &[
-            ("brooklet run", "Stories for ever, by the model in the program."),
+            (
+                "brooklet run",
+                "Stories for ever, by the model in the program.",
+            ),
             (
                 "brooklet run smollm2-135m \"The sea was\" -n 100",
                 "Continue a text by 100 tokens.",
@@ -107,7 +102,10 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             "brooklet plan -m smollm2-135m --ram 32MiB",
             "What 32 MiB are used for.",
         )],
-        "inspect" => &[("brooklet inspect model.gguf", "What a file holds, and if it runs.")],
+        "inspect" => &[(
+            "brooklet inspect model.gguf",
+            "What a file holds, and if it runs.",
+        )],
         "quantize" => &[(
             "brooklet quantize model-f16.gguf model-q4.gguf Q4_K_M",
             "A copy with weights of 4 to 6 bits.",
@@ -116,18 +114,30 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             "brooklet slim model.gguf -o slim.gguf --calib book.txt",
             "A copy that caches keys alone where the text allows it.",
         )],
-        "bench" => &[("brooklet bench -m model.gguf -t 2", "Speed with two threads.")],
-        "pull" => &[("brooklet pull smollm2-135m", "Fetch a model now, not at its first use.")],
+        "bench" => &[(
+            "brooklet bench -m model.gguf -t 2",
+            "Speed with two threads.",
+        )],
+        "pull" => &[(
+            "brooklet pull smollm2-135m",
+            "Fetch a model now, not at its first use.",
+        )],
         "models" => &[
             ("brooklet models", "All models that have a name."),
-            ("brooklet models --recommend", "The best that fits this machine."),
+            (
+                "brooklet models --recommend",
+                "The best that fits this machine.",
+            ),
         ],
         "rm" => &[("brooklet rm smollm2-135m", "Remove a pulled model.")],
         "completions" => &[(
             "brooklet completions bash > ~/.local/share/bash-completion/completions/brooklet",
             "Completions for bash.",
         )],
-        "man" => &[("brooklet man --out ~/.local/share/man/man1", "All manual pages.")],
+        "man" => &[(
+            "brooklet man --out ~/.local/share/man/man1",
+            "All manual pages.",
+        )],
         _ => &[],
     }
 }

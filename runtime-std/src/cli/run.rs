@@ -170,7 +170,7 @@ pub fn run(
     Ok(())
 }
 
-/// What a policy keeps, in words.
+/// The tokens that a policy keeps, in words.
 pub fn kept(policy: &str, sinks: usize, window: usize) -> String {
     match policy {
         "sink" => format!("{sinks} sinks and a window of {window}"),

@@ -72,11 +72,14 @@ impl SamplingArguments {
             min_p: self.min_p,
             repeat_penalty: self.repeat_penalty,
             repeat_last: self.repeat_last_n,
-            seed: self.seed.and_then(|seed| seed.0).unwrap_or_else(seed_of_now),
+            seed: self
+                .seed
+                .and_then(|seed| seed.0)
+                .unwrap_or_else(seed_of_now),
         }
     }
 
-    /// What is changed before the sampler, for a vocabulary of that size.
+    /// Changes of the logits before the sampler, for a vocabulary of that size.
     pub fn adjustments(&self, vocab: usize) -> Result<Adjustments, Failure> {
         if let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| *id as usize >= vocab) {
             return Err(Failure::Usage(format!(

@@ -105,10 +105,7 @@ pub fn tokenize(
 }
 
 /// Prints the text of ids, and nothing else.
-pub fn detokenize(
-    arguments: &DetokenizeArguments,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+pub fn detokenize(arguments: &DetokenizeArguments, out: &mut dyn Write) -> Result<(), Failure> {
     let open = arguments.model.open()?;
     let (model, _) = open.check(1)?;
     let vocab = model.config().vocab;

@@ -27,10 +27,17 @@ fn the_first_word_of_run_may_be_a_model() {
     let expected = run(&["run", "-m", "tiny", "Tom had"]);
     assert_eq!(run(&["run", "tiny", "Tom had"]), expected);
     assert_eq!(run(&["run", "tiny", "-p", "Tom had"]), expected);
-    assert_ne!(run(&["run", "Tom had"]), expected, "a text alone, for the program's own model");
+    assert_ne!(
+        run(&["run", "Tom had"]),
+        expected,
+        "a text alone, for the program's own model"
+    );
     let file = tiny();
     let file = file.to_str().unwrap();
-    assert_eq!(run(&["run", file, "The sea"]), run(&["run", "-m", file, "The sea"]));
+    assert_eq!(
+        run(&["run", file, "The sea"]),
+        run(&["run", "-m", file, "The sea"])
+    );
     for (words, part) in [
         (&["run", "smollm2-135M"][..], "did you mean smollm2-135m?"),
         (&["run", "Tom", "had"], "quotes"),
@@ -42,7 +49,11 @@ fn the_first_word_of_run_may_be_a_model() {
         let error = failure(brooklet(words), 2);
         assert!(error.contains(part), "{words:?}: {error}");
     }
-    for words in [&["run", "-m", "smollm2-135mm", "x"][..], &["pull", "smollm2-135mm"], &["rm", "smollm2-135mm"]] {
+    for words in [
+        &["run", "-m", "smollm2-135mm", "x"][..],
+        &["pull", "smollm2-135mm"],
+        &["rm", "smollm2-135mm"],
+    ] {
         let error = failure(brooklet(words), 1);
         assert!(error.contains("did you mean smollm2-135m?"), "{error}");
     }
@@ -52,8 +63,13 @@ fn the_first_word_of_run_may_be_a_model() {
 fn other_programs_names_of_options_and_commands_work() {
     let run = |rest: &[&str]| text(with_tiny("run", &[&["--seed", "3"], rest].concat()));
     let expected = run(&["The sea", "-n", "8", "--temp", "0.5"]);
-    assert_eq!(run(&["-p", "The sea", "--n-predict", "8", "--temperature", "0.5"]), expected);
-    let window = |rest: &[&str]| json(&text(with_tiny("plan", &[rest, &["--json"]].concat())))["window"].clone();
+    assert_eq!(
+        run(&["-p", "The sea", "--n-predict", "8", "--temperature", "0.5"]),
+        expected
+    );
+    let window = |rest: &[&str]| {
+        json(&text(with_tiny("plan", &[rest, &["--json"]].concat())))["window"].clone()
+    };
     assert_eq!(window(&["-c", "30"]), 26);
     assert_eq!(window(&["--ctx-size", "30", "--sinks", "0"]), 30);
     assert_eq!(window(&["-c", "0"]), 252);
@@ -63,15 +79,24 @@ fn other_programs_names_of_options_and_commands_work() {
         json(&run(&[&["The", "-n", "1", "--json"], rest].concat()))["statistics"]["seed"].clone()
     };
     assert_eq!(seeds(&[]), 3);
-    let random = json(&text(with_tiny("run", &["The", "-n", "1", "--json", "-s", "-1"])));
+    let random = json(&text(with_tiny(
+        "run",
+        &["The", "-n", "1", "--json", "-s", "-1"],
+    )));
     assert_ne!(random["statistics"]["seed"], 3);
     for name in ["list", "ls"] {
         assert_eq!(text(brooklet(&[name])), text(brooklet(&["models"])));
     }
     let file = tiny();
     let file = file.to_str().unwrap();
-    assert_eq!(text(brooklet(&["show", file])), text(brooklet(&["inspect", file])));
-    assert_eq!(text(brooklet(&["help", "run"])), text(brooklet(&["run", "--help"])));
+    assert_eq!(
+        text(brooklet(&["show", file])),
+        text(brooklet(&["inspect", file]))
+    );
+    assert_eq!(
+        text(brooklet(&["help", "run"])),
+        text(brooklet(&["run", "--help"]))
+    );
     assert_eq!(text(brooklet(&["help"])), text(brooklet(&["--help"])));
     failure(brooklet(&["help", "fly"]), 2);
 }
@@ -83,7 +108,10 @@ fn a_prompt_that_is_longer_than_the_cache_is_said() {
     let said = errors(&output);
     let report = json(&text(output));
     let notice = &report["notices"][0];
-    assert_eq!((&notice["kind"], &notice["first"], &notice["last"]), (&"prompt_cut".into(), &4.into(), &20.into()));
+    assert_eq!(
+        (&notice["kind"], &notice["first"], &notice["last"]),
+        (&"prompt_cut".into(), &4.into(), &20.into())
+    );
     let message = notice["message"].as_str().unwrap();
     assert_eq!(said, format!("brooklet: note: {message}\n"));
     let tokens = report["statistics"]["prompt_tokens"].as_u64().unwrap();
@@ -100,24 +128,50 @@ fn a_text_that_a_dense_cache_cannot_hold_is_scored_in_part_and_said() {
     fs::write(&path, "The sea was calm. ".repeat(40)).unwrap();
     let dense = ["-f", path.to_str().unwrap(), "--policy", "dense", "--json"];
     let output = with_tiny("ppl", &dense);
-    assert!(errors(&output).contains("the first 256 of"), "{}", errors(&output));
+    assert!(
+        errors(&output).contains("the first 256 of"),
+        "{}",
+        errors(&output)
+    );
     let report = json(&text(output));
-    assert_eq!((&report["tokens"], &report["notices"][0]["kind"]), (&256.into(), &"text_cut".into()));
-    let error = failure(with_tiny("ppl", &[&dense[..], &["--count", "300"]].concat()), 2);
+    assert_eq!(
+        (&report["tokens"], &report["notices"][0]["kind"]),
+        (&256.into(), &"text_cut".into())
+    );
+    let error = failure(
+        with_tiny("ppl", &[&dense[..], &["--count", "300"]].concat()),
+        2,
+    );
     assert!(error.contains("256"), "{error}");
     fs::write(&path, "").unwrap();
     let error = failure(with_tiny("ppl", &["-f", path.to_str().unwrap()]), 1);
-    assert!(error.contains("the text has 1 token: from token 0 on there is nothing to predict"), "{error}");
+    assert!(
+        error.contains("the text has 1 token: from token 0 on there is nothing to predict"),
+        "{error}"
+    );
 }
 
 #[cfg(unix)]
 #[test]
 fn text_on_standard_input_that_is_not_used_is_said() {
     let tiny = tiny();
-    let words = ["run", "-m", tiny.to_str().unwrap(), "The sea", "-n", "4", "--seed", "3"];
+    let words = [
+        "run",
+        "-m",
+        tiny.to_str().unwrap(),
+        "The sea",
+        "-n",
+        "4",
+        "--seed",
+        "3",
+    ];
     let expected = text(brooklet(&words));
     let output = piped(&words, b"The hills");
-    assert!(errors(&output).contains("standard input has 9 bytes that are not used"), "{}", errors(&output));
+    assert!(
+        errors(&output).contains("standard input has 9 bytes that are not used"),
+        "{}",
+        errors(&output)
+    );
     assert_eq!(text(output), expected);
     assert!(piped(&words, b"").stderr.is_empty());
     let words = ["tokenize", "-m", tiny.to_str().unwrap(), "The sea"];
@@ -145,10 +199,17 @@ fn control_tokens_are_read_where_that_is_asked_for() {
     assert!(plain.split_whitespace().count() > special.split_whitespace().count());
     // A token of a start that the text names is not doubled.
     let output = with_tiny("run", &["<s>a", "--special", "-n", "1", "--json"]);
-    assert!(errors(&output).contains("token of a start itself"), "{}", errors(&output));
+    assert!(
+        errors(&output).contains("token of a start itself"),
+        "{}",
+        errors(&output)
+    );
     let named = json(&text(output));
     let plain = json(&text(with_tiny("run", &["a", "-n", "1", "--json"])));
-    assert_eq!(named["statistics"]["prompt_tokens"], plain["statistics"]["prompt_tokens"]);
+    assert_eq!(
+        named["statistics"]["prompt_tokens"],
+        plain["statistics"]["prompt_tokens"]
+    );
 }
 
 /// A control token has no text, so that its name as a stop text matches by its id.
@@ -158,13 +219,36 @@ fn a_control_token_stops_a_text() {
     let run = |rest: &[&str]| {
         json(&text(with_tiny(
             "run",
-            &[&["The", "-n", "6", "--temp", "0", "--json", "--ignore-eos", "--logit-bias", "1+999"], rest].concat(),
+            &[
+                &[
+                    "The",
+                    "-n",
+                    "6",
+                    "--temp",
+                    "0",
+                    "--json",
+                    "--ignore-eos",
+                    "--logit-bias",
+                    "1+999",
+                ],
+                rest,
+            ]
+            .concat(),
         )))
     };
     let all = run(&[]);
-    assert_eq!((&all["text"], &all["statistics"]["tokens"]), (&"".into(), &6.into()));
+    assert_eq!(
+        (&all["text"], &all["statistics"]["tokens"]),
+        (&"".into(), &6.into())
+    );
     let stopped = run(&["--stop", "<s>"]);
-    assert_eq!((&stopped["statistics"]["finish"], &stopped["statistics"]["tokens"]), (&"stop".into(), &0.into()));
+    assert_eq!(
+        (
+            &stopped["statistics"]["finish"],
+            &stopped["statistics"]["tokens"]
+        ),
+        (&"stop".into(), &0.into())
+    );
 }
 
 #[test]
@@ -172,12 +256,23 @@ fn ids_become_the_text_that_they_came_from() {
     let tiny = tiny();
     let model = tiny.to_str().unwrap();
     let words = "The sea was calm.";
-    let ids = text(brooklet(&["tokenize", "-m", model, "--ids", "--no-bos", words]));
+    let ids = text(brooklet(&[
+        "tokenize", "-m", model, "--ids", "--no-bos", words,
+    ]));
     let back = text(piped(&["detokenize", "-m", model], ids.as_bytes()));
     assert_eq!(back.trim_start(), words);
     let listed: Vec<&str> = ids.split_whitespace().collect();
-    assert_eq!(text(brooklet(&[&["detokenize", "-m", model][..], &listed].concat())), back);
-    let names = |rest: &[&str]| text(brooklet(&[&["detokenize", "-m", model, "1"], rest].concat()));
+    assert_eq!(
+        text(brooklet(
+            &[&["detokenize", "-m", model][..], &listed].concat()
+        )),
+        back
+    );
+    let names = |rest: &[&str]| {
+        text(brooklet(
+            &[&["detokenize", "-m", model, "1"], rest].concat(),
+        ))
+    };
     assert_eq!((&*names(&[]), &*names(&["--special"])), ("", "<s>"));
     failure(brooklet(&["detokenize", "-m", model, "99999999"]), 1);
     let tokens = json(&text(brooklet(&["tokenize", "-m", model, "--json", words])));
@@ -186,15 +281,27 @@ fn ids_become_the_text_that_they_came_from() {
 
 #[test]
 fn a_text_is_echoed_and_penalties_change_it() {
-    let run = |rest: &[&str]| text(with_tiny("run", &[&["The sea", "-n", "24", "--temp", "0"], rest].concat()));
+    let run = |rest: &[&str]| {
+        text(with_tiny(
+            "run",
+            &[&["The sea", "-n", "24", "--temp", "0"], rest].concat(),
+        ))
+    };
     let plain = run(&[]);
     assert_eq!(run(&["--echo"]), format!("The sea{plain}"));
     let repeated = |text: &str| {
         let letters: Vec<char> = text.chars().collect();
-        letters.len() - letters.iter().collect::<std::collections::BTreeSet<_>>().len()
+        letters.len()
+            - letters
+                .iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .len()
     };
     let varied = run(&["--presence-penalty", "99"]);
-    assert!(repeated(&varied) < repeated(&plain) || plain != varied, "{plain} {varied}");
+    assert!(
+        repeated(&varied) < repeated(&plain) || plain != varied,
+        "{plain} {varied}"
+    );
     assert_eq!(run(&["--frequency-penalty", "0"]), plain);
 }
 
@@ -202,9 +309,13 @@ fn a_text_is_echoed_and_penalties_change_it() {
 fn a_chat_has_a_template_by_name_and_a_first_message() {
     let tiny = tiny();
     let model = tiny.to_str().unwrap();
-    let chat = |rest: &[&str]| brooklet(&[&["chat", model, "-n", "4", "--seed", "1"], rest].concat());
+    let chat =
+        |rest: &[&str]| brooklet(&[&["chat", model, "-n", "4", "--seed", "1"], rest].concat());
     let error = failure(chat(&["Hello"]), 1);
-    assert!(error.contains("--chat-template") && error.contains("vicuna"), "{error}");
+    assert!(
+        error.contains("--chat-template") && error.contains("vicuna"),
+        "{error}"
+    );
     let answer = text(chat(&["Hello", "--chat-template", "vicuna"]));
     assert!(!answer.is_empty());
     let folder = tempfile::tempdir().unwrap();
@@ -213,7 +324,10 @@ fn a_chat_has_a_template_by_name_and_a_first_message() {
     fs::write(&path, own).unwrap();
     text(chat(&["Hello", "--chat-template", path.to_str().unwrap()]));
     fs::write(&path, "{{ raise_exception('not this one') }}").unwrap();
-    let error = failure(chat(&["Hello", "--chat-template", path.to_str().unwrap()]), 1);
+    let error = failure(
+        chat(&["Hello", "--chat-template", path.to_str().unwrap()]),
+        1,
+    );
     assert!(error.contains("not this one"), "{error}");
     let error = failure(chat(&["Hello", "--chat-template", "fly"]), 2);
     assert!(error.contains("chatml"), "{error}");
@@ -228,7 +342,10 @@ fn a_recommendation_fetches_nothing() {
         .output()
         .unwrap();
     let report = json(&text(output));
-    assert!(report["memory_bytes"].as_u64() > Some(0) && report["disk_bytes"].is_u64(), "{report}");
+    assert!(
+        report["memory_bytes"].as_u64() > Some(0) && report["disk_bytes"].is_u64(),
+        "{report}"
+    );
     assert_eq!(report["pulled"], false);
     assert!(!store.exists());
 }

@@ -247,7 +247,10 @@ fn wanted_template(wanted: &str) -> Result<String, Failure> {
     }
     let bytes = super::input::read(Path::new(wanted))?;
     String::from_utf8(bytes).map_err(|_| {
-        Failure::Input(format!("{}: the chat template is not UTF-8", wanted.escape_debug()))
+        Failure::Input(format!(
+            "{}: the chat template is not UTF-8",
+            wanted.escape_debug()
+        ))
     })
 }
 
