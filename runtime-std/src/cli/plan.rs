@@ -14,7 +14,7 @@ use super::dimensions::{dimensions, is_dimensions};
 use super::failure::Failure;
 use super::json::write_json;
 use super::model::ModelArguments;
-use super::run::kept;
+use super::run::Kept;
 use crate::convert::slim;
 use crate::model::Model;
 use crate::planning::{Needs, PREFILL_SHARE, Settings};
@@ -287,7 +287,11 @@ impl Report {
             out,
             "policy {}: {}, cache in {}, chunks of {}, {} threads\n",
             self.policy,
-            kept(self.policy, self.sinks, self.window),
+            Kept {
+                policy: self.policy,
+                sinks: self.sinks,
+                window: self.window
+            },
             self.cache_type,
             self.chunk,
             self.threads

@@ -21,7 +21,7 @@ use super::numbers::{MOST_TOKENS, whole};
 use super::output::Output;
 use super::progress::Counter;
 use super::prompt::SpecialArguments;
-use super::run::{kept, log_plan};
+use super::run::{Kept, log_plan};
 use super::tokenize::bos;
 use crate::engine::{Engine, Resources};
 use crate::model::Model;
@@ -216,7 +216,11 @@ pub fn ppl(
         "perplexity {ppl:.4}  ({nll:.5} +- {nll_error:.5} nats over {})\n\
          {policy}: {}, cache in {cache_type}, arena {arena}, {seconds:.2} s",
         counted(tokens, "prediction"),
-        kept(policy, sinks, window)
+        Kept {
+            policy,
+            sinks,
+            window
+        }
     )
     .map_err(Failure::Output)?;
     for (layer, heads) in sink_mass.iter().flatten().enumerate() {

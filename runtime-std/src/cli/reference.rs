@@ -21,6 +21,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "HF_ENDPOINT",
         "The address of the model hub, instead of https://huggingface.co.",
     ),
+    (
+        "HF_TOKEN",
+        "A token of the model hub, for private repositories and those that ask for agreement; sent to the hub alone.",
+    ),
     ("NO_COLOR", "No colours, if it is set and not empty."),
 ];
 

@@ -3,6 +3,7 @@
 //! From the first token to the last nothing is allocated here, statistics included: numbers are
 //! formatted straight into unbuffered standard error and into the output's own buffer.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -171,11 +172,23 @@ pub fn run(
 }
 
 /// The tokens that a policy keeps, in words.
-pub fn kept(policy: &str, sinks: usize, window: usize) -> String {
-    match policy {
-        "sink" => format!("{sinks} sinks and a window of {window}"),
-        "dense" => format!("all, {window} at most"),
-        _ => format!("a window of {window}"),
+pub struct Kept {
+    /// Name of the policy.
+    pub policy: &'static str,
+    /// First tokens that stay.
+    pub sinks: usize,
+    /// Last tokens.
+    pub window: usize,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Kept { sinks, window, .. } = self;
+        match self.policy {
+            "sink" => write!(f, "{sinks} sinks and a window of {window}"),
+            "dense" => write!(f, "all, {window} at most"),
+            _ => write!(f, "a window of {window}"),
+        }
     }
 }
 
@@ -300,13 +313,15 @@ impl Statistics {
             self.tokens, self.tps, self.seed
         )?;
         let capacity = plan.capacity();
+        let kept = Kept {
+            policy: self.policy,
+            sinks: self.sinks,
+            window: self.window,
+        };
         writeln!(
             out,
             "position    {} ({}: {}, {capacity} tokens in {})",
-            self.position,
-            self.policy,
-            kept(self.policy, self.sinks, self.window),
-            self.cache_type
+            self.position, self.policy, kept, self.cache_type
         )?;
         if let Some(memory) = self.memory {
             let MemoryUse {

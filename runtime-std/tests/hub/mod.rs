@@ -42,7 +42,17 @@ impl Hub {
 fn answer(mut stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
     let lines = BufReader::new(&stream).lines().map_while(Result::ok);
     let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    if !lines[0].contains(" /owner/repo/resolve/v1/deep/tiny%20model.gguf ") {
+    let has_token = lines
+        .iter()
+        .any(|line| line.eq_ignore_ascii_case("authorization: bearer hf_Secret"));
+    let is_private = lines[0].contains(" /owner/private/");
+    if is_private && !has_token {
+        return write!(
+            stream,
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+    if !is_private && !lines[0].contains(" /owner/repo/resolve/v1/deep/tiny%20model.gguf ") {
         return write!(
             stream,
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -101,6 +111,32 @@ fn run(store: &Path, hub: &str, arguments: &[&str]) -> Output {
         .env("HF_ENDPOINT", hub)
         .output()
         .unwrap()
+}
+
+/// A private repository opens to a token, which nobody else sees: not in the arguments of curl, and
+/// not if it could be something else.
+#[test]
+fn a_token_opens_a_private_repository() {
+    if !has_curl() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(fs::read(tiny()).unwrap());
+    let pull = |token: &str| {
+        command(&["pull", "hf:owner/private/tiny.gguf", "--json"])
+            .env("BROOKLET_MODELS", folder.path().join("models"))
+            .env("HF_ENDPOINT", &hub.address)
+            .env("HF_TOKEN", token)
+            .output()
+            .unwrap()
+    };
+    for token in ["", "wrong", "hf_Secret\"\nurl = \"file:///etc/passwd"] {
+        assert_eq!(pull(token).status.code(), Some(1), "{token:?}");
+    }
+    let report = json(&text(pull("hf_Secret")));
+    assert_eq!(report["name"], "hf:owner/private/tiny.gguf");
+    assert_eq!(report["bytes"], fs::metadata(tiny()).unwrap().len());
+    assert!(Path::new(report["path"].as_str().unwrap()).exists());
 }
 
 #[test]

@@ -6,12 +6,15 @@
 //! redirection to another path of the hub.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{Context, Event, Hashing, PullError, Watch, copy};
 use crate::models::store::DIGEST_MARK;
+
+/// Names a token that the hub knows.
+const TOKEN_VARIABLE: &str = "HF_TOKEN";
 
 /// Most redirections of a renamed repository.
 const REDIRECTIONS: usize = 5;
@@ -219,14 +222,47 @@ fn no_curl(_: io::Error) -> PullError {
 
 /// Starts curl, which writes what it gets to its standard output.
 fn curl(arguments: &[&str]) -> Result<Child, PullError> {
-    Command::new("curl")
-        .args(["--silent", "--show-error", "--fail"])
+    let token = token(std::env::var(TOKEN_VARIABLE).ok())?;
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail"]);
+    // Not as an argument, which other users of the machine could read. curl sends it to no other
+    // host that it is redirected to.
+    let config = token.map(|token| format!("header = \"Authorization: Bearer {token}\"\n"));
+    command.stdin(match &config {
+        Some(_) => {
+            command.args(["--config", "-"]);
+            Stdio::piped()
+        }
+        None => Stdio::null(),
+    });
+    let mut child = command
         .args(arguments)
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(no_curl)
+        .map_err(no_curl)?;
+    if let (Some(config), Some(mut input)) = (config, child.stdin.take()) {
+        // If curl has ended already, its exit code says why.
+        let _ = input.write_all(config.as_bytes());
+    }
+    Ok(child)
+}
+
+/// The token of a person on the hub, for repositories that are private or ask for agreement.
+fn token(variable: Option<String>) -> Result<Option<String>, PullError> {
+    let Some(token) = variable.filter(|token| !token.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let token = token.trim();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(&byte);
+    if token.bytes().all(is_plain) {
+        Ok(Some(token.to_owned()))
+    } else {
+        Err(PullError::Package {
+            what: TOKEN_VARIABLE.into(),
+            reason: "a token of the hub has letters, digits and -_.~+/= only".into(),
+        })
+    }
 }
 
 /// Waits for curl and translates its exit code. The numbers are those of its manual.
