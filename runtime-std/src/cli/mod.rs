@@ -32,6 +32,7 @@ mod prompt;
 mod quantize;
 mod recommend;
 mod reference;
+mod repository;
 mod run;
 mod sampling;
 mod slim;

@@ -52,6 +52,14 @@ fn answer(mut stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
             "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
+    if lines[0].contains(" /api/models/owner/private/revision/main ") {
+        let list = r#"{"id": "x", "siblings": [{"rfilename": "README.md"}, {"rfilename": "tiny-Q8_0.gguf"}, {"rfilename": "tiny-F32.gguf"}]}"#;
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{list}",
+            list.len()
+        );
+    }
     if !is_private && !lines[0].contains(" /owner/repo/resolve/v1/deep/tiny%20model.gguf ") {
         return write!(
             stream,
@@ -137,6 +145,44 @@ fn a_token_opens_a_private_repository() {
     assert_eq!(report["name"], "hf:owner/private/tiny.gguf");
     assert_eq!(report["bytes"], fs::metadata(tiny()).unwrap().len());
     assert!(Path::new(report["path"].as_str().unwrap()).exists());
+}
+
+/// A repository alone is a model's name, where one of its files can be chosen; what is pulled is
+/// used without the network.
+#[test]
+fn a_repository_and_a_format_name_a_file() {
+    if !has_curl() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(fs::read(tiny()).unwrap());
+    let run = |hub: &str, arguments: &[&str]| {
+        command(arguments)
+            .env("BROOKLET_MODELS", folder.path().join("models"))
+            .env("HF_ENDPOINT", hub)
+            .env("HF_TOKEN", "hf_Secret")
+            .output()
+            .unwrap()
+    };
+    let report = json(&text(run(
+        &hub.address,
+        &["pull", "hf:owner/private:q8_0", "--json"],
+    )));
+    assert_eq!(report["name"], "hf:owner/private/tiny-Q8_0.gguf");
+    let words = [
+        "run",
+        "hf:owner/private:Q8_0",
+        "The sea",
+        "-n",
+        "4",
+        "--seed",
+        "1",
+    ];
+    text(run("http://127.0.0.1:9", &words));
+    let refused = failure(run(&hub.address, &["pull", "hf:owner/private:Q2_K"]), 1);
+    assert!(refused.contains("tiny-F32.gguf"), "{refused}");
+    let words = ["rm", "hf:owner/private"];
+    text(run("http://127.0.0.1:9", &words));
 }
 
 #[test]

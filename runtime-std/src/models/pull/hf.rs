@@ -70,6 +70,25 @@ pub(super) fn fetch(
     Ok(found)
 }
 
+/// Most bytes of a repository's list of files.
+const LONGEST_LIST: u64 = 4 << 20;
+
+/// The hub's list of a repository's files: a JSON object whose `siblings` have an `rfilename` each.
+pub(super) fn list(hub: &str, repository: &str, revision: &str) -> Result<Vec<u8>, PullError> {
+    let path = escaped(&format!("/api/models/{repository}/revision/{revision}"));
+    let url = format!("{}{path}", hub.trim_end_matches('/'));
+    let mut arguments = PATIENCE.to_vec();
+    arguments.extend(["--location", &url]);
+    let mut child = curl(&arguments)?;
+    let mut list = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        // A broken answer shows in curl's exit code.
+        let _ = out.take(LONGEST_LIST).read_to_end(&mut list);
+    }
+    end(child, repository)?;
+    Ok(list)
+}
+
 /// One file of the hub.
 struct Download<'a> {
     context: &'a Context<'a>,
@@ -258,9 +277,12 @@ fn token(variable: Option<String>) -> Result<Option<String>, PullError> {
     if token.bytes().all(is_plain) {
         Ok(Some(token.to_owned()))
     } else {
-        Err(PullError::Package {
-            what: TOKEN_VARIABLE.into(),
-            reason: "a token of the hub has letters, digits and -_.~+/= only".into(),
+        Err(PullError::Download {
+            program: "curl",
+            what: "from the hub".into(),
+            reason: format!(
+                "{TOKEN_VARIABLE} has other characters than letters, digits and -_.~+/="
+            ),
         })
     }
 }
