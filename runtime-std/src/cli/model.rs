@@ -40,7 +40,7 @@ impl AccessArguments {
 /// Arguments that name a model.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO[:FORMAT] or
+    /// A GGUF file, a name that `brooklet models` lists, hf:OWNER/REPO[:FORMAT], or
     /// hf:OWNER/REPO/FILE.gguf; pulled on first use
     #[arg(short, long)]
     pub model: String,
@@ -51,8 +51,9 @@ pub struct ModelArguments {
 /// Arguments that may name a model; without one, it is the program's own.
 #[derive(Args)]
 pub struct OptionalModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO[:FORMAT] or
-    /// hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that is embedded in this program
+    /// A GGUF file, a name that `brooklet models` lists, hf:OWNER/REPO[:FORMAT], or
+    /// hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that is embedded in
+    /// this program
     #[arg(short, long)]
     pub model: Option<String>,
     #[command(flatten)]

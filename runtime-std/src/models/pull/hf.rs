@@ -247,13 +247,11 @@ fn curl(arguments: &[&str]) -> Result<Child, PullError> {
     // Not as an argument, which other users of the machine could read. curl sends it to no other
     // host that it is redirected to.
     let config = token.map(|token| format!("header = \"Authorization: Bearer {token}\"\n"));
-    command.stdin(match &config {
-        Some(_) => {
-            command.args(["--config", "-"]);
-            Stdio::piped()
-        }
-        None => Stdio::null(),
-    });
+    if config.is_some() {
+        command.args(["--config", "-"]).stdin(Stdio::piped());
+    } else {
+        command.stdin(Stdio::null());
+    }
     let mut child = command
         .args(arguments)
         .stdout(Stdio::piped())
