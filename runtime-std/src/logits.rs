@@ -1,7 +1,7 @@
-//! Changes of logits that a sampler does not know: biases of single tokens, and penalties of tokens
-//! that the text has already.
+//! Changes of logits that a sampler does not know: biases of single tokens, penalties of tokens that
+//! the text has already, and typical sampling.
 //!
-//! They act before the sampler's own steps. A feed is wrapped only where there is something to
+//! They act in this order, before the sampler's own steps. A feed is wrapped only where there is something to
 //! change, so that nothing else pays for it.
 
 use brooklet_core::generate::{Feed, Next};
@@ -12,7 +12,7 @@ use brooklet_core::stream::StreamError;
 const MOST: f32 = 1e30;
 
 /// Changes of the logits. The default changes nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Adjustments {
     /// Added to the logits of these tokens; what is beyond the largest change counts as that.
     pub bias: Vec<(u32, f32)>,
@@ -22,12 +22,29 @@ pub struct Adjustments {
     pub frequency: f32,
     /// Number of tokens that are the last.
     pub last: usize,
+    /// Keeps the tokens whose surprise is nearest to the one that is expected, until their
+    /// probabilities sum to this (Meister et al., arXiv 2202.00666); 1 keeps all. Without
+    /// candidates, as with greedy choice, nothing is left out.
+    pub typical: f32,
+}
+
+impl Default for Adjustments {
+    fn default() -> Self {
+        Adjustments {
+            bias: Vec::new(),
+            presence: 0.0,
+            frequency: 0.0,
+            last: 0,
+            typical: 1.0,
+        }
+    }
 }
 
 impl Adjustments {
     /// True if they change nothing.
     pub fn is_empty(&self) -> bool {
-        self.bias.is_empty() && ((self.presence == 0.0 && self.frequency == 0.0) || self.last == 0)
+        let has_penalty = self.last > 0 && (self.presence != 0.0 || self.frequency != 0.0);
+        self.bias.is_empty() && !has_penalty && self.typical >= 1.0
     }
 }
 
@@ -77,6 +94,9 @@ impl Feed for Adjusted<'_> {
         self.note(tokens);
         let next = self.feed.feed(tokens)?;
         adjust(next.logits, self.adjustments, &self.recent);
+        if self.adjustments.typical < 1.0 && next.candidates.len() >= next.logits.len() {
+            keep_typical(next.logits, next.candidates, self.adjustments.typical);
+        }
         Ok(next)
     }
 
@@ -97,6 +117,37 @@ fn adjust(logits: &mut [f32], adjustments: &Adjustments, recent: &[u32]) {
             let presence = if is_first { adjustments.presence } else { 0.0 };
             *logit -= adjustments.frequency + presence;
         }
+    }
+}
+
+/// Leaves out all but the tokens whose surprise is nearest to the expected one and whose
+/// probabilities sum to `share`; at least one stays.
+fn keep_typical(logits: &mut [f32], candidates: &mut [u32], share: f32) {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
+    let surprise = |logit: f32| max + total.ln() - logit;
+    let probability = |logit: f32| (logit - max).exp() / total;
+    // What is as good as impossible adds nothing to the expectation.
+    let expected: f32 = logits
+        .iter()
+        .map(|&logit| (probability(logit), surprise(logit)))
+        .filter(|(probability, _)| *probability > 0.0)
+        .map(|(probability, surprise)| probability * surprise)
+        .sum();
+    let candidates = &mut candidates[..logits.len()];
+    for (id, candidate) in candidates.iter_mut().enumerate() {
+        *candidate = id as u32;
+    }
+    let far = |id: u32| (surprise(logits[id as usize]) - expected).abs();
+    candidates.sort_unstable_by(|a, b| far(*a).total_cmp(&far(*b)).then(a.cmp(b)));
+    let mut sum = 0.0;
+    let mut kept = 0;
+    while kept < candidates.len() && (kept == 0 || sum < share) {
+        sum += probability(logits[candidates[kept] as usize]);
+        kept += 1;
+    }
+    for id in &candidates[kept..] {
+        logits[*id as usize] = -MOST;
     }
 }
 
@@ -135,6 +186,7 @@ mod tests {
             presence: 0.5,
             frequency: 0.25,
             last: 3,
+            ..Adjustments::default()
         };
         let mut flat = Flat(vec![0.0; 5]);
         let mut feed = Adjusted::new(&mut flat, &adjustments);
@@ -151,5 +203,28 @@ mod tests {
             [3.0, 0.0, 0.25, 1.0, -MOST]
         );
         assert!(!adjustments.is_empty() && Adjustments::default().is_empty());
+    }
+
+    #[test]
+    fn typical_tokens_stay() {
+        // Probabilities 0.5, 0.25, 0.125 and 0.125: 1.75 bits are expected, so that the second, of
+        // 2 bits, is the most typical, and the first, of 1 bit, is next.
+        let logits = [0.5f32, 0.25, 0.125, 0.125].map(f32::ln);
+        for (share, kept) in [
+            (0.2, &[1][..]),
+            (0.6, &[0, 1]),
+            (0.8, &[0, 1, 2]),
+            (0.9, &[0, 1, 2, 3]),
+        ] {
+            let (mut changed, mut scratch) = (logits, [0; 4]);
+            keep_typical(&mut changed, &mut scratch, share);
+            let stay: Vec<usize> = (0..4).filter(|&id| changed[id] == logits[id]).collect();
+            assert_eq!(stay, kept, "{share}");
+            assert!(
+                changed
+                    .iter()
+                    .all(|logit| logits.contains(logit) || *logit == -MOST)
+            );
+        }
     }
 }

@@ -52,7 +52,7 @@ impl Given<'_> {
 const RULES: &[Rule] = &[
     Rule {
         commands: &["run", "chat"],
-        options: &["top-k", "top-p", "min-p", "seed"],
+        options: &["top-k", "top-p", "min-p", "typical-p", "seed"],
         when: |given| given.value::<f32>("temp") == Some(0.0),
         reason: "with --temp 0 the most probable token is always taken",
     },

@@ -27,6 +27,10 @@ pub struct SamplingArguments {
     /// Choose among tokens at least P times as probable as the first; 0 for all
     #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = real(0.0, 1.0))]
     min_p: f32,
+    /// Choose among the tokens whose surprise is nearest to what is expected, until their
+    /// probabilities sum to P; 1 for all. Before the other choices
+    #[arg(long, visible_alias = "typical", value_name = "P", default_value_t = 1.0, value_parser = real(0.0, 1.0))]
+    typical_p: f32,
     /// Divide the logits of the last tokens by R where they are positive, multiply them where not:
     /// over 1 these tokens become less probable
     #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = real(f32::MIN_POSITIVE, f32::MAX))]
@@ -92,6 +96,7 @@ impl SamplingArguments {
             presence: self.presence_penalty,
             frequency: self.frequency_penalty,
             last: self.repeat_last_n,
+            typical: self.typical_p,
         })
     }
 }

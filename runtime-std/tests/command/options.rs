@@ -41,7 +41,13 @@ const POLICY: [(&str, &[&str], Does); 3] = [
 ];
 
 /// Options of every command that samples.
-const SAMPLING: [(&str, &[&str], Does); 18] = [
+const SAMPLING: [(&str, &[&str], Does); 20] = [
+    ("--typical-p", &["--typical-p", "0.1"], Change),
+    (
+        "--typical-p",
+        &["--temp", "0", "--typical-p", "0.1"],
+        Nothing,
+    ),
     ("--temp", &["--temp", "2"], Change),
     ("--temp", &["--temperature", "2"], Change),
     ("--top-k", &["--top-k", "1"], Change),
