@@ -135,8 +135,8 @@ fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
         ],
         "rm" => &[("brooklet rm smollm2-135m", "Remove a pulled model.")],
         "completions" => &[(
-            "brooklet completions bash > ~/.local/share/bash-completion/completions/brooklet",
-            "Completions for bash.",
+            "brooklet completions bash > brooklet.bash",
+            "Completions for bash, to be sourced by ~/.bashrc.",
         )],
         "man" => &[(
             "brooklet man --out ~/.local/share/man/man1",
