@@ -108,9 +108,10 @@ fn a_prompt_that_is_longer_than_the_cache_is_said() {
     let said = errors(&output);
     let report = json(&text(output));
     let notice = &report["notices"][0];
+    assert_eq!(notice["kind"], "prompt_cut");
     assert_eq!(
-        (&notice["kind"], &notice["first"], &notice["last"]),
-        (&"prompt_cut".into(), &4.into(), &20.into())
+        (notice["first"].as_u64(), notice["last"].as_u64()),
+        (Some(4), Some(20))
     );
     let message = notice["message"].as_str().unwrap();
     assert_eq!(said, format!("brooklet: note: {message}\n"));
@@ -134,10 +135,8 @@ fn a_text_that_a_dense_cache_cannot_hold_is_scored_in_part_and_said() {
         errors(&output)
     );
     let report = json(&text(output));
-    assert_eq!(
-        (&report["tokens"], &report["notices"][0]["kind"]),
-        (&256.into(), &"text_cut".into())
-    );
+    assert_eq!(report["tokens"], 256);
+    assert_eq!(report["notices"][0]["kind"], "text_cut");
     let error = failure(
         with_tiny("ppl", &[&dense[..], &["--count", "300"]].concat()),
         2,
@@ -237,18 +236,11 @@ fn a_control_token_stops_a_text() {
         )))
     };
     let all = run(&[]);
-    assert_eq!(
-        (&all["text"], &all["statistics"]["tokens"]),
-        (&"".into(), &6.into())
-    );
+    assert_eq!(all["text"], "");
+    assert_eq!(all["statistics"]["tokens"], 6);
     let stopped = run(&["--stop", "<s>"]);
-    assert_eq!(
-        (
-            &stopped["statistics"]["finish"],
-            &stopped["statistics"]["tokens"]
-        ),
-        (&"stop".into(), &0.into())
-    );
+    assert_eq!(stopped["statistics"]["finish"], "stop");
+    assert_eq!(stopped["statistics"]["tokens"], 0);
 }
 
 #[test]
