@@ -353,22 +353,19 @@ fn seen(words: &[&str]) -> (String, Option<i32>) {
     }
     // Times and memory differ from run to run, and so does the folder.
     let all = all.replace(folder.path().to_str().unwrap(), "");
-    let is_number = |c: char| c.is_ascii_digit() || c == '.';
-    let lines = all.lines().map(|line| {
-        let varies = ["tokens/s", "tps", "seconds", " KiB", " s"];
-        if varies.iter().any(|word| line.contains(word)) && !line.contains("INFO") {
-            // Of such a line what is no fraction stays.
-            let words = line.split([' ', ',']).map(|word| {
-                if word.contains(is_number) && word.contains('.') {
-                    ""
-                } else {
-                    word
-                }
-            });
-            words.collect::<Vec<_>>().join(" ")
-        } else {
-            line.to_owned()
+    let lines = all.lines().filter(|line| !line.contains(" KiB anonymous"));
+    let lines = lines.map(|line| {
+        let timed = ["tokens/s", "tps", "seconds", " s"];
+        if line.contains("INFO") || !timed.iter().any(|word| line.contains(word)) {
+            return line.to_owned();
         }
+        // What is no fraction and no memory stays.
+        let varies = |word: &&str| [".", "kib", "kb"].iter().any(|mark| word.contains(mark));
+        let words = line.split([' ', ',']);
+        words
+            .map(|word| if varies(&word) { "" } else { word })
+            .collect::<Vec<_>>()
+            .join(" ")
     });
     (lines.collect::<Vec<_>>().join("\n"), output.status.code())
 }
