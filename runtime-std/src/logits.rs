@@ -1,8 +1,8 @@
-//! Changes of logits that a sampler does not know: biases of single tokens, penalties of tokens that
-//! the text has already, and typical sampling.
+//! Changes of logits that a sampler does not know: biases of single tokens, penalties of tokens
+//! that the text has already, and typical sampling.
 //!
-//! They act in this order, before the sampler's own steps. A feed is wrapped only where there is something to
-//! change, so that nothing else pays for it.
+//! They act in this order, before the sampler's own steps. A feed is wrapped only where there is
+//! something to change, so that nothing else pays for it.
 
 use brooklet_core::generate::{Feed, Next};
 use brooklet_core::stream::StreamError;

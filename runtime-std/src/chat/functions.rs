@@ -20,6 +20,10 @@ pub(super) fn add(environment: &mut Environment<'_>, now: SystemTime) {
     let now = Time::of(now);
     environment.add_function("strftime_now", move |format: String| now.format(&format));
     environment.add_filter("tojson", to_json);
+    // The engine takes None for an empty list, which no Python does.
+    environment.add_test("iterable", |value: &Value| {
+        !value.is_none() && minijinja::tests::is_iterable(value)
+    });
     environment.add_function(
         "raise_exception",
         |reason: String| -> Result<String, Error> {

@@ -221,29 +221,43 @@ impl Template {
         Ok(header.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
-    /// The text after an answer of the model.
+    /// The text after an answer of the model. May be empty: where more follows, it may begin the
+    /// next question.
     ///
     /// # Errors
     /// [`TemplateError`].
     pub fn close(&self, system: Option<&str>) -> Result<String, TemplateError> {
-        let text = self.render(system.map(|_| SYSTEM), &[FIRST, ANSWER], false)?;
-        let end = text
-            .rsplit_once(ANSWER)
-            .ok_or(TemplateError::NotByMessage)?
-            .1;
-        Ok(end.to_owned())
+        let system = system.map(|_| SYSTEM);
+        let last = self.after_answer(system, &[FIRST, ANSWER])?;
+        let goes_on = self.after_answer(system, &[FIRST, ANSWER, WORDS])?;
+        // The end of the last answer of all may be another than the end of one that is followed
+        // by a question (gpt-oss).
+        Ok(if goes_on.starts_with(&last) {
+            last
+        } else {
+            String::new()
+        })
     }
 
     /// The question [`WORDS`] after an exchange. What stands before the answer may change by it:
     /// Qwen 3 leaves out what was thought.
     fn later_question(&self, system: Option<&str>) -> Result<String, TemplateError> {
-        let whole = self.render(system, &[FIRST, ANSWER, WORDS], false)?;
-        let after = whole
-            .rsplit_once(ANSWER)
-            .ok_or(TemplateError::NotByMessage)?
-            .1;
+        let after = self.after_answer(system, &[FIRST, ANSWER, WORDS])?;
         let rest = after.strip_prefix(&self.close(system)?);
         Ok(rest.ok_or(TemplateError::NotByMessage)?.to_owned())
+    }
+
+    /// The text after [`ANSWER`] in a conversation.
+    fn after_answer(
+        &self,
+        system: Option<&str>,
+        messages: &[&str],
+    ) -> Result<String, TemplateError> {
+        let text = self.render(system, messages, false)?;
+        let (_, after) = text
+            .rsplit_once(ANSWER)
+            .ok_or(TemplateError::NotByMessage)?;
+        Ok(after.to_owned())
     }
 
     /// Renders a system prompt and messages of person and model in turn. Where the template has no

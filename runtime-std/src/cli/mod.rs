@@ -85,7 +85,7 @@ enum Command {
     /// Show the purpose of every byte, and the window that fits each budget
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
-    #[command(visible_alias = "show")]
+    #[command(alias = "show")]
     Inspect(inspect::Arguments),
     /// Write a copy of a model with its weights in another format
     ///
@@ -106,7 +106,7 @@ enum Command {
     /// Fetch a model: checked, resumable, its licence shown
     Pull(models::PullArguments),
     /// List the models that can be pulled or are in the store; remove or recommend one
-    #[command(visible_aliases = ["list", "ls"])]
+    #[command(aliases = ["list", "ls"])]
     Models(models::ModelsArguments),
     /// Remove a pulled model
     Rm(models::RmArguments),

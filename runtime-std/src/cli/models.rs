@@ -13,6 +13,8 @@ use super::model::{named, store};
 use super::names::hint;
 use super::progress;
 use super::recommend::{self, Room};
+use super::repository;
+use crate::models::hub::HubRepository;
 use crate::models::manifest::Manifest;
 use crate::models::store::{Store, Stored};
 use crate::notice::{Notice, Notices};
@@ -178,6 +180,12 @@ fn recommend(store: &Store, json: bool, out: &mut dyn Write) -> Result<(), Failu
 fn remove(store: &Store, name: &str) -> Result<u64, Failure> {
     let removed = if let Some(stored) = store.others().iter().find(|stored| stored.name == name) {
         store.remove_stored(stored)?
+    } else if let Some(repository) = HubRepository::parse(name) {
+        // What is to be removed lies here: the hub is not asked.
+        match repository::pulled(&repository) {
+            Some(file) => store.remove(&file.manifest())?,
+            None => None,
+        }
     } else if let Some(manifest) = named(name)? {
         if manifest.embedded().is_some() {
             return Err(Failure::Input(format!(

@@ -43,6 +43,12 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The choice of a token, for commands that sample.
+const SAMPLING: &[(&str, &str)] = &[(
+    "Order",
+    "Biases, presence and frequency penalties, typical-p, the repeat penalty, top-k, top-p and min-p (by the probabilities before temperature), temperature.",
+)];
+
 /// Examples of a subcommand.
 fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
@@ -152,7 +158,9 @@ fn sections(command: &str) -> Vec<Section> {
         title,
         entries: entries.to_vec(),
     };
+    let samples = matches!(command, "run" | "chat");
     let all = [
+        section("Sampling", if samples { SAMPLING } else { &[] }),
         section("Examples", examples(command)),
         section("Environment", ENVIRONMENT),
         section("Files", FILES),

@@ -64,7 +64,7 @@ pub fn resolve(wanted: &HubRepository) -> Result<HubFile, Failure> {
 }
 
 /// The file of the repository in the store.
-fn pulled(wanted: &HubRepository) -> Option<HubFile> {
+pub fn pulled(wanted: &HubRepository) -> Option<HubFile> {
     let stored = store().ok()?.others();
     let files = stored.into_iter().filter_map(|stored| stored.hub);
     let files: Vec<HubFile> = files.filter(|file| wanted.has(file)).collect();

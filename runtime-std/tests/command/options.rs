@@ -400,7 +400,8 @@ fn options_of(name: &str) -> Vec<String> {
             .filter(|(short, _)| short.len() == 2)
             .map_or(line, |(_, long)| long);
         let name = line.strip_prefix("--")?.split([' ', ',']).next()?;
-        Some(format!("--{name}"))
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        name.chars().all(is_name).then(|| format!("--{name}"))
     });
     names
         .filter(|name| name != "--help" && name != "--verbose")

@@ -246,7 +246,7 @@ fn names_that_are_none_and_files_that_are_not_there_are_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     for (name, what) in [
         ("hf:owner/repo/../../../etc/passwd.gguf", "\"..\""),
-        ("hf:owner/repo", "hf:OWNER/REPOSITORY/FILE.gguf"),
+        ("hf:owner", "hf:OWNER/REPOSITORY/FILE.gguf"),
         ("hf:owner/repo/a\n.gguf", "a\\n.gguf"),
         ("hf:owner/repo/weights.bin", "weights.bin"),
     ] {
