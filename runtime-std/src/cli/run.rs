@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use brooklet_core::plan::Plan;
 use brooklet_core::sampler::{Sampler, SamplerOptions};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 use super::cache::{CacheArguments, RamArguments};
@@ -61,7 +62,7 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     /// End before this text, or this control token; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// Print the text that is continued, too
     #[arg(long)]

@@ -12,6 +12,7 @@ use brooklet_core::gguf::Gguf;
 use brooklet_core::plan::Plan;
 use brooklet_core::sampler::Sampler;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 use super::cache::{ComputeArguments, RamArguments};
@@ -93,7 +94,7 @@ pub struct Arguments {
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value = "1024", value_parser = limit)]
     tokens: Open,
     /// End an answer before this text, or this control token; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
     /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the
     /// cache
