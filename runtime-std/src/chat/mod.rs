@@ -8,8 +8,10 @@
 //! then the answer ends. `ledger.rs` has the rule, and [`Cut`] tells what it did.
 
 mod bounded;
+pub mod builtin;
 mod error;
 mod frame;
+mod functions;
 mod ledger;
 mod memory;
 mod template;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::failure::Failure;
+use super::names::hint;
 use super::progress::say;
+use super::repository;
 use crate::embedded::OWN_MODEL;
 use crate::model::{Model, ModelOptions};
-use crate::models::hub::{HubFile, is_gguf};
+use crate::models::hub::{HubFile, HubRepository, is_gguf};
 use crate::models::manifest::Manifest;
 use crate::models::store::Store;
 use crate::size::Size;
@@ -40,8 +42,8 @@ impl AccessArguments {
 /// Arguments that name a model.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
-    /// first use
+    /// A GGUF file, a name that `brooklet models` lists, hf:OWNER/REPO[:FORMAT], or
+    /// hf:OWNER/REPO/FILE.gguf; pulled on first use
     #[arg(short, long)]
     pub model: String,
     #[command(flatten)]
@@ -51,8 +53,9 @@ pub struct ModelArguments {
 /// Arguments that may name a model; without one, it is the program's own.
 #[derive(Args)]
 pub struct OptionalModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
-    /// first use. Without it, a small model that is embedded in this program
+    /// A GGUF file, a name that `brooklet models` lists, hf:OWNER/REPO[:FORMAT], or
+    /// hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that is embedded in
+    /// this program
     #[arg(short, long)]
     pub model: Option<String>,
     #[command(flatten)]
@@ -96,10 +99,11 @@ impl ModelArguments {
 }
 
 impl OptionalModelArguments {
-    /// Opens the model, pulling it first if that is needed; the choice of the model never depends
-    /// on the network, nor the program's own on the working directory.
-    pub fn open(&self) -> Result<OpenModel, Failure> {
-        match &self.model {
+    /// Opens the model of that name, pulling it first if that is needed; without a name, the
+    /// program's own. The choice of the model never depends on the network, nor the program's own
+    /// on the working directory.
+    pub fn open_named(&self, model: Option<&str>) -> Result<OpenModel, Failure> {
+        match model {
             Some(model) => self.access.open(model),
             None => open_named(named(OWN_MODEL)?, OWN_MODEL, self.access.access()),
         }
@@ -141,7 +145,8 @@ fn open_named(
             None => {
                 let names = Manifest::names();
                 return Err(Failure::Input(format!(
-                    "there is no file and no model named \"{model}\": there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
+                    "there is no file and no model named \"{model}\"{}: there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf",
+                    hint(model)
                 )));
             }
         },
@@ -173,6 +178,9 @@ fn stored(model: &str) -> Option<PathBuf> {
 
 /// Returns the manifest of the model of that name, or the one made for a file of the hub.
 pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
+    if let Some(repository) = HubRepository::parse(model) {
+        return Ok(Some(repository::resolve(&repository)?.manifest()));
+    }
     match HubFile::parse(model) {
         Some(hub) => Ok(Some(hub?.manifest())),
         None => Ok(Manifest::find(model)),

@@ -11,6 +11,8 @@ mod help;
 #[path = "../hub/mod.rs"]
 mod hub;
 mod measures;
+mod names;
+mod options;
 #[cfg(unix)]
 mod outputs;
 #[path = "../common/program.rs"]

@@ -19,7 +19,7 @@ fn create_with_name(place: &Path, replace: bool) -> io::Result<NewFile> {
     let (file, path) = create_named(&place)?;
     Ok(NewFile {
         file,
-        unfinished: Some(path),
+        unfinished: Some(Unfinished::new(path)),
         place,
         replace,
     })
