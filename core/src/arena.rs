@@ -530,11 +530,11 @@ mod tests {
         let first: &StaticTable<[MaybeUninit<usize>]> = &FIRST;
         let filled = first.fill(|i| Ok::<_, ()>(10 * i)).unwrap();
         assert_eq!(filled, Ok(&[0, 10, 20][..]));
-        assert!(first.fill(|i| Ok::<_, ()>(i)).is_none());
+        assert!(first.fill(Ok::<_, ()>).is_none());
         let second: &StaticTable<[MaybeUninit<usize>]> = &SECOND;
         let failed = second.fill(|i| if i < 2 { Ok(i) } else { Err("no third item") });
         assert_eq!(failed, Some(Err("no third item")));
-        assert!(second.fill(|i| Ok::<_, ()>(i)).is_none());
+        assert!(second.fill(Ok::<_, ()>).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `brooklet man`: manual pages, made of the same texts as `--help`.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};

@@ -84,7 +84,7 @@ pub fn tokenize(
         ..EncodeOptions::default()
     };
     source.note_unread(&mut notices);
-    let written = with_tokenizer_of(&open.file, |tokenizer| {
+    with_tokenizer_of(&open.file, |tokenizer| {
         let mut tokens = Vec::new();
         tokenizer.encode(&text, options, &mut |token| tokens.push(token));
         if arguments.ids {
@@ -101,8 +101,7 @@ pub fn tokenize(
             // Quoted, with control characters escaped.
             writeln!(out, "{id:>7}  {text:?}").map_err(Failure::Output)
         })
-    })?;
-    written
+    })?
 }
 
 /// Prints the text of ids, and nothing else.

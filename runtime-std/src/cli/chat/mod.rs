@@ -7,7 +7,7 @@ mod pace;
 mod transcript;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use brooklet_core::gguf::Gguf;
