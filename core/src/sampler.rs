@@ -211,8 +211,8 @@ fn weight_of(x: f32) -> u64 {
     (x * ONE as f32 + 0.5) as u64
 }
 
-/// Token with the largest logit; the first one if several are equal. The logits of a
-/// [`Stream`](crate::stream::Stream) are finite; NaN has no place in an order.
+/// Token with the largest logit; the first one if several are equal. They must be
+/// numbers, as a stream's are: NaN has no place in an order.
 ///
 /// # Panics
 /// If there are no logits.

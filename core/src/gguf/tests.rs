@@ -317,7 +317,7 @@ fn tensors_that_share_a_part_of_their_data_are_refused() {
         ([(64, 8), (0, 64), (0, 32)], (2, 1)),
         ([(32, 8), (64, 8), (0, 128)], (2, 0)),
     ] {
-        let [a, b, c] = offsets.map(|(offset, len): (u64, u64)| (offset, len));
+        let [a, b, c]: [(u64, u64); 3] = offsets;
         let tensors = [("a", a.0, a.1), ("b", b.0, b.1), ("c", c.0, c.1)];
         assert_eq!(parse(&tensors), overlap(error.0, error.1), "{offsets:?}");
     }

@@ -105,8 +105,8 @@ fn truncated_and_flipped_models_never_crash() {
     }
 }
 
-/// Weights that are damaged are noticed by every command that computes with them. (`slim` has a test
-/// of its own.)
+/// Weights that are damaged are noticed by every command that computes with them. (`slim` has its
+/// own test.)
 #[test]
 fn damaged_weights_end_every_command() {
     let folder = tempfile::tempdir().unwrap();
