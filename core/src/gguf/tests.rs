@@ -492,9 +492,9 @@ fn tensors_are_found_by_the_parts_of_their_names() {
             f.extend(if dim == 0 { 8u64 + i as u64 } else { 1 }.to_le_bytes());
         }
         f.extend(0u32.to_le_bytes());
-        f.extend(0u64.to_le_bytes());
+        f.extend((64 * i as u64).to_le_bytes());
     }
-    f.resize(f.len().next_multiple_of(32) + 64, 0);
+    f.resize(f.len().next_multiple_of(32) + 64 * names.len(), 0);
     let file = Gguf::parse(&f).unwrap();
     let cols = |tensor: Option<TensorInfo<'_>>| tensor.map(|tensor| tensor.cols());
     for (i, name) in names.iter().enumerate() {
