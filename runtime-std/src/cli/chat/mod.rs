@@ -115,7 +115,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let lines = Lines::new(!arguments.no_history)?;
     if lines.is_terminal() {
         // There it ends an answer, not the chat.
-        interrupt.spare_ctrl_c(lines.has_editor());
+        interrupt.spare_ctrl_c();
     }
     let mut conversation = Conversation {
         chat,
@@ -193,8 +193,6 @@ impl Conversation {
         let mut leaving = false;
         loop {
             let input = self.interrupt.waiting(|| self.lines.next())?;
-            // A Ctrl-C that came between an answer and the editor is none of the next answer.
-            self.interrupt.clear();
             let text = match input {
                 Input::Text(text) => text,
                 Input::Interrupted if !leaving => {
@@ -203,7 +201,6 @@ impl Conversation {
                     continue;
                 }
                 Input::Interrupted | Input::End => return Ok(()),
-                Input::Signal => return Err(Failure::Interrupted(SIGINT)),
             };
             leaving = false;
             let words = match Line::of(text.trim()) {
@@ -215,7 +212,10 @@ impl Conversation {
                     Then::End => return Ok(()),
                 },
             };
-            if self.exchange(&words, out)? == Finish::Interrupted {
+            self.lines.obey_ctrl_c(true)?;
+            let finish = self.exchange(&words, out)?;
+            self.lines.obey_ctrl_c(false)?;
+            if finish == Finish::Interrupted {
                 match self.interrupt.failure() {
                     Some(Failure::Interrupted(SIGINT)) | None if self.lines.is_terminal() => {
                         self.interrupt.clear();
@@ -223,6 +223,9 @@ impl Conversation {
                     }
                     failure => return failure.map_or(Ok(()), Err),
                 }
+            } else if self.lines.is_terminal() {
+                // A Ctrl-C that came too late for the answer.
+                self.interrupt.clear();
             }
         }
     }
