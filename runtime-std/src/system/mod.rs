@@ -1,5 +1,6 @@
 //! Resources of the operating system and the machine: mapped files, the arena's pages, threads, the
-//! instruction set, numbers about memory. All unsafe code of this crate is here.
+//! instruction set, numbers about memory, work for the end of the process. All unsafe code of this
+//! crate is here.
 
 pub mod at_end;
 pub mod memory;
