@@ -74,8 +74,7 @@ pub struct Arguments {
     /// cache
     #[arg(long, value_name = "FILE")]
     ctx_dump: Option<PathBuf>,
-    /// Neither read nor write the file of earlier messages, which the arrow keys bring back on a
-    /// terminal: $XDG_STATE_HOME/brooklet/chat-history, or in ~/.local/state
+    /// Neither read nor keep messages of other chats, which the arrow keys bring back on a terminal
     #[arg(long)]
     no_history: bool,
 }
