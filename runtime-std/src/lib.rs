@@ -59,7 +59,7 @@
 //!   was predicted.
 //! - [`captions`]: from an engine of a speech model and a sound to captions.
 //! - [`session`]: an engine with memory of its own, and the text that it writes.
-//! - [`chat`]: a conversation whose messages are evicted as a whole.
+//! - [`chat`]: a conversation whose old exchanges are evicted as a whole, and the current one not.
 //! - [`convert`]: smaller copies of models.
 //! - [`embedded`], [`models`]: models that are a part of the program, models by name.
 //! - [`cli`]: the command, one file a subcommand.

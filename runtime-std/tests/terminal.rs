@@ -2,6 +2,7 @@
 //! terminal comes from `setsid` of util-linux, without which the tests are skipped.
 #![cfg(unix)]
 
+#[expect(dead_code, reason = "no real model is needed here")]
 mod common;
 #[path = "common/program.rs"]
 mod program;

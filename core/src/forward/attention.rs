@@ -117,7 +117,8 @@ impl At<'_> {
         let mut caches = Caches {
             ring: ring_cache,
             chunk: chunk_cache,
-            exact_sinks: n.cache.exact_sinks,
+            // Slots that are no sinks, or no longer, take other tokens in turn.
+            exact_sinks: n.cache.exact_sinks.min(ring.sinks()),
         };
         let wide = match n.cache.layout {
             Layout::X => tokens * n.shape.heads * d,

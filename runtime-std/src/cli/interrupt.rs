@@ -28,16 +28,12 @@ struct State {
     is_caught: AtomicBool,
     /// True if a caught SIGINT is not the end of the command.
     spares_ctrl_c: AtomicBool,
-    /// True if a line editor waits for keys, of which Ctrl-C is one.
-    has_editor: AtomicBool,
 }
 
 impl State {
     /// True if SIGINT is the command's to deal with.
     fn spares(&self, signal: i32) -> bool {
-        let is_dealt_with =
-            || self.is_caught.load(Ordering::SeqCst) || self.has_editor.load(Ordering::SeqCst);
-        signal == SIGINT && self.spares_ctrl_c.load(Ordering::SeqCst) && is_dealt_with()
+        signal == SIGINT && self.spares_ctrl_c.load(Ordering::SeqCst)
     }
 }
 
@@ -45,7 +41,6 @@ static STATE: State = State {
     signal: AtomicI32::new(0),
     is_caught: AtomicBool::new(false),
     spares_ctrl_c: AtomicBool::new(false),
-    has_editor: AtomicBool::new(false),
 };
 
 /// The flag that a signal sets while a command catches it.
@@ -80,9 +75,8 @@ impl Interrupt {
     }
 
     /// Leaves Ctrl-C to the command, which [forgets](Interrupt::clear) it when it has done what was
-    /// asked for; while it waits too, if that is in a line editor.
-    pub fn spare_ctrl_c(&self, has_editor: bool) {
-        STATE.has_editor.store(has_editor, Ordering::SeqCst);
+    /// asked for. While it [waits](Interrupt::waiting) SIGINT ends it as any other signal does.
+    pub fn spare_ctrl_c(&self) {
         STATE.spares_ctrl_c.store(true, Ordering::SeqCst);
     }
 
@@ -102,7 +96,7 @@ impl Interrupt {
     /// Waits for something outside of the process: meanwhile a signal ends it at once.
     pub fn waiting<R>(&self, wait: impl FnOnce() -> R) -> R {
         STATE.is_caught.store(false, Ordering::SeqCst);
-        // One that came just before.
+        // One that came just before; a Ctrl-C was for what the command did then.
         match signal() {
             Some(signal) if STATE.spares(signal) => self.clear(),
             Some(signal) => end(signal),
@@ -133,7 +127,6 @@ impl Drop for Interrupt {
     fn drop(&mut self) {
         STATE.is_caught.store(false, Ordering::SeqCst);
         STATE.spares_ctrl_c.store(false, Ordering::SeqCst);
-        STATE.has_editor.store(false, Ordering::SeqCst);
     }
 }
 
@@ -208,11 +201,10 @@ mod watch {
         // Set before the look at who catches it, as `waiting` does it the other way round: one of
         // the two sees the other.
         flag().store(true, Ordering::SeqCst);
-        let spares = STATE.spares(signal);
-        if before.is_err() || !(spares || STATE.is_caught.load(Ordering::SeqCst)) {
+        if before.is_err() || !STATE.is_caught.load(Ordering::SeqCst) {
             end(signal);
         }
-        if spares {
+        if STATE.spares(signal) {
             return;
         }
         let deadline = Instant::now() + GRACE;

@@ -221,11 +221,16 @@ impl Wrap {
     }
 }
 
+/// Longest time from a key to its signal.
+#[cfg(unix)]
+const ARRIVAL: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// A terminal that echoes no keys and hands them over as they are typed, until this is dropped or a
-/// signal ends the process. Ctrl-C still is one.
+/// signal ends the process. Ctrl-C is a key, too, unless it is [wanted](Quiet::obey_ctrl_c).
 #[cfg(unix)]
 pub struct Quiet {
     before: rustix::termios::Termios,
+    quiet: rustix::termios::Termios,
     _duty: crate::system::at_end::Duty,
 }
 
@@ -240,7 +245,7 @@ impl Quiet {
         quiet.input_modes.remove(InputModes::ICRNL);
         quiet
             .local_modes
-            .remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN);
+            .remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN | LocalModes::ISIG);
         let of_signal = before.clone();
         let duty = crate::system::at_end::Duty::new(move || {
             // Not by the standard library, whose output another thread may hold.
@@ -251,8 +256,21 @@ impl Quiet {
         tcsetattr(io::stdin(), OptionalActions::Now, &quiet)?;
         Ok(Quiet {
             before,
+            quiet,
             _duty: duty,
         })
+    }
+
+    /// Makes Ctrl-C and Ctrl-Z signals, or keys again.
+    pub fn obey_ctrl_c(&mut self, obeys: bool) -> io::Result<()> {
+        use rustix::termios::{LocalModes, OptionalActions, tcsetattr};
+        self.quiet.local_modes.set(LocalModes::ISIG, obeys);
+        tcsetattr(io::stdin(), OptionalActions::Now, &self.quiet)?;
+        if !obeys {
+            // One that was typed just before is on its way.
+            std::thread::sleep(ARRIVAL);
+        }
+        Ok(())
     }
 }
 

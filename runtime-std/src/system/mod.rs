@@ -1,6 +1,6 @@
 //! Resources of the operating system and the machine: mapped files, the arena's pages, new files,
-//! free disk, threads, the instruction set, numbers about memory. All unsafe code of this crate is
-//! here.
+//! free disk, threads, the instruction set, numbers about memory, work for the end of the process.
+//! All unsafe code of this crate is here.
 
 mod arriving;
 pub mod at_end;

@@ -61,15 +61,11 @@ fn keys_are_not_echoed_into_an_answer() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut terminal = chat(
-        folder.path(),
-        &["-n", "2000", "--window", "20000"],
-        80,
-        |_| {},
-    );
+    let mut terminal = chat(folder.path(), &["-n", "-1"], 80, |_| {});
     terminal.expect("> ");
     terminal.keys("go on\r");
-    terminal.expect("go on");
+    // The line is complete, and the answer begins.
+    terminal.expect("go on\x1b[?2004l");
     // The echo would be there at once, the line editor's at the next prompt.
     terminal.keys("QQQQQQQQ");
     let answer = terminal.expect("> ");

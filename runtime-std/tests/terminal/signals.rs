@@ -171,9 +171,10 @@ fn ctrl_c_ends_an_answer_and_not_the_chat() {
     let mut terminal = Terminal::start(&["chat", "-m", model], 80, |_| {});
     terminal.expect("> ");
     for _ in 0..5 {
-        terminal.keys("tell me\r");
-        // At any moment of the answer, or just after it.
-        terminal.keys("\x03");
+        // At some moment of the answer, or just before or after it. It takes what was typed after
+        // it along.
+        terminal.keys("tell me\r\x03");
+        std::thread::sleep(Duration::from_millis(300));
         terminal.keys("/stats\r");
         terminal.expect("tokens seen");
         terminal.expect("> ");
@@ -242,7 +243,6 @@ fn calibrating_leaves_no_file() {
     let copy = folder.path().join("slim.gguf");
     for (signal, status) in SIGNALS {
         let copy = copy.to_str().unwrap();
-        let arguments = ["slim", model, "-o", copy, "--calib-tokens", "90000000"];
         let arguments = ["slim", model, "-o", copy, "--calib-tokens", "90000000"];
         let mut child = start(&arguments, Stdio::null());
         std::thread::sleep(Duration::from_millis(500));

@@ -193,7 +193,7 @@ impl Run {
 
 fn talk() -> impl Strategy<Value = Talk> {
     let sizes = (0..6usize, 0..6usize, 0..6usize);
-    (sizes, 0..6usize, 0..40usize, 0..300usize).prop_flat_map(
+    (sizes, 0..6usize, 0..40usize, 0..80usize).prop_flat_map(
         |((after, open, close), opening, prefix, more)| {
             let sizes = Sizes { after, open, close };
             let window = sizes.least_window() + more;

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use rustyline::completion::Completer;
-use rustyline::error::{ReadlineError, Signal};
+use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
@@ -25,8 +25,6 @@ pub enum Input {
     Text(String),
     /// Ctrl-C as a key.
     Interrupted,
-    /// Ctrl-C as a signal from elsewhere.
-    Signal,
     /// Ctrl-D, or the end of the pipe.
     End,
 }
@@ -37,7 +35,7 @@ pub enum Lines {
         editor: Box<Editor<Commands, MemHistory>>,
         history: Option<History>,
         #[cfg(unix)]
-        _quiet: terminal::Quiet,
+        quiet: terminal::Quiet,
     },
     Plain {
         input: io::StdinLock<'static>,
@@ -87,7 +85,7 @@ impl Lines {
             editor: Box::new(editor),
             history,
             #[cfg(unix)]
-            _quiet: terminal::Quiet::begin().map_err(refused)?,
+            quiet: terminal::Quiet::begin().map_err(refused)?,
         })
     }
 
@@ -99,9 +97,16 @@ impl Lines {
         }
     }
 
-    /// True if keys are read one by one.
-    pub fn has_editor(&self) -> bool {
-        matches!(self, Lines::Terminal { .. })
+    /// Tells whether Ctrl-C is to end what the program does, or is a key like any other.
+    pub fn obey_ctrl_c(&mut self, obeys: bool) -> Result<(), Failure> {
+        match self {
+            #[cfg(unix)]
+            Lines::Terminal { quiet, .. } => quiet.obey_ctrl_c(obeys).map_err(refused),
+            _ => {
+                let _ = obeys;
+                Ok(())
+            }
+        }
     }
 
     /// Reads the next message. A line that ends in a backslash continues in the next line.
@@ -155,8 +160,6 @@ impl Lines {
                     Ok(line) => Ok(Input::Text(line)),
                     Err(ReadlineError::Interrupted) => Ok(Input::Interrupted),
                     Err(ReadlineError::Eof) => Ok(Input::End),
-                    #[cfg(unix)]
-                    Err(ReadlineError::Signal(Signal::Interrupt)) => Ok(Input::Signal),
                     Err(error) => Err(failed(error)),
                 }
             }

@@ -93,8 +93,7 @@ pub struct Arguments {
     /// Replace that file if it exists
     #[arg(long, requires = "ctx_dump")]
     force: bool,
-    /// Neither read nor write the file of earlier messages, which the arrow keys bring back on a
-    /// terminal: $XDG_STATE_HOME/brooklet/chat-history, or in ~/.local/state
+    /// Neither read nor keep messages of other chats, which the arrow keys bring back on a terminal
     #[arg(long)]
     no_history: bool,
 }
@@ -170,7 +169,7 @@ pub fn chat(
     let lines = Lines::new(!arguments.no_history)?;
     if lines.is_terminal() {
         // There it ends an answer, not the chat.
-        interrupt.spare_ctrl_c(lines.has_editor());
+        interrupt.spare_ctrl_c();
     }
     let mut conversation = Conversation {
         chat,
@@ -290,8 +289,6 @@ impl Conversation {
         let mut leaving = false;
         loop {
             let input = self.interrupt.waiting(|| self.lines.next())?;
-            // A Ctrl-C that came between an answer and the editor is none of the next answer.
-            self.interrupt.clear();
             let text = match input {
                 Input::Text(text) => text,
                 Input::Interrupted if !leaving => {
@@ -300,7 +297,6 @@ impl Conversation {
                     continue;
                 }
                 Input::Interrupted | Input::End => return Ok(()),
-                Input::Signal => return Err(Failure::Interrupted(SIGINT)),
             };
             leaving = false;
             let words = match Line::of(text.trim()) {
@@ -312,7 +308,10 @@ impl Conversation {
                     Then::End => return Ok(()),
                 },
             };
-            if self.exchange(&words, out)? == Finish::Interrupted {
+            self.lines.obey_ctrl_c(true)?;
+            let finish = self.exchange(&words, out)?;
+            self.lines.obey_ctrl_c(false)?;
+            if finish == Finish::Interrupted {
                 match self.interrupt.failure() {
                     Some(Failure::Interrupted(SIGINT)) | None if self.lines.is_terminal() => {
                         self.interrupt.clear();
@@ -320,6 +319,9 @@ impl Conversation {
                     }
                     failure => return failure.map_or(Ok(()), Err),
                 }
+            } else if self.lines.is_terminal() {
+                // A Ctrl-C that came too late for the answer.
+                self.interrupt.clear();
             }
         }
     }
