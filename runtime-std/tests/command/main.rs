@@ -1,5 +1,6 @@
 //! The command as users see it: output, exit codes, errors, signals, pipes.
 
+mod bounds;
 mod caption;
 #[path = "../common/mod.rs"]
 mod common;

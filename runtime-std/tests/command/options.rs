@@ -1,5 +1,5 @@
 //! All options of all commands: each has an effect that can be seen, or the program says that it
-//! has none, or refuses it. Every number has bounds, and a sentence for what lies outside.
+//! has none, or refuses it.
 //!
 //! The options are read from the program's own help, so that a new one is missed here.
 
@@ -298,7 +298,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// A command that works, without its optional options.
-fn base(name: &str) -> &'static [&'static str] {
+pub(crate) fn base(name: &str) -> &'static [&'static str] {
     match name {
         "run" => &[
             "run",
@@ -351,7 +351,7 @@ fn base(name: &str) -> &'static [&'static str] {
 }
 
 /// Everything of a run that a person, a log or a disk shows, without what no two runs share.
-fn seen(words: &[&str]) -> (String, Option<i32>) {
+pub(crate) fn seen(words: &[&str]) -> (String, Option<i32>) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let text_of = "The sea was calm. <s> A small boat went out to the sea.\n".repeat(4);
@@ -406,7 +406,7 @@ fn seen(words: &[&str]) -> (String, Option<i32>) {
 }
 
 /// The words of a base and a row; what the row sets, the base does not.
-fn joined<'w>(base: &[&'w str], row: &[&'w str]) -> Vec<&'w str> {
+pub(crate) fn joined<'w>(base: &[&'w str], row: &[&'w str]) -> Vec<&'w str> {
     let sets = |word: &str| {
         row.iter()
             .any(|other| *other == word && word.starts_with('-'))
@@ -488,7 +488,7 @@ fn every_option_has_an_effect_or_is_refused_or_the_program_says_so() {
                     continue;
                 }
                 let (text, code) = seen(&joined(base(&name), words));
-                let says = text.contains("has no effect");
+                let says = text.contains(&format!("{option} has no effect"));
                 // The same without the option, which is the last.
                 let last = words
                     .iter()
@@ -509,84 +509,4 @@ fn every_option_has_an_effect_or_is_refused_or_the_program_says_so() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-}
-
-/// Options that take a number, with numbers that are in bounds; and the words that they need.
-#[test]
-fn absurd_numbers_are_refused_with_a_sentence() {
-    let numbers: &[(&str, &[&str])] = &[
-        (
-            "run",
-            &[
-                "-n",
-                "--window",
-                "-c",
-                "--sinks",
-                "-t",
-                "--skip-weights",
-                "--temp",
-                "--top-k",
-                "--top-p",
-                "--min-p",
-                "--repeat-penalty",
-                "--presence-penalty",
-                "--frequency-penalty",
-                "--repeat-last-n",
-                "--logit-bias",
-                "-s",
-                "--ram",
-            ],
-        ),
-        (
-            "chat",
-            &["-n", "--window", "-c", "-t", "--temp", "-s", "--ram"],
-        ),
-        (
-            "ppl",
-            &[
-                "--start", "--count", "--stride", "--window", "-c", "--sinks", "-t", "--ram",
-            ],
-        ),
-        ("plan", &["--window", "-c", "--sinks", "-t", "--ram"]),
-        ("bench", &["-p", "-n", "-r", "--window", "-t"]),
-        ("quantize", &["-t"]),
-        ("slim", &["--calib-tokens", "--bound", "-t"]),
-        ("caption", &["--ram", "-t"]),
-    ];
-    let absurd = [
-        "-1",
-        "-2",
-        "99999999999",
-        "18446744073709551616",
-        "1e400",
-        "nan",
-        "",
-        "1.5",
-        "0x10",
-    ];
-    for (name, options) in numbers {
-        for option in *options {
-            let mut refused = 0;
-            for value in absurd {
-                // Runs without an end are what -1 asks for.
-                if *option == "-n"
-                    && (value == "-1" || value.len() > 10)
-                    && matches!(*name, "run" | "chat")
-                {
-                    continue;
-                }
-                let (text, code) = seen(&joined(base(name), &[option, value]));
-                assert!(
-                    matches!(code, Some(0..=2)),
-                    "{name} {option} {value}: {code:?} {text}"
-                );
-                assert!(
-                    !text.contains("unexpected argument"),
-                    "{name} {option} {value}: {text}"
-                );
-                refused += usize::from(code == Some(2) && text.contains(value) || code == Some(1));
-            }
-            assert!(refused >= 5, "{name} {option}: {refused} refused");
-        }
-    }
 }
