@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice, Policy, PolicyKind};
 use brooklet_core::model::Config;
-use brooklet_core::plan::{Options, Part, Plan, PlanError};
+use brooklet_core::plan::{Options, Plan, PlanError};
 
 use crate::Error;
 
@@ -17,7 +17,13 @@ pub const DEFAULT_CACHE: usize = 2048;
 pub const DEFAULT_SINKS: usize = 4;
 
 /// Sizes of prefill chunks that are tried, best first. Products gain little beyond the first.
-const CHUNKS: [usize; 8] = [256, 128, 64, 32, 16, 8, 4, 1];
+const CHUNKS: [usize; 16] = [256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1];
+
+/// The chunk that a budget gives up for no window: larger ones gain 2 %, for memory to spare.
+const FULL_CHUNK: usize = 128;
+
+/// Of the bytes that a budget has beyond the smallest plan, one in so many is for prefill.
+pub const PREFILL_SHARE: usize = 5;
 
 /// A session's options for its memory. The default is what suits the model without a budget.
 ///
@@ -41,6 +47,9 @@ pub struct Settings {
     /// Tokens kept beside them; for [`PolicyKind::Dense`] all tokens. Without it the budget
     /// decides, or `default_cache`.
     pub window: Option<usize>,
+    /// Without a window: take the largest that fits, however slow that makes prefill; without a
+    /// budget either, all that the model was trained for.
+    pub largest_window: bool,
     /// Most bytes of the arena.
     pub budget: Option<usize>,
     /// Tokens in the cache, sinks included, where neither `window` nor `budget` is given.
@@ -67,6 +76,7 @@ impl Default for Settings {
             policy: PolicyKind::Sink,
             sinks: DEFAULT_SINKS,
             window: None,
+            largest_window: false,
             budget: None,
             default_cache: DEFAULT_CACHE,
             cache_type: ElementType::F16,
@@ -107,7 +117,8 @@ impl Settings {
         }
     }
 
-    /// Keeps the arena within `bytes`, by the largest window that fits if none is given.
+    /// Keeps the arena within `bytes`; if no window is given, by one that leaves prefill its share
+    /// ([`Settings::balanced`]).
     pub fn budget(self, bytes: usize) -> Settings {
         Settings {
             budget: Some(bytes),
@@ -119,6 +130,15 @@ impl Settings {
     pub fn window(self, tokens: usize) -> Settings {
         Settings {
             window: Some(tokens),
+            ..self
+        }
+    }
+
+    /// Keeps as many tokens as fit the budget, however slow that makes prefill.
+    pub fn largest_window(self) -> Settings {
+        Settings {
+            window: None,
+            largest_window: true,
             ..self
         }
     }
@@ -166,20 +186,21 @@ impl Settings {
 
     /// The window where nothing else decides.
     fn default_window(&self, config: &Config) -> usize {
+        let cache = if self.largest_window {
+            config.context
+        } else {
+            self.default_cache.min(config.context)
+        };
         match self.policy {
             PolicyKind::Dense => config.context,
-            _ => self
-                .default_cache
-                .min(config.context)
-                .saturating_sub(self.policy_with(1).sinks())
-                .max(1),
+            _ => cache.saturating_sub(self.policy_with(1).sinks()).max(1),
         }
     }
 
     /// The plan of an arena.
     ///
-    /// With a window, exactly that; with a budget, within it, with the largest window if none is
-    /// given.
+    /// With a window, exactly that; with a budget, within it, with a window as
+    /// [`Settings::balanced`] or [`Settings::largest`] finds it if none is given.
     ///
     /// # Errors
     /// [`Error::Plan`] with what is missing, and what would fit.
@@ -190,10 +211,9 @@ impl Settings {
                 let window = window.unwrap_or_else(|| self.default_window(config));
                 Plan::new(config, &self.options(needs, window, CHUNKS[0]))
             }
-            (Some(window), Some(budget)) => first_that_fits(|chunk| {
-                Plan::within(config, &self.options(needs, window, chunk), budget)
-            }),
-            (None, Some(budget)) => self.largest(needs, budget),
+            (Some(window), Some(budget)) => self.fastest(needs, window, budget),
+            (None, Some(budget)) if self.largest_window => self.largest(needs, budget),
+            (None, Some(budget)) => self.balanced(needs, budget),
         };
         result.map_err(|error| Error::Plan {
             error,
@@ -201,24 +221,42 @@ impl Settings {
         })
     }
 
-    /// The largest window within `budget`, with the largest chunk whose buffers leave most of the
-    /// budget to the cache.
+    /// The plan with the largest window within `budget`, whatever prefill loses by it.
     ///
     /// # Errors
     /// If not even one token fits, or the policy cannot be had at any size.
     pub fn largest(&self, needs: &Needs<'_>, budget: usize) -> Result<Plan, PlanError> {
-        let plan = |chunk| Plan::largest(needs.config, &self.options(needs, 1, chunk), budget);
-        let is_lean = |plan: &Plan| {
-            let fixed = plan.part(Part::Cache) + plan.part(Part::Tokenizer);
-            plan.bytes() - fixed <= budget / 4
-        };
-        // The largest chunk is for those who have memory to spare: it gains 2 %, and the window
-        // would lose more.
-        let lean = CHUNKS
-            .into_iter()
-            .skip(1)
-            .find_map(|chunk| plan(chunk).ok().filter(is_lean));
-        lean.map_or_else(|| plan(1), Ok)
+        self.fastest(needs, self.most(needs, 1, budget)?, budget)
+    }
+
+    /// The plan whose window leaves prefill its share of `budget`: one in [`PREFILL_SHARE`] of the
+    /// bytes beyond the smallest plan, or what chunks of 128 tokens need, whichever is less. A
+    /// larger budget never gives a smaller window.
+    ///
+    /// # Errors
+    /// As [`Settings::largest`].
+    pub fn balanced(&self, needs: &Needs<'_>, budget: usize) -> Result<Plan, PlanError> {
+        // Both windows grow with the budget, so the larger of them does, too; the chunk then takes
+        // what is left, and may shrink where the window has just grown.
+        self.most(needs, 1, budget)?;
+        let least = Plan::new(needs.config, &self.options(needs, 1, 1))?.bytes();
+        let spare = budget.saturating_sub(least);
+        let shared = self.most(needs, 1, least + (spare - spare / PREFILL_SHARE))?;
+        let at_full_speed = self.most(needs, FULL_CHUNK, budget).unwrap_or(0);
+        self.fastest(needs, shared.max(at_full_speed), budget)
+    }
+
+    /// The largest window within `budget` with chunks of that many tokens.
+    fn most(&self, needs: &Needs<'_>, chunk: usize, budget: usize) -> Result<usize, PlanError> {
+        let plan = Plan::largest(needs.config, &self.options(needs, 1, chunk), budget)?;
+        Ok(plan.options().policy.window())
+    }
+
+    /// The plan with that window and the largest chunk that fits; else the smallest chunk's error.
+    fn fastest(&self, needs: &Needs<'_>, window: usize, budget: usize) -> Result<Plan, PlanError> {
+        let plan = |chunk| Plan::within(needs.config, &self.options(needs, window, chunk), budget);
+        let fits = CHUNKS.into_iter().find_map(|chunk| plan(chunk).ok());
+        fits.map_or_else(|| plan(1), Ok)
     }
 
     /// A plan that would fit instead, as the end of the error's sentence.
@@ -242,21 +280,10 @@ impl Settings {
     }
 }
 
-/// The plan with the largest chunk that there is one for; else the smallest chunk's error.
-fn first_that_fits(plan: impl Fn(usize) -> Result<Plan, PlanError>) -> Result<Plan, PlanError> {
-    let mut result = plan(CHUNKS[0]);
-    for &chunk in &CHUNKS[1..] {
-        if result.is_ok() {
-            break;
-        }
-        result = plan(chunk);
-    }
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use brooklet_core::gguf::Gguf;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -330,24 +357,64 @@ mod tests {
         assert_eq!(window(PolicyKind::Dense), 8192);
     }
 
+    /// The window and the chunk for a budget.
+    fn of_budget(settings: &Settings, config: &Config, budget: usize) -> Option<(usize, usize)> {
+        let settings = Settings {
+            budget: Some(budget),
+            ..settings.clone()
+        };
+        let plan = settings.plan(&needs(config, 1 << 20)).ok()?;
+        assert!(plan.bytes() <= budget);
+        let options = plan.options();
+        Some((options.policy.window(), options.chunk))
+    }
+
     #[test]
-    fn a_budget_is_kept_and_used_up() {
-        for budget in [2 << 20, 8 << 20, 64 << 20, 150 << 20] {
-            let plan = settings(PolicyKind::Sink, None, Some(budget))
-                .plan(&needs(&config(), 1 << 20))
-                .unwrap();
-            assert!(plan.bytes() <= budget);
-            let options = plan.options();
-            let more = Options {
-                policy: options.policy.with_window(options.policy.window() + 1),
-                ..options
-            };
-            assert!(Plan::within(&config(), &more, budget).is_err());
+    fn the_largest_window_is_the_largest_and_prefill_has_its_share() {
+        let config = config();
+        let balanced = settings(PolicyKind::Sink, None, None);
+        let largest = balanced.clone().largest_window();
+        for budget in [2 << 20, 3 << 20, 8 << 20, 64 << 20, 150 << 20] {
+            let (most, _) = of_budget(&largest, &config, budget).unwrap();
+            let wider = settings(PolicyKind::Sink, Some(most + 1), None);
+            assert_eq!(of_budget(&wider, &config, budget), None);
+            let (window, chunk) = of_budget(&balanced, &config, budget).unwrap();
+            assert!(
+                window <= most && window >= most - most / 4,
+                "{window} of {most}"
+            );
+            assert!(chunk > 1 || window == most, "{chunk} in {budget}");
+            if budget >= 64 << 20 {
+                assert!(chunk >= FULL_CHUNK);
+            }
         }
-        let all = settings(PolicyKind::Sink, None, Some(1 << 30))
-            .plan(&needs(&config(), 0))
-            .unwrap();
-        assert_eq!(all.capacity(), 8192);
+        for settings in [balanced, largest.clone()] {
+            assert_eq!(of_budget(&settings, &config, 1 << 30), Some((8188, 256)));
+        }
+        let plan = largest.plan(&needs(&config, 0)).unwrap();
+        assert_eq!(plan.capacity(), 8192);
+    }
+
+    proptest! {
+        /// More memory never buys less.
+        #[test]
+        fn windows_grow_with_the_budget(
+            policy in prop::sample::select(vec![
+                PolicyKind::Sink, PolicyKind::Window, PolicyKind::Dense, PolicyKind::Recompute,
+            ]),
+            sampling: bool,
+            budgets in prop::collection::vec((1usize << 20)..(300 << 20), 2),
+            near in prop::option::of(0usize..100_000),
+        ) {
+            let config = config();
+            let settings = Settings { sampling, ..settings(policy, None, None) };
+            let low = budgets[0].min(budgets[1]);
+            let high = near.map_or(budgets[0].max(budgets[1]), |more| low + more);
+            for settings in [settings.clone(), settings.largest_window()] {
+                let [low, high] = [low, high].map(|budget| of_budget(&settings, &config, budget));
+                prop_assert!(low.map(|(window, _)| window) <= high.map(|(window, _)| window));
+            }
+        }
     }
 
     #[test]
@@ -369,11 +436,11 @@ mod tests {
             .parse()
             .unwrap();
         assert!(large.contains("missing"), "{large}");
-        assert!(
-            settings(PolicyKind::Sink, Some(window), Some(64 << 20))
-                .plan(&needs(&config(), 0))
-                .is_ok()
-        );
+        let fits = |window| {
+            let settings = settings(PolicyKind::Sink, Some(window), Some(64 << 20));
+            settings.plan(&needs(&config(), 0)).is_ok()
+        };
+        assert!(fits(window) && !fits(window + 1), "{window} is the largest");
         let tiny = error(None, Some(1000));
         let bytes: usize = tiny
             .split("; ")

@@ -4,13 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A number of bytes. Reads `64MiB`, `1.5GB`, `512k` and `67108864`; binary units are `KiB`, `MiB`,
-/// `GiB` or, short, `K`, `M`, `G`; decimal ones `kB`, `MB`, `GB`. Case does not matter.
+/// `GiB`, `TiB` or, short, `K`, `M`, `G`, `T`; decimal ones `kB`, `MB`, `GB`, `TB`. Case does not
+/// matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub usize);
 
 /// The text does not name a number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a size in bytes: write for example 64MiB, 1.5GB or 67108864")]
+#[error(
+    "not a size in bytes: write for example 64MiB, 1.5GB or 67108864; units are KiB, MiB, GiB, TiB, kB, MB, GB and TB"
+)]
 pub struct SizeError;
 
 impl FromStr for Size {
@@ -27,21 +30,22 @@ impl FromStr for Size {
             "k" | "kib" => 1 << 10,
             "m" | "mib" => 1 << 20,
             "g" | "gib" => 1 << 30,
+            "t" | "tib" => 1 << 40,
             "kb" => 1_000,
             "mb" => 1_000_000,
             "gb" => 1_000_000_000,
+            "tb" => 1_000_000_000_000,
             _ => return Err(SizeError),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        // Twenty digits hold every size, and nine decimal places are enough for any: nothing below
-        // overflows.
+        // Twenty digits hold every size, and nine decimal places are enough for any.
         if number.is_empty() || number == "." || whole.len() > 20 || fraction.len() > 9 {
             return Err(SizeError);
         }
         let digits: u128 = format!("0{whole}{fraction}")
             .parse()
             .map_err(|_| SizeError)?;
-        let bytes = digits * unit / 10u128.pow(fraction.len() as u32);
+        let bytes = digits.checked_mul(unit).ok_or(SizeError)? / 10u128.pow(fraction.len() as u32);
         usize::try_from(bytes).map(Size).map_err(|_| SizeError)
     }
 }
@@ -79,6 +83,9 @@ mod tests {
             ("64M", 64 << 20),
             ("1.5GB", 1_500_000_000),
             ("1.5GiB", 3 << 29),
+            ("1TiB", 1 << 40),
+            ("2t", 2 << 40),
+            ("0.5TB", 500_000_000_000),
             (".5k", 512),
             ("2.B", 2),
             ("0.1K", 102),
@@ -97,6 +104,7 @@ mod tests {
             "1e9",
             "18446744073709551616",
             "99999999999999999999GiB",
+            "99999999999999999999.999999999TiB",
         ] {
             assert_eq!(text.parse::<Size>(), Err(SizeError), "{text}");
         }
