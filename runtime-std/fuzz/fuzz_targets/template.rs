@@ -4,6 +4,8 @@
 
 #[path = "../../src/chat/bounded.rs"]
 mod bounded;
+#[path = "../../src/chat/functions.rs"]
+mod functions;
 #[path = "../../src/chat/template.rs"]
 #[expect(unused, reason = "the program uses more of it")]
 mod template;

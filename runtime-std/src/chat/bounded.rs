@@ -101,7 +101,17 @@ impl Object for Call {
     ) -> Result<Value, Error> {
         let (name, arguments) = named(arguments)?;
         match **self {
-            Call::Filter => state.apply_filter(name, arguments),
+            Call::Filter => {
+                state
+                    .apply_filter(name, arguments)
+                    .map_err(|error| match error.kind() {
+                        // The engine's own does not say which.
+                        ErrorKind::UnknownFilter => {
+                            Error::new(error.kind(), format!("filter {name}"))
+                        }
+                        _ => error,
+                    })
+            }
             Call::Method => {
                 let (object, arguments) = arguments.split_first().ok_or_else(too_large)?;
                 object.call_method(state, name, arguments)

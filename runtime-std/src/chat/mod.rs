@@ -6,7 +6,9 @@
 //! longer than the window itself leaves token by token.
 
 mod bounded;
+pub mod builtin;
 mod error;
+mod functions;
 mod memory;
 mod template;
 

@@ -7,14 +7,15 @@
 //! words in their place. The work for a message does not depend on how many came before it.
 //!
 //! The template is untrusted: its steps, its memory and its output are bounded (`bounded.rs`), and
-//! it sees nothing but the messages.
+//! it sees nothing but the messages and the time at which it was compiled.
 
 use std::ops::Range;
+use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, Value, context};
 
-use super::bounded;
+use super::{bounded, functions};
 
 /// Stand-ins: characters that no template writes of itself, and no blank at either end to be
 /// trimmed.
@@ -88,15 +89,10 @@ impl Template {
                 .lstrip_blocks(true)
                 .build()?,
         );
-        environment.add_function(
-            "raise_exception",
-            |reason: String| -> Result<String, Error> {
-                Err(Error::new(ErrorKind::InvalidOperation, reason))
-            },
-        );
+        functions::add(&mut environment, SystemTime::now());
         let mut template = Template {
             environment,
-            source: source.to_owned(),
+            source: functions::source(source),
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             knows_system: true,
@@ -106,8 +102,23 @@ impl Template {
         let with_system = template.render(Some(SYSTEM), &[FIRST], true);
         template.knows_system = with_system.is_ok_and(|text| text.contains(SYSTEM));
         template.find_tail()?;
-        template.check()?;
+        match template.check() {
+            // A system prompt that moves, to the last message for example, cannot be pinned: it
+            // opens the first message instead.
+            Err(TemplateError::NotByMessage) if template.knows_system => {
+                template.knows_system = false;
+                template.find_tail()?;
+                template.check()?;
+            }
+            checked => checked?,
+        }
         Ok(template)
+    }
+
+    /// True if the template takes notice of [`Template::with_thinking`].
+    pub fn knows_thinking(&self) -> bool {
+        let opening = |thinking| self.render_thinking(None, &[FIRST], true, thinking).ok();
+        opening(Some(false)) != opening(Some(true))
     }
 
     /// Tells templates that know `enable_thinking` (Qwen 3's) whether the model is to think aloud
@@ -210,29 +221,43 @@ impl Template {
         Ok(header.ok_or(TemplateError::NotByMessage)?.to_owned())
     }
 
-    /// The text after an answer of the model.
+    /// The text after an answer of the model. May be empty: where more follows, it may begin the
+    /// next question.
     ///
     /// # Errors
     /// [`TemplateError`].
     pub fn close(&self, system: Option<&str>) -> Result<String, TemplateError> {
-        let text = self.render(system.map(|_| SYSTEM), &[FIRST, ANSWER], false)?;
-        let end = text
-            .rsplit_once(ANSWER)
-            .ok_or(TemplateError::NotByMessage)?
-            .1;
-        Ok(end.to_owned())
+        let system = system.map(|_| SYSTEM);
+        let last = self.after_answer(system, &[FIRST, ANSWER])?;
+        let goes_on = self.after_answer(system, &[FIRST, ANSWER, WORDS])?;
+        // The end of the last answer of all may be another than the end of one that is followed
+        // by a question (gpt-oss).
+        Ok(if goes_on.starts_with(&last) {
+            last
+        } else {
+            String::new()
+        })
     }
 
     /// The question [`WORDS`] after an exchange. What stands before the answer may change by it:
     /// Qwen 3 leaves out what was thought.
     fn later_question(&self, system: Option<&str>) -> Result<String, TemplateError> {
-        let whole = self.render(system, &[FIRST, ANSWER, WORDS], false)?;
-        let after = whole
-            .rsplit_once(ANSWER)
-            .ok_or(TemplateError::NotByMessage)?
-            .1;
+        let after = self.after_answer(system, &[FIRST, ANSWER, WORDS])?;
         let rest = after.strip_prefix(&self.close(system)?);
         Ok(rest.ok_or(TemplateError::NotByMessage)?.to_owned())
+    }
+
+    /// The text after [`ANSWER`] in a conversation.
+    fn after_answer(
+        &self,
+        system: Option<&str>,
+        messages: &[&str],
+    ) -> Result<String, TemplateError> {
+        let text = self.render(system, messages, false)?;
+        let (_, after) = text
+            .rsplit_once(ANSWER)
+            .ok_or(TemplateError::NotByMessage)?;
+        Ok(after.to_owned())
     }
 
     /// Renders a system prompt and messages of person and model in turn. Where the template has no
@@ -242,6 +267,16 @@ impl Template {
         system: Option<&str>,
         messages: &[&str],
         answer: bool,
+    ) -> Result<String, TemplateError> {
+        self.render_thinking(system, messages, answer, self.thinking)
+    }
+
+    fn render_thinking(
+        &self,
+        system: Option<&str>,
+        messages: &[&str],
+        answer: bool,
+        thinking: Option<bool>,
     ) -> Result<String, TemplateError> {
         let opened;
         let mut all = Vec::new();
@@ -270,7 +305,10 @@ impl Template {
             add_generation_prompt => answer,
             bos_token => &*self.bos,
             eos_token => &*self.eos,
-            enable_thinking => self.thinking.map_or(Value::UNDEFINED, Value::from),
+            enable_thinking => thinking.map_or(Value::UNDEFINED, Value::from),
+            // As transformers renders a conversation without them.
+            tools => Value::from(()),
+            documents => Value::from(()),
         };
         let mut text = bounded::render(&self.environment, &self.source, values)?;
         if !answer && text.ends_with(&self.tail) {

@@ -351,3 +351,80 @@ fn the_document_lists_tokenizers_and_frames() {
         );
     }
 }
+
+/// In the manner of Mistral Small 3 and gpt-oss: the date of today, and None for what is absent.
+const DATED: &str = "{%- set today = strftime_now('%Y-%m-%d') %}{%- if tools is not none %}{{- raise_exception('no tools here') }}{%- endif %}{{- bos_token }}{%- if messages[0].role == 'system' %}{{- '[S]' + messages[0].content + '[/S]' }}{%- set talk = messages[1:] %}{%- else %}{{- '[S]Today is ' + today + '[/S]' }}{%- set talk = messages %}{%- endif %}{%- for m in talk %}{%- if m.role == 'user' %}{{- '[U]' + m.content + '[/U]' }}{%- else %}{{- m.content + eos_token }}{%- endif %}{%- endfor %}";
+
+/// In the manner of LFM2.5 and SmolLM3: answers are marked for training, and lengths of what is
+/// not given are asked for.
+const MARKED: &str = "{%- if documents and documents | length > 0 %}{{ documents | tojson(indent=2) }}{%- endif -%}\r\n{%- for m in messages -%}\r\n{{ '<|' + m.role + '|>\r\n' }}\r\n{%- if m.role == 'assistant' -%}\r\n{%- generation -%}{{ m.content + '<|end|>' }}{%- endgeneration -%}\r\n{%- else -%}{{ m.content + '<|end|>' }}{%- endif -%}\r\n{%- endfor -%}\r\n{%- if add_generation_prompt -%}{{ '<|assistant|>\n' }}{%- endif -%}";
+
+/// In the manner of Mistral Nemo: the system prompt stands in the last message.
+const MOVING: &str = "{%- if messages[0].role == 'system' %}{%- set system = messages[0].content %}{%- set talk = messages[1:] %}{%- else %}{%- set talk = messages %}{%- endif %}{{- bos_token }}{%- for m in talk %}{%- if m.role == 'user' %}{%- if loop.last and system is defined %}{{- '[INST]' + system + '\n\n' + m.content + '[/INST]' }}{%- else %}{{- '[INST]' + m.content + '[/INST]' }}{%- endif %}{%- else %}{{- ' ' + m.content + eos_token }}{%- endif %}{%- endfor %}";
+
+#[test]
+fn templates_use_what_transformers_gives_them() {
+    let template = |source| Template::new(source, "<s>", "</s>").unwrap();
+    let dated = template(DATED).prefix(None).unwrap().text;
+    let date = dated.strip_prefix("<s>[S]Today is 20").unwrap();
+    assert_eq!(date.len(), "26-01-31[/S]".len(), "{date}");
+    let talk = [("Hello", "Hi."), ("Bye", "Bye.")];
+    assert_eq!(
+        conversation(&template(DATED), Some("Be short."), &talk),
+        "<s>[S]Be short.[/S][U]Hello[/U]Hi.</s>[U]Bye[/U]Bye.</s>"
+    );
+    assert_eq!(
+        conversation(&template(MARKED), None, &talk),
+        "<|user|>\nHello<|end|><|assistant|>\nHi.<|end|><|user|>\nBye<|end|><|assistant|>\nBye.<|end|>"
+    );
+    // What moves cannot be pinned: it opens the first message, and stays there.
+    assert_eq!(
+        conversation(&template(MOVING), Some("Be short."), &talk),
+        "<s>[INST]Be short.\n\nHello[/INST]Hi.</s>[INST]Bye[/INST]Bye.</s>"
+    );
+    let unknown = Template::new("{{ messages | fly }}", "", "").err().unwrap();
+    assert!(unknown.to_string().contains("filter fly"), "{unknown}");
+    assert!(template(QWEN3).knows_thinking() && !template(QWEN2).knows_thinking());
+}
+
+/// Templates in a folder that `BROOKLET_TEMPLATES` names, such as llama.cpp's `models/templates`:
+/// each frames two exchanges, or is refused with a reason of its own.
+#[test]
+fn templates_of_a_folder_work_or_say_why_not() {
+    let Some(folder) = std::env::var_os("BROOKLET_TEMPLATES") else {
+        println!("skipped: BROOKLET_TEMPLATES names no folder");
+        return;
+    };
+    let mut refused = Vec::new();
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "jinja")
+        {
+            continue;
+        }
+        count += 1;
+        let source = std::fs::read_to_string(&path).unwrap();
+        match Template::new(&source, "<s>", "</s>") {
+            Ok(template) => {
+                let talk = [("Hello", "Hi."), ("Bye", "Bye.")];
+                for system in [None, Some("Be short.")] {
+                    let text = conversation(&template, system, &talk);
+                    assert!(text.contains("Hello") && text.contains("Bye"), "{path:?}");
+                }
+            }
+            Err(error) => refused.push(format!("{path:?}: {error}")),
+        }
+    }
+    println!(
+        "{} of {count} are refused\n{}",
+        refused.len(),
+        refused.join("\n")
+    );
+    for reason in refused {
+        let own = reason.contains("invalid operation: ") || reason.contains("message by message");
+        assert!(own && !reason.contains("unknown"), "{reason}");
+    }
+}
