@@ -29,7 +29,7 @@ const PUNCTUATION: &str = "-_.+=,~()[] ";
 pub enum HubNameError {
     /// Owner, repository or file is missing.
     #[error(
-        "a model on the hub is written hf:OWNER/REPOSITORY/FILE.gguf or hf:OWNER/REPOSITORY@REVISION/FILE.gguf"
+        "a model on the hub is written hf:OWNER/REPOSITORY, hf:OWNER/REPOSITORY:FORMAT or hf:OWNER/REPOSITORY/FILE.gguf, with @REVISION after REPOSITORY or not"
     )]
     Incomplete,
     /// The file is of another kind.
@@ -53,6 +53,11 @@ pub struct HubFile {
 }
 
 impl HubFile {
+    /// Path in the repository.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Reads `hf:owner/repository[@revision]/[folder/...]file.gguf`; `None` if the text does not
     /// begin with `hf:`.
     pub fn parse(name: &str) -> Option<Result<HubFile, HubNameError>> {
@@ -132,6 +137,7 @@ impl HubFile {
             window: DEFAULT_CACHE,
             untried: true,
             size: None,
+            about: None,
             sha256: None,
             sinks: None,
             sources: vec![Source::Hf {
@@ -144,6 +150,57 @@ impl HubFile {
             }],
             path: Some(self.path()),
         }
+    }
+}
+
+/// A repository of the hub, one of whose files is meant: `hf:owner/repository[@revision][:format]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubRepository {
+    /// `owner/name`.
+    pub repository: String,
+    /// Branch or commit; the main branch unless given.
+    revision: Option<String>,
+    /// The format of the weights, such as `Q4_K_M`, in capitals; any unless given.
+    pub format: Option<String>,
+}
+
+impl HubRepository {
+    /// Reads such a name; `None` if the text is not of this form. Every part is the plain name of
+    /// a file.
+    pub fn parse(name: &str) -> Option<HubRepository> {
+        let path = name.strip_prefix(PREFIX)?;
+        let (path, format) = match path.split_once(':') {
+            Some((path, format)) => (path, Some(format)),
+            None => (path, None),
+        };
+        let (owner, name) = path.split_once('/')?;
+        let (name, revision) = match name.split_once('@') {
+            Some((name, revision)) => (name, Some(revision)),
+            None => (name, None),
+        };
+        let mut parts = [owner, name].into_iter().chain(revision).chain(format);
+        parts.all(is_plain).then(|| HubRepository {
+            repository: format!("{owner}/{name}"),
+            revision: revision.map(str::to_owned),
+            format: format.map(str::to_uppercase),
+        })
+    }
+
+    /// Branch or commit.
+    pub fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
+    }
+
+    /// The file at that path in the repository; `None` if its name cannot be one in the store.
+    pub fn file(&self, path: &str) -> Option<HubFile> {
+        let at = self.revision.as_deref();
+        let at = at.map_or_else(String::new, |revision| format!("@{revision}"));
+        HubFile::parse_path(&format!("{}{at}/{path}", self.repository)).ok()
+    }
+
+    /// True if the file is one of this repository and revision.
+    pub fn has(&self, file: &HubFile) -> bool {
+        file.repository == self.repository && file.revision == self.revision
     }
 }
 

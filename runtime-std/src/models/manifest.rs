@@ -57,6 +57,8 @@ pub struct Manifest {
     /// Bytes of the whole file; absent where nobody has counted them here, then the hub's word is
     /// taken.
     pub size: Option<u64>,
+    /// Roughly that, where nobody has counted them: for recommending a model, and nothing else.
+    pub about: Option<u64>,
     /// SHA-256 of the whole file in lower-case hexadecimal; absent where nobody has hashed it here,
     /// then the hub's is compared.
     pub sha256: Option<String>,

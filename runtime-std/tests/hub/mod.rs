@@ -42,7 +42,25 @@ impl Hub {
 fn answer(mut stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
     let lines = BufReader::new(&stream).lines().map_while(Result::ok);
     let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    if !lines[0].contains(" /owner/repo/resolve/v1/deep/tiny%20model.gguf ") {
+    let has_token = lines
+        .iter()
+        .any(|line| line.eq_ignore_ascii_case("authorization: bearer hf_Secret"));
+    let is_private = lines[0].contains(" /owner/private/");
+    if is_private && !has_token {
+        return write!(
+            stream,
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+    if lines[0].contains(" /api/models/owner/private/revision/main ") {
+        let list = r#"{"id": "x", "siblings": [{"rfilename": "README.md"}, {"rfilename": "tiny-Q8_0.gguf"}, {"rfilename": "tiny-F32.gguf"}]}"#;
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{list}",
+            list.len()
+        );
+    }
+    if !is_private && !lines[0].contains(" /owner/repo/resolve/v1/deep/tiny%20model.gguf ") {
         return write!(
             stream,
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -101,6 +119,70 @@ fn run(store: &Path, hub: &str, arguments: &[&str]) -> Output {
         .env("HF_ENDPOINT", hub)
         .output()
         .unwrap()
+}
+
+/// A private repository opens to a token, which nobody else sees: not in the arguments of curl, and
+/// not if it could be something else.
+#[test]
+fn a_token_opens_a_private_repository() {
+    if !has_curl() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(fs::read(tiny()).unwrap());
+    let pull = |token: &str| {
+        command(&["pull", "hf:owner/private/tiny.gguf", "--json"])
+            .env("BROOKLET_MODELS", folder.path().join("models"))
+            .env("HF_ENDPOINT", &hub.address)
+            .env("HF_TOKEN", token)
+            .output()
+            .unwrap()
+    };
+    for token in ["", "wrong", "hf_Secret\"\nurl = \"file:///etc/passwd"] {
+        assert_eq!(pull(token).status.code(), Some(1), "{token:?}");
+    }
+    let report = json(&text(pull("hf_Secret")));
+    assert_eq!(report["name"], "hf:owner/private/tiny.gguf");
+    assert_eq!(report["bytes"], fs::metadata(tiny()).unwrap().len());
+    assert!(Path::new(report["path"].as_str().unwrap()).exists());
+}
+
+/// A repository alone is a model's name, where one of its files can be chosen; what is pulled is
+/// used without the network.
+#[test]
+fn a_repository_and_a_format_name_a_file() {
+    if !has_curl() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(fs::read(tiny()).unwrap());
+    let run = |hub: &str, arguments: &[&str]| {
+        command(arguments)
+            .env("BROOKLET_MODELS", folder.path().join("models"))
+            .env("HF_ENDPOINT", hub)
+            .env("HF_TOKEN", "hf_Secret")
+            .output()
+            .unwrap()
+    };
+    let report = json(&text(run(
+        &hub.address,
+        &["pull", "hf:owner/private:q8_0", "--json"],
+    )));
+    assert_eq!(report["name"], "hf:owner/private/tiny-Q8_0.gguf");
+    let words = [
+        "run",
+        "hf:owner/private:Q8_0",
+        "The sea",
+        "-n",
+        "4",
+        "--seed",
+        "1",
+    ];
+    text(run("http://127.0.0.1:9", &words));
+    let refused = failure(run(&hub.address, &["pull", "hf:owner/private:Q2_K"]), 1);
+    assert!(refused.contains("tiny-F32.gguf"), "{refused}");
+    let words = ["rm", "hf:owner/private"];
+    text(run("http://127.0.0.1:9", &words));
 }
 
 #[test]
@@ -164,7 +246,7 @@ fn names_that_are_none_and_files_that_are_not_there_are_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     for (name, what) in [
         ("hf:owner/repo/../../../etc/passwd.gguf", "\"..\""),
-        ("hf:owner/repo", "hf:OWNER/REPOSITORY/FILE.gguf"),
+        ("hf:owner", "hf:OWNER/REPOSITORY/FILE.gguf"),
         ("hf:owner/repo/a\n.gguf", "a\\n.gguf"),
         ("hf:owner/repo/weights.bin", "weights.bin"),
     ] {

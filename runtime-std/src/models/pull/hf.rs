@@ -6,12 +6,15 @@
 //! redirection to another path of the hub.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{Context, Event, Hashing, PullError, Watch, copy};
 use crate::models::store::DIGEST_MARK;
+
+/// Names a token that the hub knows.
+const TOKEN_VARIABLE: &str = "HF_TOKEN";
 
 /// Most redirections of a renamed repository.
 const REDIRECTIONS: usize = 5;
@@ -65,6 +68,25 @@ pub(super) fn fetch(
     let (size, found) = out.finish();
     context.check(size, &found, Some(&stated.digest))?;
     Ok(found)
+}
+
+/// Most bytes of a repository's list of files.
+const LONGEST_LIST: u64 = 4 << 20;
+
+/// The hub's list of a repository's files: a JSON object whose `siblings` have an `rfilename` each.
+pub(super) fn list(hub: &str, repository: &str, revision: &str) -> Result<Vec<u8>, PullError> {
+    let path = escaped(&format!("/api/models/{repository}/revision/{revision}"));
+    let url = format!("{}{path}", hub.trim_end_matches('/'));
+    let mut arguments = PATIENCE.to_vec();
+    arguments.extend(["--location", &url]);
+    let mut child = curl(&arguments)?;
+    let mut list = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        // A broken answer shows in curl's exit code.
+        let _ = out.take(LONGEST_LIST).read_to_end(&mut list);
+    }
+    end(child, repository)?;
+    Ok(list)
 }
 
 /// One file of the hub.
@@ -219,14 +241,48 @@ fn no_curl(_: io::Error) -> PullError {
 
 /// Starts curl, which writes what it gets to its standard output.
 fn curl(arguments: &[&str]) -> Result<Child, PullError> {
-    Command::new("curl")
-        .args(["--silent", "--show-error", "--fail"])
+    let token = token(std::env::var(TOKEN_VARIABLE).ok())?;
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail"]);
+    // Not as an argument, which other users of the machine could read. curl sends it to no other
+    // host that it is redirected to.
+    let config = token.map(|token| format!("header = \"Authorization: Bearer {token}\"\n"));
+    if config.is_some() {
+        command.args(["--config", "-"]).stdin(Stdio::piped());
+    } else {
+        command.stdin(Stdio::null());
+    }
+    let mut child = command
         .args(arguments)
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(no_curl)
+        .map_err(no_curl)?;
+    if let (Some(config), Some(mut input)) = (config, child.stdin.take()) {
+        // If curl has ended already, its exit code says why.
+        let _ = input.write_all(config.as_bytes());
+    }
+    Ok(child)
+}
+
+/// The token of a person on the hub, for repositories that are private or ask for agreement.
+fn token(variable: Option<String>) -> Result<Option<String>, PullError> {
+    let Some(token) = variable.filter(|token| !token.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let token = token.trim();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(&byte);
+    if token.bytes().all(is_plain) {
+        Ok(Some(token.to_owned()))
+    } else {
+        Err(PullError::Download {
+            program: "curl",
+            what: "from the hub".into(),
+            reason: format!(
+                "{TOKEN_VARIABLE} has other characters than letters, digits and -_.~+/="
+            ),
+        })
+    }
 }
 
 /// Waits for curl and translates its exit code. The numbers are those of its manual.

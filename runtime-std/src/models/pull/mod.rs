@@ -41,6 +41,19 @@ pub enum Event<'a> {
 /// Receives a pull's [`Event`]s.
 pub type Watch<'a> = &'a mut dyn FnMut(Event<'_>);
 
+/// Address of the hub.
+fn hub_address() -> String {
+    std::env::var(HUB_VARIABLE).unwrap_or_else(|_| "https://huggingface.co".into())
+}
+
+/// The hub's list of a repository's files, as JSON.
+///
+/// # Errors
+/// Those of the download.
+pub fn list(repository: &str, revision: &str) -> Result<Vec<u8>, PullError> {
+    hf::list(&hub_address(), repository, revision)
+}
+
 /// Makes sure that the model's file is in the store, whole and checked; returns its path.
 ///
 /// Of two pulls of one model at the same time the second waits for the first. A file that is there
@@ -51,7 +64,7 @@ pub type Watch<'a> = &'a mut dyn FnMut(Event<'_>);
 pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<PathBuf, PullError> {
     let target = store.path(manifest);
     let staging = store.staging(manifest);
-    let hub = std::env::var(HUB_VARIABLE).unwrap_or_else(|_| "https://huggingface.co".into());
+    let hub = hub_address();
     let context = Context::new(manifest, store.folder(), &staging, &hub);
     fs::create_dir_all(&staging).map_err(context.io("create the folder", &staging))?;
     let lock = store
