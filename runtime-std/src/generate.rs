@@ -12,6 +12,7 @@ use brooklet_core::sampler::Sampler;
 use brooklet_core::tokenizer::Tokenizer;
 
 use crate::Error;
+use crate::logits::{Adjusted, Adjustments};
 use crate::text::TextSink;
 
 /// Bytes of text of one token that are expected at most. A longer one costs an allocation.
@@ -26,6 +27,10 @@ pub struct Request {
     pub past_end: bool,
     /// Texts to end before.
     pub stops: Vec<String>,
+    /// Tokens to end before: control tokens, whose text is never written.
+    pub stop_tokens: Vec<u32>,
+    /// Changes of the logits before a token is chosen.
+    pub adjustments: Adjustments,
     /// Ends the text between two tokens.
     pub cancel: Cancel,
 }
@@ -101,6 +106,13 @@ impl Writing<'_, '_> {
             sampler,
             request,
         } = self;
+        let mut adjusted;
+        let feed = if request.adjustments.is_empty() {
+            feed
+        } else {
+            adjusted = Adjusted::new(feed, &request.adjustments);
+            &mut adjusted
+        };
         let start = Instant::now();
         let at_end = if request.past_end {
             AtEnd::Avoid
@@ -123,6 +135,7 @@ impl Writing<'_, '_> {
             sampler,
             stops: &request.stops,
         };
+        let mut ended_by_token = false;
         let finish = loop {
             let is_cancelled = fed < prompt.len()
                 || (generation.finish().is_none() && request.cancel.is_cancelled());
@@ -131,6 +144,11 @@ impl Writing<'_, '_> {
                 break Finish::Interrupted;
             }
             match generation.next(&mut parts, &mut |text| writer.piece.push_str(text))? {
+                Step::Token(token) if request.stop_tokens.contains(&token) => {
+                    generation.flush(&request.stops, &mut |text| writer.piece.push_str(text));
+                    ended_by_token = true;
+                    break Finish::Stop;
+                }
                 Step::Token(_) => writer.pass_on()?,
                 Step::Finished(finish) => break finish,
             }
@@ -139,7 +157,7 @@ impl Writing<'_, '_> {
         Ok(Report {
             prompt_tokens: fed,
             prompt_time,
-            tokens: generation.tokens(),
+            tokens: generation.tokens() - u64::from(ended_by_token),
             time: start.elapsed() - prompt_time,
             finish,
             pending: generation.pending(),

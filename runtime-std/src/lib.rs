@@ -47,14 +47,16 @@
 //!
 //! Each imports only what stands before it.
 //!
-//! - [`size`], [`system`]: numbers of bytes as people say them; what the system gives: mapped
-//!   files, memory, threads, the instruction set. The only unsafe code.
+//! - [`size`], [`notice`], [`system`]: numbers of bytes as people say them; what was cut or
+//!   ignored, said once; what the system gives: mapped files, memory, threads, the instruction set.
+//!   The only unsafe code.
 //! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`audio`]: sound from files and pipes, as samples for a model.
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed
 //!   memory.
-//! - [`text`], [`generate`], [`score`]: from an engine to text, and how well a token was predicted.
+//! - [`text`], [`logits`], [`generate`], [`score`]: from an engine to text, and how well a token
+//!   was predicted.
 //! - [`captions`]: from an engine of a speech model and a sound to captions.
 //! - [`session`]: an engine with memory of its own, and the text that it writes.
 //! - [`chat`]: a conversation whose messages are evicted as a whole.
@@ -79,9 +81,11 @@ pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod generate;
+pub mod logits;
 pub mod model;
 #[cfg(feature = "pull")]
 pub mod models;
+pub mod notice;
 pub mod planning;
 pub mod score;
 pub mod session;
@@ -92,5 +96,6 @@ pub mod text;
 pub use error::Error;
 pub use generate::Cancel;
 pub use model::{Model, ModelOptions};
+pub use notice::Notice;
 pub use planning::Settings;
 pub use session::{Session, Text};

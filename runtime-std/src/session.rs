@@ -12,6 +12,7 @@ use crate::Error;
 use crate::engine::{Engine, Resources};
 use crate::generate::Cancel;
 use crate::model::Model;
+use crate::notice::{Notice, Notices};
 use crate::planning::Settings;
 
 self_cell! {
@@ -36,6 +37,7 @@ pub struct Session {
     sampler: Sampler,
     generation: Generation,
     finish: Option<Finish>,
+    notices: Notices,
 }
 
 impl Model {
@@ -73,6 +75,7 @@ impl Model {
             sampler: Sampler::new(SamplerOptions::default()),
             generation: Generation::new(None, AtEnd::Finish),
             finish: None,
+            notices: Notices::new(),
         })
     }
 }
@@ -136,6 +139,11 @@ impl Session {
     /// The reason why the last text has ended; `None` while it goes on.
     pub fn finish(&self) -> Option<Finish> {
         self.finish
+    }
+
+    /// Notices of what was cut or ignored so far, each once.
+    pub fn notices(&self) -> &[Notice] {
+        self.notices.all()
     }
 
     /// Goes on with `prompt` after everything that was said so far, and writes what follows.
@@ -290,6 +298,9 @@ impl Text<'_> {
     fn begin(&mut self) -> Result<bool, Error> {
         self.is_begun = true;
         let prompt = self.session.encode(&self.prompt)?;
+        let cut = Notice::of_prompt(&self.session.plan, prompt.len());
+        cut.into_iter()
+            .for_each(|cut| self.session.notices.add(cut));
         let Session {
             running,
             sampler,

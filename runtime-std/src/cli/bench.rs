@@ -14,9 +14,15 @@ use super::cache::CacheArguments;
 use super::failure::Failure;
 use super::json::write_json;
 use super::model::ModelArguments;
+use super::numbers::whole;
+use super::run::log_plan;
 use crate::engine::{Engine, Resources};
 use crate::planning::Settings;
 use crate::system::memory::MemoryUse;
+
+/// Most tokens of a run, and most runs.
+const MOST_PER_RUN: usize = 1 << 20;
+const MOST_RUNS: usize = 10_000;
 
 /// Arguments of `brooklet bench`.
 #[derive(Args)]
@@ -24,13 +30,13 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// Tokens of the prompt
-    #[arg(short, long, value_name = "P", default_value_t = 256)]
+    #[arg(short, long, value_name = "P", default_value_t = 256, value_parser = whole(1, MOST_PER_RUN))]
     prompt: usize,
     /// Tokens to decode
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value_t = 64, value_parser = whole(1, MOST_PER_RUN))]
     tokens: usize,
     /// Runs of each
-    #[arg(short, long, value_name = "R", default_value_t = 5)]
+    #[arg(short, long, value_name = "R", default_value_t = 5, value_parser = whole(1, MOST_RUNS))]
     runs: usize,
     #[command(flatten)]
     cache: CacheArguments,
@@ -45,16 +51,14 @@ pub struct Arguments {
 
 /// Measures, or serves single measurements to a driver that alternates with another program.
 pub fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    if arguments.prompt == 0 || arguments.tokens == 0 || arguments.runs == 0 {
-        return Err(Failure::Usage("-p, -n and -r must be at least 1".into()));
-    }
     let open = arguments.model.open()?;
-    let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;
+    let (model, manifest) = open.check_text(arguments.cache.compute.workers())?;
     let settings = Settings {
         sampling: false,
         ..arguments.cache.settings(manifest.as_ref())?
     };
     let plan = model.plan_with_index(&settings)?;
+    log_plan(&plan);
     let mut resources = Resources::as_planned(&model, &plan)?;
     let mut engine = Engine::new(&model, &mut resources)?;
     let mut bench = Bench {

@@ -9,6 +9,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::failure::Failure;
+use super::numbers::{MOST_TOKENS, whole};
 use crate::models::manifest::Manifest;
 use crate::planning::{DEFAULT_CACHE, DEFAULT_SINKS, Settings};
 use crate::size::Size;
@@ -78,22 +79,22 @@ where
     })
 }
 
+/// Returns a parser of `--threads`.
+pub fn threads() -> impl TypedValueParser<Value = usize> {
+    whole(1, MAX_WORKERS)
+}
+
 /// Returns the number of threads to start for `--threads`.
-pub fn workers(threads: Option<usize>) -> Result<usize, Failure> {
-    let workers = threads.unwrap_or_else(Pool::default_workers);
-    if (1..=MAX_WORKERS).contains(&workers) {
-        return Ok(workers);
-    }
-    Err(Failure::Usage(format!(
-        "--threads must be from 1 to {MAX_WORKERS}, not {workers}"
-    )))
+pub fn workers(threads: Option<usize>) -> usize {
+    threads.unwrap_or_else(Pool::default_workers)
 }
 
 /// Most memory.
 #[derive(Args)]
 pub struct RamArguments {
-    /// Most memory of the arena, for example 64MiB: without --window, the largest window that fits
-    #[arg(long, value_name = "BYTES")]
+    /// Most memory of the arena, for example 64MiB: without --window, the largest window that
+    /// leaves prefill a fifth of what is spare
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     ram: Option<Size>,
 }
 
@@ -104,12 +105,36 @@ impl RamArguments {
     }
 }
 
+/// The value of `--window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// That many tokens.
+    Tokens(usize),
+    /// As many as fit.
+    Largest,
+}
+
+/// Reads a window.
+fn window(text: &str) -> Result<Window, String> {
+    match text.trim() {
+        "max" => Ok(Window::Largest),
+        text => match text.parse() {
+            Ok(tokens @ 1..=MOST_TOKENS) => Ok(Window::Tokens(tokens)),
+            _ => Err(format!("it must be from 1 to {MOST_TOKENS}, or max")),
+        },
+    }
+}
+
 /// Tokens in the cache, and threads that compute.
 #[derive(Args)]
 pub struct ComputeArguments {
-    /// Tokens kept beside the sinks, the newest included
-    #[arg(long, value_name = "W")]
-    pub window: Option<usize>,
+    /// Tokens kept beside the sinks, the newest included; max for as many as fit --ram, however
+    /// slow that makes prefill
+    #[arg(long, value_name = "W", value_parser = window)]
+    pub window: Option<Window>,
+    /// Tokens kept, sinks included; 0 for as many as the model was trained for
+    #[arg(short = 'c', long, value_name = "N", conflicts_with = "window", value_parser = whole(0, MOST_TOKENS))]
+    pub ctx_size: Option<usize>,
     /// Element type of the cache
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
     pub cache_type: ElementType,
@@ -123,7 +148,7 @@ pub struct ComputeArguments {
     )]
     pub cache: LayoutChoice,
     /// Threads that compute; as many as there are processors unless given
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = threads())]
     pub threads: Option<usize>,
     /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is
     /// lost, and little gained
@@ -142,7 +167,7 @@ pub struct CacheArguments {
     pub policy: PolicyKind,
     /// First tokens that are kept for ever, with the policy sink; 4 unless the model is known to
     /// need another number
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = whole(0, MOST_TOKENS))]
     pub sinks: Option<usize>,
     #[command(flatten)]
     pub compute: ComputeArguments,
@@ -151,37 +176,56 @@ pub struct CacheArguments {
 impl CacheArguments {
     /// The settings, for a model that may have a manifest with its own defaults.
     pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
-        Ok(Settings {
-            policy: self.policy,
-            sinks: self
-                .sinks
-                .or_else(|| manifest?.sinks)
-                .unwrap_or(DEFAULT_SINKS),
-            ..self.compute.settings(manifest)?
-        })
+        let sinks = self.sinks.or_else(|| manifest?.sinks);
+        self.compute.with(
+            Settings {
+                policy: self.policy,
+                sinks: sinks.unwrap_or(DEFAULT_SINKS),
+                ..Settings::default()
+            },
+            manifest,
+        )
     }
 }
 
 impl ComputeArguments {
     /// Workers to start.
-    pub fn workers(&self) -> Result<usize, Failure> {
+    pub fn workers(&self) -> usize {
         workers(self.threads)
     }
 
     /// The settings with the policy `sink`, for a model that may have a manifest with its own
     /// defaults.
     pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
-        if self.window == Some(0) {
-            return Err(Failure::Usage("--window must be at least 1".into()));
-        }
+        self.with(Settings::default(), manifest)
+    }
+
+    /// Completes settings whose policy and sinks are set.
+    fn with(&self, settings: Settings, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
+        let sinks = match settings.policy {
+            PolicyKind::Sink => settings.sinks,
+            _ => 0,
+        };
+        let window = match (self.window, self.ctx_size) {
+            (Some(Window::Tokens(tokens)), _) => Some(tokens),
+            (_, None | Some(0)) => None,
+            (_, Some(tokens)) if tokens > sinks => Some(tokens - sinks),
+            (_, Some(tokens)) => {
+                return Err(Failure::Usage(format!(
+                    "--ctx-size {tokens} holds {sinks} sinks and no other token: it must be {} or more",
+                    sinks + 1
+                )));
+            }
+        };
         Ok(Settings {
-            window: self.window,
+            window,
+            largest_window: self.window == Some(Window::Largest) || self.ctx_size == Some(0),
             default_cache: manifest.map_or(DEFAULT_CACHE, |manifest| manifest.window),
             cache_type: self.cache_type,
             layout: self.cache,
             f32_activations: self.f32_activations,
             skip_under_one_in: self.skip_weights.and_then(NonZeroU32::new),
-            ..Settings::default()
+            ..settings
         })
     }
 }

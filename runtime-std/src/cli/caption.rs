@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice};
 use clap::Args;
 
-use super::cache::{Choices, ELEMENT_TYPES, LAYOUTS, Names, choice_of, one_of, workers};
+use super::cache::{Choices, ELEMENT_TYPES, LAYOUTS, Names, choice_of, one_of, threads, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
@@ -83,7 +83,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
     /// Most memory of the arena, for example 64MiB; what is left over a minimum makes it faster
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     ram: Option<Size>,
     /// Rows that are kept of the encoder's output
     #[arg(long, value_name = "LAYOUT", value_parser = one_of::<CrossLayout>(CROSS_LAYOUTS), default_value = "e", hide_possible_values = false)]
@@ -95,7 +95,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
     cache_type: ElementType,
     /// Threads that compute; as many as there are processors unless given
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = threads())]
     threads: Option<usize>,
     /// Keep activations in f32 instead of int8: slow, for tests
     #[arg(long, hide = true)]
@@ -123,7 +123,7 @@ enum Task {
 
 /// Writes captions.
 pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let (model, _) = arguments.model.open()?.check(workers(arguments.threads)?)?;
+    let (model, _) = arguments.model.open()?.check(workers(arguments.threads))?;
     let settings = Settings {
         budget: arguments.ram.map(|size| size.0),
         cache_type: arguments.cache_type,

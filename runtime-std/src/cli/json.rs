@@ -2,7 +2,31 @@
 
 use std::io::{self, Write};
 
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+
 use super::failure::Failure;
+use crate::notice::{Notice, Notices};
+
+/// Notices as a list of objects, each with its kind, its numbers and its sentence.
+pub struct Said<'n>(pub &'n Notices);
+
+#[derive(serde::Serialize)]
+struct OneSaid<'n> {
+    #[serde(flatten)]
+    notice: &'n Notice,
+    message: String,
+}
+
+impl Serialize for Said<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.all().len()))?;
+        for notice in self.0.all() {
+            let message = notice.to_string();
+            list.serialize_element(&OneSaid { notice, message })?;
+        }
+        list.end()
+    }
+}
 
 /// Writes one JSON value and the end of the line.
 pub fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), Failure> {

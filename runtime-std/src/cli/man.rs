@@ -8,6 +8,7 @@ use clap::{Args, Command};
 use clap_mangen::Man;
 
 use super::failure::Failure;
+use super::reference;
 
 /// Arguments of `brooklet man`.
 #[derive(Args)]
@@ -43,24 +44,42 @@ pub fn man(
         })?,
         None => command,
     };
-    page(wanted).render(out).map_err(Failure::Output)
+    page(wanted, out).map_err(Failure::Output)
 }
 
 fn write_all(command: Command, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let subcommands = command.get_subcommands().cloned();
+    let subcommands = subcommands.filter(|command| !command.is_hide_set());
     for command in subcommands.chain([command.clone()]) {
-        page(command).generate_to(folder)?;
+        let name = command.get_display_name().unwrap_or(command.get_name());
+        let mut text = Vec::new();
+        page(command.clone(), &mut text)?;
+        fs::write(folder.join(format!("{name}.1")), text)?;
     }
     Ok(())
 }
 
-/// The page of the program or of a subcommand. The synopsis is the usage: a list of every flag
-/// would only repeat what follows it.
-fn page(mut command: Command) -> Man {
+/// Writes the page of the program or of a subcommand. The synopsis is the usage: a list of every
+/// flag would only repeat what follows it.
+fn page(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
+    let name = command.get_name().to_owned();
+    let has_options = command.get_arguments().next().is_some();
+    let has_subcommands = command.has_subcommands();
     let usage = command.render_usage().to_string();
     let command = command.override_usage(usage.trim_start_matches("Usage: ").to_owned());
-    Man::new(command)
+    let man = Man::new(command)
         .source(concat!("brooklet ", env!("CARGO_PKG_VERSION")))
-        .manual("brooklet manual")
+        .manual("brooklet manual");
+    man.render_title(out)?;
+    man.render_name_section(out)?;
+    man.render_synopsis_section(out)?;
+    man.render_description_section(out)?;
+    if has_options {
+        man.render_options_section(out)?;
+    }
+    if has_subcommands {
+        man.render_subcommands_section(out)?;
+    }
+    reference::manual(&name).to_writer(out)
 }

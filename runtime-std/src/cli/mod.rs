@@ -1,7 +1,8 @@
 //! The `brooklet` command: one file a subcommand.
 //!
 //! Results go to standard output and nothing else does; errors, logs, statistics and progress go to
-//! standard error. Exit codes: 0 done (also where the reader of the output went away, or Ctrl-C
+//! standard error. What is cut or ignored is said there once ([`crate::notice`]), and in JSON. Exit
+//! codes: 0 done (also where the reader of the output went away, or Ctrl-C
 //! ended an endless run), 1 failed (also where a mapped model's file was cut short meanwhile), 2
 //! wrong command line.
 
@@ -11,6 +12,7 @@ mod caption;
 mod chat;
 mod completions;
 mod dimensions;
+mod effects;
 mod failure;
 mod input;
 mod inspect;
@@ -20,11 +22,17 @@ mod licence;
 mod man;
 mod model;
 mod models;
+mod names;
+mod numbers;
 mod output;
 mod plan;
 mod ppl;
 mod progress;
+mod prompt;
 mod quantize;
+mod recommend;
+mod reference;
+mod repository;
 mod run;
 mod sampling;
 mod slim;
@@ -40,6 +48,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::notice::{Notice, Notices};
 pub use failure::Failure;
 
 /// Streams a language model for ever, in a number of bytes that is fixed before it starts.
@@ -71,16 +80,19 @@ enum Command {
     Ppl(ppl::Arguments),
     /// Show the tokens of a text
     Tokenize(tokenize::Arguments),
+    /// Show the text of tokens
+    Detokenize(tokenize::DetokenizeArguments),
     /// Show the purpose of every byte, and the window that fits each budget
     Plan(plan::Arguments),
     /// Show a model's metadata, formats, sizes and licence
+    #[command(alias = "show")]
     Inspect(inspect::Arguments),
     /// Write a copy of a model with its weights in another format
     ///
-    /// The copy is the file that llama.cpp's llama-quantize writes, except that Q8_0 stands where
-    /// that one writes Q6_K: for the output matrix of models whose rows are a multiple of 256, in
-    /// files of 4 or 5 bits. A file that is quantised already is converted too, with a warning: its
-    /// errors add up.
+    /// Each tensor gets the type that llama.cpp's llama-quantize gives it. The bytes are the same
+    /// for F16, Q8_0, Q5_1, Q5_0, Q4_1 and Q4_0; for the K types and IQ4_NL they differ, with a
+    /// smaller error. A file that is quantised already is converted too, with a warning: its errors
+    /// add up.
     Quantize(quantize::Arguments),
     /// Write a copy of a model that caches keys alone, and computes values from them
     ///
@@ -93,12 +105,25 @@ enum Command {
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
     Pull(models::PullArguments),
-    /// List the models that can be pulled or are in the store; remove one
+    /// List the models that can be pulled or are in the store; remove or recommend one
+    #[command(aliases = ["list", "ls"])]
     Models(models::ModelsArguments),
+    /// Remove a pulled model
+    Rm(models::RmArguments),
     /// Print the script by which a shell completes command lines
     Completions(completions::Arguments),
     /// Print a manual page, or write all of them
     Man(man::Arguments),
+    /// Show the help of the program or of a subcommand
+    #[command(hide = true)]
+    Help(HelpArguments),
+}
+
+/// Arguments of `brooklet help`.
+#[derive(clap::Args)]
+struct HelpArguments {
+    /// The subcommand
+    subcommand: Option<String>,
 }
 
 /// The end of a program whose model's file was cut short.
@@ -106,8 +131,8 @@ const SHRUNK: &str = "brooklet: the model's file was cut short while it was mapp
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match parse(std::env::args_os()) {
-        Ok(cli) => cli,
+    let Parsed { cli, ignored } = match parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version go to standard output and succeed; a closed pipe there is no reason
             // to complain.
@@ -120,7 +145,8 @@ pub fn main() -> ExitCode {
         tracing::info!(%error, "a model's file that is cut short while it is mapped will end the program by a signal");
     }
     let mut out = io::BufWriter::with_capacity(1 << 13, io::stdout().lock());
-    finish(dispatch(cli.command, &mut out).and_then(|()| out.flush().map_err(Failure::Output)))
+    let result = dispatch(cli.command, said(ignored), &mut out);
+    finish(result.and_then(|()| out.flush().map_err(Failure::Output)))
 }
 
 /// Runs a command line (its first word is the program's name), writing the results to `out`: for
@@ -132,24 +158,49 @@ pub fn execute(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let cli = parse(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
-    dispatch(cli.command, out)?;
+    let Parsed { cli, ignored } =
+        parse(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
+    dispatch(cli.command, said(ignored), out)?;
     out.flush().map_err(Failure::Output)
+}
+
+/// A command line, and the options on it that have no effect.
+struct Parsed {
+    cli: Cli,
+    ignored: Vec<Notice>,
 }
 
 fn parse(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches_mut(&mut command_line().try_get_matches_from(arguments)?)
+) -> Result<Parsed, clap::Error> {
+    let mut matches = command_line().try_get_matches_from(arguments)?;
+    let ignored = effects::ignored(&matches);
+    let cli = Cli::from_arg_matches_mut(&mut matches)?;
+    Ok(Parsed { cli, ignored })
+}
+
+/// The notices so far, said; later ones are said when they come.
+fn said(ignored: Vec<Notice>) -> Notices {
+    // Standard error may be closed.
+    let mut notices = Notices::said_by(|notice| {
+        let _ = writeln!(io::stderr(), "brooklet: note: {notice}");
+    });
+    ignored.into_iter().for_each(|notice| notices.add(notice));
+    notices
 }
 
 /// The command line. clap wraps all of its help but the usage, which is broken here to fit
 /// [`NARROW`] columns.
 fn command_line() -> clap::Command {
-    let mut command = Cli::command();
+    let mut command = reference::with_help(Cli::command());
     // Gives the subcommands the program's name, which is a part of their usage.
     command.build();
-    command.mut_subcommands(|mut subcommand| {
+    command.mut_subcommands(|subcommand| {
+        // `--window -1` is a wrong number, and not an unknown option.
+        let mut subcommand = reference::with_help(subcommand).mut_args(|argument| {
+            let takes_value = argument.get_action().takes_values() && !argument.is_positional();
+            argument.allow_negative_numbers(takes_value)
+        });
         let usage = subcommand.render_usage().to_string();
         subcommand.override_usage(broken(usage.trim_start_matches("Usage: ")))
     })
@@ -185,25 +236,43 @@ fn broken(usage: &str) -> String {
     text.trim_start().to_owned()
 }
 
-fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+fn dispatch(command: Command, notices: Notices, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
-        Command::Chat(arguments) => chat::chat(&arguments, out),
-        Command::Run(arguments) => run::run(&arguments, out),
+        Command::Chat(arguments) => chat::chat(&arguments, notices, out),
+        Command::Run(arguments) => run::run(&arguments, notices, out),
         Command::Caption(arguments) => caption::caption(&arguments, out),
-        Command::Ppl(arguments) => ppl::ppl(&arguments, out),
-        Command::Tokenize(arguments) => tokenize::tokenize(&arguments, out),
+        Command::Ppl(arguments) => ppl::ppl(&arguments, notices, out),
+        Command::Tokenize(arguments) => tokenize::tokenize(&arguments, notices, out),
+        Command::Detokenize(arguments) => tokenize::detokenize(&arguments, out),
         Command::Plan(arguments) => plan::plan(&arguments, out),
         Command::Bench(arguments) => bench::bench(&arguments, out),
         Command::Quantize(arguments) => quantize::quantize(&arguments, out),
-        Command::Slim(arguments) => slim::slim(&arguments, out),
+        Command::Slim(arguments) => slim::slim(&arguments, notices, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
-        Command::Pull(arguments) => models::pull(&arguments, out),
+        Command::Pull(arguments) => models::pull(&arguments, notices, out),
         Command::Models(arguments) => models::models(&arguments, out),
+        Command::Rm(arguments) => models::rm(&arguments.name, out),
         Command::Completions(arguments) => {
             completions::completions(&arguments, command_line(), out)
         }
         Command::Man(arguments) => man::man(&arguments, Cli::command(), out),
+        Command::Help(arguments) => help(arguments.subcommand.as_deref(), out),
     }
+}
+
+/// Prints the help that `--help` prints.
+fn help(subcommand: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut command = command_line();
+    let wanted = match subcommand {
+        None => &mut command,
+        Some(name) => command.find_subcommand_mut(name).ok_or_else(|| {
+            Failure::Usage(format!(
+                "there is no subcommand \"{}\"",
+                name.escape_debug()
+            ))
+        })?,
+    };
+    write!(out, "{}", wanted.render_long_help()).map_err(Failure::Output)
 }
 
 /// Prints the error, if there is one to report, and returns the exit code.

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::failure::Failure;
+use super::names::hint;
+use super::repository;
 use crate::embedded::OWN_MODEL;
 use crate::model::{Model, ModelOptions};
-use crate::models::hub::HubFile;
+use crate::models::hub::{HubFile, HubRepository};
 use crate::models::manifest::Manifest;
 use crate::models::store::Store;
 use crate::system::mmap::{Access, ModelFile};
@@ -38,8 +40,8 @@ impl AccessArguments {
 /// Arguments that name a model.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
-    /// first use
+    /// A GGUF file, a name that `brooklet models` lists, hf:OWNER/REPO[:FORMAT], or
+    /// hf:OWNER/REPO/FILE.gguf; pulled on first use
     #[arg(short, long)]
     pub model: String,
     #[command(flatten)]
@@ -49,8 +51,9 @@ pub struct ModelArguments {
 /// Arguments that may name a model; without one, it is the program's own.
 #[derive(Args)]
 pub struct OptionalModelArguments {
-    /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
-    /// first use. Without it, a small model that is embedded in this program
+    /// A GGUF file, a name that `brooklet models` lists, hf:OWNER/REPO[:FORMAT], or
+    /// hf:OWNER/REPO/FILE.gguf; pulled on first use. Without it, a small model that is embedded in
+    /// this program
     #[arg(short, long)]
     pub model: Option<String>,
     #[command(flatten)]
@@ -94,10 +97,10 @@ impl ModelArguments {
 }
 
 impl OptionalModelArguments {
-    /// Opens the model, pulling it first if that is needed; the choice of the model never depends
-    /// on the network.
-    pub fn open(&self) -> Result<OpenModel, Failure> {
-        self.access.open(self.model.as_deref().unwrap_or(OWN_MODEL))
+    /// Opens the model of that name, pulling it first if that is needed; without a name, the
+    /// program's own. The choice of the model never depends on the network.
+    pub fn open_named(&self, model: Option<&str>) -> Result<OpenModel, Failure> {
+        self.access.open(model.unwrap_or(OWN_MODEL))
     }
 }
 
@@ -122,7 +125,8 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
         None => {
             let names = Manifest::names();
             return Err(Failure::Input(format!(
-                "there is no file and no model named \"{model}\": there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf"
+                "there is no file and no model named \"{model}\"{}: there are {names}, and hf:OWNER/REPOSITORY/FILE.gguf",
+                hint(model)
             )));
         }
     };
@@ -138,6 +142,9 @@ pub fn open(model: &str, access: Access) -> Result<OpenModel, Failure> {
 
 /// Returns the manifest of the model of that name, or the one made for a file of the hub.
 pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
+    if let Some(repository) = HubRepository::parse(model) {
+        return Ok(Some(repository::resolve(&repository)?.manifest()));
+    }
     match HubFile::parse(model) {
         Some(hub) => Ok(Some(hub?.manifest())),
         None => Ok(Manifest::find(model)),

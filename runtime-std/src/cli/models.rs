@@ -7,12 +7,17 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::json::write_json;
+use super::json::{Said, write_json};
 use super::licence::own_licence;
 use super::model::{named, store};
+use super::names::hint;
 use super::progress;
+use super::recommend::{self, Room};
+use super::repository;
+use crate::models::hub::HubRepository;
 use crate::models::manifest::Manifest;
 use crate::models::store::{Store, Stored};
+use crate::notice::{Notice, Notices};
 use crate::size::Size;
 
 /// Arguments of `brooklet pull`.
@@ -23,6 +28,9 @@ pub struct PullArguments {
     /// Agree to the terms that some models have; else you are asked on a terminal
     #[arg(long)]
     accept_terms: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `brooklet models`.
@@ -31,17 +39,53 @@ pub struct ModelsArguments {
     /// Remove a pulled model and its unfinished downloads
     #[arg(long, value_name = "NAME", conflicts_with = "json")]
     rm: Option<String>,
-    /// Print one JSON array
+    /// Show the best model for conversations that fits this machine; fetches nothing
+    #[arg(long, conflicts_with = "rm")]
+    recommend: bool,
+    /// Print JSON: an array, or with --recommend an object
     #[arg(long)]
     json: bool,
 }
 
+/// Arguments of `brooklet rm`.
+#[derive(Args)]
+pub struct RmArguments {
+    /// The model's name
+    pub name: String,
+}
+
+/// The result of a pull.
+#[derive(Serialize)]
+struct Pulled<'p> {
+    name: &'p str,
+    path: &'p Path,
+    bytes: Option<u64>,
+    notices: Said<'p>,
+}
+
+/// A recommendation.
+#[derive(Serialize)]
+struct Recommended {
+    /// None if no model fits.
+    name: Option<String>,
+    bytes: Option<u64>,
+    pulled: bool,
+    tried: bool,
+    memory_bytes: Option<u64>,
+    disk_bytes: Option<u64>,
+}
+
 /// Fetches a model and prints where it lies.
-pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn pull(
+    arguments: &PullArguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let Some(manifest) = named(&arguments.name)? else {
         return Err(Failure::Input(format!(
-            "there is no model named \"{}\" to pull: there are {}, and hf:OWNER/REPOSITORY/FILE.gguf",
-            arguments.name,
+            "there is no model named \"{}\"{} to pull: there are {}, and hf:OWNER/REPOSITORY/FILE.gguf",
+            arguments.name.escape_debug(),
+            hint(&arguments.name),
             Manifest::names()
         )));
     };
@@ -51,7 +95,22 @@ pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Failur
             manifest.name
         )));
     }
+    if arguments.accept_terms && manifest.terms.is_none() {
+        notices.add(Notice::OptionIgnored {
+            option: "--accept-terms".into(),
+            reason: "the model has no terms to agree to",
+        });
+    }
     let path = progress::pull(&manifest, &store()?, arguments.accept_terms)?;
+    if arguments.json {
+        let pulled = Pulled {
+            name: &manifest.name,
+            path: &path,
+            bytes: length(&path),
+            notices: Said(&notices),
+        };
+        return write_json(out, &pulled);
+    }
     writeln!(out, "{}", path.display()).map_err(Failure::Output)
 }
 
@@ -59,8 +118,10 @@ pub fn pull(arguments: &PullArguments, out: &mut dyn Write) -> Result<(), Failur
 pub fn models(arguments: &ModelsArguments, out: &mut dyn Write) -> Result<(), Failure> {
     let store = store()?;
     if let Some(name) = &arguments.rm {
-        let bytes = remove(&store, name)?;
-        return writeln!(out, "removed {name}: {}", Size(bytes as usize)).map_err(Failure::Output);
+        return rm(name, out);
+    }
+    if arguments.recommend {
+        return recommend(&store, arguments.json, out);
     }
     let rows = rows(&store);
     if arguments.json {
@@ -69,10 +130,62 @@ pub fn models(arguments: &ModelsArguments, out: &mut dyn Write) -> Result<(), Fa
     list(&rows, &store, out).map_err(Failure::Output)
 }
 
+/// Removes a model, and says how much that frees.
+pub fn rm(name: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    let bytes = remove(&store()?, name)?;
+    writeln!(out, "removed {name}: {}", Size(bytes as usize)).map_err(Failure::Output)
+}
+
+/// Shows the best model that fits this machine.
+fn recommend(store: &Store, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let room = Room::here();
+    let best = recommend::here(&room);
+    let pulled = best.as_ref().is_some_and(|best| store.has(best));
+    if json {
+        let report = Recommended {
+            bytes: best.as_ref().and_then(recommend::bytes),
+            pulled,
+            tried: best.as_ref().is_some_and(|best| !best.untried),
+            name: best.map(|best| best.name),
+            memory_bytes: room.memory,
+            disk_bytes: room.disk,
+        };
+        return write_json(out, &report);
+    }
+    let Some(best) = best else {
+        return Err(Failure::Input(format!(
+            "no model for conversations that is known fits this machine ({})",
+            room.text()
+        )));
+    };
+    let state = match (pulled, best.untried) {
+        (true, _) => "it is pulled already",
+        (false, true) => "this project has not tried it",
+        (false, false) => "it is fetched at its first use",
+    };
+    writeln!(
+        out,
+        "{}: {}, {}, licence {}; {state}\nThis machine has {}. Talk with it by `brooklet chat {}`.",
+        best.name,
+        best.title,
+        Size(recommend::bytes(&best).unwrap_or_default() as usize),
+        best.licence,
+        room.text(),
+        best.name
+    )
+    .map_err(Failure::Output)
+}
+
 /// Removes a model from the store; returns how many bytes that frees.
 fn remove(store: &Store, name: &str) -> Result<u64, Failure> {
     let removed = if let Some(stored) = store.others().iter().find(|stored| stored.name == name) {
         store.remove_stored(stored)?
+    } else if let Some(repository) = HubRepository::parse(name) {
+        // What is to be removed lies here: the hub is not asked.
+        match repository::pulled(&repository) {
+            Some(file) => store.remove(&file.manifest())?,
+            None => None,
+        }
     } else if let Some(manifest) = named(name)? {
         if manifest.embedded().is_some() {
             return Err(Failure::Input(format!(
@@ -82,7 +195,9 @@ fn remove(store: &Store, name: &str) -> Result<u64, Failure> {
         store.remove(&manifest)?
     } else {
         return Err(Failure::Input(format!(
-            "there is no model named \"{name}\": `brooklet models` lists the models"
+            "there is no model named \"{}\"{}: `brooklet models` lists the models",
+            name.escape_debug(),
+            hint(name)
         )));
     };
     removed.ok_or_else(|| {

@@ -14,9 +14,10 @@ use super::dimensions::{dimensions, is_dimensions};
 use super::failure::Failure;
 use super::json::write_json;
 use super::model::ModelArguments;
+use super::run::Kept;
 use crate::convert::slim;
 use crate::model::Model;
-use crate::planning::{Needs, Settings};
+use crate::planning::{Needs, PREFILL_SHARE, Settings};
 use crate::size::Size;
 
 /// Budgets of the table, in MiB.
@@ -46,6 +47,11 @@ struct PartRow {
 struct BudgetRow {
     budget_bytes: usize,
     window: usize,
+    /// Tokens of a prompt that are computed at once.
+    chunk: usize,
+    /// The window of `--window max`, and its chunk.
+    largest_window: usize,
+    largest_window_chunk: usize,
     capacity: usize,
     arena_bytes: usize,
 }
@@ -100,7 +106,7 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         return dimensions(&arguments.model.model, arguments.json, out);
     }
     let open = arguments.model.open()?;
-    let (model, manifest) = open.check(arguments.cache.compute.workers()?)?;
+    let (model, manifest) = open.check(arguments.cache.compute.workers())?;
     let settings = Settings {
         budget: arguments.ram.budget(),
         ..arguments.cache.settings(manifest.as_ref())?
@@ -183,12 +189,20 @@ fn budgets(settings: &Settings, model: &Model) -> Vec<BudgetRow> {
     let mut rows = Vec::new();
     for budget in BUDGETS {
         let budget = budget << 20;
-        let Ok(plan) = settings.largest(&model.needs_with_index(), budget) else {
+        let needs = model.needs_with_index();
+        let plans = (
+            settings.balanced(&needs, budget),
+            settings.largest(&needs, budget),
+        );
+        let (Ok(plan), Ok(largest)) = plans else {
             continue;
         };
         rows.push(BudgetRow {
             budget_bytes: budget,
             window: plan.options().policy.window(),
+            chunk: plan.options().chunk,
+            largest_window: largest.options().policy.window(),
+            largest_window_chunk: largest.options().chunk,
             capacity: plan.capacity(),
             arena_bytes: plan.bytes(),
         });
@@ -251,7 +265,7 @@ fn layouts(
             windows: budgets
                 .iter()
                 .map(|row| {
-                    let plan = of_file.largest(
+                    let plan = of_file.balanced(
                         &Needs {
                             config: &config,
                             ..model.needs_with_index()
@@ -271,8 +285,16 @@ impl Report {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
-            "policy {}: {} sinks and a window of {}, cache in {}, chunks of {}, {} threads\n",
-            self.policy, self.sinks, self.window, self.cache_type, self.chunk, self.threads
+            "policy {}: {}, cache in {}, chunks of {}, {} threads\n",
+            self.policy,
+            Kept {
+                policy: self.policy,
+                sinks: self.sinks,
+                window: self.window
+            },
+            self.cache_type,
+            self.chunk,
+            self.threads
         )?;
         for part in &self.parts {
             writeln!(out, "{:>12}  {}", part.bytes, part.purpose)?;
@@ -303,7 +325,11 @@ impl Report {
             )?;
         }
         writeln!(out, "the model was trained for {}.\n", self.trained_context)?;
-        write!(out, "{:>12}  {:>8}  {:>10}", "budget", "window", "arena")?;
+        write!(
+            out,
+            "{:>12}  {:>8}  {:>5}  {:>12}  {:>10}",
+            "budget", "window", "chunk", "--window max", "arena"
+        )?;
         let others = || self.layouts.iter().filter(|_| self.layouts.len() > 1);
         for layout in others() {
             write!(out, "  {:>8}", layout.layout)?;
@@ -314,12 +340,21 @@ impl Report {
                 Size(row.budget_bytes).to_string(),
                 Size(row.arena_bytes).to_string(),
             );
-            write!(out, "{budget:>12}  {:>8}  {arena:>10}", row.window)?;
+            write!(
+                out,
+                "{budget:>12}  {:>8}  {:>5}  {:>12}  {arena:>10}",
+                row.window, row.chunk, row.largest_window
+            )?;
             for layout in others() {
                 write!(out, "  {:>8}", layout.windows[index])?;
             }
             writeln!(out)?;
         }
+        writeln!(
+            out,
+            "\nOf what is spare, prefill has one part in {PREFILL_SHARE} for its chunks, or what chunks of 128 need;\n\
+             --window max gives all to the cache, and prefill becomes slower."
+        )?;
         write!(
             out,
             "\nExact layouts: {} is the smallest, since {}",

@@ -15,13 +15,17 @@ use serde::Serialize;
 use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
 use super::input;
-use super::json::write_json;
+use super::json::{Said, write_json};
 use super::model::ModelArguments;
+use super::numbers::{MOST_TOKENS, whole};
 use super::output::Output;
 use super::progress::Counter;
+use super::prompt::SpecialArguments;
+use super::run::{Kept, log_plan};
 use super::tokenize::bos;
 use crate::engine::{Engine, Resources};
 use crate::model::Model;
+use crate::notice::{Notice, Notices};
 use crate::planning::Settings;
 use crate::score::negative_log_likelihood;
 use crate::size::Size;
@@ -48,20 +52,22 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     ids: Option<PathBuf>,
     #[command(flatten)]
+    special: SpecialArguments,
+    #[command(flatten)]
     cache: CacheArguments,
     /// The first token that is fed
-    #[arg(long, value_name = "A", default_value_t = 0)]
+    #[arg(long, value_name = "A", default_value_t = 0, value_parser = whole(0, MOST_TOKENS))]
     start: usize,
     /// Number of predictions; all of the text unless given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1, MOST_TOKENS))]
     count: Option<usize>,
     /// Score every K-th position only, beginning with the first
-    #[arg(long, value_name = "K", default_value_t = 1)]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = whole(1, MOST_TOKENS))]
     stride: usize,
     #[command(flatten)]
     ram: RamArguments,
     /// Do not put the token of the start of a sequence first, even if the model asks for it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ids")]
     no_bos: bool,
     /// Write the logits of every scored position: rows of little-endian f32
     #[arg(long, value_name = "FILE")]
@@ -105,13 +111,22 @@ struct Report {
     sink_mass: Option<Vec<Vec<f32>>>,
 }
 
+/// The report, and what was cut or ignored.
+#[derive(Serialize)]
+struct Noted<'n> {
+    #[serde(flatten)]
+    report: Report,
+    notices: Said<'n>,
+}
+
 /// Scores a text.
-pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    if arguments.stride == 0 {
-        return Err(Failure::Usage("--stride must be at least 1".into()));
-    }
+pub fn ppl(
+    arguments: &Arguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let open = arguments.model.open()?;
-    let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;
+    let (model, manifest) = open.check_text(arguments.cache.compute.workers())?;
     let tokens = sequence(arguments, &model)?;
     let mut settings = Settings {
         budget: arguments.ram.budget(),
@@ -120,19 +135,27 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         ..arguments.cache.settings(manifest.as_ref())?
     };
     let dense = settings.policy == PolicyKind::Dense;
-    let tokens = excerpt(
-        arguments,
-        &tokens,
-        if dense {
-            model.config().context
-        } else {
-            usize::MAX
-        },
-    )?;
+    // A dense cache holds no more than the model was trained for, or than --window says.
+    let most = match settings.window {
+        _ if !dense => usize::MAX,
+        Some(window) => window,
+        None => model.config().context,
+    };
+    let excerpt = Excerpt::of(arguments, &tokens, most)?;
+    if excerpt.count() < excerpt.there && arguments.count.is_none() {
+        notices.add(Notice::TextCut {
+            what: "predictions",
+            there: excerpt.there,
+            used: excerpt.count(),
+            reason: "a dense cache holds no more (--window, and what the model was trained for)",
+        });
+    }
+    let tokens = excerpt.tokens;
     if dense {
-        settings.window = Some(tokens.len() - 1);
+        settings.window = Some(excerpt.count());
     }
     let plan = model.plan_with_index(&settings)?;
+    log_plan(&plan);
     let mut resources = Resources::as_planned(&model, &plan)?;
     let mut attention = Attention::new(arguments, model.config(), &plan)?;
     let mut engine = Engine::new(&model, &mut resources)?;
@@ -168,7 +191,13 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
             .then(|| attention.on_first(settings.sinks)),
     };
     if arguments.json {
-        return write_json(out, &report);
+        return write_json(
+            out,
+            &Noted {
+                report,
+                notices: Said(&notices),
+            },
+        );
     }
     let Report {
         tokens,
@@ -184,8 +213,14 @@ pub fn ppl(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let arena = Size(report.arena_bytes);
     writeln!(
         out,
-        "perplexity {ppl:.4}  ({nll:.5} +- {nll_error:.5} nats over {tokens} predictions)\n\
-         {policy}: {sinks} sinks and a window of {window}, cache in {cache_type}, arena {arena}, {seconds:.2} s"
+        "perplexity {ppl:.4}  ({nll:.5} +- {nll_error:.5} nats over {})\n\
+         {policy}: {}, cache in {cache_type}, arena {arena}, {seconds:.2} s",
+        counted(tokens, "prediction"),
+        Kept {
+            policy,
+            sinks,
+            window
+        }
     )
     .map_err(Failure::Output)?;
     for (layer, heads) in sink_mass.iter().flatten().enumerate() {
@@ -278,29 +313,57 @@ fn sequence(arguments: &Arguments, model: &Model) -> Result<Vec<u32>, Failure> {
     let text = input::text(None, arguments.file.as_ref(), "the text")?;
     let options = EncodeOptions {
         bos: bos(arguments.no_bos),
+        special: arguments.special.special,
         ..EncodeOptions::default()
     };
     Ok(model.tokenize(&text, options)?)
 }
 
-/// Tokens A to A+N: what is fed, and one more that is only predicted. Unless it is given, N is at
-/// most `most`.
-fn excerpt<'t>(
-    arguments: &Arguments,
+/// Tokens A to A+N: what is fed, and one more that is only predicted.
+struct Excerpt<'t> {
     tokens: &'t [u32],
-    most: usize,
-) -> Result<&'t [u32], Failure> {
-    let rest = tokens.get(arguments.start..).unwrap_or(&[]);
-    let there = rest.len().saturating_sub(1);
-    let count = arguments.count.unwrap_or(there.min(most));
-    if count == 0 || count > there {
-        return Err(Failure::Input(format!(
-            "there are {} tokens, which make {there} predictions from token {} on: {count} cannot be scored",
-            tokens.len(),
-            arguments.start
-        )));
+    /// Predictions that the text allows.
+    there: usize,
+}
+
+impl<'t> Excerpt<'t> {
+    /// The excerpt; unless it is given, N is at most `most`, and never more.
+    fn of(arguments: &Arguments, tokens: &'t [u32], most: usize) -> Result<Self, Failure> {
+        let start = arguments.start;
+        let rest = tokens.get(start..).unwrap_or(&[]);
+        let there = rest.len().saturating_sub(1);
+        if there == 0 {
+            return Err(Failure::Input(format!(
+                "the text has {}: from token {start} on there is nothing to predict",
+                counted(tokens.len(), "token")
+            )));
+        }
+        let count = arguments.count.unwrap_or(there.min(most));
+        if count > there {
+            return Err(Failure::Input(format!(
+                "the text has {}, which make {} from token {start} on: {count} cannot be scored",
+                counted(tokens.len(), "token"),
+                counted(there, "prediction")
+            )));
+        }
+        if count > most {
+            return Err(Failure::Usage(format!(
+                "--count {count} is more than the {most} tokens that a dense cache holds here"
+            )));
+        }
+        let tokens = &rest[..=count];
+        Ok(Excerpt { tokens, there })
     }
-    Ok(&rest[..=count])
+
+    /// Predictions that are scored, if every one is.
+    fn count(&self) -> usize {
+        self.tokens.len() - 1
+    }
+}
+
+/// A number of things, in words.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Collects scores, and writes the requested files.

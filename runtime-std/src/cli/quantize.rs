@@ -9,7 +9,7 @@ use brooklet_core::model::ModelError;
 use clap::Args;
 use serde_json::{Map, json};
 
-use super::cache::workers;
+use super::cache::{threads, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
@@ -42,7 +42,7 @@ pub struct Arguments {
     #[arg(long)]
     force: bool,
     /// Threads that compute; as many as there are processors unless given
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = threads())]
     threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
@@ -51,7 +51,7 @@ pub struct Arguments {
 
 /// Writes the copy and reports its size.
 pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let threads = workers(arguments.threads)?;
+    let threads = workers(arguments.threads);
     let open = model::open(&arguments.input, Access::Map)?;
     let input = open.file.path();
     refuse_the_same_file(input, &arguments.output)?;

@@ -3,23 +3,29 @@
 //! From the first token to the last nothing is allocated here, statistics included: numbers are
 //! formatted straight into unbuffered standard error and into the output's own buffer.
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use brooklet_core::plan::Plan;
-use brooklet_core::sampler::Sampler;
+use brooklet_core::sampler::{Sampler, SamplerOptions};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
-use super::input;
 use super::interrupt::Interrupt;
-use super::json::write_json_text;
+use super::json::{Said, write_json_text};
 use super::model::OptionalModelArguments;
+use super::names::Named;
+use super::numbers::{Open, limit};
+use super::prompt::{self, Source, SpecialArguments};
 use super::sampling::SamplingArguments;
+use crate::Error;
 use crate::embedded::OPENING;
 use crate::generate::{Finish, Report, Request, Writing};
+use crate::notice::{Notice, Notices};
 use crate::planning::Settings;
 use crate::system::memory::MemoryUse;
 use crate::text::TextSink;
@@ -29,25 +35,38 @@ use crate::text::TextSink;
 pub struct Arguments {
     #[command(flatten)]
     model: OptionalModelArguments,
-    /// The text to continue; standard input if neither it nor a file is given. Optional if
-    /// no model is given
+    /// A model, unless -m names one: a name that `brooklet models` lists, hf:..., or a file whose
+    /// name ends in .gguf. Any other word is the text
+    #[arg(value_name = "MODEL")]
+    first: Option<String>,
+    /// The text to continue; standard input if it is not given here, with -p or with -f, less one
+    /// line break at its end. Optional if no model is given
+    #[arg(value_name = "TEXT")]
+    second: Option<String>,
+    /// The text to continue, instead of a word
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// A file with the text to continue; - for standard input
-    #[arg(short, long, conflicts_with = "prompt")]
+    #[arg(short, long)]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    special: SpecialArguments,
     /// Tokens to generate, -1 for ever. By default the embedded model goes on for ever, and others
     /// until they end the text
-    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
-    tokens: Option<i64>,
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", value_parser = limit)]
+    tokens: Option<Open>,
     #[command(flatten)]
     ram: RamArguments,
     #[command(flatten)]
     cache: CacheArguments,
     #[command(flatten)]
     sampling: SamplingArguments,
-    /// End before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    /// End before this text, or this control token; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
+    /// Print the text that is continued, too
+    #[arg(long)]
+    echo: bool,
     /// Never let the model end the text
     #[arg(long)]
     ignore_eos: bool,
@@ -60,55 +79,67 @@ pub struct Arguments {
 }
 
 /// Continues a text.
-pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn run(
+    arguments: &Arguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let named = Named::read(
+        arguments.model.model.as_deref(),
+        arguments.first.as_deref(),
+        arguments.second.as_deref(),
+    )?;
+    let source = Source::of(
+        named.text.as_deref(),
+        arguments.prompt.as_deref(),
+        arguments.file.as_ref(),
+    )?;
     // The embedded model begins a text by itself, and continues for ever.
-    let own = arguments.model.model.is_none();
-    let limit = match arguments.tokens {
-        None | Some(-1) => None,
-        Some(n) => match u64::try_from(n) {
-            Ok(n) => Some(n),
-            Err(_) => {
-                return Err(Failure::Usage(format!(
-                    "-n must be 0 or more, or -1 for ever, not {n}"
-                )));
-            }
-        },
-    };
-    let options = arguments.sampling.options()?;
-    let open = arguments.model.open()?;
-    let (model, manifest) = open.check_text(arguments.cache.compute.workers()?)?;
+    let own = named.model.is_none();
+    let limit = arguments.tokens.and_then(|tokens| tokens.0);
+    let options = arguments.sampling.options();
+    let open = arguments.model.open_named(named.model.as_deref())?;
+    let (model, manifest) = open.check_text(arguments.cache.compute.workers())?;
+    let adjustments = arguments.sampling.adjustments(model.config().vocab)?;
     let settings = Settings {
         budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),
         ..arguments.cache.settings(manifest.as_ref())?
     };
     let plan = model.plan_with_index(&settings)?;
+    log_choices(&plan, &options);
     let mut session = model.session_as_planned(&plan)?;
-    let nothing =
-        arguments.prompt.is_none() && arguments.file.is_none() && io::stdin().is_terminal();
-    let mut text = if own && nothing {
+    let mut text = if own && source.is_terminal() {
         Vec::new()
     } else {
-        input::text(
-            arguments.prompt.as_deref(),
-            arguments.file.as_ref(),
-            "the prompt",
-        )?
+        source.read("the prompt")?
     };
     if own && text.is_empty() {
         text = OPENING.into();
     }
-    let prompt = session.with(|engine| engine.encode(&text))?;
+    let (prompt, stop_tokens) = session.with(|engine| {
+        let tokenizer = engine.tokenizer()?;
+        let special = arguments.special.special;
+        let prompt = prompt::encode(tokenizer, &text, special, &mut notices);
+        let stops = arguments.stop.iter();
+        let stops = stops.filter_map(|stop| tokenizer.special(stop.as_bytes()));
+        Ok::<_, Error>((prompt, stops.collect()))
+    })?;
     if prompt.is_empty() {
         return Err(Failure::Input(
             "the prompt is empty, and this model has no token to start with".into(),
         ));
     }
+    Notice::of_prompt(&plan, prompt.len())
+        .into_iter()
+        .for_each(|cut| notices.add(cut));
     let interrupt = Interrupt::catch()?;
     let request = Request {
         limit,
-        past_end: own || arguments.ignore_eos || arguments.tokens == Some(-1),
+        past_end: own || arguments.ignore_eos || arguments.tokens == Some(Open(None)),
         stops: arguments.stop.clone(),
+        stop_tokens,
+        adjustments,
         cancel: interrupt.cancel(),
     };
     let mut page = Page {
@@ -116,6 +147,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         json: arguments.json,
     };
     page.begin().map_err(Failure::Output)?;
+    if arguments.echo {
+        let text = String::from_utf8_lossy(&text);
+        page.text(&text).map_err(Failure::Output)?;
+    }
     let mut sampler = Sampler::new(options);
     let report = session.with(|engine| {
         let (feed, tokenizer) = engine.parts()?;
@@ -127,13 +162,59 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         };
         writing.run(&prompt, &mut page)
     })?;
+    source.note_unread(&mut notices);
     let end = Statistics::new(&report, &plan, session.position(), options.seed);
-    page.end(&end).map_err(Failure::Output)?;
+    page.end(&end, &notices).map_err(Failure::Output)?;
     if arguments.stats || report.finish == Finish::Interrupted {
         // Standard error may be closed; the text is out already.
         let _ = end.write(&plan, &mut io::stderr().lock());
     }
     Ok(())
+}
+
+/// The tokens that a policy keeps, in words.
+pub struct Kept {
+    /// Name of the policy.
+    pub policy: &'static str,
+    /// First tokens that stay.
+    pub sinks: usize,
+    /// Last tokens.
+    pub window: usize,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Kept { sinks, window, .. } = self;
+        match self.policy {
+            "sink" => write!(f, "{sinks} sinks and a window of {window}"),
+            "dense" => write!(f, "all, {window} at most"),
+            _ => write!(f, "a window of {window}"),
+        }
+    }
+}
+
+/// Logs what was chosen: a line, and for -vv the arena's parts.
+pub fn log_choices(plan: &Plan, sampling: &SamplerOptions) {
+    log_plan(plan);
+    tracing::debug!(?sampling, "chose the sampler's options");
+}
+
+/// Logs a plan: a line, and for -vv its parts.
+pub fn log_plan(plan: &Plan) {
+    let options = plan.options();
+    tracing::info!(
+        policy = options.policy.name(),
+        sinks = options.policy.sinks(),
+        window = options.policy.window(),
+        cache = options.cache_type.name(),
+        chunk = options.chunk,
+        threads = options.workers,
+        bytes = plan.bytes(),
+        "planned the arena"
+    );
+    for (part, bytes) in plan.parts() {
+        tracing::debug!(bytes, "arena: {}", part.name());
+    }
 }
 
 /// The generated text on its way to the output: bare, or the first member of a JSON object that is
@@ -152,10 +233,12 @@ impl Page<'_> {
         }
     }
 
-    fn end(&mut self, statistics: &Statistics) -> io::Result<()> {
+    fn end(&mut self, statistics: &Statistics, notices: &Notices) -> io::Result<()> {
         if self.json {
             self.out.write_all(b"\",\"statistics\":")?;
             serde_json::to_writer(&mut *self.out, statistics)?;
+            self.out.write_all(b",\"notices\":")?;
+            serde_json::to_writer(&mut *self.out, &Said(notices))?;
             self.out.write_all(b"}\n")?;
         }
         self.out.flush()
@@ -218,7 +301,7 @@ impl Statistics {
         }
     }
 
-    /// Writes them as text, with the arena's bytes by purpose.
+    /// Writes them as text. `brooklet plan` shows the arena's parts.
     fn write(&self, plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
@@ -231,10 +314,15 @@ impl Statistics {
             self.tokens, self.tps, self.seed
         )?;
         let capacity = plan.capacity();
+        let kept = Kept {
+            policy: self.policy,
+            sinks: self.sinks,
+            window: self.window,
+        };
         writeln!(
             out,
-            "position    {} ({}: {} sinks and a window of {}, {capacity} tokens in {})",
-            self.position, self.policy, self.sinks, self.window, self.cache_type
+            "position    {} ({}: {}, {capacity} tokens in {})",
+            self.position, self.policy, kept, self.cache_type
         )?;
         if let Some(memory) = self.memory {
             let MemoryUse {
@@ -248,10 +336,6 @@ impl Statistics {
                 "memory      {anonymous_kib} KiB anonymous, {file_kib} KiB of files, {swap_kib} KiB swapped"
             )?;
         }
-        writeln!(out, "arena       {} bytes", self.arena_bytes)?;
-        for (part, bytes) in plan.parts() {
-            writeln!(out, "{bytes:>12}  {}", part.name())?;
-        }
-        Ok(())
+        writeln!(out, "arena       {} bytes", self.arena_bytes)
     }
 }

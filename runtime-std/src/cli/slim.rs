@@ -12,10 +12,11 @@ use brooklet_core::tokenizer::EncodeOptions;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::cache::{ELEMENT_TYPES, Names, one_of, workers};
+use super::cache::{ELEMENT_TYPES, Names, one_of, threads, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
+use super::numbers::{positive, whole};
 use super::progress::Counter;
 use super::{input, model};
 use crate::convert::new_file::NewFile;
@@ -23,6 +24,7 @@ use crate::convert::slim::file::{SlimLayer, Storage};
 use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
 use crate::convert::slim::{Calibration, Request, analyse, bytes_per_token, check, own_text};
 use crate::model::Model;
+use crate::notice::{Notice, Notices};
 use crate::planning::DEFAULT_SINKS;
 use crate::size::Size;
 use crate::system::mmap::Access;
@@ -72,6 +74,9 @@ pub enum PartName {
     Noise,
 }
 
+/// Most tokens of calibration: far more than change its result.
+const MOST_CALIBRATION: usize = 1 << 20;
+
 /// Arguments of `brooklet slim`.
 #[derive(Args)]
 pub struct Arguments {
@@ -85,10 +90,10 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT")]
     calib: Option<PathBuf>,
     /// Most tokens of the text that are used
-    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = whole(1, MOST_CALIBRATION))]
     calib_tokens: usize,
     /// Most relative error of a layer's attention output
-    #[arg(long, value_name = "E", default_value_t = 1e-2)]
+    #[arg(long, value_name = "E", default_value_t = 1e-2, value_parser = positive())]
     bound: f64,
     /// Layouts that a layer may get
     #[arg(long, value_parser = one_of::<LayoutChoice>(LAYOUTS), default_value = "auto", hide_possible_values = false)]
@@ -113,7 +118,7 @@ pub struct Arguments {
     #[arg(long)]
     force: bool,
     /// Threads that compute; as many as there are processors unless given
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = threads())]
     threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
@@ -163,11 +168,12 @@ struct Report {
 }
 
 /// Writes the copy, and reports the layout and the errors of each layer.
-pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let workers = workers(arguments.threads)?;
-    if arguments.bound.is_nan() || arguments.bound <= 0.0 {
-        return Err(Failure::Usage("--bound must be more than 0".into()));
-    }
+pub fn slim(
+    arguments: &Arguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let workers = workers(arguments.threads);
     let open = model::open(&arguments.input, Access::Map)?;
     super::quantize::refuse_the_same_file(open.file.path(), &arguments.output)?;
     let (model, manifest) = open.check_text(workers)?;
@@ -184,6 +190,14 @@ pub fn slim(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Some(path) => model.tokenize(&input::read(path)?, EncodeOptions::default())?,
         None => own_text(&model, arguments.calib_tokens)?,
     };
+    if arguments.calib.is_some() && text.len() > arguments.calib_tokens {
+        notices.add(Notice::TextCut {
+            what: "tokens",
+            there: text.len(),
+            used: arguments.calib_tokens,
+            reason: "--calib-tokens sets the number",
+        });
+    }
     let mut calibration = Calibration::new(&model, &text, arguments.calib_tokens)?;
     let storage = Storage {
         format: if arguments.f32 {

@@ -17,6 +17,21 @@ pub struct MemoryUse {
     pub peak_kib: u64,
 }
 
+/// Bytes of memory that programs can still take without swapping; `None` if the system has no
+/// `/proc/meminfo` of Linux's form.
+pub fn available_bytes() -> Option<u64> {
+    kib_field(&std::fs::read("/proc/meminfo").ok()?, "MemAvailable:")?.checked_mul(1024)
+}
+
+/// The number of a line `name number kB`.
+fn kib_field(status: &[u8], name: &str) -> Option<u64> {
+    let line = status
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    let number = str::from_utf8(line).ok()?.trim().strip_suffix("kB")?;
+    number.trim().parse().ok()
+}
+
 impl MemoryUse {
     /// Returns the current values; `None` if the system has no `/proc/self/status` of Linux's form.
     /// Allocates nothing.
@@ -34,13 +49,7 @@ impl MemoryUse {
     }
 
     fn parse(status: &[u8]) -> Option<MemoryUse> {
-        let field = |name: &str| {
-            let line = status
-                .split(|&byte| byte == b'\n')
-                .find_map(|line| line.strip_prefix(name.as_bytes()))?;
-            let number = str::from_utf8(line).ok()?.trim().strip_suffix("kB")?;
-            number.trim().parse().ok()
-        };
+        let field = |name| kib_field(status, name);
         Some(MemoryUse {
             anonymous_kib: field("RssAnon:")?,
             file_kib: field("RssFile:")?,

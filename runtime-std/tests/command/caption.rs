@@ -5,12 +5,12 @@ use std::io::Write;
 
 use super::*;
 
-const MODEL: &str = concat!(
+pub(crate) const MODEL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../core/tests/data/random-whisper-f32.gguf"
 );
 
-fn sound(name: &str) -> String {
+pub(crate) fn sound(name: &str) -> String {
     format!("{}/tests/data/sound/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 

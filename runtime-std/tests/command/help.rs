@@ -3,7 +3,7 @@
 use super::*;
 
 /// The subcommands, as the program's help names them.
-fn subcommands() -> Vec<String> {
+pub(crate) fn subcommands() -> Vec<String> {
     let help = text(brooklet(&["-h"]));
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let names = lines

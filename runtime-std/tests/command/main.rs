@@ -1,5 +1,6 @@
 //! The command as users see it: output, exit codes, errors, signals, pipes.
 
+mod bounds;
 mod caption;
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,6 +10,8 @@ mod help;
 #[path = "../hub/mod.rs"]
 mod hub;
 mod measures;
+mod names;
+mod options;
 #[path = "../common/program.rs"]
 mod program;
 mod refusals;

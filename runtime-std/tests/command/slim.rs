@@ -7,7 +7,7 @@ use brooklet::core::quant::Format;
 use super::*;
 
 /// A random model with as many key heads as query heads, and no tokenizer.
-const MHA: &str = concat!(
+pub(crate) const MHA: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../core/tests/data/random-mha-f32.gguf"
 );

@@ -12,6 +12,7 @@ use brooklet_core::gguf::Gguf;
 use brooklet_core::plan::Plan;
 use brooklet_core::sampler::Sampler;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 use super::cache::{ComputeArguments, RamArguments};
@@ -19,12 +20,17 @@ use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::json::write_json;
 use super::model::AccessArguments;
+use super::names::Named;
+use super::numbers::{Open, limit};
 use super::output::Output;
+use super::recommend;
+use super::run::log_choices;
 use super::sampling::SamplingArguments;
-use crate::chat::{CHATML, Chat, LiveMessage, Role, Template};
+use crate::chat::{Chat, LiveMessage, Role, Template, builtin};
 use crate::generate::{Finish, Request};
 use crate::model::Model;
 use crate::models::manifest::Manifest;
+use crate::notice::{Notice, Notices};
 use crate::planning::Settings;
 use crate::size::Size;
 use crate::system::memory::MemoryUse;
@@ -54,9 +60,22 @@ stops an answer; twice ends the chat.
 #[derive(Args)]
 pub struct Arguments {
     /// A GGUF file, a name that `brooklet models` lists, or hf:OWNER/REPO/FILE.gguf; pulled on
-    /// first use
-    #[arg(short, long, default_value = CHAT_MODEL)]
-    model: String,
+    /// first use. Without it, smollm2-135m
+    #[arg(short, long)]
+    model: Option<String>,
+    /// A model, unless -m names one: a name that `brooklet models` lists, hf:..., or a file whose
+    /// name ends in .gguf. Any other word is the first message
+    #[arg(value_name = "MODEL")]
+    first: Option<String>,
+    /// The first message; more follow on the terminal or through the pipe
+    #[arg(value_name = "MESSAGE")]
+    second: Option<String>,
+    /// The first message, instead of a word
+    #[arg(short, long, value_name = "MESSAGE", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Chat template: a built-in one by its name, or a file; without it, the model's own
+    #[arg(long, value_name = "NAME|FILE")]
+    chat_template: Option<String>,
     #[command(flatten)]
     access: AccessArguments,
     /// System prompt, which is never evicted
@@ -72,14 +91,11 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     /// Most tokens of an answer, -1 for no limit
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        default_value_t = 1024
-    )]
-    tokens: i64,
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value = "1024", value_parser = limit)]
+    tokens: Open,
+    /// End an answer before this text, or this control token; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
+    stop: Vec<String>,
     /// After every exchange, add a line of JSON to FILE: the messages in the window, read from the
     /// cache
     #[arg(long, value_name = "FILE")]
@@ -87,23 +103,61 @@ pub struct Arguments {
 }
 
 /// Talks until the person leaves.
-pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let limit = match arguments.tokens {
-        -1 => None,
-        n @ 1.. => Some(n as u64),
-        n => {
-            return Err(Failure::Usage(format!(
-                "-n must be 1 or more, or -1 for no limit, not {n}"
-            )));
+pub fn chat(
+    arguments: &Arguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let named = Named::read(
+        arguments.model.as_deref(),
+        arguments.first.as_deref(),
+        arguments.second.as_deref(),
+    )?;
+    let message = match (named.text, &arguments.prompt) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::Usage(
+                "the first message is given twice: as a word and with -p".into(),
+            ));
         }
+        (text, prompt) => text.or_else(|| prompt.clone()),
     };
-    let options = arguments.sampling.options()?;
-    let open = arguments.access.open(&arguments.model)?;
-    let (model, manifest) = open.check_text(arguments.compute.workers()?)?;
-    let mut template = template(&model, manifest.as_ref())?;
+    if arguments.tokens.0 == Some(0) {
+        return Err(Failure::Usage(
+            "an answer has at least one token: -n must be 1 or more, or -1 for no end".into(),
+        ));
+    }
+    let options = arguments.sampling.options();
+    if named.model.is_none() {
+        notices.add(Notice::DefaultModel {
+            name: CHAT_MODEL.into(),
+            advice: recommend::advice(CHAT_MODEL),
+        });
+    }
+    let open = arguments
+        .access
+        .open(named.model.as_deref().unwrap_or(CHAT_MODEL))?;
+    let (model, manifest) = open.check_text(arguments.compute.workers())?;
+    let mut template = template(
+        &model,
+        manifest.as_ref(),
+        arguments.chat_template.as_deref(),
+    )?;
     if arguments.no_thinking {
         template = template.with_thinking(false)?;
+        if !template.knows_thinking() {
+            notices.add(Notice::OptionIgnored {
+                option: "--no-thinking".into(),
+                reason: "the chat template takes no notice of it",
+            });
+        }
     }
+    let adjustments = arguments.sampling.adjustments(model.config().vocab)?;
+    let stops = arguments.stop.iter();
+    let stop_tokens = model.with_tokenizer(|tokenizer| {
+        stops
+            .filter_map(|stop| tokenizer.special(stop.as_bytes()))
+            .collect()
+    })?;
     let settings = Settings {
         budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),
@@ -115,6 +169,7 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         .map(Output::create)
         .transpose()?;
     let plan = model.plan_with_index(&settings)?;
+    log_choices(&plan, &options);
     let session = model.session_as_planned(&plan)?;
     let chat = Chat::new(session, template, arguments.system.clone())?;
     let interrupt = Interrupt::catch()?;
@@ -123,7 +178,10 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         plan,
         sampler: Sampler::new(options),
         request: Request {
-            limit,
+            limit: arguments.tokens.0,
+            stops: arguments.stop.clone(),
+            stop_tokens,
+            adjustments,
             cancel: interrupt.cancel(),
             ..Request::default()
         },
@@ -134,19 +192,36 @@ pub fn chat(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         dump,
     };
     conversation.greet();
+    if let Some(message) = message {
+        let is_over = conversation.exchange(&message, out)? == Finish::Interrupted;
+        if is_over && !conversation.lines.is_terminal() {
+            return Ok(());
+        }
+    }
     conversation.talk(out)
 }
 
-/// The file's own template, or the one that its manifest names.
-fn template(model: &Model, manifest: Option<&Manifest>) -> Result<Template, Failure> {
+/// The template that is asked for; else the file's own, or the one that its manifest names.
+fn template(
+    model: &Model,
+    manifest: Option<&Manifest>,
+    wanted: Option<&str>,
+) -> Result<Template, Failure> {
     let of_file = |gguf: &Gguf<'_>| {
         let source = gguf.get("tokenizer.chat_template")?.as_str()?;
         Some(source.to_owned())
     };
-    let of_manifest = || (manifest?.template == "chatml").then(|| CHATML.to_owned());
-    let source = of_file(model.gguf()).or_else(of_manifest).ok_or_else(|| {
-        Failure::Input("this model has no chat template, so it does not know messages: `brooklet run` continues its text".into())
-    })?;
+    let of_manifest = || Some(builtin::find(&manifest?.template)?.to_owned());
+    let source = match wanted {
+        Some(wanted) => wanted_template(wanted)?,
+        None => of_file(model.gguf()).or_else(of_manifest).ok_or_else(|| {
+            Failure::Input(format!(
+                "this model has no chat template, so it does not know messages: `brooklet run` continues its text, and --chat-template gives one: a file, or {}",
+                builtin::names()
+            ))
+        })?,
+    };
+    tracing::debug!(source, "the chat template");
     let [bos, eos] = model.with_tokenizer(|tokenizer| {
         [tokenizer.bos(), tokenizer.eos()].map(|token| {
             let bytes: Vec<u8> = token
@@ -157,6 +232,27 @@ fn template(model: &Model, manifest: Option<&Manifest>) -> Result<Template, Fail
         })
     })?;
     Ok(Template::new(&source, &bos, &eos)?)
+}
+
+/// The source of a built-in template, or of one in a file.
+fn wanted_template(wanted: &str) -> Result<String, Failure> {
+    if let Some(source) = builtin::find(wanted) {
+        return Ok(source.to_owned());
+    }
+    if !wanted.contains(['/', '.', std::path::MAIN_SEPARATOR]) && !Path::new(wanted).exists() {
+        return Err(Failure::Usage(format!(
+            "there is no chat template named \"{}\": there are {}, and files",
+            wanted.escape_debug(),
+            builtin::names()
+        )));
+    }
+    let bytes = super::input::read(Path::new(wanted))?;
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::Input(format!(
+            "{}: the chat template is not UTF-8",
+            wanted.escape_debug()
+        ))
+    })
 }
 
 /// A conversation with all that belongs to it.
