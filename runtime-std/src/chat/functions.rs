@@ -20,10 +20,7 @@ pub(super) fn add(environment: &mut Environment<'_>, now: SystemTime) {
     let now = Time::of(now);
     environment.add_function("strftime_now", move |format: String| now.format(&format));
     environment.add_filter("tojson", to_json);
-    // The engine takes None for an empty list, which no Python does.
-    environment.add_test("iterable", |value: &Value| {
-        !value.is_none() && minijinja::tests::is_iterable(value)
-    });
+    environment.add_test("iterable", is_iterable);
     environment.add_function(
         "raise_exception",
         |reason: String| -> Result<String, Error> {
@@ -207,6 +204,11 @@ impl Time {
         }
         Ok(out)
     }
+}
+
+/// The test `iterable`. The engine takes None for an empty list, as no Python does.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && minijinja::tests::is_iterable(value)
 }
 
 /// The filter `tojson`. Other arguments of Python's, such as `ensure_ascii`, are the default or

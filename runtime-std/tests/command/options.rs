@@ -488,7 +488,7 @@ fn every_option_has_an_effect_or_is_refused_or_the_program_says_so() {
                     continue;
                 }
                 let (text, code) = seen(&joined(base(&name), words));
-                let says = text.contains("has no effect");
+                let says = text.contains(&format!("{option} has no effect"));
                 // The same without the option, which is the last.
                 let last = words
                     .iter()
