@@ -14,7 +14,7 @@
 use std::error::Error;
 use std::fs;
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use brooklet::convert::gguf_writer::Header;
 use brooklet::convert::slim::file::stored;
@@ -249,7 +249,7 @@ fn sample(file: &Gguf<'_>, index: usize, sinks: usize) -> Result<Sample, Box<dyn
 /// Writes the maps of one rank: `layers.N.map`, `.channels`, `.mean`, `.offset`.
 fn write_maps(
     arguments: &Arguments,
-    path: &PathBuf,
+    path: &Path,
     layers: &[(usize, String)],
     samples: &[Sample],
 ) -> Result<(), Box<dyn Error>> {

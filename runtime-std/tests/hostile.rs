@@ -96,12 +96,15 @@ fn judgement(name: &str, path: &Path) -> String {
     problem.unwrap_or("works").to_owned()
 }
 
+/// A change of a file.
+type Change = fn(&mut gguf_edit::Edit);
+
 /// Files that cannot run, for every kind of reason: `inspect` gives the sentence of `run`.
 #[test]
 fn inspect_judges_as_run_does() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("refused.gguf");
-    let cannot_run: [(&str, &str, fn(&mut gguf_edit::Edit)); 13] = [
+    let cannot_run: [(&str, &str, Change); 13] = [
         ("a part", "one of 3 parts of a model", |e| {
             e.set_u64("split.count", 3)
         }),

@@ -258,7 +258,7 @@ fn an_output_never_touches_what_is_not_its_own() {
         ];
         for input in case.inputs {
             for name in [
-                format!("{input}"),
+                input.to_string(),
                 format!("hard-{input}"),
                 format!("soft-{input}"),
             ] {
