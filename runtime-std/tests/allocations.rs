@@ -56,6 +56,8 @@ fn main() {
     assert!(calls() > before, "the counter counts");
     let tiny = common::tiny();
     let tiny = tiny.to_str().unwrap();
+    // Once in a process a thread begins to wait for signals; it has by the end of this run.
+    after_the_first_token(tiny, &["-n", "700", "--ignore-eos", "-t", "1"]);
     let runs: [&[&str]; 6] = [
         &["-n", "700", "--temp", "0", "-t", "1"],
         &["-n", "700", "--window", "16", "-t", "3", "--ignore-eos"],

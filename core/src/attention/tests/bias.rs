@@ -73,7 +73,7 @@ fn outputs(tokens: &Tokens, course: Course, how: How) -> Vec<f32> {
     let mut ring = Ring::new(course.sinks, course.window);
     let (mut out, mut first) = (Vec::new(), 0);
     while first < tokens.len {
-        if first == course.pinned {
+        if first == course.pinned && first > 0 {
             ring.pin(first);
         }
         if first == course.evict.0 {
@@ -166,8 +166,8 @@ fn kept(course: Course, tokens: usize) -> Vec<Vec<usize>> {
     let (mut now, mut sinks) = (Vec::new(), course.sinks);
     let mut all = Vec::new();
     for token in 0..tokens {
-        if token == course.pinned {
-            sinks = sinks.max(token);
+        if token == course.pinned && token > 0 {
+            sinks = token;
         }
         if token == course.evict.0 {
             now.drain(sinks..sinks + course.evict.1);

@@ -23,7 +23,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::{Mutex, PoisonError};
 
 use brooklet_core::gguf::{Gguf, TensorInfo, Value};
-use brooklet_core::quant::{Format, SUPER_BLOCK};
+use brooklet_core::quant::{Format, GgmlType, SUPER_BLOCK};
 use brooklet_core::tensor::Matrix;
 use brooklet_core::threads::Threads;
 
@@ -38,13 +38,18 @@ const SLAB: usize = 1 << 16;
 /// Elements that are f32 at a time: they stay in a core's nearest cache.
 const PIECE: usize = 1 << 10;
 
+/// ggml's name of a format, or its number where it has no name.
+fn format_name(ggml_type: u32) -> String {
+    GgmlType::of(ggml_type).map_or_else(|| format!("number {ggml_type}"), |known| known.name.into())
+}
+
 /// The reason why a file cannot be quantised.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
     /// A tensor's bytes cannot be read.
     #[error(
-        "tensor {name:?} is in a format (number {ggml_type} of ggml's) that this program does not read"
+        "tensor {name:?} is in a format ({}) that this program does not read", format_name(*.ggml_type)
     )]
     UnknownFormat {
         /// The tensor.
