@@ -2,10 +2,10 @@
 //! tensor it is in, instead of making a plausible result of it.
 
 #[path = "common/family_goldens.rs"]
-#[allow(dead_code, reason = "the tests of families use the rest")]
+#[expect(dead_code, reason = "the tests of families use the rest")]
 mod family_goldens;
 #[path = "common/gguf_edit.rs"]
-#[allow(dead_code, reason = "tests of other faults use the rest")]
+#[expect(dead_code, reason = "tests of other faults use the rest")]
 mod gguf_edit;
 
 use std::fs;

@@ -3,10 +3,10 @@
 //! `runtime-std/oracles/metadata_goldens.py`, which describes them.
 
 #[path = "common/family_goldens.rs"]
-#[allow(dead_code, reason = "the tests of families use the rest")]
+#[expect(dead_code, reason = "the tests of families use the rest")]
 mod family_goldens;
 #[path = "common/gguf_edit.rs"]
-#[allow(dead_code, reason = "tests of faults use the rest")]
+#[expect(dead_code, reason = "tests of faults use the rest")]
 mod gguf_edit;
 
 use std::collections::BTreeSet;

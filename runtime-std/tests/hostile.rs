@@ -10,7 +10,7 @@ use brooklet::system::pool::available_isas;
 use hostile_templates::hostile_templates;
 
 #[path = "../../core/tests/common/gguf_edit.rs"]
-#[allow(dead_code, reason = "core's tests use the rest")]
+#[expect(dead_code, reason = "core's tests use the rest")]
 mod gguf_edit;
 #[path = "../../core/tests/common/hostile.rs"]
 mod hostile;
