@@ -82,11 +82,16 @@ fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
     }
 }
 
-/// The one line of `text` that has all of `words` in it.
+/// The one line of the compiler's `text` that has all of `words` in it and is not a line of a source
+/// that it quotes, with a number and a bar before it.
 fn line_with<'t>(text: &'t str, words: &[String]) -> Result<&'t str, Error> {
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| words.iter().all(|word| line.contains(word.as_str())))
+        .filter(|line| {
+            let quoted = line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit());
+            !quoted.starts_with('|')
+        })
         .collect();
     match lines[..] {
         [line] => Ok(line.trim()),
