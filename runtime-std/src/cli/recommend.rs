@@ -81,7 +81,7 @@ pub fn here(room: &Room) -> Option<Manifest> {
 pub fn advice(name: &str) -> String {
     let default = Manifest::find(name);
     let size = |model: &Manifest| {
-        bytes(model).map_or_else(String::new, |bytes| format!(", {}", Size(bytes as usize)))
+        bytes(model).map_or_else(String::new, |bytes| format!(" ({})", Size(bytes as usize)))
     };
     let small = default.as_ref().map_or_else(String::new, size);
     match here(&Room::here()).filter(|best| best.name != name) {
