@@ -65,7 +65,8 @@ pub fn check() -> Result<(), Error> {
 
     board.flash_bytes = u32::try_from(whole.len())? + 4096;
     let over = [
-        "will not fit in region 'FLASH'".into(),
+        // The linker says it of each section.
+        "section '.rodata' will not fit in region 'FLASH'".into(),
         "overflowed by".into(),
     ];
     show("a program that does not fit beside it", &board, &over)
