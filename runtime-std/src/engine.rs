@@ -144,18 +144,23 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// As [`Model::vocab`].
     pub fn encode(&mut self, text: &[u8]) -> Result<Vec<u32>, Error> {
-        let bos = if text.is_empty() {
+        Ok(encode_prompt(self.tokenizer()?, text, false))
+    }
+}
+
+/// The tokens of a prompt, as [`Engine::encode`] gives them; control tokens written out in the text
+/// are obeyed if `special` is set.
+pub(crate) fn encode_prompt(tokenizer: &mut Tokenizer<'_>, text: &[u8], special: bool) -> Vec<u32> {
+    let options = EncodeOptions {
+        bos: if text.is_empty() {
             Mark::Always
         } else {
             Mark::Model
-        };
-        let options = EncodeOptions {
-            bos,
-            ..EncodeOptions::default()
-        };
-        let mut tokens = Vec::new();
-        self.tokenizer()?
-            .encode(text, options, &mut |token| tokens.push(token));
-        Ok(tokens)
-    }
+        },
+        special,
+        ..EncodeOptions::default()
+    };
+    let mut tokens = Vec::new();
+    tokenizer.encode(text, options, &mut |token| tokens.push(token));
+    tokens
 }

@@ -5,16 +5,18 @@
 //! something to change, so that nothing else pays for it.
 
 use brooklet_core::generate::{Feed, Next};
+use brooklet_core::sampler::BANNED;
 use brooklet_core::stream::StreamError;
 
-/// Largest change of a logit: more than any model's logits differ by, and finite, so that no
-/// arithmetic on it gives NaN.
+/// Largest bias: more than any model's logits differ by, and finite, so that no arithmetic on it
+/// gives NaN. A bias of minus infinity bans its token, whatever the temperature.
 const MOST: f32 = 1e30;
 
 /// Changes of the logits. The default changes nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adjustments {
-    /// Added to the logits of these tokens; what is beyond the largest change counts as that.
+    /// Added to the logits of these tokens; what is beyond 1e30 counts as that, but minus infinity
+    /// bans the token.
     pub bias: Vec<(u32, f32)>,
     /// Subtracted once from the logit of every token among the last.
     pub presence: f32,
@@ -108,7 +110,11 @@ impl Feed for Adjusted<'_> {
 fn adjust(logits: &mut [f32], adjustments: &Adjustments, recent: &[u32]) {
     for (token, bias) in &adjustments.bias {
         if let Some(logit) = logits.get_mut(*token as usize) {
-            *logit += bias.clamp(-MOST, MOST);
+            *logit += if *bias == BANNED {
+                BANNED
+            } else {
+                bias.clamp(-MOST, MOST)
+            };
         }
     }
     for (i, token) in recent.iter().enumerate() {
@@ -125,7 +131,8 @@ fn adjust(logits: &mut [f32], adjustments: &Adjustments, recent: &[u32]) {
 fn keep_typical(logits: &mut [f32], candidates: &mut [u32], share: f32) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
-    let surprise = |logit: f32| max + total.ln() - logit;
+    let top = max + total.ln();
+    let surprise = |logit: f32| top - logit;
     let probability = |logit: f32| (logit - max).exp() / total;
     // What is as good as impossible adds nothing to the expectation.
     let expected: f32 = logits
@@ -147,7 +154,7 @@ fn keep_typical(logits: &mut [f32], candidates: &mut [u32], share: f32) {
         kept += 1;
     }
     for id in &candidates[kept..] {
-        logits[*id as usize] = -MOST;
+        logits[*id as usize] = BANNED;
     }
 }
 
@@ -193,14 +200,14 @@ mod tests {
         feed.absorb(&[0, 1]).unwrap();
         assert_eq!(
             feed.feed(&[1]).unwrap().logits,
-            [2.25, 0.0, 1.0, 1.0, -MOST]
+            [2.25, 0.0, 1.0, 1.0, BANNED]
         );
         // Only once: the logits that are there already are not changed again.
-        assert_eq!(feed.last().logits, [2.25, 0.0, 1.0, 1.0, -MOST]);
+        assert_eq!(feed.last().logits, [2.25, 0.0, 1.0, 1.0, BANNED]);
         // The oldest is no longer among the last three.
         assert_eq!(
             feed.feed(&[2]).unwrap().logits,
-            [3.0, 0.0, 0.25, 1.0, -MOST]
+            [3.0, 0.0, 0.25, 1.0, BANNED]
         );
         assert!(!adjustments.is_empty() && Adjustments::default().is_empty());
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::failure::Failure;
 use crate::size::Size;
@@ -39,20 +39,14 @@ fn read_text(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of an argument, a file, or standard input, whichever is given. `what` names it for the
-/// error.
-pub fn text(
-    argument: Option<&str>,
-    file: Option<&PathBuf>,
-    what: &str,
-) -> Result<Vec<u8>, Failure> {
-    match (argument, file) {
-        (Some(text), _) => Ok(text.as_bytes().to_vec()),
-        (None, Some(path)) => read(path),
-        (None, None) if io::stdin().is_terminal() => Err(Failure::Usage(format!(
+/// The text of a file, or of standard input if none is given. `what` names it for the error.
+pub fn text(file: Option<&Path>, what: &str) -> Result<Vec<u8>, Failure> {
+    match file {
+        Some(path) => read(path),
+        None if io::stdin().is_terminal() => Err(Failure::Usage(format!(
             "give {what} as an argument, with -f FILE, or on standard input"
         ))),
-        (None, None) => read(Path::new("-")),
+        None => read(Path::new("-")),
     }
 }
 

@@ -319,7 +319,7 @@ fn sequence(arguments: &Arguments, model: &Model) -> Result<Vec<u32>, Failure> {
     if let Some(path) = &arguments.ids {
         return input::ids(path, model.config().vocab);
     }
-    let text = input::text(None, arguments.file.as_ref(), "the text")?;
+    let text = input::text(arguments.file.as_deref(), "the text")?;
     let options = EncodeOptions {
         bos: bos(arguments.no_bos),
         special: arguments.special.special,

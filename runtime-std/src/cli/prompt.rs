@@ -3,11 +3,12 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
+use brooklet_core::tokenizer::Tokenizer;
 use clap::Args;
 
 use super::failure::Failure;
 use super::input;
+use crate::engine::encode_prompt;
 use crate::notice::{Notice, Notices};
 
 /// Options of every command whose text may name control tokens.
@@ -55,8 +56,8 @@ impl<'a> Source<'a> {
     pub fn read(&self, what: &str) -> Result<Vec<u8>, Failure> {
         let mut text = match self {
             Source::Word(word) => return Ok(word.as_bytes().to_vec()),
-            Source::File(path) => input::text(None, Some(&path.to_path_buf()), what)?,
-            Source::Input => input::text(None, None, what)?,
+            Source::File(path) => input::text(Some(path), what)?,
+            Source::Input => input::text(None, what)?,
         };
         let end = [&b"\r\n"[..], b"\n"]
             .into_iter()
@@ -115,18 +116,7 @@ pub fn encode(
     special: bool,
     notices: &mut Notices,
 ) -> Vec<u32> {
-    let bos = if text.is_empty() {
-        Mark::Always
-    } else {
-        Mark::Model
-    };
-    let options = EncodeOptions {
-        bos,
-        special,
-        ..EncodeOptions::default()
-    };
-    let mut tokens = Vec::new();
-    tokenizer.encode(text, options, &mut |token| tokens.push(token));
+    let mut tokens = encode_prompt(tokenizer, text, special);
     if let (Some(bos), [first, second, ..]) = (tokenizer.bos(), &tokens[..])
         && special
         && [*first, *second] == [bos; 2]

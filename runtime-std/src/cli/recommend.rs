@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::model::store;
 use crate::models::manifest::Manifest;
 use crate::size::Size;
+use crate::system::disk;
 use crate::system::memory::available_bytes;
 
 /// Of the memory that is free, the part that a model's weights may take: the rest is for the cache
@@ -102,18 +103,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
             return None;
         }
     }
-    free_of(&folder)
-}
-
-#[cfg(unix)]
-fn free_of(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    disk.f_bavail.checked_mul(disk.f_frsize)
-}
-
-#[cfg(not(unix))]
-fn free_of(_: &Path) -> Option<u64> {
-    None
+    disk::free(&folder)
 }
 
 #[cfg(test)]
