@@ -230,7 +230,7 @@ mod tests {
             assert!(
                 changed
                     .iter()
-                    .all(|logit| logits.contains(logit) || *logit == -MOST)
+                    .all(|logit| logits.contains(logit) || *logit == BANNED)
             );
         }
     }
