@@ -83,8 +83,8 @@ fn show(what: &str, board: &Board, words: &[String]) -> Result<(), Error> {
     }
 }
 
-/// The one line of the compiler's `text` that has all of `words` in it and is not a line of a source
-/// that it quotes, with a number and a bar before it.
+/// The one line of the compiler's `text` that has all of `words` in it and is not a line of a
+/// source that it quotes, with a number and a bar before it.
 fn line_with<'t>(text: &'t str, words: &[String]) -> Result<&'t str, Error> {
     let lines: Vec<&str> = text
         .lines()
