@@ -30,22 +30,27 @@ pub(super) trait InstructionSet: Copy {
 }
 
 impl InstructionSet for Scalar {
-    #[cfg(not(all(target_arch = "arm", feature = "dsp", not(test))))]
     fn run<O: Op>(self, op: O) -> O::Output {
         op.eval(self)
-    }
-
-    // One instance of each algorithm saves flash; the bits are the same.
-    #[cfg(all(target_arch = "arm", feature = "dsp", not(test)))]
-    fn run<O: Op>(self, op: O) -> O::Output {
-        super::isa::Dsp::of_target().run(op)
     }
 }
 
 impl Isa {
     /// Evaluates a vector algorithm.
+    #[cfg(not(all(target_arch = "arm", feature = "dsp", not(test))))]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         on_isa!(self, isa => isa.run(op))
+    }
+
+    /// Evaluates a vector algorithm. Firmware is built for one processor, and all instruction sets
+    /// give the same bits: one instance of each algorithm, whatever is asked for, saves flash.
+    #[cfg(all(target_arch = "arm", feature = "dsp", not(test)))]
+    pub fn run<O: Op>(self, op: O) -> O::Output {
+        #[cfg(feature = "helium")]
+        let target = super::isa::Helium::of_target();
+        #[cfg(not(feature = "helium"))]
+        let target = super::isa::Dsp::of_target();
+        target.run(op)
     }
 }
 

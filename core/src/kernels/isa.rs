@@ -14,6 +14,7 @@
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __isa_features {
+    (Sse41 $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["sse4.1" "ssse3"]) };
     (Avx2 $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["avx2" "fma" "f16c"]) };
     (Avx512 $($use:tt)*) => {
         $crate::__isa_features!(@ $($use)* [
@@ -47,9 +48,13 @@ macro_rules! detected_isas {
         let mut isas = ::std::vec![Isa::Scalar];
         #[cfg(target_arch = "x86_64")]
         {
-            if $crate::__isa_features!(Avx2 detected_x86) {
+            if $crate::__isa_features!(Sse41 detected_x86) {
                 // SAFETY: the processor has just said that it has every feature, and detection
                 // includes the system's support.
+                isas.push(Isa::Sse41(unsafe { kernels::Sse41::new_unchecked() }));
+            }
+            if $crate::__isa_features!(Avx2 detected_x86) {
+                // SAFETY: as above.
                 isas.push(Isa::Avx2(unsafe { kernels::Avx2::new_unchecked() }));
             }
             if $crate::__isa_features!(Avx512 detected_x86) {
@@ -72,14 +77,15 @@ macro_rules! detected_isas {
     }};
 }
 
-/// Defines a proof token: a zero-size value whose existence says that the processor has the
-/// features.
+/// Defines a proof token: a value whose existence says that the processor has the features. It
+/// holds nothing, or the kind of core if kernels are chosen by it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! token {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident) => { token!($(#[$doc])* $name(()) = ()); };
+    ($(#[$doc:meta])* $name:ident($content:ty) = $unknown:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(());
+        pub struct $name($content);
 
         impl $name {
             /// Names of the processor features that the token stands for.
@@ -87,7 +93,7 @@ macro_rules! token {
 
             /// Returns the token if the compilation target is known to have the features.
             pub const fn of_target() -> Option<Self> {
-                if $crate::__isa_features!($name of_target) { Some($name(())) } else { None }
+                if $crate::__isa_features!($name of_target) { Some($name($unknown)) } else { None }
             }
 
             /// Returns the token without a check.
@@ -96,7 +102,7 @@ macro_rules! token {
             /// The processor that runs this program must have all of [`Self::FEATURES`], and the
             /// operating system must save their registers.
             pub const unsafe fn new_unchecked() -> Self {
-                $name(())
+                $name($unknown)
             }
         }
     };
@@ -108,15 +114,79 @@ pub(crate) struct Scalar;
 
 #[cfg(target_arch = "x86_64")]
 token!(
+    /// SSE4.1 with SSSE3 (Penryn, Silvermont, Bulldozer, and later; Celeron, Pentium and Atom to
+    /// this day).
+    Sse41
+);
+
+#[cfg(target_arch = "x86_64")]
+token!(
     /// AVX2 with FMA and F16C (Haswell, Zen, and later).
-    Avx2
+    Avx2(Core) = Core::Unknown
 );
 
 #[cfg(target_arch = "x86_64")]
 token!(
     /// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4, and later).
-    Avx512
+    Avx512(Core) = Core::Unknown
 );
+
+/// Cores on which other kernels than the widest decode some formats fastest.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Core {
+    /// One that was not measured.
+    Unknown,
+    /// AMD's Zen 4, whose vector units are half as wide as its registers.
+    Zen4,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Core {
+    /// The core that runs the program, by its family and model (AMD, "Open-Source Register
+    /// Reference", CPUID Fn0000_0001_EAX).
+    fn of_this_processor() -> Core {
+        use core::arch::x86_64::__cpuid;
+        let (vendor, version) = (__cpuid(0), __cpuid(1).eax);
+        let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+        let bits = |from: u32, count: u32| version >> from & ((1 << count) - 1);
+        let family = bits(8, 4) + if bits(8, 4) == 15 { bits(20, 8) } else { 0 };
+        let model = bits(16, 4) << 4 | bits(4, 4);
+        match (name.as_flattened(), family, model) {
+            (b"AuthenticAMD", 0x19, 0x10..=0x1F | 0x60..=0x7F | 0xA0..=0xAF) => Core::Zen4,
+            _ => Core::Unknown,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    pub(super) const fn core(self) -> Core {
+        self.0
+    }
+
+    /// Returns the SSE4.1 token: a processor with AVX2 has SSE4.1 and SSSE3, too.
+    pub const fn sse41(self) -> Sse41 {
+        Sse41(())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    pub(super) const fn core(self) -> Core {
+        self.0
+    }
+
+    /// Returns the AVX2 token, whose features are among those of this one.
+    pub const fn avx2(self) -> Avx2 {
+        Avx2(self.0)
+    }
+
+    /// Returns the SSE4.1 token: a processor with AVX2 has SSE4.1 and SSSE3, too.
+    pub const fn sse41(self) -> Sse41 {
+        Sse41(())
+    }
+}
 
 #[cfg(target_arch = "aarch64")]
 token!(
@@ -179,6 +249,9 @@ impl Helium {
 pub enum Isa {
     /// Plain Rust; the readable reference.
     Scalar,
+    /// x86-64 with SSE4.1 and SSSE3.
+    #[cfg(target_arch = "x86_64")]
+    Sse41(Sse41),
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -210,6 +283,8 @@ macro_rules! on_isa {
                 let $token = $crate::kernels::isa::Scalar;
                 $body
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Sse41($token) => $body,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2($token) => $body,
             #[cfg(target_arch = "x86_64")]
@@ -248,6 +323,9 @@ impl Isa {
             if let Some(token) = Avx2::of_target() {
                 return Isa::Avx2(token);
             }
+            if let Some(token) = Sse41::of_target() {
+                return Isa::Sse41(token);
+            }
         }
         #[cfg(all(target_arch = "arm", feature = "helium"))]
         return Isa::Helium(Helium::of_target());
@@ -257,11 +335,33 @@ impl Isa {
         Isa::Scalar
     }
 
-    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `avx2`, `avx512`, `neon`, `dotprod`, `dsp`,
-    /// `helium`.
+    /// The same instruction set, with the kernels that are fastest on the core that runs the
+    /// program, where that was measured. All give the same bits.
+    #[must_use]
+    pub fn tuned(self) -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        return self.with_core(Core::of_this_processor());
+        #[cfg(not(target_arch = "x86_64"))]
+        self
+    }
+
+    /// The same, as if `core` ran the program.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn with_core(self, core: Core) -> Isa {
+        match self {
+            Isa::Avx2(_) => Isa::Avx2(Avx2(core)),
+            Isa::Avx512(_) => Isa::Avx512(Avx512(core)),
+            other => other,
+        }
+    }
+
+    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `sse41`, `avx2`, `avx512`, `neon`,
+    /// `dotprod`, `dsp`, `helium`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Sse41(_) => "sse41",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]

@@ -78,7 +78,7 @@ pub use isa::Isa;
 #[cfg(test)]
 pub(crate) use isa::isas;
 #[cfg(target_arch = "x86_64")]
-pub use isa::{Avx2, Avx512};
+pub use isa::{Avx2, Avx512, Sse41};
 #[cfg(target_arch = "aarch64")]
 pub use isa::{Neon, NeonDotprod};
 pub use product::{Input, Product, scratch_bytes};

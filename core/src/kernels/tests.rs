@@ -205,6 +205,23 @@ fn quantized(x: &[f32]) -> Vec<Q8Activation> {
     q
 }
 
+/// The instruction sets, and those whose kernels are chosen by the core, as on one where they
+/// differ.
+#[cfg(target_arch = "x86_64")]
+fn with_tuned(mut isas: Vec<Isa>) -> Vec<Isa> {
+    let tuned = isas
+        .iter()
+        .map(|isa| isa.with_core(crate::kernels::isa::Core::Zen4));
+    let tuned: Vec<Isa> = tuned.filter(|isa| !isas.contains(isa)).collect();
+    isas.extend(tuned);
+    isas
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn with_tuned(isas: Vec<Isa>) -> Vec<Isa> {
+    isas
+}
+
 /// Checks every instruction set against the reference, with several ranges of rows.
 fn agrees(w: &Matrix<'_>, x: Input<'_>, tokens: usize) {
     let mut scratch = Aligned([0xA5u8; 1 << 17]);
@@ -218,7 +235,7 @@ fn agrees(w: &Matrix<'_>, x: Input<'_>, tokens: usize) {
     ];
     for rows in ranges {
         let width = rows.len().max(1);
-        let results = isas().into_iter().map(|isa| {
+        let results = with_tuned(isas()).into_iter().map(|isa| {
             // The output is wider than the range, so that the stride between tokens is not the
             // range's width.
             let mut out = vec![7.0f32; tokens * (width + 3)];
@@ -407,6 +424,7 @@ fn features_of_sources(folder: &str) -> std::collections::BTreeSet<std::string::
 #[test]
 fn functions_are_compiled_with_features_of_their_instruction_set() {
     for (folder, stands_for) in [
+        ("x86/sse41", Sse41::FEATURES),
         ("x86/avx2", Avx2::FEATURES),
         ("x86/avx512", Avx512::FEATURES),
     ] {

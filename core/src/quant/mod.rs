@@ -106,7 +106,7 @@ macro_rules! formats {
             /// `super-blocks`, which firmware leaves out to save flash.
             pub const fn is_built(self) -> bool {
                 match self {
-                    $(Format::$name => formats!(@ built $built)),+
+                    $(Format::$name => built!($built)),+
                 }
             }
         }
@@ -114,11 +114,16 @@ macro_rules! formats {
         /// Matches a format and evaluates an expression with the type of its blocks:
         /// `with_block!(format; any B => ...)` with one for all, or
         /// `float F => ...; quantized Q => ...`, or
-        /// `float F => ...; simple S => ...; super_block P => ...`.
+        /// `float F => ...; simple S => ...; super_block P => ...`. It panics on a format that this
+        /// build does not have, for which there is no code.
         macro_rules! with_block {
             ($d format:expr; $d($d arms:tt)+) => {
                 match $d format {
-                    $($crate::quant::Format::$name => $crate::quant::of_kind!($kind $block; $d($d arms)+)),+
+                    $($crate::quant::Format::$name => if $crate::quant::built!($built) {
+                        $crate::quant::of_kind!($kind $block; $d($d arms)+)
+                    } else {
+                        $crate::quant::not_built()
+                    }),+
                 }
             };
         }
@@ -127,8 +132,25 @@ macro_rules! formats {
     (@ elements float) => { 1 };
     (@ elements simple) => { BLOCK };
     (@ elements super_block) => { SUPER_BLOCK };
-    (@ built always) => { true };
-    (@ built $feature:literal) => { cfg!(feature = $feature) };
+}
+
+/// True if this build has the formats that belong to a cargo feature.
+macro_rules! built {
+    (always) => {
+        true
+    };
+    ($feature:literal) => {
+        cfg!(feature = $feature)
+    };
+}
+
+pub(crate) use built;
+
+/// The arm of `with_block` for a format that this build leaves out. Whoever loads a model has
+/// refused it before.
+#[cold]
+pub(crate) fn not_built() -> ! {
+    panic!("this build has no such format")
 }
 
 /// The arm of `with_block` for a kind of block.

@@ -60,6 +60,10 @@ pub trait Lanes: Copy {
     /// time.
     const SUMS_BY_COLUMN: bool = false;
 
+    /// Asks for the line at an address that will be read soon; does nothing where there is no such
+    /// instruction, or where memory is near. Any address may be given: it is not read.
+    #[inline(always)]
+    fn prefetch<T>(self, _at: *const T) {}
     /// Broadcasts `x` to all lanes.
     fn splat(self, x: f32) -> Self::V;
     /// Loads sixteen values.

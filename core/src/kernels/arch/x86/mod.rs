@@ -1,6 +1,6 @@
-//! Code that AVX2 and AVX-512 share.
+//! Code that SSE4.1, AVX2 and AVX-512 share.
 //!
-//! Both see a weight matrix as groups of rows, and a row as chunks of blocks. A register of `n`
+//! All see a weight matrix as groups of rows, and a row as chunks of blocks. A register of `n`
 //! lanes of 128 bits holds the 16 low (or 16 high) elements of `n` consecutive blocks of one row;
 //! `4 n` rows make a group, so that the transposed sums of a group's chunk fill whole registers
 //! with one row per 32-bit lane, as the contract's order of blocks requires.
@@ -16,11 +16,57 @@
 //!
 //! Rows that do not fill a group go through the scalar reference.
 
+/// Implements [`Kernels`] by the functions of the module that uses this, which are compiled with
+/// the features of `$isa`.
+macro_rules! kernels {
+    ($isa:ty, lanes: $lanes:expr, groups: $groups:expr, tokens: $tokens:expr) => {
+        impl Kernels for $isa {
+            const LANES: usize = $lanes;
+            const GROUPS: usize = $groups;
+            const TOKENS: usize = $tokens;
+
+            #[inline]
+            fn decode<B: Weights>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
+                // SAFETY: contract 1 (the token says that the processor has the features).
+                unsafe { decode(blocks, x, out) }
+            }
+
+            #[inline]
+            fn fill<B: Weights>(self, blocks: &[B], panel: &mut Panel<'_>) {
+                // SAFETY: contract 1 (the token says that the processor has the features).
+                unsafe { prefill::fill(blocks, panel) }
+            }
+
+            #[inline]
+            fn tile<B: Weights, const T: usize>(
+                self,
+                panel: &Panel<'_>,
+                x: &[Q8Activation],
+            ) -> [[f32; MAX_PANEL_ROWS]; T] {
+                // SAFETY: contract 1 (the token says that the processor has the features).
+                unsafe { prefill::tile::<B, T>(panel, x) }
+            }
+
+            #[inline]
+            fn dots<W: Float, const T: usize>(
+                self,
+                w: &[W],
+                x: &[f32],
+                out: &mut [[f32; FLOAT_ROWS]; T],
+            ) {
+                // SAFETY: contract 1 (the token says that the processor has the features).
+                unsafe { float::dots(w, x, out) }
+            }
+        }
+    };
+}
+
 mod avx2;
 mod avx512;
+mod narrow;
+mod sse41;
 mod weights;
 
-use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::mem::offset_of;
 use core::ops::Range;
 
@@ -153,12 +199,61 @@ fn multiply_groups<K: Kernels, B: Weights>(isa: K, product: ProductQ8<'_, '_>) {
     }
 }
 
-/// Prefetches the first group. The kernels prefetch each following group themselves.
+/// Prefetches the first group. The kernels prefetch each following group themselves ([`Ahead`]).
 fn prefetch_first<B>(group: &[B]) {
-    let start = group.as_ptr().cast::<i8>();
     for at in (0..size_of_val(group)).step_by(64) {
-        // SAFETY: every x86-64 has SSE, and a prefetch is a hint that faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
+        prefetch(group.as_ptr().wrapping_byte_add(at));
+    }
+}
+
+/// Asks for the line at an address, which need not be readable. The compiler moves no load across
+/// this: it would gather the requests at the end of a loop, in a burst.
+#[inline(always)]
+fn prefetch<T>(at: *const T) {
+    // SAFETY: every x86-64 has SSE, and a prefetch is a hint that faults on no address.
+    unsafe { core::arch::asm!("prefetcht0 [{}]", in(reg) at, options(nostack, preserves_flags)) }
+}
+
+/// The part of the next group of `ROWS` rows that is asked for while a chunk of `CHUNK` blocks of
+/// this group is computed. A group is read in `ROWS` streams at once, which the processor's own
+/// prefetchers do not follow. Its lines are asked for in their order, a few after each row: a burst
+/// of them fills the buffers of outstanding misses, and what is loaded next waits behind it. Their
+/// numbers are constants, since the compiler would make loops of others.
+#[derive(Clone, Copy)]
+struct Ahead<B, const ROWS: usize, const CHUNK: usize>(*const B);
+
+impl<B: Weights, const ROWS: usize, const CHUNK: usize> Ahead<B, ROWS, CHUNK> {
+    /// Bytes of a chunk in all rows.
+    const BYTES: usize = ROWS * CHUNK * size_of::<B>() / parts::<B>();
+    /// Lines after each row.
+    const BY_ROW: usize = Self::BYTES.div_ceil(64) / ROWS;
+    /// Lines after four rows: what is left of them.
+    const BY_FOUR: usize = (Self::BYTES.div_ceil(64) % ROWS).div_ceil(ROWS / 4);
+    /// Distance beyond the next group's corresponding part, in bytes.
+    const FURTHER: usize = 4096;
+
+    /// The part for chunk `chunk` of the group after `blocks`, and somewhat further.
+    #[inline(always)]
+    fn new(blocks: &[B], chunk: usize) -> Self {
+        let next = blocks.as_ptr_range().end;
+        Ahead(next.wrapping_byte_add(Self::FURTHER + chunk * Self::BYTES))
+    }
+
+    /// Asks for the lines that belong to row `row`.
+    #[inline(always)]
+    fn after_row(self, row: usize) {
+        for line in 0..Self::BY_ROW {
+            prefetch(self.0.wrapping_byte_add(64 * (row * Self::BY_ROW + line)));
+        }
+    }
+
+    /// Asks for the lines that belong to the `four`-th four rows.
+    #[inline(always)]
+    fn after_four(self, four: usize) {
+        let first = ROWS * Self::BY_ROW + four * Self::BY_FOUR;
+        for line in 0..Self::BY_FOUR {
+            prefetch(self.0.wrapping_byte_add(64 * (first + line)));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::quant::{
 /// A quantised format, as the kernels see it: rows of blocks of 32 columns, of which a super-block
 /// has 8.
 pub(in super::super) trait Weights:
-    Block + super::avx2::Chunk + super::avx512::Chunk
+    Block + super::sse41::Chunk + super::avx2::Chunk + super::avx512::Chunk
 {
     /// True if a block has a minimum.
     const HAS_MIN: bool;

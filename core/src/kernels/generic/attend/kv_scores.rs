@@ -62,6 +62,7 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
 ) {
     let columns = queries[0].len();
     let zero = l.splat(0.0);
+    let next_tile = keys.len();
     let keys = &keys.as_chunks::<16>().0.as_chunks::<2>().0[first_column..][..columns];
     let mut total = [[zero; 2]; R];
     let mut at = 0;
@@ -79,6 +80,7 @@ fn whole_tile<L: Lanes, E: Element, const R: usize>(
         let halves = if L::MANY_ROWS { 0..2 } else { halves.clone() };
         if L::MANY_ROWS {
             for (i, key) in keys.iter().enumerate() {
+                l.prefetch(key.as_ptr().cast::<E>().wrapping_add(next_tile));
                 let (low, high) = (E::load(l, &key[0]), E::load(l, &key[1]));
                 for r in 0..R {
                     let q = l.splat(queries[r][i]);

@@ -326,6 +326,7 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
             return;
         }
         for n in 0..len {
+            l.prefetch(values.as_ptr().wrapping_add((n + ROWS_AHEAD) * stride));
             let raw = values[n * stride..][..VECTORS * 16].as_chunks::<16>().0;
             let scale = value_scale(planes, rows.start + n, self.column);
             for (i, raw) in raw.iter().enumerate() {
@@ -340,6 +341,9 @@ impl<L: Lanes, const R: usize, const VECTORS: usize> Columns<'_, L, R, VECTORS> 
         self.acc = acc;
     }
 }
+
+/// Distance in rows of the prefetch of values, which are read with the stride of a whole row.
+const ROWS_AHEAD: usize = 32;
 
 #[inline(always)]
 fn value_scale<E: Element>(planes: &Planes<'_, E>, row: usize, column: usize) -> f32 {

@@ -19,6 +19,11 @@ impl Lanes for Avx2 {
     const SUMS: usize = 8;
 
     #[inline(always)]
+    fn prefetch<T>(self, at: *const T) {
+        super::super::prefetch(at);
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
         // SAFETY: contract 1 (the token's features).
         unsafe { [_mm256_set1_ps(x); 2] }

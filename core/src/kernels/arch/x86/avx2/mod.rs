@@ -15,7 +15,7 @@ mod unpack;
 use core::arch::x86_64::*;
 
 use self::unpack::widen_halves;
-use super::{FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts};
+use super::{Ahead, FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts};
 use crate::kernels::dispatch::InstructionSet;
 use crate::kernels::generic::Op;
 use crate::kernels::isa::Avx2;
@@ -39,7 +39,7 @@ impl InstructionSet for Avx2 {
     }
 
     fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
-        super::product_q8(self, product)
+        super::narrow::product_avx2(self, product)
     }
 
     fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
@@ -52,39 +52,8 @@ impl InstructionSet for Avx2 {
     }
 }
 
-impl Kernels for Avx2 {
-    const LANES: usize = ROWS;
-    const GROUPS: usize = 1;
-    const TOKENS: usize = 4;
+kernels!(Avx2, lanes: ROWS, groups: 1, tokens: 4);
 
-    #[inline]
-    fn decode<B: Weights>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { decode(blocks, x, out) }
-    }
-
-    #[inline]
-    fn fill<B: Weights>(self, blocks: &[B], panel: &mut Panel<'_>) {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { prefill::fill(blocks, panel) }
-    }
-
-    #[inline]
-    fn tile<B: Weights, const T: usize>(
-        self,
-        panel: &Panel<'_>,
-        x: &[Q8Activation],
-    ) -> [[f32; MAX_PANEL_ROWS]; T] {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { prefill::tile::<B, T>(panel, x) }
-    }
-
-    #[inline]
-    fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { float::dots(w, x, out) }
-    }
-}
 /// Loads of a format's chunks into registers.
 pub(in super::super) trait Chunk: Sized {
     /// Location of a row's chunk.
@@ -247,7 +216,7 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
         let scaled_sum = _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x55>(x_header));
         let x_sums = _mm256_shuffle_epi32::<0xAA>(x_header);
         let (x_low, x_high) = (activations::<12>(x_blocks), activations::<28>(x_blocks));
-        prefetch(blocks, chunk);
+        let ahead = Ahead::<B, ROWS, CHUNK>::new(blocks, chunk);
         let mut terms = [_mm256_setzero_ps(); 2];
         for (i, term) in terms.iter_mut().enumerate() {
             // SAFETY: rows 4i to 4i + 3 < 8 of `row_blocks` blocks each are in `blocks`; x has a
@@ -259,6 +228,7 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
             for j in 0..4 {
                 // SAFETY: as above.
                 let (low, high) = unsafe { <B as Chunk>::unpack(rows[j]) };
+                ahead.after_row(4 * i + j);
                 let (low, high) = (pairs::<B>(low, x_low), pairs::<B>(high, x_high));
                 if B::HAS_FACTORS {
                     (sums[0][j], sums[1][j]) = (widen(low), widen(high));
@@ -268,6 +238,7 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
                     sums[0][j] = widen(_mm256_add_epi16(low, high));
                 }
             }
+            ahead.after_four(i);
             let mut sum = sum_lanes(sums[0]);
             if B::HAS_FACTORS {
                 let low = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(header.factors));
@@ -296,22 +267,3 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     // SAFETY: `out` is 8 floats.
     unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) }
 }
-
-/// Prefetches the part of the next group of rows that corresponds to this chunk. A group is read in
-/// 8 streams at once, which the processor's own prefetchers do not follow.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn prefetch<B: Weights>(blocks: &[B], chunk: usize) {
-    let bytes = ROWS * CHUNK * size_of::<B>() / parts::<B>();
-    let next = blocks
-        .as_ptr_range()
-        .end
-        .cast::<i8>()
-        .wrapping_add(PREFETCH_AHEAD + chunk * bytes);
-    for line in 0..bytes.div_ceil(64) {
-        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line));
-    }
-}
-
-/// Distance of the prefetch beyond the next group's corresponding part, in bytes.
-const PREFETCH_AHEAD: usize = 4096;

@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{MAX_PANEL_ROWS, Panel, Weights, parts, sums_of};
-use super::{CHUNK, Chunk, Header, ROWS, bias, header, pairs, prefetch, transpose_lanes};
+use super::super::{Ahead, MAX_PANEL_ROWS, Panel, Weights, parts, sums_of};
+use super::{CHUNK, Chunk, Header, ROWS, bias, header, pairs, transpose_lanes};
 use crate::quant::{BLOCK, Q8Activation};
 
 /// Transposes the 4 x 4 matrix of 32-bit values in each 128-bit lane.
@@ -33,7 +33,7 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     );
     let chunks = quants.chunks_mut(CHUNK).zip(scales.chunks_mut(CHUNK));
     for (chunk, (quants, scales)) in chunks.enumerate() {
-        prefetch(blocks, chunk);
+        let ahead = Ahead::<B, ROWS, CHUNK>::new(blocks, chunk);
         let zero = [_mm256_setzero_ps(); 2];
         // Registers of four rows each: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
         let (mut columns, mut scale, mut min) = ([zero; 8], zero, zero);
@@ -45,7 +45,9 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
             for (j, row) in rows.iter().enumerate() {
                 // SAFETY: the blocks are still borrowed, and this function has the features.
                 (low[j], high[j]) = unsafe { <B as Chunk>::unpack(*row) };
+                ahead.after_row(4 * i + j);
             }
+            ahead.after_four(i);
             let (low, high) = (transpose_in_lanes(low), transpose_in_lanes(high));
             for j in 0..4 {
                 columns[j][i] = low[j];

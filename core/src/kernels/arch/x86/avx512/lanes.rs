@@ -27,6 +27,11 @@ impl Lanes for Avx512 {
     const SUMS: usize = 16;
 
     #[inline(always)]
+    fn prefetch<T>(self, at: *const T) {
+        super::super::prefetch(at);
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         whole!(_mm512_set1_ps(x))
     }

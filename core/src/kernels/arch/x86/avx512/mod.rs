@@ -9,7 +9,7 @@ mod unpack;
 
 use core::arch::x86_64::*;
 
-use super::{FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts};
+use super::{Ahead, FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts};
 use crate::kernels::dispatch::InstructionSet;
 use crate::kernels::generic::Op;
 use crate::kernels::isa::Avx512;
@@ -35,7 +35,7 @@ impl InstructionSet for Avx512 {
     }
 
     fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
-        super::product_q8(self, product)
+        super::narrow::product_avx512(self, product)
     }
 
     fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
@@ -48,41 +48,10 @@ impl InstructionSet for Avx512 {
     }
 }
 
-impl Kernels for Avx512 {
-    const LANES: usize = ROWS;
-    // An activation is loaded once and multiplies two registers of weights. 6 tokens make 12 sums,
-    // which hide one another's latency and fit the registers.
-    const GROUPS: usize = GROUPS;
-    const TOKENS: usize = 6;
+// An activation is loaded once and multiplies two registers of weights. 6 tokens make 12 sums,
+// which hide one another's latency and fit the registers.
+kernels!(Avx512, lanes: ROWS, groups: GROUPS, tokens: 6);
 
-    #[inline]
-    fn decode<B: Weights>(self, blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { decode(blocks, x, out) }
-    }
-
-    #[inline]
-    fn fill<B: Weights>(self, blocks: &[B], panel: &mut Panel<'_>) {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { prefill::fill(blocks, panel) }
-    }
-
-    #[inline]
-    fn tile<B: Weights, const T: usize>(
-        self,
-        panel: &Panel<'_>,
-        x: &[Q8Activation],
-    ) -> [[f32; MAX_PANEL_ROWS]; T] {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { prefill::tile::<B, T>(panel, x) }
-    }
-
-    #[inline]
-    fn dots<W: Float, const T: usize>(self, w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
-        // SAFETY: contract 1 (the token says that the processor has the features).
-        unsafe { float::dots(w, x, out) }
-    }
-}
 /// Loads of a format's chunks into registers.
 pub(in super::super) trait Chunk: Sized {
     /// One row's chunk, or its location.
@@ -234,14 +203,12 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     let mut acc = _mm512_setzero_ps();
     let (chunks, rest) = x.as_chunks::<CHUNK>();
     for (chunk, now) in chunks.iter().enumerate() {
-        prefetch(blocks, chunk);
         // SAFETY: `x` has a whole chunk there, and `blocks` 16 rows as long as `x`.
         for term in unsafe { terms::<B, true>(blocks, x.len(), CHUNK * chunk, now) } {
             acc = _mm512_add_ps(acc, term);
         }
     }
     if !rest.is_empty() {
-        prefetch(blocks, chunks.len());
         // SAFETY: `rest` are the blocks of `x` from there on, and `blocks` 16 rows as long as `x`.
         let terms = unsafe { terms::<B, false>(blocks, x.len(), CHUNK * chunks.len(), rest) };
         for term in &terms[..rest.len()] {
@@ -266,6 +233,7 @@ unsafe fn terms<B: Weights, const WHOLE: bool>(
     x: &[Q8Activation],
 ) -> [__m512; 4] {
     let masks = <B as Chunk>::masks(x.len());
+    let ahead = Ahead::<B, ROWS, CHUNK>::new(blocks, block / CHUNK);
     let x_header = activations::<0>(x);
     let scale = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x00>(x_header));
     let scaled_sum = _mm512_castsi512_ps(_mm512_shuffle_epi32::<0x55>(x_header));
@@ -282,10 +250,12 @@ unsafe fn terms<B: Weights, const WHOLE: bool>(
         for j in 0..4 {
             // SAFETY: as for the headers.
             let (low, high) = unsafe { <B as Chunk>::unpack(&rows[j]) };
+            ahead.after_row(4 * i + j);
             let high_sums = if B::HAS_FACTORS { 1 } else { 0 };
             sums[0][j] = _mm512_dpbusd_epi32(sums[0][j], low, x_halves[0]);
             sums[high_sums][j] = _mm512_dpbusd_epi32(sums[high_sums][j], high, x_halves[1]);
         }
+        ahead.after_four(i);
         let mut sum = sum_lanes(sums[0]);
         if B::HAS_FACTORS {
             let high = _mm512_mullo_epi32(sum_lanes(sums[1]), header.factors[1]);
@@ -307,22 +277,3 @@ unsafe fn terms<B: Weights, const WHOLE: bool>(
     }
     transpose_lanes(terms).map(|term| _mm512_castsi512_ps(term))
 }
-
-/// Prefetches the part of the next group of rows that corresponds to this chunk. A group is read in
-/// 16 streams at once, which the processor's own prefetchers do not follow.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn prefetch<B: Weights>(blocks: &[B], chunk: usize) {
-    let bytes = ROWS * CHUNK * size_of::<B>() / parts::<B>();
-    let next = blocks
-        .as_ptr_range()
-        .end
-        .cast::<i8>()
-        .wrapping_add(PREFETCH_AHEAD + chunk * bytes);
-    for line in 0..bytes.div_ceil(64) {
-        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line));
-    }
-}
-
-/// Distance of the prefetch beyond the next group's corresponding part, in bytes.
-const PREFETCH_AHEAD: usize = 4096;

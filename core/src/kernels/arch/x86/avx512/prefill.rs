@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{MAX_PANEL_ROWS, Panel, Weights, parts, sums_of};
-use super::{CHUNK, Chunk, GROUPS, Header, ROWS, header, prefetch, transpose_lanes};
+use super::super::{Ahead, MAX_PANEL_ROWS, Panel, Weights, parts, sums_of};
+use super::{CHUNK, Chunk, GROUPS, Header, ROWS, header, transpose_lanes};
 use crate::quant::{BLOCK, Q8Activation};
 
 /// Transposes the 4 x 4 matrix of 32-bit values in each 128-bit lane.
@@ -33,7 +33,7 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     );
     let chunks = quants.chunks_mut(CHUNK).zip(scales.chunks_mut(CHUNK));
     for (chunk, (quants, scales)) in chunks.enumerate() {
-        prefetch(blocks, chunk);
+        let ahead = Ahead::<B, ROWS, CHUNK>::new(blocks, chunk);
         let masks = <B as Chunk>::masks(quants.len());
         let zero = [_mm512_setzero_si512(); 4];
         // Registers of four rows each: [columns / 4][rows / 4], block `k` in 128-bit lane `k`.
@@ -48,7 +48,9 @@ pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
             for j in 0..4 {
                 // SAFETY: this function has the features, and `blocks` is still borrowed.
                 (low[j], high[j]) = unsafe { <B as Chunk>::unpack(&rows[j]) };
+                ahead.after_row(4 * i + j);
             }
+            ahead.after_four(i);
             let (low, high) = (transpose_in_lanes(low), transpose_in_lanes(high));
             for j in 0..4 {
                 columns[j][i] = low[j];
