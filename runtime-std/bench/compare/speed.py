@@ -2,6 +2,9 @@
 """Times two builds of brooklet in turn on several models: ratios new/old from an empty cache.
 
     python3 speed.py OLD NEW MODEL... [--threads 2 1] [-p 256] [-n 64] [-r 9] [--isa avx2]
+    python3 speed.py OLD NEW MODEL... --depth 3500 -n 24 [--cache-type q8_0]
+
+With --depth tokens are decoded after a prefill of as many.
 
 Both programs stay warm (`bench --serve`) and answer turn by turn, so that the machine's load hits
 both alike. Prints a line for each model and number of threads: medians of the paired ratios new/old of
@@ -38,9 +41,14 @@ class Program(interleave.Served):
 def compare(commands, arguments):
     """Measures of (old, new) by what is timed and by which clock."""
     programs = [Program(command) for command in commands]
-    found = {(kind, clock): ([], []) for kind in "np" for clock in ("wall", "cpu")}
+    decode = ("d" if arguments.depth else "n", arguments.n)
+    kinds = [decode] if arguments.depth else [("p", arguments.p), decode]
+    found = {(kind, clock): ([], []) for kind, _ in kinds for clock in ("wall", "cpu")}
+    if arguments.depth:
+        for program in programs:
+            program.rate("p", arguments.depth)
     for turn in range(arguments.r):
-        for kind, tokens in (("p", arguments.p), ("n", arguments.n)):
+        for kind, tokens in kinds:
             for side in (0, 1) if turn % 2 == 0 else (1, 0):
                 wall, cpu = programs[side].rates(kind, tokens)
                 found[kind, "wall"][side].append(wall)
@@ -58,6 +66,8 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("-p", type=int, default=256, help="tokens of a prefill")
     parser.add_argument("-n", type=int, default=64, help="tokens that are decoded")
+    parser.add_argument("--depth", type=int, help="tokens in the cache before those that are decoded")
+    parser.add_argument("--cache-type", default="f16")
     parser.add_argument("-r", type=int, default=9, help="turns")
     parser.add_argument("--isa", help="instruction set; the best unless given")
     parser.add_argument("--least", type=float, default=0.99)
@@ -67,11 +77,15 @@ def main():
     slower = False
     for model in arguments.models:
         for threads in arguments.threads:
-            words = ["bench", "-m", model, "--serve", "-t", str(threads)]
+            words = ["bench", "-m", model, "--serve", "-t", str(threads), "--cache-type", arguments.cache_type]
+            if arguments.depth:
+                words += ["--window", str(arguments.depth + arguments.n * arguments.r)]
             commands = [shlex.join([program, *words]) for program in (arguments.old, arguments.new)]
             found = compare(commands, arguments)
             said = []
-            for kind, name in (("n", "decode"), ("p", "prefill")):
+            for kind, name in (("n", "decode"), ("d", f"decode after {arguments.depth}"), ("p", "prefill")):
+                if (kind, "wall") not in found:
+                    continue
                 for clock in ("wall", "cpu"):
                     old, new = found[kind, clock]
                     report = interleave.summary(new, old)

@@ -10,10 +10,13 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::failure::Failure;
 use super::numbers::{MOST_TOKENS, whole};
+use crate::model::Model;
 use crate::models::manifest::Manifest;
+use crate::notice::{Notice, Notices};
 use crate::planning::{DEFAULT_CACHE, DEFAULT_SINKS, Settings};
 use crate::size::Size;
 use crate::system::pool::{MAX_WORKERS, Pool};
+use crate::tuning;
 
 /// Names of the policies, and their help.
 pub const POLICIES: Names = &[
@@ -84,6 +87,29 @@ pub fn threads() -> impl TypedValueParser<Value = usize> {
     whole(1, MAX_WORKERS)
 }
 
+/// The value of `--threads` where a model decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadsChoice {
+    /// As many as decode fastest, by trying.
+    Auto,
+    /// This number.
+    Count(usize),
+}
+
+/// Reads a number of threads, or `auto`.
+fn threads_choice(text: &str) -> Result<ThreadsChoice, String> {
+    let whole = || {
+        let count = text.parse().ok()?;
+        (1..=MAX_WORKERS).contains(&count).then_some(count)
+    };
+    match text {
+        "auto" => Ok(ThreadsChoice::Auto),
+        _ => whole()
+            .map(ThreadsChoice::Count)
+            .ok_or_else(|| format!("must be auto, or from 1 to {MAX_WORKERS}")),
+    }
+}
+
 /// Returns the number of threads to start for `--threads`.
 pub fn workers(threads: Option<usize>) -> usize {
     threads.unwrap_or_else(Pool::default_workers)
@@ -128,8 +154,8 @@ fn window(text: &str) -> Result<Window, String> {
 /// Tokens in the cache, and threads that compute.
 #[derive(Args)]
 pub struct ComputeArguments {
-    /// Tokens kept beside the sinks, the newest included; max for as many as fit --ram, however
-    /// slow that makes prefill
+    /// Tokens kept beside the sinks, the newest included; max for as many as fit --ram, or without
+    /// it as many as the model was trained for, however slow that makes prefill
     #[arg(long, value_name = "W", value_parser = window)]
     pub window: Option<Window>,
     /// Tokens kept, sinks included; 0 for as many as the model was trained for
@@ -147,9 +173,10 @@ pub struct ComputeArguments {
         hide_possible_values = false
     )]
     pub cache: LayoutChoice,
-    /// Threads that compute; as many as there are processors unless given
-    #[arg(short, long, value_parser = threads())]
-    pub threads: Option<usize>,
+    /// Threads that compute; as many as there are big cores unless given; auto for as many as
+    /// decode fastest, which takes a moment to try
+    #[arg(short, long, value_name = "THREADS", value_parser = threads_choice, allow_hyphen_values = true)]
+    pub threads: Option<ThreadsChoice>,
     /// Leave out values whose softmax weight is under 1/N, an experiment: from 10000 on little is
     /// lost, and little gained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -174,9 +201,15 @@ pub struct CacheArguments {
 }
 
 impl CacheArguments {
-    /// The settings, for a model that may have a manifest with its own defaults.
-    pub fn settings(&self, manifest: Option<&Manifest>) -> Result<Settings, Failure> {
-        let sinks = self.sinks.or_else(|| manifest?.sinks);
+    /// The settings, for a model that may have a manifest with its own defaults, or state what it
+    /// needs itself.
+    pub fn settings(
+        &self,
+        model: &Model,
+        manifest: Option<&Manifest>,
+    ) -> Result<Settings, Failure> {
+        let of_manifest = manifest.and_then(|manifest| manifest.sinks);
+        let sinks = self.sinks.or(of_manifest).or_else(|| model.sinks());
         self.compute.with(
             Settings {
                 policy: self.policy,
@@ -189,9 +222,30 @@ impl CacheArguments {
 }
 
 impl ComputeArguments {
-    /// Workers to start.
+    /// Workers to start; for `auto` those that there are without it.
     pub fn workers(&self) -> usize {
-        workers(self.threads)
+        match self.threads {
+            Some(ThreadsChoice::Count(count)) => count,
+            Some(ThreadsChoice::Auto) | None => Pool::default_workers(),
+        }
+    }
+
+    /// The model with as many threads as decode fastest, if `auto` was asked for; says which.
+    pub fn tuned(&self, model: Model, notices: &mut Notices) -> Result<Model, Failure> {
+        if self.threads != Some(ThreadsChoice::Auto) {
+            return Ok(model);
+        }
+        if model.config().encoder.get().is_some() {
+            notices.add(Notice::OptionIgnored {
+                option: "--threads auto".into(),
+                reason: "a model that hears does not decode without a sound",
+            });
+            return Ok(model);
+        }
+        let tried = tuning::try_workers(&model)?;
+        let chosen = tuning::fewest(&tried).unwrap_or(model.workers());
+        notices.add(Notice::Threads { chosen, tried });
+        Ok(model.with_workers(chosen))
     }
 
     /// The settings with the policy `sink`, for a model that may have a manifest with its own

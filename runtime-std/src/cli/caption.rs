@@ -94,7 +94,7 @@ pub struct Arguments {
     /// Element type of the caches
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
     cache_type: ElementType,
-    /// Threads that compute; as many as there are processors unless given
+    /// Threads that compute; as many as there are big cores unless given
     #[arg(short, long, value_parser = threads())]
     threads: Option<usize>,
     /// Keep activations in f32 instead of int8: slow, for tests

@@ -92,6 +92,7 @@ const RULES: &[Rule] = &[
     Rule {
         commands: &["plan"],
         options: &[
+            "bandwidth",
             "ram",
             "policy",
             "sinks",

@@ -39,6 +39,7 @@ mod sampling;
 mod slim;
 mod terminal;
 mod tokenize;
+mod traffic;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -103,7 +104,7 @@ enum Command {
     /// depends on the model; it is measured on a text, layer by layer, and each layer gets as many
     /// rank-correction channels as hold the bound, or stays as it is.
     Slim(slim::Arguments),
-    /// Measure speed from an empty cache: median and spread
+    /// Measure speed, and compare it with that of reading the weights
     Bench(bench::Arguments),
     /// Fetch a model: checked, resumable, its licence shown
     Pull(models::PullArguments),
@@ -133,6 +134,9 @@ const SHRUNK: &str = "brooklet: the model's file was cut short while it was mapp
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if let Some(answered) = completions::answer(command_line) {
+        return answered;
+    }
     let Parsed { cli, ignored } = match parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -200,10 +204,11 @@ fn command_line() -> clap::Command {
     // Gives the subcommands the program's name, which is a part of their usage.
     command.build();
     command.mut_subcommands(|subcommand| {
+        let name = subcommand.get_name().to_owned();
         // `--window -1` is a wrong number, and not an unknown option.
         let mut subcommand = reference::with_help(subcommand).mut_args(|argument| {
             let takes_value = argument.get_action().takes_values() && !argument.is_positional();
-            argument.allow_negative_numbers(takes_value)
+            completions::with_models(&name, argument.allow_negative_numbers(takes_value))
         });
         let usage = subcommand.render_usage().to_string();
         subcommand.override_usage(broken(usage.trim_start_matches("Usage: ")))
@@ -248,17 +253,15 @@ fn dispatch(command: Command, notices: Notices, out: &mut dyn Write) -> Result<(
         Command::Ppl(arguments) => ppl::ppl(&arguments, notices, out),
         Command::Tokenize(arguments) => tokenize::tokenize(&arguments, notices, out),
         Command::Detokenize(arguments) => tokenize::detokenize(&arguments, out),
-        Command::Plan(arguments) => plan::plan(&arguments, out),
-        Command::Bench(arguments) => bench::bench(&arguments, out),
-        Command::Quantize(arguments) => quantize::quantize(&arguments, out),
+        Command::Plan(arguments) => plan::plan(&arguments, notices, out),
+        Command::Bench(arguments) => bench::bench(&arguments, notices, out),
+        Command::Quantize(arguments) => quantize::quantize(&arguments, notices, out),
         Command::Slim(arguments) => slim::slim(&arguments, notices, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, notices, out),
         Command::Models(arguments) => models::models(&arguments, out),
         Command::Rm(arguments) => models::rm(&arguments.name, out),
-        Command::Completions(arguments) => {
-            completions::completions(&arguments, command_line(), out)
-        }
+        Command::Completions(arguments) => completions::completions(&arguments, out),
         Command::Man(arguments) => man::man(&arguments, Cli::command(), out),
         Command::Help(arguments) => help(arguments.subcommand.as_deref(), out),
     }

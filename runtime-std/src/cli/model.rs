@@ -187,6 +187,22 @@ pub fn named(model: &str) -> Result<Option<Manifest>, Failure> {
     }
 }
 
+/// Names of models that begin with `begun`: of all that have one, or only of those `in_store`. The
+/// store's other files are among both.
+pub fn names(begun: &str, in_store: bool) -> Vec<String> {
+    let store = Store::from_environment();
+    let is_there = |manifest: &Manifest| store.as_ref().is_some_and(|store| store.has(manifest));
+    let mut names: Vec<String> = Manifest::all()
+        .into_iter()
+        .filter(|manifest| !in_store || is_there(manifest))
+        .map(|manifest| manifest.name)
+        .collect();
+    let others = store.iter().flat_map(Store::others);
+    names.extend(others.map(|stored| stored.name));
+    names.retain(|name| name.starts_with(begun));
+    names
+}
+
 fn looks_like_a_path(model: &str) -> bool {
     model.contains(std::path::MAIN_SEPARATOR) || model.contains('/') || is_gguf(Path::new(model))
 }

@@ -12,13 +12,16 @@ use serde::Serialize;
 use super::cache::{CacheArguments, RamArguments};
 use super::dimensions::{dimensions, is_dimensions};
 use super::failure::Failure;
-use super::json::write_json;
+use super::json::{Noted, Said, write_json};
 use super::model::ModelArguments;
-use super::run::Kept;
+use super::run::{Kept, planned};
+use super::traffic::{Weights, cache_bytes, slots};
 use crate::convert::slim;
 use crate::model::Model;
+use crate::notice::{Notice, Notices};
 use crate::planning::{Needs, PREFILL_SHARE, Settings};
-use crate::size::Size;
+use crate::size::{Size, SizeError};
+use crate::stated::SlimErrors;
 
 /// Budgets of the table, in MiB.
 const BUDGETS: [usize; 10] = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
@@ -32,9 +35,69 @@ pub struct Arguments {
     ram: RamArguments,
     #[command(flatten)]
     cache: CacheArguments,
+    /// Bytes that the machine reads a second, for example 17GB (`brooklet bench` measures it):
+    /// adds the tokens a second that decoding cannot exceed
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = rate)]
+    bandwidth: Option<Size>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a number of bytes a second, which is not 0.
+fn rate(text: &str) -> Result<Size, String> {
+    match text.parse() {
+        Ok(Size(0)) => Err("nothing is read at 0 bytes a second".into()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(SizeError::to_string(&error)),
+    }
+}
+
+/// Bytes and operations of a decoded token: with an empty cache, and with a full one.
+#[derive(Serialize)]
+struct TokenRow {
+    bytes: [usize; 2],
+    products: [u64; 2],
+    /// Tokens a second if nothing but reading took time.
+    most_tps: Option<[f64; 2]>,
+}
+
+impl TokenRow {
+    /// `None` for a model that hears: its tokens read what the encoder has left, too.
+    fn of(model: &Model, plan: &Plan, bandwidth: Option<Size>) -> Option<TokenRow> {
+        if model.config().encoder.get().is_some() {
+            return None;
+        }
+        let weights = Weights::of(model.gguf());
+        let (config, options) = (model.config(), plan.options());
+        let shape = config.shape();
+        let attention =
+            |layer| shape.products(options.layout_of(config, layer), slots(config, plan, layer));
+        let attention: u64 = (0..config.layers).map(attention).sum();
+        let cache = cache_bytes(model, plan, plan.capacity());
+        let bytes = [weights.bytes(), weights.bytes() + cache];
+        Some(TokenRow {
+            bytes,
+            products: [weights.products(), weights.products() + attention],
+            most_tps: bandwidth.map(|rate| bytes.map(|bytes| rate.0 as f64 / bytes as f64)),
+        })
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let [empty, full] = self.bytes.map(Size);
+        let [least, most] = self.products.map(|products| products as f64 * 1e-6);
+        write!(
+            out,
+            "Decoding a token reads {empty}, with a full cache {full}, for {least:.1} to {most:.1} million multiply-adds"
+        )?;
+        match self.most_tps {
+            Some([empty, full]) => writeln!(
+                out,
+                ":\nat most {empty:.1} tokens/s at that bandwidth, with a full cache {full:.1}."
+            ),
+            None => writeln!(out, "."),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -95,23 +158,29 @@ struct Report {
     weights_bytes: usize,
     parts: Vec<PartRow>,
     budgets: Vec<BudgetRow>,
+    token: Option<TokenRow>,
     layouts: Vec<LayoutRow>,
     smallest_layout: &'static str,
     why: &'static str,
 }
 
 /// Prints the plan of a run with these options.
-pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn plan(
+    arguments: &Arguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     if is_dimensions(&arguments.model.model) {
         return dimensions(&arguments.model.model, arguments.json, out);
     }
     let open = arguments.model.open()?;
     let (model, manifest) = open.check(arguments.cache.compute.workers())?;
+    let model = arguments.cache.compute.tuned(model, &mut notices)?;
     let settings = Settings {
         budget: arguments.ram.budget(),
-        ..arguments.cache.settings(manifest.as_ref())?
+        ..arguments.cache.settings(&model, manifest.as_ref())?
     };
-    let plan = model.plan_with_index(&settings)?;
+    let plan = planned(&model, &settings, &mut notices)?;
     let options = plan.options();
     let budgets = budgets(&settings, &model);
     let config = model.config();
@@ -122,7 +191,15 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         ),
         (smallest, why) => (smallest, why.text()),
     };
+    let token = TokenRow::of(&model, &plan, arguments.bandwidth);
+    if token.is_none() && arguments.bandwidth.is_some() {
+        notices.add(Notice::OptionIgnored {
+            option: "--bandwidth".into(),
+            reason: "the tokens of a model that hears read what its encoder has left, too",
+        });
+    }
     let report = Report {
+        token,
         layouts: layouts(&settings, &model, &plan, &budgets),
         smallest_layout: smallest.name(),
         why,
@@ -150,16 +227,11 @@ pub fn plan(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         budgets,
     };
     if arguments.json {
-        write_json(out, &report)
+        let notices = Said(&notices);
+        write_json(out, &Noted { report, notices })
     } else {
         report.text(out).map_err(Failure::Output)
     }
-}
-
-/// Slots of layer `layer`.
-fn slots(config: &Config, plan: &Plan, layer: usize) -> usize {
-    let (sinks, window) = plan.options().policy.slots(config.local_window(layer));
-    sinks + window
 }
 
 /// Bytes of cache that one more token of window takes: nothing in a local layer that has its own
@@ -260,8 +332,9 @@ fn layouts(
             bytes_per_token: bytes_per_token(&config, plan, of_layer),
             products_per_token: (0..config.layers).map(products).sum(),
             error: (is_slim && matches!(layout, Layout::KR { .. }))
-                .then(|| slim::measured_error(model.gguf(), cache_type))
-                .flatten(),
+                .then(|| SlimErrors::of(model.gguf()))
+                .flatten()
+                .map(|errors| f64::from(errors.with(cache_type))),
             windows: budgets
                 .iter()
                 .map(|row| {
@@ -355,6 +428,10 @@ impl Report {
             "\nOf what is spare, prefill has one part in {PREFILL_SHARE} for its chunks, or what chunks of 128 need;\n\
              --window max gives all to the cache, and prefill becomes slower."
         )?;
+        if let Some(token) = &self.token {
+            writeln!(out)?;
+            token.text(out)?;
+        }
         write!(
             out,
             "\nExact layouts: {} is the smallest, since {}",

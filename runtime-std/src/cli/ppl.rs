@@ -15,13 +15,13 @@ use serde::Serialize;
 use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
 use super::input;
-use super::json::{Said, write_json};
+use super::json::{Noted, Said, write_json};
 use super::model::ModelArguments;
 use super::numbers::{MOST_TOKENS, whole};
 use super::output::{Files, Output};
 use super::progress::Counter;
 use super::prompt::SpecialArguments;
-use super::run::{Kept, log_plan};
+use super::run::{Kept, planned};
 use super::tokenize::bos;
 use crate::engine::{Engine, Resources};
 use crate::model::Model;
@@ -115,14 +115,6 @@ struct Report {
     sink_mass: Option<Vec<Vec<f32>>>,
 }
 
-/// The report, and what was cut or ignored.
-#[derive(Serialize)]
-struct Noted<'n> {
-    #[serde(flatten)]
-    report: Report,
-    notices: Said<'n>,
-}
-
 /// Scores a text.
 pub fn ppl(
     arguments: &Arguments,
@@ -135,12 +127,13 @@ pub fn ppl(
         .may_read(arguments.file.as_ref())
         .may_read(arguments.ids.as_ref());
     let (model, manifest) = open.check_text(arguments.cache.compute.workers())?;
+    let model = arguments.cache.compute.tuned(model, &mut notices)?;
     let tokens = sequence(arguments, &model)?;
     let mut settings = Settings {
         budget: arguments.ram.budget(),
         sampling: false,
         logits_rows: if arguments.stride == 1 { ROWS } else { 1 },
-        ..arguments.cache.settings(manifest.as_ref())?
+        ..arguments.cache.settings(&model, manifest.as_ref())?
     };
     let dense = settings.policy == PolicyKind::Dense;
     // A dense cache holds no more than the model was trained for, or than --window says.
@@ -162,8 +155,7 @@ pub fn ppl(
     if dense {
         settings.window = Some(excerpt.count());
     }
-    let plan = model.plan_with_index(&settings)?;
-    log_plan(&plan);
+    let plan = planned(&model, &settings, &mut notices)?;
     let mut resources = Resources::as_planned(&model, &plan)?;
     let mut attention = Attention::new(arguments, model.config(), &plan)?;
     let mut engine = Engine::new(&model, &mut resources)?;

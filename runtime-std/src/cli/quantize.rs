@@ -11,12 +11,13 @@ use serde_json::{Map, json};
 use super::cache::{threads, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::json::write_json;
+use super::json::{Noted, Said, write_json};
 use super::model::AccessArguments;
 use super::output::{Files, Output};
-use super::progress::{self, Counter};
+use super::progress::Counter;
 use crate::Error;
 use crate::convert::quantize::{Conversion, QuantizeError, Summary, Target};
+use crate::notice::{Notice, Notices};
 use crate::size::Size;
 use crate::system::pool::Pool;
 
@@ -41,7 +42,7 @@ pub struct Arguments {
     force: bool,
     #[command(flatten)]
     access: AccessArguments,
-    /// Threads that compute; as many as there are processors unless given
+    /// Threads that compute; as many as there are big cores unless given
     #[arg(short, long, value_parser = threads())]
     threads: Option<usize>,
     /// Print one JSON object
@@ -50,7 +51,11 @@ pub struct Arguments {
 }
 
 /// Writes the copy and reports its size.
-pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn quantize(
+    arguments: &Arguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let threads = workers(arguments.threads);
     let open = arguments.access.open(&arguments.input)?;
     let input = open.file.path();
@@ -58,7 +63,11 @@ pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
         path: input.to_path_buf(),
         error: ModelError::Gguf(error),
     })?;
-    let conversion = Conversion::plan(&file, arguments.target).map_err(wrong(arguments, input))?;
+    let mut conversion =
+        Conversion::plan(&file, arguments.target).map_err(wrong(arguments, input))?;
+    if let Some(sinks) = open.manifest.as_ref().and_then(|manifest| manifest.sinks) {
+        conversion.state_sinks(sinks);
+    }
     let summary = conversion.summary();
     let pool = Pool::new(threads).map_err(|error| Failure::System {
         what: format!("{threads} threads"),
@@ -67,10 +76,18 @@ pub fn quantize(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failur
     let mut new = Files::new(arguments.force)
         .reads_model(&open.file)
         .create(&arguments.output)?;
+    if summary.requantized > 0 {
+        notices.add(Notice::QuantizedTwice {
+            quantized: summary.requantized,
+            tensors: summary.tensors,
+        });
+    }
     let bytes = write(arguments, &conversion, &summary, &pool, input, &mut new)?;
     new.finish()?;
     if arguments.json {
-        return write_json(out, &report(arguments, input, &summary, bytes));
+        let report = report(arguments, input, &summary, bytes);
+        let notices = Said(&notices);
+        return write_json(out, &Noted { report, notices });
     }
     print(arguments, &summary, bytes, out).map_err(Failure::Output)
 }
@@ -85,14 +102,6 @@ fn write(
     new: &mut Output,
 ) -> Result<u64, Failure> {
     let interrupt = Interrupt::catch()?;
-    if summary.requantized > 0 {
-        progress::say(&format!(
-            "{}: quantised already ({} of {} tensors): the model's F16 or F32 file makes a better copy",
-            input.display(),
-            summary.requantized,
-            summary.tensors
-        ));
-    }
     let counter = Counter::new("quantize", summary.tensors);
     conversion
         .write(new, pool, &mut |done| {

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use brooklet_core::plan::Plan;
-use brooklet_core::sampler::{Sampler, SamplerOptions};
+use brooklet_core::sampler::Sampler;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
@@ -16,16 +16,16 @@ use serde::Serialize;
 use super::cache::{CacheArguments, RamArguments};
 use super::failure::Failure;
 use super::interrupt::{Interrupt, SIGINT};
-use super::json::{Said, write_json_text};
+use super::json::{Page, Said};
 use super::model::OptionalModelArguments;
 use super::names::Named;
 use super::numbers::{Open, limit};
 use super::prompt::{self, Source, SpecialArguments};
 use super::sampling::SamplingArguments;
-use super::terminal::Paper;
 use crate::Error;
 use crate::embedded::OPENING;
 use crate::generate::{Finish, Report, Request, Writing};
+use crate::model::Model;
 use crate::notice::{Notice, Notices};
 use crate::planning::Settings;
 use crate::system::memory::MemoryUse;
@@ -101,14 +101,15 @@ pub fn run(
     let options = arguments.sampling.options();
     let open = arguments.model.open_named(named.model.as_deref())?;
     let (model, manifest) = open.check_text(arguments.cache.compute.workers())?;
+    let model = arguments.cache.compute.tuned(model, &mut notices)?;
     let adjustments = arguments.sampling.adjustments(model.config().vocab)?;
     let settings = Settings {
         budget: arguments.ram.budget(),
         sampling: !options.is_greedy(),
-        ..arguments.cache.settings(manifest.as_ref())?
+        ..arguments.cache.settings(&model, manifest.as_ref())?
     };
-    let plan = model.plan_with_index(&settings)?;
-    log_choices(&plan, &options);
+    let plan = planned(&model, &settings, &mut notices)?;
+    tracing::debug!(?options, "chose the sampler's options");
     let mut session = model.session_as_planned(&plan)?;
     let mut text = if own && source.is_terminal() {
         Vec::new()
@@ -143,12 +144,7 @@ pub fn run(
         adjustments,
         cancel: interrupt.cancel(),
     };
-    let mut page = Page {
-        out,
-        paper: Paper::new(),
-        json: arguments.json,
-    };
-    page.begin().map_err(Failure::Output)?;
+    let mut page = Page::begin(out, arguments.json).map_err(Failure::Output)?;
     if arguments.echo {
         let text = String::from_utf8_lossy(&text);
         page.text(&text).map_err(Failure::Output)?;
@@ -165,11 +161,14 @@ pub fn run(
         writing.run(&prompt, &mut page)
     })?;
     source.note_unread(&mut notices);
-    let end = Statistics::new(&report, &plan, session.position(), options.seed);
-    page.end(&end, &notices).map_err(Failure::Output)?;
+    let end = Members {
+        statistics: Statistics::new(&report, &plan, session.position(), options.seed),
+        notices: Said(&notices),
+    };
+    page.end(&end).map_err(Failure::Output)?;
     if arguments.stats || report.finish == Finish::Interrupted {
         // Standard error may be closed; the text is out already.
-        let _ = end.write(&plan, &mut io::stderr().lock());
+        let _ = end.statistics.write(&plan, &mut io::stderr().lock());
     }
     let is_endless = request.limit.is_none() && request.past_end;
     match interrupt.failure() {
@@ -201,14 +200,18 @@ impl fmt::Display for Kept {
     }
 }
 
-/// Logs what was chosen: a line, and for -vv the arena's parts.
-pub fn log_choices(plan: &Plan, sampling: &SamplerOptions) {
-    log_plan(plan);
-    tracing::debug!(?sampling, "chose the sampler's options");
+/// The plan of a model that no other session shares. What is to be known of it is noted, and it is
+/// logged: a line, and for -vv its parts.
+pub fn planned(model: &Model, settings: &Settings, notices: &mut Notices) -> Result<Plan, Failure> {
+    let plan = model.plan_with_index(settings)?;
+    for notice in model.notices(&plan) {
+        notices.add(notice);
+    }
+    log(&plan);
+    Ok(plan)
 }
 
-/// Logs a plan: a line, and for -vv its parts.
-pub fn log_plan(plan: &Plan) {
+fn log(plan: &Plan) {
     let options = plan.options();
     tracing::info!(
         policy = options.policy.name(),
@@ -225,49 +228,11 @@ pub fn log_plan(plan: &Plan) {
     }
 }
 
-/// The generated text on its way to the output: bare, or the first member of a JSON object that is
-/// written as it grows.
-struct Page<'o> {
-    out: &'o mut dyn Write,
-    paper: Paper,
-    json: bool,
-}
-
-impl Page<'_> {
-    fn begin(&mut self) -> io::Result<()> {
-        if self.json {
-            self.out.write_all(b"{\"text\":\"")
-        } else {
-            Ok(())
-        }
-    }
-
-    fn end(&mut self, statistics: &Statistics, notices: &Notices) -> io::Result<()> {
-        if self.json {
-            self.out.write_all(b"\",\"statistics\":")?;
-            serde_json::to_writer(&mut *self.out, statistics)?;
-            self.out.write_all(b",\"notices\":")?;
-            serde_json::to_writer(&mut *self.out, &Said(notices))?;
-            self.out.write_all(b"}\n")?;
-        } else {
-            self.paper.end(self.out)?;
-        }
-        self.out.flush()
-    }
-}
-
-impl TextSink for Page<'_> {
-    fn text(&mut self, text: &str) -> io::Result<()> {
-        if self.json {
-            write_json_text(self.out, text)
-        } else {
-            self.paper.write(text, self.out)
-        }
-    }
-
-    fn token(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
+/// Members after the text, in JSON.
+#[derive(Serialize)]
+struct Members<'n> {
+    statistics: Statistics,
+    notices: Said<'n>,
 }
 
 /// The statistics at the end.

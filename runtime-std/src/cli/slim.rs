@@ -15,18 +15,19 @@ use super::cache::{ELEMENT_TYPES, Names, one_of, threads, workers};
 use super::failure::Failure;
 use super::input;
 use super::interrupt::Interrupt;
-use super::json::write_json;
+use super::json::{Noted, Said, write_json};
 use super::model::AccessArguments;
 use super::numbers::{positive, whole};
 use super::output::{Files, Output};
 use super::progress::Counter;
-use crate::convert::slim::file::{SlimLayer, Storage};
+use crate::convert::slim::file::{SlimLayer, Statement, Storage};
 use crate::convert::slim::layer::{Analysis, Errors, Parts, SinkValues, type_index};
 use crate::convert::slim::{Calibration, Request, analyse, bytes_per_token, check, own_text};
 use crate::model::Model;
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, Notices, Percent};
 use crate::planning::DEFAULT_SINKS;
 use crate::size::Size;
+use crate::stated::SlimErrors;
 
 /// Names of the layouts that a layer may get, and their help.
 const LAYOUTS: Names = &[
@@ -118,7 +119,7 @@ pub struct Arguments {
     force: bool,
     #[command(flatten)]
     access: AccessArguments,
-    /// Threads that compute; as many as there are processors unless given
+    /// Threads that compute; as many as there are big cores unless given
     #[arg(short, long, value_parser = threads())]
     threads: Option<usize>,
     /// Print one JSON object
@@ -166,6 +167,9 @@ struct Report {
     bytes_per_token_before: usize,
     bytes_per_token_after: usize,
     layers: Vec<LayerReport>,
+    /// The smallest error of a layer that could be made slim.
+    #[serde(skip)]
+    smallest_error: f64,
 }
 
 /// Writes the copy, and reports the layout and the errors of each layer.
@@ -185,7 +189,9 @@ pub fn slim(
     check_layout(config, arguments.layout)?;
     let request = arguments.request(
         arguments.layout,
-        manifest.and_then(|manifest| manifest.sinks),
+        manifest
+            .and_then(|manifest| manifest.sinks)
+            .or_else(|| model.sinks()),
     );
     let interrupt = Interrupt::catch()?;
     let mut new = files.create(&arguments.output)?;
@@ -213,6 +219,7 @@ pub fn slim(
     };
     let counter = Counter::new("slim", config.layers);
     let (mut layers, mut reports) = (Vec::new(), Vec::new());
+    let mut smallest_error = f64::INFINITY;
     for index in 0..config.layers {
         if let Some(failure) = interrupt.failure() {
             return Err(failure);
@@ -230,6 +237,7 @@ pub fn slim(
         if analysis.chosen.is_none() && request.wanted == LayoutChoice::KR {
             return Err(arguments.none_holds(index, &analysis));
         }
+        smallest_error = smallest_error.min(arguments.smallest_error(&analysis));
         reports.push(report_of(
             config,
             index,
@@ -253,9 +261,26 @@ pub fn slim(
         bytes_per_token_before: sum(|layer| layer.bytes_per_token_before),
         bytes_per_token_after: sum(|layer| layer.bytes_per_token_after),
         layers: reports,
+        smallest_error,
     };
+    let errors = report
+        .errors(&request)
+        .ok_or_else(|| report.none_is_slim(&request))?;
+    let accepted = Percent::of(arguments.bound as f32);
+    if Percent::of(errors.accepted) != accepted {
+        notices.add(Notice::SlimError {
+            cache_type: request.cache_type.name(),
+            percent: Percent::of(errors.accepted),
+            accepted,
+        });
+    }
     let text = serde_json::to_string(&report).map_err(|error| new.failed()(error.into()))?;
-    let bytes = write(&model, &layers, storage, &text, &mut new).map_err(new.failed())?;
+    let statement = Statement {
+        report: &text,
+        errors,
+        sinks: request.sinks,
+    };
+    let bytes = write(&model, &layers, storage, &statement, &mut new).map_err(new.failed())?;
     if let Some(mut file) = report_file {
         file.add(text.as_bytes())?;
         file.add(b"\n")?;
@@ -263,7 +288,8 @@ pub fn slim(
     }
     new.finish()?;
     if arguments.json {
-        return write_json(out, &report);
+        let notices = Said(&notices);
+        return write_json(out, &Noted { report, notices });
     }
     report
         .print(&arguments.output, bytes, out)
@@ -274,10 +300,10 @@ fn write(
     model: &Model,
     layers: &[Option<SlimLayer>],
     storage: Storage,
-    report: &str,
+    statement: &Statement<'_>,
     new: &mut Output,
 ) -> io::Result<u64> {
-    crate::convert::slim::file::write(model.gguf(), layers, storage, report, new)
+    crate::convert::slim::file::write(model.gguf(), layers, storage, statement, new)
 }
 
 impl Arguments {
@@ -300,13 +326,15 @@ impl Arguments {
         }
     }
 
-    fn none_holds(&self, index: usize, analysis: &Analysis) -> Failure {
+    /// The smallest error that was found for a layer, with the cache that it is made for.
+    fn smallest_error(&self, analysis: &Analysis) -> f64 {
         let of_type = type_index(self.cache_type);
-        let best = analysis
-            .tried
-            .iter()
-            .map(|attempt| attempt.of_output[of_type])
-            .fold(f64::INFINITY, f64::min);
+        let errors = analysis.tried.iter().map(|of| of.of_output[of_type]);
+        errors.fold(f64::INFINITY, f64::min)
+    }
+
+    fn none_holds(&self, index: usize, analysis: &Analysis) -> Failure {
+        let best = self.smallest_error(analysis);
         Failure::Input(format!(
             "layer {index}: no layout that is smaller than keys and values holds the bound of {}; the smallest error is {best:.2e}",
             self.bound
@@ -344,6 +372,43 @@ fn report_of(
 }
 
 impl Report {
+    /// The largest errors of the slim layers; `None` if there is none.
+    fn errors(&self, request: &Request) -> Option<SlimErrors> {
+        let of_slim: Vec<ByType> = self
+            .layers
+            .iter()
+            .filter_map(|of| of.output_error)
+            .collect();
+        if of_slim.is_empty() {
+            return None;
+        }
+        let largest = |of: fn(&ByType) -> f64| of_slim.iter().map(of).fold(0.0, f64::max) as f32;
+        let by_type = [
+            largest(|of| of.f32),
+            largest(|of| of.f16),
+            largest(|of| of.q8_0),
+        ];
+        // With --layout k whatever the error is was asked for.
+        let accepted = by_type[type_index(request.cache_type)].max(self.bound as f32);
+        Some(SlimErrors { by_type, accepted })
+    }
+
+    /// The reason why there is nothing to write.
+    fn none_is_slim(&self, request: &Request) -> Failure {
+        let smallest = self.smallest_error;
+        let of_kv = self.layers.iter().map(|layer| {
+            let ByType { f32, f16, q8_0 } = layer.kv_output_error;
+            [f32, f16, q8_0][type_index(request.cache_type)]
+        });
+        let name = request.cache_type.name();
+        Failure::Input(format!(
+            "no layer can be slim with a cache in {name} and the bound of {}: the smallest error of one is {smallest:.2e}, and keys and values in {name} \
+             err by up to {:.2e} themselves (--bound and --cache-type)",
+            self.bound,
+            of_kv.fold(0.0, f64::max),
+        ))
+    }
+
     fn print(&self, path: &Path, bytes: u64, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,

@@ -5,7 +5,6 @@
 //! ends the process before its time calls that first. Dropping the duty takes the work back, since
 //! it was done in the ordinary way or is no longer needed.
 
-use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -26,29 +25,30 @@ pub struct Duty(u64);
 impl Duty {
     /// Registers `work`, which must neither wait for long nor register anything.
     pub fn new(work: impl FnOnce() + Send + 'static) -> Duty {
+        Duty::among(&mut registered(), Box::new(work))
+    }
+
+    /// Makes a thing and registers how it is undone, with no moment between the two at which a
+    /// signal could end the process and leave the thing. `make`, which must register nothing,
+    /// returns the thing and that work.
+    ///
+    /// # Errors
+    /// Those of `make`; then nothing is registered.
+    pub fn made<T, W, E>(make: impl FnOnce() -> Result<(T, W), E>) -> Result<(T, Duty), E>
+    where
+        W: FnOnce() + Send + 'static,
+    {
         let mut all = registered();
+        let (thing, work) = make()?;
+        Ok((thing, Duty::among(&mut all, Box::new(work))))
+    }
+
+    fn among(all: &mut Vec<(u64, Work)>, work: Work) -> Duty {
         let number = all.last().map_or(0, |(number, _)| number + 1);
-        all.push((number, Box::new(work)));
+        all.push((number, work));
         Duty(number)
     }
-
-    /// Registers the end of a child process, which must not have been waited for while this lives.
-    pub fn ends(child: &Child) -> Duty {
-        let process = child.id();
-        Duty::new(move || end(process))
-    }
 }
-
-#[cfg(unix)]
-fn end(process: u32) {
-    use rustix::process::{Pid, Signal, kill_process};
-    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
-    // It may have ended by itself.
-    let _ = process.map(|process| kill_process(process, Signal::TERM));
-}
-
-#[cfg(not(unix))]
-fn end(_: u32) {}
 
 impl Drop for Duty {
     fn drop(&mut self) {

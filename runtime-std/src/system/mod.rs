@@ -4,9 +4,12 @@
 
 mod arriving;
 pub mod at_end;
+mod cores;
 pub mod disk;
 pub mod identity;
+pub mod machine;
 pub mod memory;
 pub mod mmap;
 pub mod new_file;
 pub mod pool;
+pub mod running;

@@ -34,14 +34,18 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn new(path: PathBuf) -> Unfinished {
-        let of_signal = path.clone();
-        Unfinished {
-            path,
-            _duty: Duty::new(move || {
-                let _ = fs::remove_file(of_signal);
-            }),
-        }
+    /// Makes the name by `make`, which returns what it made of it.
+    fn make<T>(
+        path: PathBuf,
+        make: impl FnOnce(&Path) -> io::Result<T>,
+    ) -> io::Result<(T, Unfinished)> {
+        let (made, duty) = Duty::made(|| {
+            let made = make(&path)?;
+            let of_signal = path.clone();
+            io::Result::Ok((made, move || _ = fs::remove_file(of_signal)))
+        })?;
+        let unfinished = Unfinished { path, _duty: duty };
+        Ok((made, unfinished))
     }
 }
 
@@ -66,8 +70,8 @@ impl NewFile {
         let (file, unfinished) = match nameless::create(folder_of(&place)) {
             Some(file) => (file, None),
             None => {
-                let (file, path) = create_named(&place)?;
-                (file, Some(Unfinished::new(path)))
+                let (file, unfinished) = create_named(&place)?;
+                (file, Some(unfinished))
             }
         };
         Ok(NewFile {
@@ -139,9 +143,9 @@ impl NewFile {
         let mut error = io::Error::from(io::ErrorKind::AlreadyExists);
         for number in 0..MOST_NAMES {
             let path = unfinished_path(&self.place, number);
-            match nameless::link(&self.file, &path) {
-                Ok(()) => {
-                    self.unfinished = Some(Unfinished::new(path.clone()));
+            match Unfinished::make(path.clone(), |path| nameless::link(&self.file, path)) {
+                Ok(((), unfinished)) => {
+                    self.unfinished = Some(unfinished);
                     return Ok(path);
                 }
                 Err(refused) if refused.kind() == io::ErrorKind::AlreadyExists => error = refused,
@@ -299,12 +303,15 @@ fn unfinished_path(place: &Path, number: u32) -> PathBuf {
 
 /// Starts an unfinished file that has a name. It stays locked while it is written, by which others
 /// know it from what a killed process has left.
-fn create_named(place: &Path) -> io::Result<(File, PathBuf)> {
+fn create_named(place: &Path) -> io::Result<(File, Unfinished)> {
     for number in 0..MOST_NAMES {
         let path = unfinished_path(place, number);
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        let create = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
+        match Unfinished::make(path, create) {
             // Another process may have taken it for a killed one's before it was locked.
-            Ok(file) if is_locked(&file) && is_at(&file, &path) => return Ok((file, path)),
+            Ok((file, unfinished)) if is_locked(&file) && is_at(&file, &unfinished.path) => {
+                return Ok((file, unfinished));
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),

@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 use brooklet_core::kernels::Isa;
 use brooklet_core::threads::Threads;
 
+use super::cores;
+
 /// Time that an idle worker spins before it parks, where there is a processor for every worker.
 pub const SPIN: Duration = Duration::from_micros(100);
 
@@ -153,11 +155,12 @@ impl Pool {
     }
 
     /// The number of workers that suits this machine: one for every processor that this process may
-    /// use.
+    /// use, by its affinity mask and its group's share of time; where cores differ in size, for
+    /// every big one, because the last part of the work takes as long as the slowest core.
     pub fn default_workers() -> usize {
-        thread::available_parallelism()
-            .map_or(1, |n| n.get())
-            .min(MAX_WORKERS)
+        let allowed = thread::available_parallelism().map_or(1, |n| n.get());
+        let big = cores::big_cores().unwrap_or(allowed);
+        allowed.min(big).clamp(1, MAX_WORKERS)
     }
 }
 
@@ -369,7 +372,8 @@ pub fn detect_isa() -> Result<Isa, IsaError> {
     select_isa(std::env::var_os(ISA_VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned()))
 }
 
-/// The instruction set of that name, the best if there is no name or an empty one.
+/// The instruction set of that name, with its own kernels; the best, with the fastest kernels, if
+/// there is no name or an empty one.
 fn select_isa(wanted: Option<String>) -> Result<Isa, IsaError> {
     let isas = available_isas();
     match wanted {
@@ -383,7 +387,7 @@ fn select_isa(wanted: Option<String>) -> Result<Isa, IsaError> {
                 })
             }
         },
-        _ => Ok(isas.last().copied().unwrap_or(Isa::Scalar)),
+        _ => Ok(isas.last().copied().unwrap_or(Isa::Scalar).tuned()),
     }
 }
 
@@ -503,8 +507,9 @@ mod tests {
         for &isa in &isas {
             assert_eq!(select_isa(Some(isa.name().into())), Ok(isa));
         }
-        assert_eq!(select_isa(None).ok(), isas.last().copied());
-        assert_eq!(select_isa(Some(String::new())).ok(), isas.last().copied());
+        let best = isas.last().map(|isa| isa.tuned());
+        assert_eq!(select_isa(None).ok(), best);
+        assert_eq!(select_isa(Some(String::new())).ok(), best);
         let error = select_isa(Some("mmx".into())).unwrap_err();
         assert!(error.to_string().contains("\"mmx\"") && error.to_string().contains("scalar"));
     }

@@ -37,8 +37,11 @@ fn absurd_numbers_are_refused_with_a_sentence() {
                 "--start", "--count", "--stride", "--window", "-c", "--sinks", "-t", "--ram",
             ],
         ),
-        ("plan", &["--window", "-c", "--sinks", "-t", "--ram"]),
-        ("bench", &["-p", "-n", "-r", "--window", "-t"]),
+        (
+            "plan",
+            &["--window", "-c", "--sinks", "-t", "--ram", "--bandwidth"],
+        ),
+        ("bench", &["-p", "-n", "-d", "-r", "--window", "-t"]),
         ("quantize", &["-t"]),
         ("slim", &["--calib-tokens", "--bound", "-t"]),
         ("caption", &["--ram", "-t"]),

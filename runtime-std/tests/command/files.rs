@@ -126,11 +126,19 @@ fn quantising_again_warns_in_one_line() {
     let done = brooklet(&arguments);
     let warning = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(
-        warning.contains("quantised already (14 of 20 tensors)") && warning.lines().count() == 1,
+        warning.contains("note: 14 of 20 tensors are quantised already")
+            && warning.lines().count() == 1,
         "{warning}"
     );
     assert!(text(done).contains("Q8_0"));
     assert!(failure(brooklet(&arguments), 1).contains("--force"));
+    let report = text(brooklet(&[&arguments[..], &["--force", "--json"]].concat()));
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let notice = &report["notices"][0];
+    assert_eq!(
+        (&notice["kind"], &notice["quantized"], &notice["tensors"]),
+        (&"quantized_twice".into(), &14.into(), &20.into())
+    );
     let from_floats =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/random-gqa-f16.gguf");
     let done = brooklet(&[

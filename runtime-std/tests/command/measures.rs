@@ -178,6 +178,50 @@ fn inspect_shows_what_is_there() {
 }
 
 #[test]
+fn plan_says_what_a_token_reads_and_how_fast_that_could_be() {
+    let options = ["--window", "252", "--sinks", "4", "--json"];
+    let plan = json(&text(with_tiny(
+        "plan",
+        &[&options[..], &["--bandwidth", "2GB"]].concat(),
+    )));
+    let bytes = [0, 1].map(|i| plan["token"]["bytes"][i].as_u64().unwrap());
+    let cache = plan["bytes_per_token"].as_u64().unwrap() * plan["capacity"].as_u64().unwrap();
+    assert_eq!(bytes[1] - bytes[0], cache);
+    for (i, bytes) in bytes.into_iter().enumerate() {
+        let most = plan["token"]["most_tps"][i].as_f64().unwrap();
+        assert!((most * bytes as f64 / 2e9 - 1.0).abs() < 1e-9);
+    }
+    let output = brooklet(&[
+        "plan",
+        "-m",
+        crate::caption::MODEL,
+        "--policy",
+        "dense",
+        "--bandwidth",
+        "2GB",
+    ]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--bandwidth has no effect"));
+    assert!(failure(with_tiny("plan", &["--bandwidth", "0"]), 2).contains("0 bytes a second"));
+}
+
+#[test]
+fn threads_are_chosen_by_trying_and_change_no_word() {
+    let words = ["The sea", "-n", "8", "--temp", "0"];
+    let expected = text(with_tiny("run", &words));
+    let output = with_tiny("run", &[&words[..], &["-t", "auto"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(" chosen: tokens a second with 1: "), "{said}");
+    assert_eq!(text(output), expected);
+    let report = json(&text(with_tiny("plan", &["-t", "auto", "--json"])));
+    let notice = &report["notices"][0];
+    assert_eq!(notice["kind"], "threads");
+    assert_eq!(notice["chosen"], report["threads"]);
+    assert!(notice["tried"][0]["tokens_per_second"].as_f64().unwrap() > 0.0);
+    let wrong = failure(with_tiny("plan", &["-t", "many"]), 2);
+    assert!(wrong.contains("must be auto, or from 1 to"), "{wrong}");
+}
+
+#[test]
 fn bench_reports_medians_and_serves() {
     let report = json(&text(with_tiny(
         "bench",
@@ -188,6 +232,19 @@ fn bench_reports_medians_and_serves() {
             && report["decode_tps"].as_f64().unwrap() > 0.0
     );
     assert_eq!(report["decode_tps_runs"].as_array().unwrap().len(), 3);
+    // What a token reads: the cache at depth 0 holds two tokens on average, after 7 tokens nine.
+    let deep = json(&text(with_tiny(
+        "bench",
+        &["-p", "9", "-n", "3", "-r", "1", "-d", "7", "--json"],
+    )));
+    assert_eq!(deep["weight_bytes"], report["weight_bytes"]);
+    let cache = |report: &serde_json::Value| report["cache_bytes"].as_u64().unwrap();
+    assert_eq!(2 * cache(&deep), 9 * cache(&report));
+    let read = (report["weight_bytes"].as_u64().unwrap() + cache(&report)) as f64;
+    let rate = |name: &str| report[name].as_f64().unwrap();
+    let relative = rate("decode_bytes_per_second") / (read * rate("decode_tps"));
+    assert!((relative - 1.0).abs() < 1e-9, "{relative}");
+    assert!(rate("reading_bytes_per_second") > 0.0 && rate("first_token_seconds") > 0.0);
     let folder = tempfile::tempdir().unwrap();
     let requests = folder.path().join("requests");
     fs::write(&requests, "p 8\nn 4\nd 4\nm\n").unwrap();

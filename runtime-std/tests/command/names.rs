@@ -326,6 +326,55 @@ fn a_chat_has_a_template_by_name_and_a_first_message() {
 }
 
 #[test]
+fn a_program_reads_a_chat_as_lines_of_json() {
+    use std::io::Write;
+    let tiny = tiny();
+    let words = [
+        "chat",
+        tiny.to_str().unwrap(),
+        "-n",
+        "4",
+        "--temp",
+        "0",
+        "--chat-template",
+        "chatml",
+    ];
+    let chat = |rest: &[&str]| {
+        let mut chat = command(&[&words[..], rest].concat());
+        let mut chat = chat
+            .args(["--top-k", "3"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut typed = chat.stdin.take().unwrap();
+        typed.write_all(b"The sea\nThe \"hills\"\n").unwrap();
+        drop(typed);
+        text(chat.wait_with_output().unwrap())
+    };
+    let said = chat(&["--json"]);
+    let answers: Vec<_> = said.lines().map(json).collect();
+    assert_eq!(answers.len(), 2, "{said}");
+    for (turn, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["turn"], turn + 1, "{answer}");
+        assert_eq!(
+            (&answer["finish"], &answer["tokens"]),
+            (&json("\"length\""), &json("4"))
+        );
+        assert_eq!(answer["cut"]["left_out"], 0);
+    }
+    // What had no effect is said once.
+    assert_eq!(answers[0]["notices"][0]["kind"], "option_ignored", "{said}");
+    assert_eq!(answers[1]["notices"], json("[]"));
+    let texts = answers
+        .iter()
+        .map(|answer| answer["text"].as_str().unwrap());
+    let plain: String = texts.map(|text| format!("{text}\n")).collect();
+    assert_eq!(plain, chat(&[]));
+}
+
+#[test]
 fn a_recommendation_fetches_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("models");

@@ -126,6 +126,7 @@ const ROWS: &[Row] = &[
         Change,
     ),
     ("chat", "--ctx-dump", &["--ctx-dump", "{out}"], Change),
+    ("chat", "--json", &["--json"], Change),
     ("chat", "--force", &["--force"], Refuse),
     ("chat", "--force", &["--force"], Elsewhere("outputs")),
     (
@@ -179,6 +180,7 @@ const ROWS: &[Row] = &[
     ("plan", "--ram", &["--ram", "150KiB"], Change),
     ("plan", "--skip-weights", &["--skip-weights", "2"], Nothing),
     ("plan", "--json", &["--json"], Change),
+    ("plan", "--bandwidth", &["--bandwidth", "17GB"], Change),
     ("bench", "--model", &["-m", SPEECH], Change),
     (
         "bench",
@@ -190,6 +192,7 @@ const ROWS: &[Row] = &[
     ("bench", "--ram", &["--ram", "150KiB"], Refuse),
     ("bench", "--prompt", &["-p", "3"], Change),
     ("bench", "--tokens", &["-n", "3"], Change),
+    ("bench", "--depth", &["-d", "3"], Change),
     ("bench", "--runs", &["--json", "-r", "2"], Change),
     ("bench", "--json", &["--json"], Change),
     ("inspect", "--tensors", &["--tensors"], Change),
@@ -403,7 +406,10 @@ pub(crate) fn seen(words: &[&str]) -> (String, Option<i32>) {
     }
     // Times and memory differ from run to run, and so does the folder.
     let all = all.replace(folder.path().to_str().unwrap(), "");
-    let lines = all.lines().filter(|line| !line.contains(" KiB anonymous"));
+    let varies = [" KiB anonymous", " GB/s", " GHz", "memory "];
+    let lines = all
+        .lines()
+        .filter(|line| !varies.iter().any(|words| line.contains(words)));
     let lines = lines.map(|line| {
         let timed = ["tokens/s", "tps", "seconds", " s"];
         if line.contains("INFO") || !timed.iter().any(|word| line.contains(word)) {
@@ -412,10 +418,9 @@ pub(crate) fn seen(words: &[&str]) -> (String, Option<i32>) {
         // What is no fraction and no memory stays.
         let varies = |word: &&str| [".", "kib", "kb"].iter().any(|mark| word.contains(mark));
         let words = line.split([' ', ',']);
-        words
-            .map(|word| if varies(&word) { "" } else { word })
-            .collect::<Vec<_>>()
-            .join(" ")
+        // Wide numbers leave fewer blanks before them.
+        let stays = |word: &&str| !word.is_empty() && !varies(word);
+        words.filter(stays).collect::<Vec<_>>().join(" ")
     });
     (lines.collect::<Vec<_>>().join("\n"), output.status.code())
 }

@@ -12,6 +12,9 @@ pub(crate) const MHA: &str = concat!(
     "/../core/tests/data/random-mha-f32.gguf"
 );
 
+/// Fewer tokens of calibration than the default: four texts as long as the model's context.
+const FEW: &str = "--calib-tokens=1024";
+
 fn json(output: Output) -> serde_json::Value {
     serde_json::from_str(&text(output)).unwrap()
 }
@@ -21,9 +24,11 @@ fn a_slim_copy_predicts_what_the_original_does() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     let (copy, report) = (path("slim.gguf"), path("report.json"));
-    let said = json(brooklet(&[
-        "slim", MHA, "-o", &copy, "--json", "--f32", "--bound", "0.02", "--report", &report,
+    let mut said = json(brooklet(&[
+        "slim", FEW, MHA, "-o", &copy, "--json", "--f32", "--bound", "0.02", "--report", &report,
     ]));
+    assert_eq!(said["notices"].take().as_array().map(Vec::len), Some(0));
+    said.as_object_mut().unwrap().remove("notices");
     let written: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
     assert_eq!(said, written);
@@ -140,7 +145,7 @@ fn what_slim_attention_cannot_do_is_refused() {
         assert!(error.contains(says), "{error}");
     }
     // Maps are valid only for unchanged weights.
-    text(brooklet(&["slim", MHA, "-o", &copy, "--layout", "k"]));
+    text(brooklet(&["slim", FEW, MHA, "-o", &copy, "--layout", "k"]));
     text(brooklet(&["plan", "-m", &copy, "--cache", "k"]));
     assert!(slim(MHA, &[]).contains("--force"));
     assert!(slim(&copy, &["--force"]).contains("is the input"));
@@ -160,7 +165,7 @@ fn singular_keys_get_channels_or_stay() {
     bytes[keys + 5 * 128..keys + 6 * 128].copy_from_slice(&row);
     fs::write(&singular, &bytes).unwrap();
     let error = failure(
-        brooklet(&["slim", &singular, "-o", &copy, "--layout", "k"]),
+        brooklet(&["slim", FEW, &singular, "-o", &copy, "--layout", "k"]),
         1,
     );
     assert!(
@@ -169,13 +174,137 @@ fn singular_keys_get_channels_or_stay() {
     );
     assert!(!Path::new(&copy).exists());
     let said = json(brooklet(&[
-        "slim", &singular, "-o", &copy, "--json", "--force", "--bound", "0.05",
+        "slim", FEW, &singular, "-o", &copy, "--json", "--force", "--bound", "0.05",
     ]));
     let layer = &said["layers"][0];
     assert!(
         layer["layout"] == "kv" || layer["rank"].as_u64() > Some(0),
         "{layer}"
     );
+}
+
+/// A file states the cache that it is made for. Another one is refused if values are wrong with it,
+/// and it is said if they are worse than was accepted; so it is for a cache without the sinks that
+/// errors were measured with.
+#[test]
+fn a_cache_that_a_slim_file_is_not_made_for_is_refused_or_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (original, copy) = (path("narrow.gguf"), path("slim.gguf"));
+    // Half of the key rows are a ten thousandth of the others: a block's scale is the larger ones'.
+    let mut bytes = fs::read(MHA).unwrap();
+    for layer in 0..2 {
+        let keys = data_of(&bytes, &format!("blk.{layer}.attn_k.weight"));
+        for row in (0..32).step_by(2) {
+            for key in bytes[keys + row * 128..][..128].as_chunks_mut::<4>().0 {
+                *key = (f32::from_le_bytes(*key) * 1e-4).to_le_bytes();
+            }
+        }
+    }
+    fs::write(&original, &bytes).unwrap();
+    let slim = |input: &str, rest: &[&str]| {
+        let made = [
+            "slim", FEW, input, "-o", &copy, "--force", "--json", "--f32",
+        ];
+        json(brooklet(&[&made, rest].concat()))
+    };
+    let made = slim(&original, &["--layout", "k", "--cache-type", "f32"]);
+    let error = |cache_type: &str| {
+        let layers = made["layers"].as_array().unwrap().iter();
+        let errors = layers.map(|layer| layer["output_error"][cache_type].as_f64().unwrap());
+        errors.fold(0.0, f64::max)
+    };
+    assert!(error("f32") < 0.01 && error("q8_0") > 0.5, "{made}");
+    for command in ["plan", "bench"] {
+        let said = failure(brooklet(&[command, "-m", &copy, "--cache-type", "q8_0"]), 1);
+        let percent = format!("errs by {:.0} %", 100.0 * error("q8_0"));
+        assert!(
+            said.contains(&percent) && said.contains("a cache in f"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let notices = |rest: &[&str]| {
+        let said = json(brooklet(&[&["plan", "-m", &copy, "--json"], rest].concat()));
+        let notices = said["notices"].as_array().unwrap().iter();
+        notices
+            .map(|notice| notice["kind"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert!(notices(&["--cache-type", "f32"]).is_empty());
+    assert!(notices(&["--cache-type", "q8_0", "--cache", "kv"]).is_empty());
+    assert_eq!(
+        notices(&["--cache-type", "f32", "--sinks", "3"]),
+        ["slim_sinks"]
+    );
+    assert_eq!(
+        notices(&["--cache-type", "f32", "--policy", "window"]),
+        ["slim_sinks"]
+    );
+    let arguments = ["--layout", "k+r", "--bound", "0.02", "--cache-type", "f16"];
+    let made = slim(MHA, &arguments);
+    assert!(made["notices"].as_array().unwrap().is_empty());
+    assert!(notices(&[]).is_empty());
+    assert_eq!(notices(&["--cache-type", "q8_0"]), ["slim_error"]);
+    // What is asked for "whatever the error" is written, and said.
+    let made = slim(MHA, &["--layout", "k"]);
+    assert_eq!(made["notices"][0]["kind"], "slim_error", "{made}");
+    assert!(notices(&["--cache-type", "q8_0"]).is_empty());
+    // A file that states nothing.
+    let mut bytes = fs::read(&copy).unwrap();
+    let key = b"brooklet.slim.accepted";
+    let at = bytes.windows(key.len()).position(|window| window == key);
+    bytes[at.unwrap()] = b'B';
+    fs::write(&copy, &bytes).unwrap();
+    assert_eq!(notices(&[]), ["slim_unstated"]);
+}
+
+/// A copy in which no layer is slim is the original: it is not written, and the reason is given.
+#[test]
+fn a_copy_without_a_slim_layer_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("slim.gguf");
+    let copy = copy.to_str().unwrap();
+    let error = failure(
+        brooklet(&["slim", FEW, MHA, "-o", copy, "--bound", "1e-4"]),
+        1,
+    );
+    assert!(
+        error.contains("no layer can be slim") && error.contains("keys and values in q8_0 err by"),
+        "{error}"
+    );
+    assert!(!Path::new(copy).exists());
+    // Keys that are all zero.
+    let zero = folder.path().join("zero.gguf");
+    let zero = zero.to_str().unwrap();
+    let mut bytes = fs::read(MHA).unwrap();
+    let keys = data_of(&bytes, "blk.0.attn_k.weight");
+    bytes[keys..][..32 * 32 * 4].fill(0);
+    fs::write(zero, &bytes).unwrap();
+    let said = text(brooklet(&[
+        "slim", FEW, zero, "-o", copy, "--bound", "0.05",
+    ]));
+    assert!(said.contains("inf") && !said.contains("NaN"), "{said}");
+}
+
+/// Copies of a model whose manifest states its sinks run with as many.
+#[test]
+fn copies_keep_the_sinks_that_the_original_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let sinks = |model: &str| json(brooklet(&["plan", "-m", model, "--json"]))["sinks"].clone();
+    let (slim, small) = (path("slim.gguf"), path("q4_0.gguf"));
+    text(brooklet(&[
+        "slim",
+        "tiny",
+        "-o",
+        &slim,
+        "--calib-tokens",
+        "256",
+    ]));
+    text(brooklet(&["quantize", "tiny", &small, "Q4_0"]));
+    assert_eq!(sinks("tiny"), 1);
+    assert_eq!((sinks(&slim), sinks(&small)), (1.into(), 1.into()));
 }
 
 /// Tiny keys give maps with large numbers.
@@ -200,7 +329,7 @@ fn a_map_too_large_for_f16_is_stored_in_f32() {
         "f16",
     ];
     let said = json(brooklet(
-        &[&["slim", &original, "-o", &copy], &arguments[..]].concat(),
+        &[&["slim", FEW, &original, "-o", &copy], &arguments[..]].concat(),
     ));
     for (layer, format) in [(0, "F32"), (1, "F16")] {
         assert_eq!(said["layers"][layer]["map_format"], format, "{said}");
@@ -223,7 +352,7 @@ fn without_values_the_copy_is_smaller_and_reads_the_same() {
     let arguments = ["--json", "--f32", "--layout", "k+r", "--bound", "0.02"];
     let slim = |out: &str, rest: &[&str]| {
         json(brooklet(
-            &[&["slim", MHA, "-o", out], &arguments[..], rest].concat(),
+            &[&["slim", FEW, MHA, "-o", out], &arguments[..], rest].concat(),
         ))
     };
     let (with, without) = (slim(&whole, &[]), slim(&copy, &["--drop-v"]));
@@ -345,7 +474,7 @@ fn biases_move_where_they_cost_nothing() {
     for rotated in [true, false] {
         fs::write(&original, biased(rotated)).unwrap();
         let said = json(brooklet(&[
-            "slim", &original, "-o", &copy, "--json", "--f32", "--force", "--bound", "0.05",
+            "slim", FEW, &original, "-o", &copy, "--json", "--f32", "--force", "--bound", "0.05",
         ]));
         let names = tensors(&copy);
         for (index, layer) in said["layers"].as_array().unwrap().iter().enumerate() {
@@ -366,7 +495,7 @@ fn biases_move_where_they_cost_nothing() {
         // A second move changes nothing.
         let again = path("again.gguf");
         text(brooklet(&[
-            "slim", &copy, "-o", &again, "--force", "--f32", "--bound", "0.05",
+            "slim", FEW, &copy, "-o", &again, "--force", "--f32", "--bound", "0.05",
         ]));
         assert_eq!(nll(&again, &["--cache", "kv"]), kv);
     }

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::super::failure::Failure;
+use crate::system::at_end::Duty;
 
 /// Messages that are kept.
 pub const KEPT: usize = 1000;
@@ -116,7 +117,10 @@ fn shorten(path: &Path, messages: &[String]) -> io::Result<File> {
     let new = path.with_extension(format!("{}.partial", std::process::id()));
     // Of a process that was killed.
     let _ = fs::remove_file(&new);
-    let mut file = open(&new)?;
+    let (mut file, _duty) = Duty::made(|| {
+        let (file, of_signal) = (open(&new)?, new.clone());
+        io::Result::Ok((file, move || _ = fs::remove_file(of_signal)))
+    })?;
     let text: String = messages.iter().map(|message| line(message)).collect();
     let moved = file
         .write_all(text.as_bytes())

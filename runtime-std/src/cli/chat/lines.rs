@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use rustyline::completion::Completer;
+use rustyline::completion::{Completer, FilenameCompleter};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
@@ -62,7 +62,9 @@ impl Lines {
             .build();
         let memory = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config, memory).map_err(failed)?;
-        editor.set_helper(Some(Commands));
+        editor.set_helper(Some(Commands {
+            files: FilenameCompleter::new(),
+        }));
         // A terminal sends Ctrl-J for a line break that is not Return.
         editor.bind_sequence(KeyEvent::ctrl('J'), Cmd::Newline);
         let history = match remembers.then(History::place).flatten() {
@@ -198,8 +200,10 @@ fn failed(error: ReadlineError) -> Failure {
     refused(io::Error::other(error))
 }
 
-/// Completes the names of commands.
-pub struct Commands;
+/// Completer of the names of commands, and of files where they take one.
+pub struct Commands {
+    files: FilenameCompleter,
+}
 
 impl Completer for Commands {
     type Candidate = String;
@@ -211,6 +215,14 @@ impl Completer for Commands {
         _: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<String>)> {
         let begun = &line[..position];
+        if ["/load ", "/save "]
+            .iter()
+            .any(|command| begun.starts_with(command))
+        {
+            let (start, files) = self.files.complete_path(line, position)?;
+            let files = files.into_iter().map(|file| file.replacement);
+            return Ok((start, files.collect()));
+        }
         let fits = |name: &&&str| begun.starts_with('/') && name.starts_with(begun);
         let names = NAMES.iter().filter(fits);
         Ok((0, names.map(|name| (*name).to_owned()).collect()))

@@ -20,15 +20,15 @@ use serde::Serialize;
 use super::cache::{ComputeArguments, RamArguments};
 use super::failure::Failure;
 use super::interrupt::{Interrupt, SIGINT};
-use super::json::write_json;
+use super::json::{Page, Said, write_json};
 use super::model::AccessArguments;
 use super::names::Named;
 use super::numbers::{Open, limit};
 use super::output::{Files, Output, Record};
 use super::recommend;
-use super::run::log_choices;
+use super::run::planned;
 use super::sampling::SamplingArguments;
-use super::terminal::{Paper, note};
+use super::terminal::note;
 use crate::chat::{Chat, Cut, LiveMessage, Role, Template, builtin};
 use crate::generate::{Finish, Report, Request};
 use crate::model::Model;
@@ -93,6 +93,9 @@ pub struct Arguments {
     /// Replace that file if it exists
     #[arg(long, requires = "ctx_dump")]
     force: bool,
+    /// Print each answer as a line of JSON: its text, its numbers, and what was cut or ignored
+    #[arg(long)]
+    json: bool,
     /// Neither read nor keep messages of other chats, which the arrow keys bring back on a terminal
     #[arg(long)]
     no_history: bool,
@@ -134,6 +137,7 @@ pub fn chat(
         .open(named.model.as_deref().unwrap_or(CHAT_MODEL))?;
     let mut files = Files::new(arguments.force).reads_model(&open.file);
     let (model, manifest) = open.check_text(arguments.compute.workers())?;
+    let model = arguments.compute.tuned(model, &mut notices)?;
     let mut template = template(
         &model,
         manifest.as_ref(),
@@ -161,8 +165,8 @@ pub fn chat(
         ..arguments.compute.settings(manifest.as_ref())?
     };
     let dump = files.may_create(arguments.ctx_dump.as_ref())?;
-    let plan = model.plan_with_index(&settings)?;
-    log_choices(&plan, &options);
+    let plan = planned(&model, &settings, &mut notices)?;
+    tracing::debug!(?options, "chose the sampler's options");
     let session = model.session_as_planned(&plan)?;
     let chat = Chat::new(session, template, arguments.system.clone())?;
     let interrupt = Interrupt::catch()?;
@@ -190,6 +194,8 @@ pub fn chat(
         transcript: Transcript::default(),
         // Only now: until here an old one may stay.
         dump: dump.map(Output::grow).transpose()?,
+        json: arguments.json,
+        notices,
         has_forgotten: false,
     };
     conversation.greet();
@@ -268,6 +274,10 @@ struct Conversation {
     pace: Pace,
     transcript: Transcript,
     dump: Option<Record>,
+    /// True if answers are printed as JSON.
+    json: bool,
+    /// Notices from before the first answer.
+    notices: Notices,
     /// True once it was said that old messages leave the window.
     has_forgotten: bool,
 }
@@ -329,20 +339,33 @@ impl Conversation {
     /// Sends a message and prints the answer; returns the reason why the answer ended.
     fn exchange(&mut self, words: &str, out: &mut dyn Write) -> Result<Finish, Failure> {
         self.pace.begin();
-        let mut page = Page {
-            out,
-            paper: Paper::new(),
+        let mut answer = Answer {
+            page: Page::begin(out, self.json).map_err(Failure::Output)?,
             pace: &mut self.pace,
             text: String::new(),
         };
         let said = self
             .chat
-            .say(words, &self.request, &mut self.sampler, &mut page)?;
-        let answer = std::mem::take(&mut page.text);
-        page.end().map_err(Failure::Output)?;
+            .say(words, &self.request, &mut self.sampler, &mut answer)?;
+        let Answer { mut page, text, .. } = answer;
+        if page.is_bare() {
+            // The next answer begins in a line of its own.
+            page.text("\n").map_err(Failure::Output)?;
+        }
+        let notices = std::mem::take(&mut self.notices);
+        let members = Members {
+            turn: self.chat.turn(),
+            finish: said.report.finish.name(),
+            prompt_tokens: said.report.prompt_tokens,
+            tokens: said.report.tokens,
+            position: self.chat.session().position(),
+            cut: said.cut,
+            notices: Said(&notices),
+        };
+        page.end(&members).map_err(Failure::Output)?;
         self.tell(&said.report, &said.cut);
         self.transcript.add(Role::User, words);
-        self.transcript.add(Role::Assistant, &answer);
+        self.transcript.add(Role::Assistant, &text);
         if let Some(dump) = &mut self.dump {
             write_window(dump, &self.chat, &said.cut)?;
         }
@@ -417,36 +440,35 @@ impl Conversation {
     }
 }
 
-/// Output of the answer.
-struct Page<'o> {
-    out: &'o mut dyn Write,
-    paper: Paper,
+/// Output of an answer, which is kept for the transcript.
+struct Answer<'o> {
+    page: Page<'o>,
     pace: &'o mut Pace,
     text: String,
 }
 
-impl Page<'_> {
-    /// Ends the answer's last line.
-    fn end(&mut self) -> io::Result<()> {
-        if self.paper.is_terminal() {
-            self.paper.end(self.out)?;
-        } else {
-            writeln!(self.out)?;
-        }
-        self.out.flush()
-    }
-}
-
-impl TextSink for Page<'_> {
+impl TextSink for Answer<'_> {
     fn text(&mut self, text: &str) -> io::Result<()> {
         self.text += text;
-        self.paper.write(text, self.out)
+        self.page.text(text)
     }
 
     fn token(&mut self) -> io::Result<()> {
         self.pace.token(Instant::now());
-        self.out.flush()
+        self.page.token()
     }
+}
+
+/// Members of an answer after its text, in JSON.
+#[derive(Serialize)]
+struct Members<'n> {
+    turn: u64,
+    finish: &'static str,
+    prompt_tokens: usize,
+    tokens: u64,
+    position: u64,
+    cut: Cut,
+    notices: Said<'n>,
 }
 
 /// The window, as dumped after every exchange.

@@ -16,10 +16,10 @@ fn create_with_name(place: &Path, replace: bool) -> io::Result<NewFile> {
     let place = resolved(place)?;
     check_place(&place, replace)?;
     remove_stale(&place);
-    let (file, path) = create_named(&place)?;
+    let (file, unfinished) = create_named(&place)?;
     Ok(NewFile {
         file,
-        unfinished: Some(Unfinished::new(path)),
+        unfinished: Some(unfinished),
         place,
         replace,
     })
