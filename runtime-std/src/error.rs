@@ -8,6 +8,7 @@ use brooklet_core::plan::PlanError;
 use brooklet_core::stream::StreamError;
 use brooklet_core::tokenizer::TokenizerError;
 
+use crate::notice::Percent;
 use crate::system::pool::IsaError;
 
 /// The reason why a model cannot be opened, planned for or run.
@@ -51,6 +52,23 @@ pub enum Error {
         error: PlanError,
         /// A plan that would fit, with the punctuation before it; may be empty.
         hint: String,
+    },
+    /// A slim file's values are wrong with this cache.
+    #[error(
+        "with a cache in {cache_type} a layer of this slim file errs by {percent} %, and {accepted} % was accepted when it was made: \
+         it is for a cache in {best}, which errs by {of_best} %"
+    )]
+    SlimCache {
+        /// Element type of the cache.
+        cache_type: &'static str,
+        /// The largest error of a layer's attention output, in percent.
+        percent: Percent,
+        /// The error that was accepted, in percent.
+        accepted: Percent,
+        /// The smallest element type with which the file errs less.
+        best: &'static str,
+        /// Its error, in percent.
+        of_best: Percent,
     },
     /// The requested instruction set is not available.
     #[error(transparent)]

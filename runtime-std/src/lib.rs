@@ -50,11 +50,13 @@
 //! - [`size`], [`notice`], [`system`]: numbers of bytes as people say them; what was cut or
 //!   ignored, said once; what the system gives: mapped and new files, memory, threads, the
 //!   instruction set. The only unsafe code.
+//! - [`stated`]: what a file states in keys of this program's own.
 //! - [`error`]: the library's error; conversations, conversions and downloads have their own.
 //! - [`audio`]: sound from files and pipes, as samples for a model.
 //! - [`planning`]: defaults, and from a budget to a plan.
 //! - [`model`], [`engine`]: a file that is opened and shared, a stream of its tokens in borrowed
 //!   memory.
+//! - [`tuning`]: the number of threads with which a model decodes fastest.
 //! - [`text`], [`logits`], [`generate`], [`score`]: from an engine to text, and how well a token
 //!   was predicted.
 //! - [`captions`]: from an engine of a speech model and a sound to captions.
@@ -90,8 +92,10 @@ pub mod planning;
 pub mod score;
 pub mod session;
 pub mod size;
+pub mod stated;
 pub mod system;
 pub mod text;
+pub mod tuning;
 
 pub use error::Error;
 pub use generate::Cancel;

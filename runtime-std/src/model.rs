@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use brooklet_core::arena::Carver;
+use brooklet_core::cache::{ElementType, Layout};
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::{Config, Layer, Model as CoreModel, ModelError};
 use brooklet_core::plan::{Options, Plan};
@@ -14,7 +15,9 @@ use brooklet_core::transcribe::SpeechTokens;
 use self_cell::{MutBorrow, self_cell};
 
 use crate::Error;
+use crate::notice::{Notice, Percent};
 use crate::planning::{Needs, Settings};
+use crate::stated::{self, SlimErrors};
 use crate::system::mmap::{Access, ArenaMemory, ModelFile};
 use crate::system::pool::{MAX_WORKERS, Pool};
 
@@ -394,6 +397,16 @@ impl Model {
         self.0.workers
     }
 
+    /// The same file, with other threads.
+    pub fn with_workers(&self, workers: usize) -> Model {
+        Model(Arc::new(Shared {
+            checked: Arc::clone(&self.0.checked),
+            index: OnceLock::new(),
+            workers: workers.clamp(1, MAX_WORKERS),
+            pool: Mutex::new(None),
+        }))
+    }
+
     /// The threads, which are started when they are first asked for.
     ///
     /// # Errors
@@ -416,10 +429,11 @@ impl Model {
     /// # Errors
     /// As [`Settings::plan`].
     pub fn plan(&self, settings: &Settings) -> Result<Plan, Error> {
-        settings.plan(&Needs {
+        let plan = settings.plan(&Needs {
             tokenizer_bytes: self.window_bytes(),
             ..self.needs_with_index()
-        })
+        })?;
+        self.check_slim(&plan).map(|_| plan)
     }
 
     /// The plan of a session that is the only one: its arena, and the tokenizer's index.
@@ -427,7 +441,63 @@ impl Model {
     /// # Errors
     /// As [`Settings::plan`].
     pub fn plan_with_index(&self, settings: &Settings) -> Result<Plan, Error> {
-        settings.plan(&self.needs_with_index())
+        let plan = settings.plan(&self.needs_with_index())?;
+        self.check_slim(&plan).map(|_| plan)
+    }
+
+    /// Returns the notices about a plan of this model: a slim file that is not made for its cache,
+    /// but near enough.
+    pub fn notices(&self, plan: &Plan) -> Vec<Notice> {
+        self.check_slim(plan).unwrap_or_default()
+    }
+
+    /// Holds a plan against what a slim file states about its layers.
+    ///
+    /// # Errors
+    /// [`Error::SlimCache`] if they err far more than was accepted.
+    fn check_slim(&self, plan: &Plan) -> Result<Vec<Notice>, Error> {
+        let (config, options) = (self.config(), plan.options());
+        let is_slim = |layer| matches!(options.layout_of(config, layer), Layout::KR { .. });
+        if !(0..config.layers).any(is_slim) {
+            return Ok(Vec::new());
+        }
+        let Some(errors) = SlimErrors::of(self.gguf()) else {
+            return Ok(vec![Notice::SlimUnstated]);
+        };
+        let mut notices = Vec::new();
+        let (cache_type, accepted) = (options.cache_type, errors.accepted);
+        let error = errors.with(cache_type);
+        let (percent, of_accepted) = (Percent::of(error), Percent::of(accepted));
+        if error > accepted.max(MOST_ERROR) {
+            let holds = |of: &ElementType| errors.with(*of) <= accepted;
+            let smallest_first = [ElementType::Q8_0, ElementType::F16];
+            let best = smallest_first.into_iter().find(holds);
+            let best = best.unwrap_or(ElementType::F32);
+            return Err(Error::SlimCache {
+                cache_type: cache_type.name(),
+                percent,
+                accepted: of_accepted,
+                best: best.name(),
+                of_best: Percent::of(errors.with(best)),
+            });
+        }
+        if error > accepted {
+            notices.push(Notice::SlimError {
+                cache_type: cache_type.name(),
+                percent,
+                accepted: of_accepted,
+            });
+        }
+        let (measured, kept) = (self.sinks().unwrap_or(0), options.policy.sinks());
+        if kept < measured {
+            notices.push(Notice::SlimSinks { measured, kept });
+        }
+        Ok(notices)
+    }
+
+    /// The sinks that the model needs, if the file says so.
+    pub fn sinks(&self) -> Option<usize> {
+        stated::sinks(self.gguf())
     }
 
     /// The needs of a plan [with the index](Model::plan_with_index).
@@ -451,6 +521,10 @@ impl Model {
         })
     }
 }
+
+/// The error of a slim file's layers from which on a cache that it was not made for is refused:
+/// a quarter of the attention output is noise.
+const MOST_ERROR: f32 = 0.25;
 
 /// The system gives no memory of that many bytes.
 pub(crate) fn no_memory(bytes: usize, error: io::Error) -> Error {

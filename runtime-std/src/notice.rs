@@ -55,6 +55,40 @@ pub enum Notice {
     },
     /// A prompt begins with the token of a start that would be put before it.
     StartWritten,
+    /// The layers of a slim file err by more than was accepted when it was made.
+    SlimError {
+        /// Element type of the cache.
+        cache_type: &'static str,
+        /// The largest error of a layer's attention output, in percent.
+        percent: Percent,
+        /// The error that was accepted, in percent.
+        accepted: Percent,
+    },
+    /// A slim file does not state the errors of its layers.
+    SlimUnstated,
+    /// A slim file's errors were measured with more sinks, whose values are kept as they are.
+    SlimSinks {
+        /// The sinks that it was measured with.
+        measured: usize,
+        /// The sinks of this cache.
+        kept: usize,
+    },
+    /// A file that is quantised already is quantised again.
+    QuantizedTwice {
+        /// Tensors that are.
+        quantized: usize,
+        /// All tensors.
+        tensors: usize,
+    },
+    /// The number of threads was chosen by trying.
+    Threads {
+        /// The number.
+        chosen: usize,
+        /// All that were tried.
+        tried: Vec<Trial>,
+    },
+    /// The machine was slowed down, by heat or for want of power, while it was measured.
+    Throttled,
     /// A default that depends on the model.
     DefaultModel {
         /// The model's name.
@@ -63,6 +97,45 @@ pub enum Notice {
         advice: String,
     },
 }
+
+/// A relative error in percent, with two digits that count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Percent(f64);
+
+impl Percent {
+    /// The percentage of a relative error.
+    pub fn of(error: f32) -> Percent {
+        Percent(100.0 * f64::from(error))
+    }
+}
+
+impl Eq for Percent {}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = match self.0 {
+            10.0.. => 0,
+            1.0.. => 1,
+            0.1.. => 2,
+            _ => 3,
+        };
+        write!(f, "{:.places$}", self.0)
+    }
+}
+
+/// A number of threads, and how fast a model decoded with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Trial {
+    /// Threads that computed.
+    pub workers: usize,
+    /// Tokens a second, by the fastest of a few.
+    pub tokens_per_second: f64,
+}
+
+// A rate is a number: it is measured.
+impl Eq for Trial {}
 
 impl Notice {
     /// The notice of a prompt that is longer than the cache of a plan. A dense cache refuses it.
@@ -111,6 +184,42 @@ impl fmt::Display for Notice {
             Notice::StartWritten => write!(
                 f,
                 "the text begins with the token of a start itself: none is put before it"
+            ),
+            Notice::SlimError {
+                cache_type,
+                percent,
+                accepted,
+            } => write!(
+                f,
+                "with a cache in {cache_type} a layer of the slim file errs by {percent} %, and {accepted} % was accepted when it was made"
+            ),
+            Notice::SlimUnstated => write!(
+                f,
+                "the slim file does not state the errors of its layers: `brooklet slim` of the original writes one that does"
+            ),
+            Notice::SlimSinks { measured, kept } => write!(
+                f,
+                "the slim file's errors were measured with {measured} sinks, whose values are exact, and this cache keeps {kept}"
+            ),
+            Notice::QuantizedTwice { quantized, tensors } => write!(
+                f,
+                "{quantized} of {tensors} tensors are quantised already, and lose twice: the model's F16 or F32 file makes a better copy"
+            ),
+            Notice::Threads { chosen, tried } => {
+                match chosen {
+                    1 => write!(f, "1 thread is chosen: tokens a second with")?,
+                    _ => write!(f, "{chosen} threads are chosen: tokens a second with")?,
+                }
+                for (i, trial) in tried.iter().enumerate() {
+                    let comma = if i > 0 { "," } else { "" };
+                    let (workers, rate) = (trial.workers, trial.tokens_per_second);
+                    write!(f, "{comma} {workers}: {rate:.1}")?;
+                }
+                Ok(())
+            }
+            Notice::Throttled => write!(
+                f,
+                "the processor was slowed down while it was measured, by heat or for want of power"
             ),
             Notice::DefaultModel { name, advice } => {
                 write!(f, "no model is named, so this is {name}, {advice}")

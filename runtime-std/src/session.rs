@@ -62,6 +62,10 @@ impl Model {
 
     fn start(&self, resources: Resources) -> Result<Session, Error> {
         let plan = *resources.plan();
+        let mut notices = Notices::new();
+        for notice in self.notices(&plan) {
+            notices.add(notice);
+        }
         let held = Held {
             model: self.clone(),
             resources: MutBorrow::new(resources),
@@ -75,7 +79,7 @@ impl Model {
             sampler: Sampler::new(SamplerOptions::default()),
             generation: Generation::new(None, AtEnd::Finish),
             finish: None,
-            notices: Notices::new(),
+            notices,
         })
     }
 }

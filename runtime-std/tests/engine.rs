@@ -5,7 +5,7 @@ mod oracle;
 
 use std::num::NonZeroU32;
 
-use brooklet::convert::slim::file::{self, SlimLayer, Storage};
+use brooklet::convert::slim::file::{self, SlimLayer, Statement, Storage};
 use brooklet::convert::slim::solve::{Problem, Solver};
 use brooklet::core::arena::{ALIGN, Aligned};
 use brooklet::core::cache::{ElementType, LayoutChoice, Policy};
@@ -17,6 +17,7 @@ use brooklet::core::quant::Format;
 use brooklet::core::stream::{Stream, StreamError};
 use brooklet::core::tensor::Matrix;
 use brooklet::core::threads::SingleThread;
+use brooklet::stated::SlimErrors;
 use brooklet::system::pool::{Pool, available_isas};
 use faer::Mat;
 use oracle::{Noise, Oracle, Shape, kept, random_model};
@@ -111,7 +112,15 @@ fn slimmed(file: &[u8], slim: Slim, seed: u64) -> Vec<u8> {
         format: Format::F32,
         drop_values: slim.drop_values,
     };
-    file::write(&gguf, &layers, storage, "", &mut out).unwrap();
+    let statement = Statement {
+        report: "",
+        errors: SlimErrors {
+            by_type: [0.0; 3],
+            accepted: 0.0,
+        },
+        sinks: 0,
+    };
+    file::write(&gguf, &layers, storage, &statement, &mut out).unwrap();
     out
 }
 
@@ -477,8 +486,15 @@ proptest! {
 #[test]
 fn wide_slim_layers_agree_with_the_naive_pass() {
     let mut noise = Noise(20_240_517);
-    for (d_model, square, more) in [64, 128, 256, 512]
-        .into_iter()
+    // The widest ones are made by f64 algebra that has nothing to do with the instruction set, and
+    // takes ten minutes where it is emulated: there few cases are asked for.
+    let widths: &[usize] = match config().cases {
+        ..16 => &[64, 128],
+        _ => &[64, 128, 256, 512],
+    };
+    for (d_model, square, more) in widths
+        .iter()
+        .copied()
         .flat_map(|d| [(d, true, 0), (d, true, 4), (d, false, 0), (d, false, 4)])
     {
         let mut coin = || noise.next() >> 40 & 1 == 1;

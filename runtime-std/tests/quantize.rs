@@ -98,6 +98,7 @@ fn the_report_has_the_promised_keys() {
         (&"Q8_0".into(), &0.into())
     );
     assert_eq!(report["formats"]["Q8_0"]["tensors"], report["converted"]);
+    assert_eq!(report["notices"], serde_json::json!([]));
     for key in [
         "tensors",
         "elements",

@@ -134,7 +134,7 @@ impl At<'_> {
                 beside,
                 sink_values: &b.values[..sink_values],
                 attended: &mut b.attended[..tokens * columns],
-                scratch: b.scores,
+                scratch: &mut b.hidden[..pass.plan.scores()],
                 kernel_scratch: b.kernel_scratch,
                 scale: 1.0 / math::sqrt(config.query_scale_of as f32),
                 score_cap: config.score_cap,
@@ -223,7 +223,7 @@ impl At<'_> {
             }
             None => {
                 let cached = CachedRows { keys, channels };
-                self.values_of_keys(&map, cached, values, b.scores, b.kernel_scratch);
+                self.values_of_keys(&map, cached, values, b.hidden, b.kernel_scratch);
             }
         }
         Values::OfKeys(map)

@@ -37,11 +37,11 @@ impl At<'_> {
     pub(super) fn feed_forward(&self, layer: &FeedForward<'_>, b: &mut Buffers<'_>) {
         let (pass, compute, config) = (self.pass, self.pass.compute, self.config());
         let normed = &mut b.normed[pass.rows(self.wanted, config.d_model)];
-        let hidden = &mut b.gate[pass.rows(self.wanted, config.ff)];
+        let hidden = &mut b.hidden[pass.rows(self.wanted, config.ff)];
         let input = quantized(normed, b.activations, config.d_model);
         let up = match &layer.gate {
             Some(gate) => {
-                let up = &mut b.up[pass.rows(self.wanted, config.ff)];
+                let up = &mut b.queries[pass.rows(self.wanted, config.ff)];
                 let layers = [(gate, &mut *hidden), (&layer.up.weight, &mut *up)];
                 compute.linear(input, layers, b.kernel_scratch);
                 &*up

@@ -84,7 +84,7 @@ impl At<'_> {
                 beside: &[],
                 sink_values: &[],
                 attended: &mut b.attended[..tokens * columns],
-                scratch: b.scores,
+                scratch: &mut b.hidden[..pass.plan.scores()],
                 kernel_scratch: b.kernel_scratch,
                 scale: 1.0 / math::sqrt(config.query_scale_of as f32),
                 score_cap: config.score_cap,

@@ -30,6 +30,8 @@ pub struct Plan {
     config: Config,
     options: Options,
     sizes: [usize; Part::ALL.len()],
+    /// Floats of all workers' attention scratch.
+    scores: usize,
 }
 
 impl Plan {
@@ -86,6 +88,7 @@ impl Plan {
             config: *config,
             options,
             sizes: bytes,
+            scores: sizes.scores(),
         };
         if plan.bytes() >= isize::MAX as usize {
             return Err(PlanError::Overflow);
@@ -173,6 +176,12 @@ impl Plan {
     /// Bytes of the engine's part of the arena: all but the tokenizer's.
     pub(crate) const fn engine_bytes(&self) -> usize {
         self.bytes() - self.part(Part::Tokenizer)
+    }
+
+    /// Floats of all workers' attention scratch. The buffer may be longer, but the order of sums
+    /// may not depend on by how much.
+    pub(crate) const fn scores(&self) -> usize {
+        self.scores
     }
 
     /// Bytes of one part, with its padding.

@@ -84,17 +84,16 @@ parts! {
         History history: [u32; s.recomputed()], "token history";
         Residual residual: [f32; s.rows(s.config.d_model)], "residual stream";
         Normed normed: [f32; s.rows(s.config.d_model)], "normed activations";
-        Queries queries: [f32; s.rows(s.config.query_columns())], "queries";
+        // Attention is over when the feed-forward layer begins: two buffers share their bytes.
+        Queries queries: [f32; s.queries()], "queries, then feed-forward up";
         SinkQueries sink_queries: [f32; s.sink_rows(s.config.query_columns())], "queries at sink positions";
         WideQueries wide_queries: [f32; s.rows(s.wide())], "queries as wide as inputs";
         Keys keys: [f32; s.rows(s.config.kv_columns())], "new keys";
         Values values: [f32; s.rows(s.config.kv_columns())], "new values";
         Channels channels: [f32; s.rows(s.layers.rank)], "new rank-correction channels";
         Attended attended: [f32; s.rows(s.config.query_columns())], "attention output";
-        Gate gate: [f32; s.rows(s.config.ff)], "feed-forward gate";
-        Up up: [f32; s.rows(s.gated_ff())], "feed-forward up";
+        Hidden hidden: [f32; s.hidden()], "attention scores, then feed-forward gate";
         Activations activations: [Q8Activation; s.activations()], "int8 activations";
-        Scores scores: [f32; s.by_worker(s.scores(), size_of::<f32>())], "attention scores";
         KernelScratch kernel_scratch: [u8; s.by_worker(s.kernel_scratch(), 1)], "kernel scratch";
         Frequencies frequencies: [u64; s.by_kind(s.pairs())], "rotary frequencies";
         Angles angles: [[f32; 2]; s.by_kind(s.rows(s.pairs()))], "rotary angles";

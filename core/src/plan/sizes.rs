@@ -198,9 +198,22 @@ impl Sizes<'_> {
         max(self.layers.wide, self.encoder.wide)
     }
 
-    /// Floats of a worker's attention scratch.
+    /// Floats of all workers' attention scratch.
     pub(super) const fn scores(&self) -> usize {
-        max(self.layers.scores, self.encoder.scores)
+        let of_worker = max(self.layers.scores, self.encoder.scores);
+        self.by_worker(of_worker, size_of::<f32>())
+    }
+
+    /// Number of values that queries and then the columns beside the feed-forward layer's gate
+    /// take, one after the other.
+    pub(super) const fn queries(&self) -> usize {
+        self.rows(max(self.config.query_columns(), self.gated_ff()))
+    }
+
+    /// Number of values that attention's scratch and then the feed-forward layer's gate take, one
+    /// after the other.
+    pub(super) const fn hidden(&self) -> usize {
+        max(self.rows(self.config.ff), self.scores())
     }
 
     /// Number of values in the same rows at sink positions. A prompt may be pinned as sinks even if
@@ -221,7 +234,7 @@ impl Sizes<'_> {
     }
 
     /// Columns of the feed-forward layer, if it has a gate beside them.
-    pub(super) const fn gated_ff(&self) -> usize {
+    const fn gated_ff(&self) -> usize {
         if self.config.design.feed_forward.gated() {
             self.config.ff
         } else {

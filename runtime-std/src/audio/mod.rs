@@ -180,8 +180,8 @@ impl Sound {
     /// and from then on. Full scale is 1, which decoded samples may exceed a little.
     ///
     /// # Errors
-    /// After all samples before the fault were read (before damage, all but a block of the
-    /// resampler, 0.15 s): if the sound is damaged, cut off, or cannot be read, if a sample is no
+    /// After all samples before the fault were read (before damage, all but what the resampler
+    /// sees ahead, 16 ms): if the sound is damaged, cut off, or cannot be read, if a sample is no
     /// number, or if the sample rate is too low, too high or changes.
     pub fn read(&mut self, out: &mut [f32]) -> Result<usize, AudioError> {
         let mut count = 0;

@@ -235,6 +235,8 @@ fn commands_are_completed_and_do_what_they_say() {
     command("/save ~/second\r", "saved 2 messages");
     assert_eq!(said(&second), ["/etc is what?"]);
     command("/load ~/first\r", "loaded 4 messages");
+    let begun = format!("/load {}\t\r", folder.path().join("fir").display());
+    command(&begun, "loaded 4 messages");
     command("/save -f ~/second\r", "saved 4 messages");
     assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
     command("/set temp 0\r", "temp is 0 from now on");

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use brooklet::convert::gguf_writer::Header;
+use brooklet::core::gguf::Value;
+use brooklet::core::quant::Format;
 use rustix::process::Signal;
 
 use crate::common::tiny;
@@ -71,6 +74,21 @@ fn until_it_waits(child: &Child) {
             0
         };
         before = now;
+    }
+}
+
+/// Waits until the process of that number is gone, or only waits for its new parent to take note of
+/// that.
+#[track_caller]
+fn until_it_is_gone(process: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_alive = || {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    while is_alive() {
+        assert!(Instant::now() < deadline, "{process} goes on");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -257,6 +275,83 @@ fn calibrating_leaves_no_file() {
 }
 
 #[test]
+fn quantising_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large.gguf");
+    // Two gigabytes of zeros, which take no disk: many seconds of work.
+    let (columns, rows) = (4096, 1 << 17);
+    let mut header = Header::default();
+    header.set("general.architecture", Value::Str(b"llama"));
+    header
+        .tensor("blk.0.ffn_up.weight", &[columns, rows], Format::F32)
+        .unwrap();
+    let mut bytes = Vec::new();
+    header.write(&mut bytes).unwrap();
+    fs::write(&large, &bytes).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&large).unwrap();
+    file.set_len((bytes.len() + columns * rows * 4) as u64)
+        .unwrap();
+    let copy = folder.path().join("copy.gguf");
+    for (signal, status) in SIGNALS {
+        let arguments = [
+            "quantize",
+            large.to_str().unwrap(),
+            copy.to_str().unwrap(),
+            "Q3_K_M",
+        ];
+        let mut child = start(&arguments, Stdio::null());
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(child.try_wait().unwrap().is_none(), "it is done already");
+        ends(&mut child, signal, status);
+        assert_eq!(names(folder.path()), ["large.gguf"]);
+    }
+}
+
+/// Starts to fetch a model from a hub, with the programs of `path`.
+fn pull(path: &str, store: &Path) -> Child {
+    let mut command = crate::program::program();
+    command
+        .args(["pull", "hf:somebody/something/model.gguf"])
+        .env("PATH", path)
+        .env("BROOKLET_MODELS", store)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// The signal comes at once when the process is there, whatever the command was doing.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_process_is_never_without_somebody_who_ends_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let curl = folder.path().join("curl");
+    fs::write(&curl, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    for _ in 0..40 {
+        let mut child = pull(&path, &folder.path().join("store"));
+        // Of any of its threads.
+        let children = || {
+            let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+            let lists = threads.map(|thread| thread.unwrap().path().join("children"));
+            let all: String = lists.flat_map(fs::read_to_string).collect();
+            all.split_whitespace().next().map(str::to_owned)
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let process = loop {
+            if let Some(process) = children() {
+                break process;
+            }
+            assert!(Instant::now() < deadline, "curl was not started");
+        };
+        ends(&mut child, Signal::TERM, 143);
+        until_it_is_gone(&process);
+    }
+}
+
+#[test]
 fn fetching_leaves_no_child_process() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
@@ -273,16 +368,7 @@ fn fetching_leaves_no_child_process() {
     fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     for (signal, status) in SIGNALS {
-        let mut command = crate::program::program();
-        let mut child = command
-            .args(["pull", "hf:somebody/something/model.gguf"])
-            .env("PATH", &path)
-            .env("BROOKLET_MODELS", &store)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = pull(&path, &store);
         let deadline = Instant::now() + PATIENCE;
         while !noted.exists() {
             assert!(Instant::now() < deadline, "curl was not started");
@@ -290,15 +376,7 @@ fn fetching_leaves_no_child_process() {
         }
         let process = fs::read_to_string(&noted).unwrap();
         ends(&mut child, signal, status);
-        // It is gone, or waits for its new parent to take note of that.
-        let is_alive = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", process.trim()));
-            stat.is_ok_and(|stat| !stat.contains(") Z "))
-        };
-        while is_alive() {
-            assert!(Instant::now() < deadline, "curl goes on");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until_it_is_gone(process.trim());
         fs::remove_file(&noted).unwrap();
     }
 }

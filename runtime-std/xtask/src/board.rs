@@ -200,17 +200,7 @@ fn check_prompt(session: &mut Session, expected: &Reference) -> Result<(), Error
             .into());
         }
     }
-    let text = session.text(0)?;
-    let text = String::from_utf8_lossy(&text);
-    if text.contains(&expected.text) {
-        Ok(())
-    } else {
-        Err(format!(
-            "{:?} is not in the text of the board:\n{text}",
-            expected.text
-        )
-        .into())
-    }
+    session.hear(&expected.text)
 }
 
 /// Refuses more than `ceiling` bytes.

@@ -65,7 +65,7 @@ impl Sizes {
         }
         let arenas: Vec<u64> = file
             .symbols()
-            .filter(|symbol| symbol.name().is_ok_and(|name| name.ends_with("ARENA")))
+            .filter(|symbol| symbol.name().is_ok_and(is_arena))
             .map(|symbol| symbol.size())
             .collect();
         let [arena] = arenas[..] else {
@@ -81,5 +81,26 @@ impl Sizes {
             ram,
             arena: arena.saturating_sub(ALIGN as u64),
         })
+    }
+}
+
+/// Returns true for the arena of an embedded model, in either of the compiler's ways to write
+/// names.
+fn is_arena(symbol: &str) -> bool {
+    format!("{:#}", rustc_demangle::demangle(symbol)).ends_with("::ARENA")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_arena;
+
+    #[test]
+    fn the_arena_is_found_however_names_are_written() {
+        let v0 = "_RNvNtNtCs4fqI2P2rA04_17brooklet_cortex_m5model5MODEL5ARENA";
+        let legacy = "_ZN17brooklet_cortex_m5model5MODEL5ARENA17h289b60cab7017f64E";
+        assert!(is_arena(v0) && is_arena(legacy));
+        for other in ["ARENA", "_ZN5model5MODEL6ARENAS17h289b60cab7017f64E"] {
+            assert!(!is_arena(other), "{other}");
+        }
     }
 }

@@ -200,13 +200,32 @@ impl Session {
     /// # Errors
     /// If less comes before the deadline.
     pub fn text(&self, bytes: usize) -> Result<Vec<u8>, Error> {
+        self.wait_for_text(|text| text.len() >= bytes)
+            .map_err(|text| format!("{} bytes came instead of {bytes}", text.len()).into())
+    }
+
+    /// Waits until `words` have come over the UART, which is slower than the log.
+    ///
+    /// # Errors
+    /// If they have not come before the deadline.
+    pub fn hear(&self, words: &str) -> Result<(), Error> {
+        self.wait_for_text(|text| String::from_utf8_lossy(text).contains(words))
+            .map(|_| ())
+            .map_err(|text| {
+                let text = String::from_utf8_lossy(&text);
+                format!("{words:?} is not in the text of the board:\n{text}").into()
+            })
+    }
+
+    /// All that came over the UART, once it `is_enough`; at the deadline as an error.
+    fn wait_for_text(&self, is_enough: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, Vec<u8>> {
         loop {
             let text = self.text.lock().expect("no thread panics").clone();
-            if text.len() >= bytes {
+            if is_enough(&text) {
                 return Ok(text);
             }
             if Instant::now() >= self.end {
-                return Err(format!("{} bytes came instead of {bytes}", text.len()).into());
+                return Err(text);
             }
             thread::sleep(Duration::from_millis(1));
         }

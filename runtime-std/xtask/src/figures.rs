@@ -45,6 +45,15 @@ fn head() {
     say!("|---|---|---|---|---|---:|---:|---:|");
 }
 
+/// The bytes that an image has more than flash, if that is what the linker complains of: the most
+/// of all sections, each of which it names.
+fn overflow(why: &str) -> Option<u64> {
+    let sections = why.split("'FLASH': overflowed by ").skip(1);
+    sections
+        .filter_map(|rest| rest.split(' ').next()?.parse().ok())
+        .max()
+}
+
 fn line(
     name: &str,
     board: &Board,
@@ -67,13 +76,19 @@ fn line(
         ..Firmware::new(name, &board)
     };
     let cache = if model == TINY { "kv" } else { "k" };
-    let Build::Image(image) = firmware.build()? else {
-        say!(
-            "| {name} | {} | | {cache} | {opt_level} | does not fit {} bytes of flash | | |",
-            board.core,
-            board.flash_bytes
-        );
-        return Ok(());
+    let image = match firmware.build()? {
+        Build::Image(image) => image,
+        Build::Refused(why) => {
+            let Some(bytes) = overflow(&why) else {
+                return Err(format!("the firmware does not build:\n{why}").into());
+            };
+            say!(
+                "| {name} | {} | | {cache} | {opt_level} | {bytes} bytes more than the {} of flash | | |",
+                board.core,
+                board.flash_bytes
+            );
+            return Ok(());
+        }
     };
     let limit = Limit::of(tokens, expected.parameters);
     let mut session = Session::start(&image, &board, limit, &[])?;

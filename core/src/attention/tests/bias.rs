@@ -4,7 +4,7 @@
 use std::vec;
 use std::vec::Vec;
 
-use super::{ALIGN, BUDGET, How, Memory, Noise, Threaded, normals, size};
+use super::{ALIGN, BUDGET, How, InTurn, Memory, Noise, normals, size};
 use crate::attention::{Attend, Caches, Shape, Step, Values};
 use crate::cache::{CacheShape, ElementType, Layout, Ring};
 use crate::features::OfFamilies;
@@ -64,7 +64,7 @@ fn outputs(tokens: &Tokens, course: Course, how: How) -> Vec<f32> {
     let floats = scratch_floats(MAX_ROWS, of_ring.slots, how.chunk);
     let mut scratch = vec![f32::NAN; how.workers * floats];
     let mut kernel_scratch = vec![0; how.workers * ALIGN];
-    let threads = Threaded(how.workers);
+    let threads = InTurn(how.workers);
     let compute = Compute {
         isa: how.isa,
         threads: &threads,

@@ -28,6 +28,7 @@ use brooklet_core::tensor::Matrix;
 use brooklet_core::threads::Threads;
 
 use crate::convert::gguf_writer::Header;
+use crate::stated::SINKS_KEY;
 use choice::Chooser;
 
 pub use target::{Target, TargetError};
@@ -173,6 +174,12 @@ impl<'a> Conversion<'a> {
             header: header(file, &steps, target)?,
             steps,
         })
+    }
+
+    /// Has the copy state the sinks that the model needs.
+    pub fn state_sinks(&mut self, sinks: usize) {
+        let sinks = u32::try_from(sinks).unwrap_or(u32::MAX);
+        self.header.set(SINKS_KEY, Value::U32(sinks));
     }
 
     /// The numbers of the conversion that is planned.

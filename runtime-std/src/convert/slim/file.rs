@@ -29,6 +29,7 @@ use half::f16;
 
 use super::solve::Solution;
 use crate::convert::gguf_writer::Header;
+use crate::stated::{ACCEPTED_KEY, ERROR_KEYS, SINKS_KEY, SlimErrors};
 
 /// Prefix of the names of a slim layer's tensors, after `blk.N.`.
 pub const PREFIX: &str = "attn_slim_";
@@ -271,6 +272,17 @@ fn bytes(numbers: impl Iterator<Item = f64>, format: Format) -> Vec<u8> {
 /// Key of the measurements, as JSON text.
 pub const REPORT_KEY: &str = "brooklet.slim.report";
 
+/// Statements of the file about its slim layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Statement<'r> {
+    /// The measurements, as JSON text.
+    pub report: &'r str,
+    /// The largest errors of a layer.
+    pub errors: SlimErrors,
+    /// First tokens whose values were kept as they are when the errors were measured.
+    pub sinks: usize,
+}
+
 /// Options of how slim layers are stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Storage {
@@ -281,7 +293,7 @@ pub struct Storage {
     pub drop_values: bool,
 }
 
-/// Writes `file` with the tensors of `layers` (one entry a layer) and a `report` in the place of
+/// Writes `file` with the tensors of `layers` (one entry a layer) and a `statement` in the place of
 /// any that it has; returns its length in bytes.
 ///
 /// # Errors
@@ -291,7 +303,7 @@ pub fn write(
     file: &Gguf<'_>,
     layers: &[Option<SlimLayer>],
     storage: Storage,
-    report: &str,
+    statement: &Statement<'_>,
     out: impl Write,
 ) -> io::Result<u64> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
@@ -311,7 +323,14 @@ pub fn write(
     let is_kept = |name: &str| !name.contains(PREFIX) && !without.iter().any(|other| other == name);
     let kept = || file.tensors().filter(|tensor| is_kept(tensor.name()));
     let mut header = Header::with_metadata_of(file);
-    header.set(REPORT_KEY, Value::Str(report.as_bytes()));
+    header.set(REPORT_KEY, Value::Str(statement.report.as_bytes()));
+    let SlimErrors { by_type, accepted } = statement.errors;
+    for ((_, key), error) in ERROR_KEYS.into_iter().zip(by_type) {
+        header.set(key, Value::F32(error));
+    }
+    header.set(ACCEPTED_KEY, Value::F32(accepted));
+    let sinks = u32::try_from(statement.sinks).unwrap_or(u32::MAX);
+    header.set(SINKS_KEY, Value::U32(sinks));
     for tensor in kept() {
         let format = tensor.format().ok_or_else(|| {
             let text = format!(

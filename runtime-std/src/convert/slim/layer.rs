@@ -276,7 +276,10 @@ impl Sample {
         let problem = self.problem(parts, tuned_for);
         let solver = Solver::new(&problem.0)?;
         let mut analysis = Analysis {
-            condition: largest.unwrap_or(0.0) / smallest.unwrap_or(0.0),
+            condition: match (largest, smallest) {
+                (Some(largest), Some(smallest)) if smallest > 0.0 => largest / smallest,
+                _ => f64::INFINITY,
+            },
             singular_values: values,
             kv: TYPES.map(|cache_type| self.kv_error(&truths, cache_type)),
             tried: Vec::new(),
@@ -408,9 +411,14 @@ impl Sample {
                 for t in 0..tokens {
                     let scaled = |s: usize| scores[(t, s)] / (width as f64).sqrt();
                     let most = (0..=t).map(scaled).fold(f64::MIN, f64::max);
-                    let total: f64 = (0..=t).map(|s| (scaled(s) - most).exp()).sum();
+                    let mut total = 0.0;
                     for s in 0..=t {
-                        weights[(t, s)] = (scaled(s) - most).exp() / total;
+                        let weight = (scaled(s) - most).exp();
+                        weights[(t, s)] = weight;
+                        total += weight;
+                    }
+                    for s in 0..=t {
+                        weights[(t, s)] /= total;
                     }
                 }
                 weights

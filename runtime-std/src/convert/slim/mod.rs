@@ -14,7 +14,6 @@ pub mod layer;
 pub mod solve;
 
 use brooklet_core::cache::{CacheShape, ElementType, Layout, LayoutChoice};
-use brooklet_core::gguf::Gguf;
 use brooklet_core::model::Config;
 
 pub use calibrate::{Calibration, own_text};
@@ -109,16 +108,4 @@ pub fn check(config: &Config) -> Result<(), SlimError> {
         });
     }
     Ok(())
-}
-
-/// The largest relative error of a layer's attention output that was measured when a slim file was
-/// made, for a cache of that type.
-pub fn measured_error(file: &Gguf<'_>, cache_type: ElementType) -> Option<f64> {
-    let report: serde_json::Value =
-        serde_json::from_str(file.get(file::REPORT_KEY)?.as_str()?).ok()?;
-    let layers = report["layers"].as_array()?;
-    layers
-        .iter()
-        .filter_map(|layer| layer["output_error"][cache_type.name()].as_f64())
-        .reduce(f64::max)
 }

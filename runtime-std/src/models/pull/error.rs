@@ -82,6 +82,18 @@ pub enum PullError {
         /// Bytes that it lacks, where that is known.
         missing: Option<u64>,
     },
+    /// The model is not in the store, and the store cannot take it.
+    #[error("{model} is not in {}{there}, and it cannot be pulled into it ({error}): pull it as a user who may write there, or set BROOKLET_MODELS to another folder", .folder.display())]
+    NoStore {
+        /// The model's name.
+        model: String,
+        /// The store's folder.
+        folder: PathBuf,
+        /// Words on a file of another size in its place; else empty.
+        there: String,
+        /// The system's reason.
+        error: io::Error,
+    },
     /// The bytes that arrived are not those of the manifest.
     #[error(
         "the file that arrived is not the one that the manifest names ({what} is {found}, not {expected}); it was deleted"

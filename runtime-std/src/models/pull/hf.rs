@@ -8,12 +8,12 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::{Context, Event, Hashing, PullError, Watch, child, copy};
 use crate::models::store::DIGEST_MARK;
-use crate::system::at_end::Duty;
+use crate::system::running::Running;
 
 /// Names a token that the hub knows.
 const TOKEN_VARIABLE: &str = "HF_TOKEN";
@@ -82,15 +82,13 @@ pub(super) fn list(hub: &str, repository: &str, revision: &str) -> Result<Vec<u8
     let mut arguments = PATIENCE.to_vec();
     arguments.extend(["--location", &url]);
     // There is no model's folder yet, and curl writes no file.
-    let mut child = curl(Path::new("/"), &arguments)?;
-    let duty = Duty::ends(&child);
+    let mut curl = curl(Path::new("/"), &arguments)?;
     let mut list = Vec::new();
-    if let Some(out) = child.stdout.take() {
+    if let Some(out) = curl.stdout() {
         // A broken answer shows in curl's exit code.
         let _ = out.take(LONGEST_LIST).read_to_end(&mut list);
     }
-    drop(duty);
-    end(child, repository)?;
+    end(curl, repository)?;
     Ok(list)
 }
 
@@ -107,15 +105,11 @@ impl Download<'_> {
     fn ask(&self, hub: &str) -> Result<Stated, PullError> {
         let mut url = self.url.clone();
         for _ in 0..REDIRECTIONS {
-            let mut child = self.curl(&["--head", &url])?;
-            let _duty = Duty::ends(&child);
+            let mut curl = self.curl(&["--head", &url])?;
             let mut headers = Vec::new();
             // A broken answer shows in curl's exit code.
-            let _ = child
-                .stdout
-                .take()
-                .map(|mut out| out.read_to_end(&mut headers));
-            end(child, &self.what)?;
+            let _ = curl.stdout().map(|mut out| out.read_to_end(&mut headers));
+            end(curl, &self.what)?;
             let headers = String::from_utf8_lossy(&headers);
             if let Some(digest) = linked_digest(&headers) {
                 let size = header(&headers, "x-linked-size").and_then(|size| size.parse().ok());
@@ -191,27 +185,19 @@ impl Download<'_> {
         if out.bytes > 0 {
             arguments.extend(["--continue-at", &from]);
         }
-        let mut child = self.curl(&arguments)?;
-        let duty = Duty::ends(&child);
+        let mut curl = self.curl(&arguments)?;
         let limit = self
             .context
             .size
             .get()
             .map_or(u64::MAX, |size| size - out.bytes);
-        let copied = child
-            .stdout
-            .take()
-            .map_or(Ok(()), |mut bytes| copy(&mut bytes, out, limit, watch));
-        drop(duty);
-        if let Err(error) = copied {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(self.context.io("write", &self.context.part())(error));
-        }
-        end(child, &self.what)
+        curl.stdout()
+            .map_or(Ok(()), |mut bytes| copy(&mut bytes, out, limit, watch))
+            .map_err(self.context.io("write", &self.context.part()))?;
+        end(curl, &self.what)
     }
 
-    fn curl(&self, arguments: &[&str]) -> Result<Child, PullError> {
+    fn curl(&self, arguments: &[&str]) -> Result<Running, PullError> {
         curl(self.context.staging, arguments)
     }
 }
@@ -252,7 +238,7 @@ fn no_curl() -> PullError {
 }
 
 /// Starts curl in `folder`; it writes what it gets to its standard output.
-fn curl(folder: &Path, arguments: &[&str]) -> Result<Child, PullError> {
+fn curl(folder: &Path, arguments: &[&str]) -> Result<Running, PullError> {
     let token = token(std::env::var(TOKEN_VARIABLE).ok())?;
     let mut command = child::command("curl", folder).ok_or_else(no_curl)?;
     command.args(["--silent", "--show-error", "--fail"]);
@@ -262,17 +248,16 @@ fn curl(folder: &Path, arguments: &[&str]) -> Result<Child, PullError> {
     if config.is_some() {
         command.args(["--config", "-"]).stdin(Stdio::piped());
     }
-    let mut child = command
+    command
         .args(arguments)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|_| no_curl())?;
-    if let (Some(config), Some(mut input)) = (config, child.stdin.take()) {
+        .stderr(Stdio::piped());
+    let mut curl = Running::start(&mut command).map_err(|_| no_curl())?;
+    if let (Some(config), Some(mut input)) = (config, curl.stdin()) {
         // If curl has ended already, its exit code says why.
         let _ = input.write_all(config.as_bytes());
     }
-    Ok(child)
+    Ok(curl)
 }
 
 /// The token of a person on the hub, for repositories that are private or ask for agreement.
@@ -296,19 +281,19 @@ fn token(variable: Option<String>) -> Result<Option<String>, PullError> {
 }
 
 /// Waits for curl and translates its exit code. The numbers are those of its manual.
-fn end(child: Child, what: &str) -> Result<(), PullError> {
-    let output = child.wait_with_output().map_err(|_| no_curl())?;
-    if output.status.success() {
+fn end(curl: Running, what: &str) -> Result<(), PullError> {
+    let (ended, said) = curl.finish().map_err(|_| no_curl())?;
+    if ended.success() {
         return Ok(());
     }
     let what = what.to_owned();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&said);
     let reason = said.lines().last().unwrap_or("it gave no reason").trim();
     let status = reason
         .rsplit(' ')
         .next()
         .and_then(|status| status.parse().ok());
-    Err(match (output.status.code(), status) {
+    Err(match (ended.code(), status) {
         // Name not resolved, or not connected.
         (Some(5..=7), _) => PullError::Unreachable {
             place: "the Hugging Face hub".into(),

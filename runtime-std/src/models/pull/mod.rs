@@ -75,11 +75,11 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     if store.has(manifest) && context.is_intact(&target, watch)? {
         return Ok(target);
     }
-    fs::create_dir_all(&staging).map_err(context.io("create the folder", &staging))?;
+    fs::create_dir_all(&staging).map_err(context.no_store(&target))?;
     // Not every system has locks. Whatever two pulls do to each other, the digest decides.
     let lock = store
         .lock_file(manifest)
-        .map_err(|(path, error)| context.io("create", &path)(error))?;
+        .map_err(|(_, error)| context.no_store(&target)(error))?;
     if let Err(error) = lock.lock() {
         watch(Event::Unlocked(&error));
     }
@@ -91,12 +91,12 @@ pub fn pull(manifest: &Manifest, store: &Store, watch: Watch<'_>) -> Result<Path
     // Another pull, which has just ended, may have removed it.
     let folder = target.parent().unwrap_or(store.folder());
     for folder in [&staging, folder] {
-        fs::create_dir_all(folder).map_err(context.io("create the folder", folder))?;
+        fs::create_dir_all(folder).map_err(context.no_store(&target))?;
     }
     if !disk::is_writable(folder) {
         // Not after an hour's download.
         let error = io::ErrorKind::PermissionDenied.into();
-        return Err(context.io("write to the folder", folder)(error));
+        return Err(context.no_store(&target)(error));
     }
     let digest = context.fetch(watch)?;
     context.note_digest(&target, &digest)?;
@@ -147,6 +147,28 @@ impl<'a> Context<'a> {
             _ => PullError::Io {
                 action,
                 path,
+                error,
+            },
+        }
+    }
+
+    /// The error for a store that cannot take the model, which is to lie at `target`.
+    fn no_store(&self, target: &Path) -> impl FnOnce(io::Error) -> PullError {
+        let there = match (fs::metadata(target), self.manifest.size) {
+            (Ok(file), Some(size)) if file.len() != size => {
+                format!(
+                    " (its file there has {} bytes instead of {size})",
+                    file.len()
+                )
+            }
+            _ => String::new(),
+        };
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.disk_full(),
+            _ => PullError::NoStore {
+                model: self.manifest.name.clone(),
+                folder: self.folder.to_path_buf(),
+                there,
                 error,
             },
         }

@@ -14,7 +14,7 @@ use zip::result::ZipError;
 use super::{Context, Event, Hashing, PullError, Watch, child, copy};
 use crate::models::manifest::PipPart;
 use crate::models::store::folder_size;
-use crate::system::at_end::Duty;
+use crate::system::running::Running;
 
 /// Interval at which the size of a running download is measured.
 const LOOK: Duration = Duration::from_millis(100);
@@ -116,7 +116,7 @@ fn download(
         why: "this model comes from a Python package: install Python with pip",
     };
     let mut python = child::command("python3", &temporary).ok_or_else(no_python)?;
-    let child = python
+    python
         // Isolated: no code of the user's or of the working directory's.
         .args(["-I", "-m", "pip", "download", "--no-deps", "--no-input"])
         .args(["--disable-pip-version-check", "--only-binary", ":all:"])
@@ -125,18 +125,15 @@ fn download(
         .arg(&wanted)
         .env("TMPDIR", &temporary)
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.map_err(|_| no_python())?;
+        .stderr(Stdio::piped());
+    let mut pip = Running::start(&mut python).map_err(|_| no_python())?;
     // Not in a file, which a full disk would leave empty.
-    let log = child
-        .stderr
-        .take()
+    let log = pip
+        .stderr()
         .map(|stderr| thread::spawn(move || beginning(stderr)));
-    let duty = Duty::ends(&child);
     let status = loop {
-        if let Some(status) = child
-            .try_wait()
+        if let Some(status) = pip
+            .poll()
             .map_err(context.io("wait for", Path::new("python3")))?
         {
             break status;
@@ -144,7 +141,6 @@ fn download(
         watch(Event::Bytes(folder_size(&temporary)));
         std::thread::sleep(LOOK);
     };
-    drop(duty);
     let _ = fs::remove_dir_all(&temporary);
     if status.success() {
         return Ok(());
