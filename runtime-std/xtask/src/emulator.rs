@@ -148,7 +148,7 @@ impl Session {
                 Ok(Some(entry))
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => Err(format!("too slow; {}", self.so_far()).into()),
+            Err(RecvTimeoutError::Timeout) => Err(self.failed("the board is too slow")),
         }
     }
 
@@ -164,7 +164,9 @@ impl Session {
                 self.instructions += instructions;
                 if self.instructions > self.most_instructions {
                     let most = self.most_instructions;
-                    return Err(format!("more than {most} instructions; {}", self.so_far()).into());
+                    return Err(
+                        self.failed(&format!("the tokens took more than {most} instructions"))
+                    );
                 }
                 return Ok(Said { id, instructions });
             }
@@ -184,6 +186,11 @@ impl Session {
                 return Ok(entry);
             }
         }
+    }
+
+    /// Whether a line of the log so far has `words` in it.
+    pub fn has_logged(&self, words: &str) -> bool {
+        self.entries.iter().any(|entry| entry.text.contains(words))
     }
 
     /// Types on the board's UART.
@@ -248,12 +255,13 @@ impl Session {
     fn expect_more(&mut self) -> Result<Entry, Error> {
         match self.next()? {
             Some(entry) => Ok(entry),
-            None => Err(format!("the board stopped; {}", self.so_far()).into()),
+            None => Err(self.failed("the board stopped")),
         }
     }
 
-    /// The end of the log and of the text, for messages.
-    fn so_far(&mut self) -> String {
+    /// Why a run ended, after the end of its log and its text: of a long message, the last lines
+    /// are what is read.
+    fn failed(&mut self, why: &str) -> Error {
         let _ = self.child.kill();
         let mut errors = String::new();
         if let Some(mut pipe) = self.child.stderr.take() {
@@ -269,10 +277,11 @@ impl Session {
             .map(|entry| format!("{} {}", entry.level, entry.text))
             .collect();
         format!(
-            "it said {:?}, the log ends with\n{}\nthe emulator said {errors:?}",
+            "a run on an emulated board failed\nit said {:?}, the log ends with\n{}\nthe emulator said {errors:?}\n{why}",
             String::from_utf8_lossy(&text),
             log.join("\n")
         )
+        .into()
     }
 }
 
