@@ -188,7 +188,7 @@ impl Session {
         }
     }
 
-    /// Whether a line of the log so far has `words` in it.
+    /// Returns true if a line of the log so far has `words` in it.
     pub fn has_logged(&self, words: &str) -> bool {
         self.entries.iter().any(|entry| entry.text.contains(words))
     }
@@ -259,8 +259,8 @@ impl Session {
         }
     }
 
-    /// Why a run ended, after the end of its log and its text: of a long message, the last lines
-    /// are what is read.
+    /// Ends the run. The error says the end of its log and its text, then why: of a long message,
+    /// the last lines are what is read.
     fn failed(&mut self, why: &str) -> Error {
         let _ = self.child.kill();
         let mut errors = String::new();

@@ -5,6 +5,7 @@
 //! result depends on an order (sums over lanes) is defined for sixteen lanes and so gives the same
 //! bits everywhere. Products and sums are never fused.
 
+use super::Op;
 use crate::nn::float16;
 
 /// Pairs of 8-bit columns of four slots of a tile, with the angles and factors for them.
@@ -60,6 +61,13 @@ pub trait Lanes: Copy {
     /// time.
     const SUMS_BY_COLUMN: bool = false;
 
+    /// Evaluates a part of an algorithm in a function of its own, where instruction sets are chosen
+    /// at run time: what is inlined for every shape makes functions over which a compiler works for
+    /// minutes. Where there is one instruction set, the compiler decides.
+    #[inline(always)]
+    fn apart<O: Op>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
     /// Asks for the line at an address that will be read soon; does nothing where there is no such
     /// instruction, or where memory is near. Any address may be given: it is not read.
     #[inline(always)]

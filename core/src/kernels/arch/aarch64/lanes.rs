@@ -3,7 +3,8 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use crate::kernels::generic::Lanes;
+use crate::kernels::dispatch::InstructionSet;
+use crate::kernels::generic::{Lanes, Op};
 use crate::kernels::isa::Neon;
 
 /// Defines a method over the four quarters.
@@ -25,6 +26,13 @@ impl Lanes for Neon {
     type V = [float32x4_t; 4];
     const MANY_ROWS: bool = true;
     const SUMS: usize = 8;
+
+    // The function that has the features cannot be kept from being inlined: the compiler drops the
+    // attribute there (as of 1.96).
+    #[inline(never)]
+    fn apart<O: Op>(self, op: O) -> O::Output {
+        self.run(op)
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

@@ -127,40 +127,53 @@ impl Attend<'_> {
         ring: &Planes<'_, E>,
         chunk: &Option<(Planes<'_, E>, SlotRun)>,
     ) {
+        let block = Block {
+            job: self.job,
+            ring,
+            chunk,
+        };
         let mut at = 0;
         while at < self.rows.len() {
             let left = &self.rows[at..];
-            let block = Block {
-                l,
-                job: self.job,
-                bias: self.bias,
-                ring,
-                chunk,
-            };
-            let scratch = &mut *self.scratch;
-            let out = Shifted {
-                first: at,
-                out: &mut *self.out,
-            };
+            macro_rules! block {
+                ($($row:ident),+) => {
+                    l.apart(AttendRows {
+                        block,
+                        rows: [$(*$row),+],
+                        bias: self.bias,
+                        scratch: &mut *self.scratch,
+                        out: Shifted {
+                            first: at,
+                            out: &mut *self.out,
+                        },
+                    })
+                };
+            }
             at += match left {
-                [a, b, c, d, e, f, g, h, ..] if L::MANY_ROWS => {
-                    block.attend([*a, *b, *c, *d, *e, *f, *g, *h], scratch, out)
-                }
-                [a, b, c, d, ..] if L::MANY_ROWS => block.attend([*a, *b, *c, *d], scratch, out),
-                [a, ..] => block.attend([*a], scratch, out),
+                [a, b, c, d, e, f, g, h, ..] if L::MANY_ROWS => block!(a, b, c, d, e, f, g, h),
+                [a, b, c, d, ..] if L::MANY_ROWS => block!(a, b, c, d),
+                [a, ..] => block!(a),
                 [] => break,
             };
         }
     }
 }
 
-/// Operands of a block of query rows, with one element type.
-struct Block<'a, L, E> {
-    l: L,
+/// Operands of all blocks of query rows, with one element type.
+#[derive(Clone, Copy)]
+struct Block<'a, E> {
     job: &'a Job<'a>,
-    bias: OfFamilies<&'a dyn ScoreBias>,
     ring: &'a Planes<'a, E>,
     chunk: &'a Option<(Planes<'a, E>, SlotRun)>,
+}
+
+/// Computes attention for `R` rows; returns `R`.
+struct AttendRows<'a, E, const R: usize> {
+    block: Block<'a, E>,
+    rows: [Row<'a>; R],
+    bias: OfFamilies<&'a dyn ScoreBias>,
+    scratch: &'a mut [f32],
+    out: Shifted<'a>,
 }
 
 /// Scores of a block of rows, row after row, which then become softmax weights.
@@ -175,68 +188,68 @@ struct Scores<'s> {
     tokens: usize,
 }
 
-impl<L: Lanes, E: Element> Block<'_, L, E> {
-    /// Computes attention for `R` rows; returns `R`.
-    #[inline(always)]
-    fn attend<const R: usize>(
-        &self,
-        rows: [Row<'_>; R],
-        scratch: &mut [f32],
-        mut out: Shifted<'_>,
-    ) -> usize {
-        let tokens = self
-            .chunk
-            .as_ref()
-            .map_or(0, |(planes, _)| planes.keys.capacity);
-        let mut scores = Scores::new::<R>(scratch, self.ring.keys.capacity, tokens);
-        let seen = rows.iter().fold(0, |most, row| most.max(row.chunk_tokens));
+impl<E: Element, const R: usize> Op for AttendRows<'_, E, R> {
+    type Output = usize;
 
-        self.score(&rows, seen, &mut scores);
-        if let Some((_, slots)) = self.chunk {
-            for (r, row) in rows.iter().enumerate() {
+    #[inline(always)]
+    fn eval<L: Lanes>(mut self, l: L) -> usize {
+        let Block { job, ring, chunk } = self.block;
+        let tokens = chunk.as_ref().map_or(0, |(planes, _)| planes.keys.capacity);
+        let mut scores = Scores::new::<R>(self.scratch, ring.keys.capacity, tokens);
+        let seen = self
+            .rows
+            .iter()
+            .fold(0, |most, row| most.max(row.chunk_tokens));
+
+        self.block.score(l, &self.rows, seen, &mut scores);
+        if let Some((_, slots)) = chunk {
+            for (r, row) in self.rows.iter().enumerate() {
                 scores.move_to_slots(r, slots, row.chunk_tokens);
             }
         }
         let mut inverse = [0.0; R];
-        for (r, row) in rows.iter().enumerate() {
+        for (r, row) in self.rows.iter().enumerate() {
+            let index = self.out.first + r;
             let (by_slot, _) = scores.row(r);
-            inverse[r] = self.weigh(out.first + r, row, by_slot);
-            if out.out.wants_weights() {
-                out.out
-                    .weights(out.first + r, &by_slot[..row.live], inverse[r]);
+            inverse[r] = l.apart(Weigh {
+                job,
+                bias: self.bias,
+                index,
+                row,
+                by_slot: &mut *by_slot,
+            });
+            if self.out.out.wants_weights() {
+                self.out
+                    .out
+                    .weights(index, &by_slot[..row.live], inverse[r]);
             }
-            if let Some((_, slots)) = self.chunk {
+            if let Some((_, slots)) = chunk {
                 scores.move_to_tokens(r, slots, row.chunk_tokens, seen);
             }
         }
-        self.sum(&scores, &inverse, seen, &mut out);
+        self.block.sum(l, &scores, &inverse, seen, &mut self.out);
         R
     }
+}
 
-    /// Scores the rows against the ring, and against the first `seen` tokens of the chunk.
-    #[inline(always)]
-    fn score<const R: usize>(&self, rows: &[Row<'_>; R], seen: usize, out: &mut Scores<'_>) {
-        let (job, ring) = (self.job, self.ring);
-        let (first_column, columns) = job.key_head;
-        let sinks = job.sinks.min(job.live);
-        // One loop over the sinks, the window and the chunk needs only one instance of the code.
-        let sink_queries = rows.map(|row| &row.sink_query[..columns]);
-        let queries = rows.map(|row| &row.query[..columns]);
-        for pass in 0..3 {
-            let (planes, queries, range, out) = match (pass, self.chunk) {
-                (0, _) => (ring, &sink_queries, 0..sinks, &mut *out.by_slot),
-                (1, _) => (ring, &queries, sinks..job.live, &mut *out.by_slot),
-                (_, Some((planes, _))) => (planes, &queries, 0..seen, &mut *out.by_token),
-                (_, None) => break,
-            };
-            scores(self.l, &planes.keys, first_column, queries, range, out);
-        }
-    }
+/// Turns the scores of row `index` into unnormalised softmax weights; returns their factor.
+struct Weigh<'a> {
+    job: &'a Job<'a>,
+    bias: OfFamilies<&'a dyn ScoreBias>,
+    index: usize,
+    row: &'a Row<'a>,
+    by_slot: &'a mut [f32],
+}
 
-    /// Turns the scores of row `index` into unnormalised softmax weights; returns their factor.
+impl Op for Weigh<'_> {
+    type Output = f32;
+
     #[inline(always)]
-    fn weigh(&self, index: usize, row: &Row<'_>, by_slot: &mut [f32]) -> f32 {
-        let (l, job, live) = (self.l, self.job, row.live);
+    fn eval<L: Lanes>(self, l: L) -> f32 {
+        let Weigh {
+            job, row, by_slot, ..
+        } = self;
+        let live = row.live;
         if FAMILIES && job.score_cap > 0.0 {
             SoftCap {
                 x: &mut by_slot[..live],
@@ -245,7 +258,7 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
             .eval(l);
         }
         if let Some(bias) = self.bias.get() {
-            bias.add(index, by_slot);
+            bias.add(self.index, by_slot);
         }
         let (run, evicted) = row.evicted;
         for (slots, _) in run.runs(evicted) {
@@ -269,11 +282,40 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         }
         inverse
     }
+}
+
+impl<E: Element> Block<'_, E> {
+    /// Scores the rows against the ring, and against the first `seen` tokens of the chunk.
+    #[inline(always)]
+    fn score<L: Lanes, const R: usize>(
+        &self,
+        l: L,
+        rows: &[Row<'_>; R],
+        seen: usize,
+        out: &mut Scores<'_>,
+    ) {
+        let (job, ring) = (self.job, self.ring);
+        let (first_column, columns) = job.key_head;
+        let sinks = job.sinks.min(job.live);
+        // One loop over the sinks, the window and the chunk needs only one instance of the code.
+        let sink_queries = rows.map(|row| &row.sink_query[..columns]);
+        let queries = rows.map(|row| &row.query[..columns]);
+        for pass in 0..3 {
+            let (planes, queries, range, out) = match (pass, self.chunk) {
+                (0, _) => (ring, &sink_queries, 0..sinks, &mut *out.by_slot),
+                (1, _) => (ring, &queries, sinks..job.live, &mut *out.by_slot),
+                (_, Some((planes, _))) => (planes, &queries, 0..seen, &mut *out.by_token),
+                (_, None) => break,
+            };
+            scores(l, &planes.keys, first_column, queries, range, out);
+        }
+    }
 
     /// Computes the weighted sums of the values and passes them to `out`.
     #[inline(always)]
-    fn sum<const R: usize>(
+    fn sum<L: Lanes, const R: usize>(
         &self,
+        l: L,
         weights: &Scores<'_>,
         inverse: &[f32; R],
         seen: usize,
@@ -295,7 +337,7 @@ impl<L: Lanes, E: Element> Block<'_, L, E> {
         let mut column = 0;
         while column < columns {
             let width = weighted_sum(
-                self.l,
+                l,
                 &sources,
                 first + column,
                 columns - column,

@@ -75,52 +75,59 @@ impl<E: Element> Sources<'_, E> {
     }
 
     /// Adds every value row in the order of slots: the row of the ring, then the row of the chunk
-    /// token that will take its slot (one of the two has weight 0).
+    /// token that will take its slot (one of the two has weight 0). If `skips`, only rows with a
+    /// weight other than 0 are added.
+    ///
+    /// There is one call of [`Sum::add`], since its body is large and is inlined.
     #[inline(always)]
     fn add_to<S: Sum<E>>(&self, sum: &mut S) {
-        for Segment { slots, first_token } in self.segments() {
-            let (Some(first), Some((planes, _))) = (first_token, self.chunk) else {
-                self.add_rows(sum, self.ring, slots, false);
-                continue;
-            };
-            let (start, in_ring) = (slots.start, slots.end.min(self.live));
-            for slot in start..in_ring {
-                let token = first + slot - start;
-                self.add_rows(sum, self.ring, slot..slot + 1, false);
-                self.add_rows(sum, planes, token..token + 1, true);
+        for segment in self.segments() {
+            let pairs = segment.pairs(self.live);
+            for part in 0..=2 * pairs {
+                let (rows, by_token) = segment.part(part, pairs);
+                let planes = match self.chunk {
+                    Some((planes, _)) if by_token => planes,
+                    _ => self.ring,
+                };
+                let mut start = rows.start;
+                while start < rows.end {
+                    let mut end = if self.skips { start } else { rows.end };
+                    while end < rows.end && sum.weighs(end, by_token) {
+                        end += 1;
+                    }
+                    if start < end {
+                        sum.add(planes, start..end, by_token);
+                    }
+                    start = end + 1;
+                }
             }
-            let from = start.max(in_ring);
-            self.add_rows(
-                sum,
-                planes,
-                first + from - start..first + slots.end - start,
-                true,
-            );
+        }
+    }
+}
+
+impl Segment {
+    /// Number of slots among the first `live` that a chunk token will take.
+    fn pairs(&self, live: usize) -> usize {
+        match self.first_token {
+            Some(_) => self.slots.end.min(live).saturating_sub(self.slots.start),
+            None => 0,
         }
     }
 
-    /// Adds `rows`, or only those runs of them with a weight other than 0.
-    #[inline(always)]
-    fn add_rows<S: Sum<E>>(
-        &self,
-        sum: &mut S,
-        planes: &Planes<'_, E>,
-        rows: Range<usize>,
-        by_token: bool,
-    ) {
-        if !self.skips {
-            return sum.add(planes, rows, by_token);
-        }
-        let mut start = rows.start;
-        while start < rows.end {
-            let mut end = start;
-            while end < rows.end && sum.weighs(end, by_token) {
-                end += 1;
-            }
-            if start < end {
-                sum.add(planes, start..end, by_token);
-            }
-            start = end + 1;
+    /// Rows that are added together, and whether they are chunk tokens. Of `pairs` slots each is a
+    /// part, followed by the token that will take it; the last part is all the rest.
+    fn part(&self, part: usize, pairs: usize) -> (Range<usize>, bool) {
+        let (start, end) = (self.slots.start, self.slots.end);
+        let Some(first) = self.first_token else {
+            return (start..end, false);
+        };
+        let at = part / 2;
+        if part == 2 * pairs {
+            (first + pairs..first + (end - start), true)
+        } else if part % 2 == 0 {
+            (start + at..start + at + 1, false)
+        } else {
+            (first + at..first + at + 1, true)
         }
     }
 }

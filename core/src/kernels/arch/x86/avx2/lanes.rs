@@ -3,7 +3,8 @@
 use core::arch::x86_64::*;
 
 use super::Avx2;
-use crate::kernels::generic::Lanes;
+use crate::kernels::dispatch::InstructionSet;
+use crate::kernels::generic::{Lanes, Op};
 
 /// Defines a method over both halves.
 macro_rules! halves {
@@ -17,6 +18,13 @@ impl Lanes for Avx2 {
     type V = [__m256; 2];
     const MANY_ROWS: bool = true;
     const SUMS: usize = 8;
+
+    // The function that has the features cannot be kept from being inlined: the compiler drops the
+    // attribute there (as of 1.96).
+    #[inline(never)]
+    fn apart<O: Op>(self, op: O) -> O::Output {
+        self.run(op)
+    }
 
     #[inline(always)]
     fn prefetch<T>(self, at: *const T) {

@@ -5,7 +5,8 @@ use core::array::from_fn;
 
 use super::Sse41;
 use super::half::widen_lanes;
-use crate::kernels::generic::Lanes;
+use crate::kernels::dispatch::InstructionSet;
+use crate::kernels::generic::{Lanes, Op};
 use crate::kernels::isa::Scalar;
 
 /// Defines a method over all four registers.
@@ -28,6 +29,13 @@ impl Lanes for Sse41 {
     // Four registers a vector leave none for a second row.
     const MANY_ROWS: bool = false;
     const SUMS: usize = 2;
+
+    // The function that has the features cannot be kept from being inlined: the compiler drops the
+    // attribute there (as of 1.96).
+    #[inline(never)]
+    fn apart<O: Op>(self, op: O) -> O::Output {
+        self.run(op)
+    }
 
     #[inline(always)]
     fn prefetch<T>(self, at: *const T) {
