@@ -11,12 +11,13 @@ mod gguf_edit;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use brooklet_core::cache::Policy;
 use brooklet_core::gguf::Gguf;
 use brooklet_core::model::{Config, Layer, Model, ModelError};
 use brooklet_core::plan::{Options, Plan};
+use brooklet_core::transcribe::SpeechTokens;
 
 use family_goldens::{Goldens, exact, folder, with_stream};
 use gguf_edit::{Edit, array, string};
@@ -51,14 +52,29 @@ fn value(text: &str) -> (u32, Vec<u8>) {
     }
 }
 
+/// The model of which a sound is heard before tokens are fed.
+const SPEECH: &str = "random-whisper-f32";
+
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
 /// Returns the file of a model with changes.
 fn changed(name: &str, changes: &str) -> Vec<u8> {
-    let mut edit = Edit::new(&fs::read(folder().join(format!("{name}.gguf"))).unwrap());
+    let folder = match name {
+        SPEECH => tests().join("data"),
+        _ => folder(),
+    };
+    let mut edit = Edit::new(&fs::read(folder.join(format!("{name}.gguf"))).unwrap());
     let architecture = edit.text("general.architecture").unwrap();
     for change in changes.split(';').filter(|change| !change.is_empty()) {
         let (key, text) = change.split_once('=').unwrap();
         let (kind, bytes) = value(text);
-        edit.set(&format!("{architecture}.{key}"), kind, bytes);
+        if name == SPEECH {
+            edit.set(key, kind, bytes);
+        } else {
+            edit.set(&format!("{architecture}.{key}"), kind, bytes);
+        }
     }
     edit.bytes().0
 }
@@ -73,24 +89,57 @@ fn load(bytes: &[u8]) -> Result<(), String> {
         .collect();
     let layers = layers.map_err(said)?;
     Model::new(&file, &layers).map_err(said)?;
-    let plan = Plan::new(&config, &options());
+    if config.encoder.get().is_some() {
+        SpeechTokens::from_gguf(&file, config.vocab).map_err(said)?;
+    }
+    let plan = Plan::new(&config, &options(config.context.min(TOKENS)));
     plan.map(|_| ()).map_err(|error| error.to_string())
 }
 
-fn options() -> Options {
-    exact(Policy::Dense { capacity: TOKENS }, 16)
+fn options(capacity: usize) -> Options {
+    exact(Policy::Dense { capacity }, 16)
 }
 
-fn logits(bytes: &[u8]) -> Vec<f32> {
+fn logits(name: &str, bytes: &[u8]) -> Vec<f32> {
+    if name == SPEECH {
+        let (frames, ids) = sound();
+        return with_stream(bytes, &options(ids.len()), |stream| {
+            stream.encode(&frames).unwrap();
+            stream.feed(&ids).unwrap().to_vec()
+        });
+    }
     let ids = &Goldens::read().ids[..TOKENS];
-    with_stream(bytes, &options(), |stream| {
+    with_stream(bytes, &options(TOKENS), |stream| {
         stream.feed(ids).unwrap().to_vec()
     })
 }
 
+/// The first sound of `golden/speech`, and the tokens after it.
+fn sound() -> (Vec<f32>, Vec<u32>) {
+    let folder = tests().join("golden/speech");
+    let text = fs::read_to_string(folder.join("speech.txt")).unwrap();
+    let words = |key: &str| {
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let [_, mels, _, _, frames, ..] = &words("model")[..] else {
+        panic!("speech.txt has no shape");
+    };
+    let count = mels.parse::<usize>().unwrap() * frames.parse::<usize>().unwrap();
+    let bytes = fs::read(folder.join(format!("{SPEECH}.f32"))).unwrap();
+    let floats = bytes.as_chunks::<4>().0.iter().take(count);
+    let ids = words("ids").iter().map(|id| id.parse().unwrap()).collect();
+    (
+        floats.map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        ids,
+    )
+}
+
 fn lines() -> Vec<[String; 3]> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metadata.txt");
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(tests().join("golden/metadata.txt")).unwrap();
     let lines = text.lines().map(|line| {
         let mut words = line.splitn(3, ' ').map(str::to_owned);
         [(); 3].map(|()| words.next().unwrap())
@@ -113,8 +162,8 @@ fn every_key_is_honoured_or_refused_or_has_no_effect() {
             continue;
         }
         assert_eq!(loaded, Ok(()), "{name}, {changes}");
-        let ours = logits(&bytes);
-        let plain = logits(&changed(&name, ""));
+        let ours = logits(&name, &bytes);
+        let plain = logits(&name, &changed(&name, ""));
         if result == "same" {
             assert!(ours == plain, "{name}, {changes}");
             counts[1] += 1;
@@ -141,8 +190,7 @@ fn every_key_is_honoured_or_refused_or_has_no_effect() {
 /// The documentation lists every key that is tried here, under what happens to it.
 #[test]
 fn the_table_of_keys_is_complete() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/families.md");
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(tests().join("../docs/families.md")).unwrap();
     let (_, table) = text.split_once("<!-- keys -->").unwrap();
     let (table, _) = table.split_once("<!-- /keys -->").unwrap();
     let mut tried = BTreeSet::new();

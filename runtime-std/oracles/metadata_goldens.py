@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What each metadata key does: logits of the tiny models of all families under changed metadata, by a forward pass in numpy (f64).
 
-    python3 metadata_goldens.py ../../core/tests/golden/families > ../../core/tests/golden/metadata.txt
+    python3 metadata_goldens.py ../../core/tests > ../../core/tests/golden/metadata.txt
 
 The pass is written from the papers and from llama.cpp's meaning of each key (`llama-model.cpp`, its `load_hparams`); it shares no
-code with brooklet. Before anything is written, it must give the logits that transformers gives for the unchanged models (those of
-`family_goldens.py`). A line of the output is `MODEL CHANGES RESULT`:
+code with brooklet. Whisper's keys are those of transcribe.cpp (`arch/whisper/weights.cpp`, its `read_whisper_hparams`). Before anything
+is written, the pass must give the logits that transformers gives for the unchanged models (those of `family_goldens.py` and
+`speech_goldens.py`). A line of the output is `MODEL CHANGES RESULT`:
 
-- CHANGES: `KEY=TYPE:VALUE` without the architecture, joined by `;`, with the types u (u32), f (f32), b, s, and au, af (lists);
+- CHANGES: `KEY=TYPE:VALUE` without the architecture (whole, in Whisper, whose keys begin with `stt.`), joined by `;`, with the types u (u32), f (f32), b, s, and au, af (lists);
 - RESULT: `same` (no effect), `refused`, or the first LOGITS logits after TOKENS tokens.
 """
 
@@ -170,6 +171,138 @@ class Pass:
         return self.logit_cap * np.tanh(logits / self.logit_cap) if self.logit_cap else logits
 
 
+class Whisper:
+    """Radford et al., arXiv 2212.04356, section 2.2; the logits after the last of `ids`."""
+
+    NAME = "random-whisper-f32"
+
+    def __init__(self, tests):
+        model = Model(tests / f"data/{self.NAME}.gguf")
+        self.fields, self.tensors = model.fields, model.tensors
+        lines = dict(line.split(" ", 1) for line in (tests / "golden/speech/speech.txt").read_text().splitlines())
+        self.ids = [int(word) for word in lines["ids"].split()]
+        mels, width, vocab, frames = (int(word) for word in lines["model"].split()[1:5])
+        kept = np.fromfile(tests / f"golden/speech/{self.NAME}.f32", dtype="<f4")
+        self.frames = kept[: frames * mels].reshape(frames, mels).astype(np.float64)
+        at = frames * mels + frames // 2 * width
+        self.kept = kept[at : at + len(self.ids) * vocab].reshape(len(self.ids), vocab)
+
+    def linear(self, name, x):
+        return x @ self.tensors[name + ".weight"].T + self.tensors.get(name + ".bias", 0.0)
+
+    def norm(self, name, x):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * self.tensors[name + ".weight"] + self.tensors[name + ".bias"]
+
+    def convolution(self, name, x, stride):
+        weight, padded = self.tensors[name + ".weight"], np.pad(x, ((1, 1), (0, 0)))
+        places = range(0, len(x), stride)
+        rows = [np.einsum("oik,ki->o", weight, padded[at : at + 3]) for at in places]
+        return gelu(np.array(rows) + self.tensors[name + ".bias"])
+
+    def attention(self, name, x, source, heads, causal=False):
+        q, k, v = self.linear(name + ".q", x), self.linear(name + ".k", source), self.linear(name + ".v", source)
+        q, k, v = (y.reshape(len(y), heads, -1) for y in (q, k, v))
+        scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(q.shape[-1])
+        if causal:
+            scores = np.where(np.tri(len(x), dtype=bool), scores, -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        return self.linear(name + ".out", np.einsum("hqk,khd->qhd", weights, v).reshape(len(x), -1))
+
+    def feed_forward(self, block, x):
+        return x + self.linear(block + "ffn.fc2", gelu(self.linear(block + "ffn.fc1", self.norm(block + "norm_ffn", x))))
+
+    def logits(self, changes):
+        """All rows [ids, vocab]."""
+        fields = self.fields | changes
+        get = lambda side, key: fields[f"stt.whisper.{side}.{key}"]
+        x = self.convolution("enc.conv.1", self.convolution("enc.conv.0", self.frames, 1), 2)
+        x = x + self.tensors["enc.pos_emb.weight"][: len(x)]
+        heads = get("encoder", "n_heads")
+        for layer in range(get("encoder", "n_layers")):
+            block = f"enc.blocks.{layer}."
+            normed = self.norm(block + "norm_attn", x)
+            x = self.feed_forward(block, x + self.attention(block + "attn", normed, normed, heads))
+        encoded = self.norm("enc.final_norm", x)
+        embedding = self.tensors["dec.token_embd.weight"]
+        x = embedding[self.ids] + self.tensors["dec.pos_emb.weight"][: len(self.ids)]
+        heads = get("decoder", "n_heads")
+        for layer in range(get("decoder", "n_layers")):
+            block = f"dec.blocks.{layer}."
+            normed = self.norm(block + "norm_self", x)
+            x = x + self.attention(block + "self_attn", normed, normed, heads, causal=True)
+            x = x + self.attention(block + "cross_attn", self.norm(block + "norm_cross", x), encoded, heads)
+            x = self.feed_forward(block, x)
+        return self.norm("dec.final_norm", x) @ embedding.T
+
+    def mutations(self):
+        """Changes, and the result if it is known without computing."""
+        encoder, decoder, front = "stt.whisper.encoder.", "stt.whisper.decoder.", "stt.frontend."
+        languages = "stt.capability.lang_detect"
+        yield from [
+            # Honoured.
+            ({encoder + "n_layers": 1}, None),
+            ({decoder + "n_layers": 1}, None),
+            ({encoder + "n_heads": 4, decoder + "n_heads": 4}, None),
+            # Without effect: what the tensors of the file say, and what is for the text around the logits.
+            ({front + "window": "hann"}, SAME),
+            ({front + "mel_norm": "htk"}, SAME),
+            ({front + "f_min": 20.0}, SAME),
+            ({front + "f_max": 7600.0}, SAME),
+            ({front + "chunk_length": 15}, SAME),
+            ({front + "n_samples": 240000}, SAME),
+            ({front + "nb_max_frames": 1500}, SAME),
+            ({front + "dither": 0.0}, SAME),
+            ({front + "num_mels": 16}, SAME),
+            ({"stt.capability.timestamps": False}, SAME),
+            ({"stt.whisper.transcribe_token_id": 300}, SAME),
+            ({"stt.whisper.translate_token_id": 300}, SAME),
+            ({"stt.whisper.suppress_tokens": [1, 2, 3]}, SAME),
+            ({"stt.whisper.begin_suppress_tokens": [1, 2, 3]}, SAME),
+        ]
+        for changes in [
+            {encoder + "n_layers": 30},
+            {decoder + "n_layers": 30},
+            {encoder + "d_model": 32, decoder + "d_model": 32},
+            {encoder + "d_model": 32},
+            {encoder + "n_heads": 4},
+            {decoder + "n_heads": 4},
+            {encoder + "n_heads": 3, decoder + "n_heads": 3},
+            {encoder + "ffn_dim": 64, decoder + "ffn_dim": 64},
+            {decoder + "ffn_dim": 64},
+            {encoder + "num_mel_bins": 8},
+            {encoder + "max_source_positions": 30},
+            {decoder + "max_target_positions": 48},
+            {decoder + "vocab_size": 299},
+            {encoder + "activation": "relu"},
+            {decoder + "activation": "relu"},
+            {decoder + "tie_word_embeddings": False},
+            {decoder + "scale_embedding": True},
+            {front + "type": "raw"},
+            {front + "num_mels": 8},
+            {front + "sample_rate": 8000},
+            {front + "n_fft": 512},
+            {front + "n_fft": 512, front + "win_length": 512},
+            {front + "win_length": 320},
+            {front + "hop_length": 80},
+            {front + "normalize": "per_feature"},
+            {front + "pad_mode": "constant"},
+            {front + "center": False},
+            {front + "pre_emphasis": 0.97},
+            {front + "dither": 1e-05},
+            {"stt.whisper.no_timestamps_token_id": 300},
+            {"stt.whisper.sot_token_id": 300},
+            {"stt.whisper.prev_sot_token_id": 300},
+            {languages: True, "stt.whisper.transcribe_token_id": 300},
+            {languages: True, "stt.capability.translate": True, "stt.whisper.translate_token_id": 300},
+            {"stt.whisper.suppress_tokens": "none"},
+            {languages: 1},
+            {"stt.capability.translate": 1},
+        ]:
+            yield changes, REFUSED
+
+
 def gelu(x):
     return x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
@@ -297,8 +430,19 @@ def spelled_out(model, changes):
     return out
 
 
+def line(name, changes, result, plain, logits):
+    """Prints a line. A result of None is computed by `logits`."""
+    if result is None:
+        row = logits()
+        if np.abs(row - plain).max() < 1e-3 * np.abs(plain).max():
+            sys.exit(f"{name} {changes}: changes nothing here")
+        result = " ".join(f"{logit:.7e}" for logit in row[:LOGITS])
+    print(name, ";".join(f"{key}={written(value)}" for key, value in changes.items()), result)
+
+
 def main():
-    folder = Path(sys.argv[1])
+    tests = Path(sys.argv[1])
+    folder = tests / "golden/families"
     lines = dict(line.split(" ", 1) for line in (folder / "families.txt").read_text().splitlines() if not line.startswith("model"))
     ids = [int(word) for word in lines["ids"].split()]
     rows = [int(word) for word in lines["rows"].split()]
@@ -313,12 +457,14 @@ def main():
         plain[name] = model.logits(ids[:TOKENS], {})[-1]
     for name, changes, result in mutations():
         changes = spelled_out(models[name], changes)
-        if result is None:
-            logits = models[name].logits(ids[:TOKENS], changes)[-1]
-            if np.abs(logits - plain[name]).max() < 1e-3 * np.abs(plain[name]).max():
-                sys.exit(f"{name} {changes}: changes nothing here")
-            result = " ".join(f"{logit:.7e}" for logit in logits[:LOGITS])
-        print(name, ";".join(f"{key}={written(value)}" for key, value in changes.items()), result)
+        line(name, changes, result, plain[name], lambda: models[name].logits(ids[:TOKENS], changes)[-1])
+    whisper = Whisper(tests)
+    plain = whisper.logits({})
+    error = np.abs(plain - whisper.kept).max() / np.abs(whisper.kept).max()
+    if error > 2e-5:
+        sys.exit(f"{whisper.NAME}: {error} from transformers")
+    for changes, result in whisper.mutations():
+        line(whisper.NAME, changes, result, plain[-1], lambda: whisper.logits(changes)[-1])
 
 
 if __name__ == "__main__":

@@ -127,6 +127,11 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Returns true if the text under `key` is `text`, or the key is absent.
+    pub(super) const fn says_or_not(&self, key: &'static str, text: &str) -> bool {
+        self.get(key).is_none() || self.says(key, text)
+    }
+
     /// Reads a soft cap: `cap·tanh(x/cap)`; 0 for none.
     pub(super) const fn soft_cap(
         &self,

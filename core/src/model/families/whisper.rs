@@ -39,8 +39,13 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         file,
         architecture: "stt.whisper",
     };
-    let mut design = DESIGN;
-    design.scaled_embedding = tri!(facts.flag("decoder.scale_embedding", false));
+    let design = DESIGN;
+    // No published model has it, and other programs differ in what it means.
+    if tri!(facts.flag("decoder.scale_embedding", false)) {
+        return Err(ModelError::UnsupportedFeature(
+            "scaled embeddings in a speech model",
+        ));
+    }
     let layers = tri!(count(&facts, "decoder.n_layers"));
     let queries = tri!(facts.dim("decoder.n_heads"));
     let d_model = tri!(facts.dim("decoder.d_model"));
@@ -148,10 +153,22 @@ const fn frames(file: &Gguf<'_>, mels: usize) -> Result<MelShape, ModelError> {
             value: hop as u64,
         });
     }
-    let known = (facts.get("normalize").is_none() || facts.says("normalize", "whisper_logmel"))
-        && (facts.get("pad_mode").is_none() || facts.says("pad_mode", "reflect"))
+    match tri!(facts.optional_dim("num_mels")) {
+        Some(stated) if stated != mels => {
+            return Err(ModelError::OutOfRange {
+                key: "num_mels",
+                value: stated as u64,
+            });
+        }
+        _ => {}
+    }
+    // Filters and window are tensors of the file; the keys that describe them have no effect.
+    let known = facts.says_or_not("type", "mel")
+        && facts.says_or_not("normalize", "whisper_logmel")
+        && facts.says_or_not("pad_mode", "reflect")
         && tri!(facts.flag("center", true))
-        && tri!(facts.float("pre_emphasis", Some(0.0), -1.0, 1.0)) == 0.0;
+        && tri!(facts.float("pre_emphasis", Some(0.0), -1.0, 1.0)) == 0.0
+        && tri!(facts.float("dither", Some(0.0), -1.0, 1.0)) == 0.0;
     if !known {
         return Err(ModelError::UnsupportedFeature(
             "features of sound that are computed in another way than Whisper's",
