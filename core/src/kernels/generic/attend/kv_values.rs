@@ -124,7 +124,7 @@ impl Segment {
         let at = part / 2;
         if part == 2 * pairs {
             (first + pairs..first + (end - start), true)
-        } else if part % 2 == 0 {
+        } else if part.is_multiple_of(2) {
             (start + at..start + at + 1, false)
         } else {
             (first + at..first + at + 1, true)
