@@ -8,6 +8,9 @@ mod family_goldens;
 #[path = "common/gguf_edit.rs"]
 #[expect(dead_code, reason = "tests of faults use the rest")]
 mod gguf_edit;
+#[path = "common/speech_goldens.rs"]
+#[expect(dead_code, reason = "the test of speech uses the rest")]
+mod speech_goldens;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,6 +24,7 @@ use brooklet_core::transcribe::SpeechTokens;
 
 use family_goldens::{Goldens, exact, folder, with_stream};
 use gguf_edit::{Edit, array, string};
+use speech_goldens::Golden;
 
 /// Tokens that are fed.
 const TOKENS: usize = 48;
@@ -102,9 +106,9 @@ fn options(capacity: usize) -> Options {
 
 fn logits(name: &str, bytes: &[u8]) -> Vec<f32> {
     if name == SPEECH {
-        let (frames, ids) = sound();
+        let Golden { ids, sounds, .. } = Golden::read();
         return with_stream(bytes, &options(ids.len()), |stream| {
-            stream.encode(&frames).unwrap();
+            stream.encode(&sounds[0].frames).unwrap();
             stream.feed(&ids).unwrap().to_vec()
         });
     }
@@ -112,30 +116,6 @@ fn logits(name: &str, bytes: &[u8]) -> Vec<f32> {
     with_stream(bytes, &options(TOKENS), |stream| {
         stream.feed(ids).unwrap().to_vec()
     })
-}
-
-/// The first sound of `golden/speech`, and the tokens after it.
-fn sound() -> (Vec<f32>, Vec<u32>) {
-    let folder = tests().join("golden/speech");
-    let text = fs::read_to_string(folder.join("speech.txt")).unwrap();
-    let words = |key: &str| {
-        let mut lines = text.lines();
-        let line = lines.find_map(|line| line.strip_prefix(key)).unwrap();
-        line.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let [_, mels, _, _, frames, ..] = &words("model")[..] else {
-        panic!("speech.txt has no shape");
-    };
-    let count = mels.parse::<usize>().unwrap() * frames.parse::<usize>().unwrap();
-    let bytes = fs::read(folder.join(format!("{SPEECH}.f32"))).unwrap();
-    let floats = bytes.as_chunks::<4>().0.iter().take(count);
-    let ids = words("ids").iter().map(|id| id.parse().unwrap()).collect();
-    (
-        floats.map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        ids,
-    )
 }
 
 fn lines() -> Vec<[String; 3]> {

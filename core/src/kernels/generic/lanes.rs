@@ -64,6 +64,9 @@ pub trait Lanes: Copy {
     /// Evaluates a part of an algorithm in a function of its own, where instruction sets are chosen
     /// at run time: what is inlined for every shape makes functions over which a compiler works for
     /// minutes. Where there is one instruction set, the compiler decides.
+    ///
+    /// Implementations are `#[inline(never)]`: on the function that has the features, the compiler
+    /// drops that attribute (rustc 1.96).
     #[inline(always)]
     fn apart<O: Op>(self, op: O) -> O::Output {
         op.eval(self)

@@ -19,8 +19,6 @@ impl Lanes for Avx2 {
     const MANY_ROWS: bool = true;
     const SUMS: usize = 8;
 
-    // The function that has the features cannot be kept from being inlined: the compiler drops the
-    // attribute there (as of 1.96).
     #[inline(never)]
     fn apart<O: Op>(self, op: O) -> O::Output {
         self.run(op)

@@ -30,8 +30,6 @@ impl Lanes for Sse41 {
     const MANY_ROWS: bool = false;
     const SUMS: usize = 2;
 
-    // The function that has the features cannot be kept from being inlined: the compiler drops the
-    // attribute there (as of 1.96).
     #[inline(never)]
     fn apart<O: Op>(self, op: O) -> O::Output {
         self.run(op)
