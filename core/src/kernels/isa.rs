@@ -16,6 +16,9 @@
 macro_rules! __isa_features {
     (Sse41 $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["sse4.1" "ssse3"]) };
     (Avx2 $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["avx2" "fma" "f16c"]) };
+    (AvxVnni $($use:tt)*) => {
+        $crate::__isa_features!(@ $($use)* ["avx2" "fma" "f16c" "avxvnni"])
+    };
     (Avx512 $($use:tt)*) => {
         $crate::__isa_features!(@ $($use)* [
             "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512dq" "avx512vbmi" "avx512vnni"
@@ -23,6 +26,7 @@ macro_rules! __isa_features {
     };
     (Neon $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["neon"]) };
     (NeonDotprod $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["neon" "dotprod"]) };
+    (NeonI8mm $($use:tt)*) => { $crate::__isa_features!(@ $($use)* ["neon" "dotprod" "i8mm"]) };
 
     (@ names [$($feature:tt)+]) => { &[$($feature),+] };
     (@ of_target [$($feature:tt)+]) => { cfg!(all($(target_feature = $feature),+)) };
@@ -57,6 +61,10 @@ macro_rules! detected_isas {
                 // SAFETY: as above.
                 isas.push(Isa::Avx2(unsafe { kernels::Avx2::new_unchecked() }));
             }
+            if $crate::__isa_features!(AvxVnni detected_x86) {
+                // SAFETY: as above.
+                isas.push(Isa::AvxVnni(unsafe { kernels::AvxVnni::new_unchecked() }));
+            }
             if $crate::__isa_features!(Avx512 detected_x86) {
                 // SAFETY: as above.
                 isas.push(Isa::Avx512(unsafe { kernels::Avx512::new_unchecked() }));
@@ -71,6 +79,10 @@ macro_rules! detected_isas {
             if $crate::__isa_features!(NeonDotprod detected_aarch64) {
                 // SAFETY: as above.
                 isas.push(Isa::NeonDotprod(unsafe { kernels::NeonDotprod::new_unchecked() }));
+            }
+            if $crate::__isa_features!(NeonI8mm detected_aarch64) {
+                // SAFETY: as above.
+                isas.push(Isa::NeonI8mm(unsafe { kernels::NeonI8mm::new_unchecked() }));
             }
         }
         isas
@@ -127,6 +139,12 @@ token!(
 
 #[cfg(target_arch = "x86_64")]
 token!(
+    /// AVX2 with AVX-VNNI (Alder Lake, its small cores as in N100, and later; Zen 5).
+    AvxVnni
+);
+
+#[cfg(target_arch = "x86_64")]
+token!(
     /// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4, and later).
     Avx512(Core) = Core::Unknown
 );
@@ -172,6 +190,14 @@ impl Avx2 {
 }
 
 #[cfg(target_arch = "x86_64")]
+impl AvxVnni {
+    /// Returns the AVX2 token, whose features are among those of this one.
+    pub const fn avx2(self) -> Avx2 {
+        Avx2(Core::Unknown)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
 impl Avx512 {
     pub(super) const fn core(self) -> Core {
         self.0
@@ -199,6 +225,20 @@ token!(
     /// Advanced SIMD with `sdot` and `udot` (Cortex-A55, A75, A76 and later).
     NeonDotprod
 );
+
+#[cfg(target_arch = "aarch64")]
+token!(
+    /// Advanced SIMD with dot products and `smmla` (Cortex-X2, A710, A510 and later; Apple's M2).
+    NeonI8mm
+);
+
+#[cfg(target_arch = "aarch64")]
+impl NeonI8mm {
+    /// Returns the token of dot products, whose features are among those of this one.
+    pub const fn dotprod(self) -> NeonDotprod {
+        NeonDotprod(())
+    }
+}
 
 #[cfg(target_arch = "aarch64")]
 impl NeonDotprod {
@@ -255,6 +295,9 @@ pub enum Isa {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// x86-64 with AVX2, FMA, F16C and AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// x86-64 with AVX-512 F, BW, VL, DQ, VBMI and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -264,6 +307,9 @@ pub enum Isa {
     /// AArch64 with Advanced SIMD and the dot product instructions.
     #[cfg(target_arch = "aarch64")]
     NeonDotprod(NeonDotprod),
+    /// AArch64 with Advanced SIMD, the dot product instructions and those of int8 matrices.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(NeonI8mm),
     /// A 32-bit Arm core that has the DSP extension, as the feature `dsp` says.
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
     Dsp(Dsp),
@@ -288,11 +334,15 @@ macro_rules! on_isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2($token) => $body,
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni($token) => $body,
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512($token) => $body,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon($token) => $body,
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDotprod($token) => $body,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm($token) => $body,
             #[cfg(all(target_arch = "arm", feature = "dsp"))]
             Isa::Dsp($token) => $body,
             #[cfg(all(target_arch = "arm", feature = "helium"))]
@@ -308,6 +358,9 @@ impl Isa {
     pub const fn of_target() -> Isa {
         #[cfg(target_arch = "aarch64")]
         {
+            if let Some(token) = NeonI8mm::of_target() {
+                return Isa::NeonI8mm(token);
+            }
             if let Some(token) = NeonDotprod::of_target() {
                 return Isa::NeonDotprod(token);
             }
@@ -319,6 +372,9 @@ impl Isa {
         {
             if let Some(token) = Avx512::of_target() {
                 return Isa::Avx512(token);
+            }
+            if let Some(token) = AvxVnni::of_target() {
+                return Isa::AvxVnni(token);
             }
             if let Some(token) = Avx2::of_target() {
                 return Isa::Avx2(token);
@@ -355,8 +411,8 @@ impl Isa {
         }
     }
 
-    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `sse41`, `avx2`, `avx512`, `neon`,
-    /// `dotprod`, `dsp`, `helium`.
+    /// The name, as `BROOKLET_ISA` takes it: `scalar`, `sse41`, `avx2`, `avxvnni`, `avx512`,
+    /// `neon`, `dotprod`, `i8mm`, `dsp`, `helium`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
@@ -365,11 +421,15 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Isa::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDotprod(_) => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm(_) => "i8mm",
             #[cfg(all(target_arch = "arm", feature = "dsp"))]
             Isa::Dsp(_) => "dsp",
             #[cfg(all(target_arch = "arm", feature = "helium"))]

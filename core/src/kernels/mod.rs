@@ -78,9 +78,9 @@ pub use isa::Isa;
 #[cfg(test)]
 pub(crate) use isa::isas;
 #[cfg(target_arch = "x86_64")]
-pub use isa::{Avx2, Avx512, Sse41};
+pub use isa::{Avx2, Avx512, AvxVnni, Sse41};
 #[cfg(target_arch = "aarch64")]
-pub use isa::{Neon, NeonDotprod};
+pub use isa::{Neon, NeonDotprod, NeonI8mm};
 pub use product::{Input, Product, scratch_bytes};
 pub use scalar::{dot, quantize_activations};
 

@@ -426,6 +426,7 @@ fn functions_are_compiled_with_features_of_their_instruction_set() {
     for (folder, stands_for) in [
         ("x86/sse41", Sse41::FEATURES),
         ("x86/avx2", Avx2::FEATURES),
+        ("x86/avx_vnni", AvxVnni::FEATURES),
         ("x86/avx512", Avx512::FEATURES),
     ] {
         let used = features_of_sources(folder);

@@ -1,12 +1,11 @@
 //! Decode: the sums of eight rows for one token, straight from the rows' blocks.
 
 use core::arch::aarch64::*;
-use core::arch::asm;
 use core::mem::offset_of;
 
 use super::dot::Dot;
 use super::unpack::{Heads, Unpack};
-use super::{GROUP, Group};
+use super::{GROUP, Group, prefetch};
 use crate::quant::Q8Activation;
 
 /// A group's state from block to block.
@@ -43,9 +42,8 @@ pub(super) fn group<D: Dot, B: Unpack>(
         let mut next = rows.blocks.as_ptr_range().end;
         let mut rows = rows.starts();
         for x in x {
-            prefetch(next);
+            block::<D, B>(dot, &mut rows, next, x, &mut state);
             next = next.wrapping_add(GROUP);
-            block::<D, B>(dot, &mut rows, x, &mut state);
         }
         let mut out = [0.0; GROUP];
         vst1q_f32(out.as_mut_ptr(), state.acc[0]);
@@ -54,7 +52,8 @@ pub(super) fn group<D: Dot, B: Unpack>(
     }
 }
 
-/// Adds one block of each row, and moves the rows' pointers to the next.
+/// Adds one block of each row, and moves the rows' pointers to the next. `next` is the part of the
+/// next group that is asked for meanwhile.
 ///
 /// # Safety
 /// The blocks are readable and the processor has NEON.
@@ -62,6 +61,7 @@ pub(super) fn group<D: Dot, B: Unpack>(
 unsafe fn block<D: Dot, B: Unpack>(
     dot: D,
     rows: &mut [*const u8; GROUP],
+    next: *const B,
     x: &Q8Activation,
     state: &mut State,
 ) {
@@ -75,6 +75,7 @@ unsafe fn block<D: Dot, B: Unpack>(
             ($($row:literal)*) => {$(
                 heads.load::<B, $row>(&mut rows[$row]);
                 state.running[$row] = dot.row(state.running[$row], B::integers(&mut rows[$row]), xq);
+                prefetch::<B, $row>(next);
             )*};
         }
         each_row!(0 1 2 3 4 5 6 7);
@@ -109,18 +110,3 @@ const _: () = assert!(
         && offset_of!(Q8Activation, scaled_sum) == 4
         && offset_of!(Q8Activation, sum) == 8
 );
-
-/// Prefetches the cache lines of a group's blocks in one column, as many bytes as [`block`] reads.
-#[inline(always)]
-fn prefetch<B>(block: *const B) {
-    // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is
-    // ignored.
-    unsafe {
-        asm!("prfm pldl1strm, [{0}]", in(reg) block, options(readonly, nostack, preserves_flags));
-        asm!("prfm pldl1strm, [{0}, #64]", in(reg) block, options(readonly, nostack, preserves_flags));
-        asm!("prfm pldl1strm, [{0}, #128]", in(reg) block, options(readonly, nostack, preserves_flags));
-        if size_of::<B>() * GROUP > 3 * 64 {
-            asm!("prfm pldl1strm, [{0}, #192]", in(reg) block, options(readonly, nostack, preserves_flags));
-        }
-    }
-}

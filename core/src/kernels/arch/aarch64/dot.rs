@@ -3,7 +3,10 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use crate::kernels::isa::{Neon, NeonDotprod};
+use super::Weights;
+use super::prefill::INTEGERS;
+use crate::kernels::isa::{Neon, NeonDotprod, NeonI8mm};
+use crate::quant::Q8Activation;
 
 /// Sums of products of weights and activations. A value is the proof that the processor has the
 /// instructions.
@@ -12,9 +15,6 @@ use crate::kernels::isa::{Neon, NeonDotprod};
 /// offset; activations are in -127..=127 ([`crate::quant::Q8Activation`]). Sums wrap, but the sum
 /// of one block is at most 32 · 128 · 127 and never does.
 pub(super) trait Dot: Copy {
-    /// Accumulators of the sums of four rows.
-    type Four: Copy;
-
     /// True if the registers hold the sums of a group for four tokens at a time; if false, for two.
     const FOUR_TOKENS: bool;
 
@@ -25,16 +25,118 @@ pub(super) trait Dot: Copy {
     /// Does the same as [`Dot::row`] for 16 columns.
     fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
 
+    /// Stores 16 columns of four rows for [`Dot::sums`], which reads them in an order of its own.
+    fn store(self, rows: [int8x16_t; 4], out: &mut [i8; FOUR_ROWS]);
+
+    /// Returns the sums of products of a panel's column of blocks and `T` tokens' blocks.
+    ///
+    /// # Safety
+    /// Each of `x` is readable.
+    unsafe fn sums<B: Weights, const T: usize>(
+        self,
+        integers: &[i8; INTEGERS],
+        x: [*const Q8Activation; T],
+    ) -> [Sums; T];
+}
+
+/// A token's sums, a row in a lane: of the first and the second 16 columns (for formats without
+/// factors: of all, and nothing), each of rows 0..4 and 4..8.
+pub(super) type Sums = [[int32x4_t; 2]; 2];
+
+/// Bytes of 16 columns of four rows.
+pub(super) const FOUR_ROWS: usize = 64;
+
+/// Returns 16 columns of rows 0..4 (`half` 0) or 4..8 of a panel's column of blocks.
+#[inline(always)]
+fn four_rows(integers: &[i8; INTEGERS], half: usize, columns: usize) -> *const i8 {
+    integers.as_chunks::<FOUR_ROWS>().0[2 * half + columns].as_ptr()
+}
+
+/// Products of four columns of four rows: [`Dot::store`] and [`Dot::sums`] for the instruction sets
+/// that have no products of matrices.
+trait Columns: Dot {
+    /// Accumulators of the sums of four rows.
+    type Four: Copy;
+
     /// Accumulators of zero.
     fn zero(self) -> Self::Four;
 
     /// Adds 16 columns: 32-bit lane `r` of `w[k]` holds columns `4k..4k + 4` of row `r`, `x` the
-    /// token's 16 columns. May be called twice after [`Dot::zero`], that is, for one block. With
-    /// [`Smlal`] it may be called only once for weights outside -16..=31.
+    /// token's 16 columns. May be called twice after [`Columns::zero`], that is, for one block.
+    /// With [`Smlal`] it may be called only once for weights outside -16..=31.
     fn columns(self, sums: Self::Four, w: [int8x16_t; 4], x: int8x16_t) -> Self::Four;
 
     /// The sums, a row in a lane.
     fn finish(self, sums: Self::Four) -> int32x4_t;
+}
+
+/// Implements [`Dot::store`]: the fours of columns of the rows, in turn.
+#[inline(always)]
+fn store_fours<D: Dot>(_neon: D, rows: [int8x16_t; 4], out: &mut [i8; FOUR_ROWS]) {
+    // SAFETY: a `Dot` proves that the processor has NEON; the store of four interleaved registers
+    // writes 64 bytes.
+    unsafe {
+        let [a, b, c, d] = rows.map(|row| vreinterpretq_s32_s8(row));
+        vst4q_s32(out.as_mut_ptr().cast(), int32x4x4_t(a, b, c, d));
+    }
+}
+
+/// Implements [`Dot::sums`].
+///
+/// # Safety
+/// Each of `x` is readable.
+#[inline(always)]
+unsafe fn sums_of_fours<D: Columns, B: Weights, const T: usize>(
+    dot: D,
+    integers: &[i8; INTEGERS],
+    x: [*const Q8Activation; T],
+) -> [Sums; T] {
+    // SAFETY: contracts 1 and 3 (NEON; a block of activations of each token). `integers` is 16
+    // registers; the integers of a block of activations are 32 bytes.
+    unsafe {
+        let mut sums = [[[dot.zero(); 2]; 2]; T];
+        for columns in 0..2 {
+            let of = if B::HAS_FACTORS { columns } else { 0 };
+            let xq = x.map(|x| vld1q_s8((&raw const (*x).q).cast::<i8>().add(16 * columns)));
+            for half in 0..2 {
+                let at = four_rows(integers, half, columns);
+                let w = [0, 1, 2, 3].map(|k| vld1q_s8(at.add(16 * k)));
+                for (sums, xq) in sums.iter_mut().zip(xq) {
+                    sums[of][half] = dot.columns(sums[of][half], w, xq);
+                }
+            }
+        }
+        // By loops over places: arrays that are mapped go through memory.
+        let mut finished = [[[vdupq_n_s32(0); 2]; 2]; T];
+        for t in 0..T {
+            for of in 0..if B::HAS_FACTORS { 2 } else { 1 } {
+                for half in 0..2 {
+                    finished[t][of][half] = dot.finish(sums[t][of][half]);
+                }
+            }
+        }
+        finished
+    }
+}
+
+/// Implements what prefill needs of [`Dot`] by [`Columns`].
+macro_rules! by_columns {
+    () => {
+        #[inline(always)]
+        fn store(self, rows: [int8x16_t; 4], out: &mut [i8; FOUR_ROWS]) {
+            store_fours(self, rows, out);
+        }
+
+        #[inline(always)]
+        unsafe fn sums<B: Weights, const T: usize>(
+            self,
+            integers: &[i8; INTEGERS],
+            x: [*const Q8Activation; T],
+        ) -> [Sums; T] {
+            // SAFETY: as the caller says.
+            unsafe { sums_of_fours::<Self, B, T>(self, integers, x) }
+        }
+    };
 }
 
 /// `sdot`: four products a lane, straight to 32 bits.
@@ -64,7 +166,6 @@ macro_rules! sdot {
 }
 
 impl Dot for Sdot {
-    type Four = int32x4_t;
     const FOUR_TOKENS: bool = true;
 
     #[inline(always)]
@@ -76,6 +177,12 @@ impl Dot for Sdot {
     fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
         sdot!(sums, w, x, "16b")
     }
+
+    by_columns!();
+}
+
+impl Columns for Sdot {
+    type Four = int32x4_t;
 
     #[inline(always)]
     fn zero(self) -> int32x4_t {
@@ -97,6 +204,104 @@ impl Dot for Sdot {
     }
 }
 
+/// `smmla`: products of two rows and two tokens, eight columns at a time; `sdot` where there is one
+/// token.
+#[derive(Clone, Copy)]
+pub(super) struct Smmla(pub(super) NeonI8mm);
+
+impl Smmla {
+    /// Adds to the 2 x 2 sums (row 0 by token 0, row 0 by token 1, then row 1) the products of
+    /// eight columns of two rows and of two tokens.
+    #[inline(always)]
+    fn add(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        let mut sums = sums;
+        // SAFETY: register to register; `self` proves that the processor has `smmla`. The directive
+        // makes the assembler accept it, whatever features this function is compiled for.
+        unsafe {
+            asm!(
+                ".arch_extension i8mm",
+                "smmla {sums:v}.4s, {w:v}.16b, {x:v}.16b",
+                sums = inout(vreg) sums,
+                w = in(vreg) w,
+                x = in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sums
+    }
+}
+
+impl Dot for Smmla {
+    const FOUR_TOKENS: bool = true;
+
+    #[inline(always)]
+    fn row(self, sums: int32x4_t, w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+        Sdot(self.0.dotprod()).row(sums, w, x)
+    }
+
+    #[inline(always)]
+    fn half(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        Sdot(self.0.dotprod()).half(sums, w, x)
+    }
+
+    /// Stores columns 0..8 of rows 0 and 1, then columns 8..16 of them, then rows 2 and 3.
+    #[inline(always)]
+    fn store(self, rows: [int8x16_t; 4], out: &mut [i8; FOUR_ROWS]) {
+        // SAFETY: `self` proves that the processor has NEON; each store of two interleaved
+        // registers writes 32 of the 64 bytes.
+        unsafe {
+            let [a, b, c, d] = rows.map(|row| vreinterpretq_s64_s8(row));
+            vst2q_s64(out.as_mut_ptr().cast(), int64x2x2_t(a, b));
+            vst2q_s64(out.as_mut_ptr().add(32).cast(), int64x2x2_t(c, d));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums<B: Weights, const T: usize>(
+        self,
+        integers: &[i8; INTEGERS],
+        x: [*const Q8Activation; T],
+    ) -> [Sums; T] {
+        // SAFETY: contracts 1 and 3 (NEON; a block of activations of each token). `integers` is 16
+        // registers; the integers of a block of activations are 32 bytes.
+        unsafe {
+            let zero = vdupq_n_s32(0);
+            // At each even t, of tokens t and t + 1: sums of rows 0 and 1, and of rows 2 and 3. The
+            // last of an odd number of tokens is its own neighbour.
+            let mut pairs = [[[[zero; 2]; 2]; 2]; T];
+            for columns in 0..2 {
+                let of = if B::HAS_FACTORS { columns } else { 0 };
+                let xq = x.map(|x| vld1q_s64((&raw const (*x).q).cast::<i64>().add(2 * columns)));
+                for half in 0..2 {
+                    let at = four_rows(integers, half, columns);
+                    let w = [0, 1, 2, 3].map(|k| vld1q_s8(at.add(16 * k)));
+                    for t in (0..T).step_by(2) {
+                        let (a, b) = (xq[t], xq[(t + 1).min(T - 1)]);
+                        let first = vreinterpretq_s8_s64(vzip1q_s64(a, b));
+                        let second = vreinterpretq_s8_s64(vzip2q_s64(a, b));
+                        for (pair, sums) in pairs[t][of][half].iter_mut().enumerate() {
+                            *sums = self.add(*sums, w[2 * pair], first);
+                            *sums = self.add(*sums, w[2 * pair + 1], second);
+                        }
+                    }
+                }
+            }
+            let mut sums = [[[zero; 2]; 2]; T];
+            for t in 0..T {
+                let of_token = sums[t].as_flattened_mut();
+                for (sums, pairs) in of_token.iter_mut().zip(pairs[t & !1].as_flattened()) {
+                    *sums = if t % 2 == 0 {
+                        vuzp1q_s32(pairs[0], pairs[1])
+                    } else {
+                        vuzp2q_s32(pairs[0], pairs[1])
+                    };
+                }
+            }
+            sums
+        }
+    }
+}
+
 /// `smlal` with a block's products summed in 16 bits, for weights in -16..=31, and for weights in
 /// -32..=31 whose halves are summed separately.
 ///
@@ -106,8 +311,6 @@ impl Dot for Sdot {
 pub(super) struct Smlal(pub(super) Neon);
 
 impl Dot for Smlal {
-    /// Two 16-bit lanes of partial sums a row: rows 0 and 1, rows 2 and 3... four lanes each.
-    type Four = [int16x8_t; 2];
     const FOUR_TOKENS: bool = false;
 
     #[inline(always)]
@@ -126,6 +329,13 @@ impl Dot for Smlal {
         // SAFETY: `self` proves that the processor has NEON.
         unsafe { half(sums, w, x) }
     }
+
+    by_columns!();
+}
+
+impl Columns for Smlal {
+    /// Two 16-bit lanes of partial sums a row: rows 0 and 1, rows 2 and 3... four lanes each.
+    type Four = [int16x8_t; 2];
 
     #[inline(always)]
     fn zero(self) -> [int16x8_t; 2] {
@@ -159,8 +369,6 @@ impl Dot for Smlal {
 pub(super) struct SmlalWide(pub(super) Neon);
 
 impl Dot for SmlalWide {
-    /// Two lanes a row: rows 0 and 1, rows 2 and 3.
-    type Four = [int32x4_t; 2];
     const FOUR_TOKENS: bool = false;
 
     #[inline(always)]
@@ -174,6 +382,13 @@ impl Dot for SmlalWide {
         // SAFETY: `self` proves that the processor has NEON.
         unsafe { half(sums, w, x) }
     }
+
+    by_columns!();
+}
+
+impl Columns for SmlalWide {
+    /// Two lanes a row: rows 0 and 1, rows 2 and 3.
+    type Four = [int32x4_t; 2];
 
     #[inline(always)]
     fn zero(self) -> [int32x4_t; 2] {

@@ -33,6 +33,15 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, at: *const T) {
+        // SAFETY: a prefetch is a hint: it changes no state, and an address that cannot be read is
+        // ignored.
+        unsafe {
+            asm!("prfm pldl1strm, [{0}]", in(reg) at, options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
         // SAFETY: contract 1 (the token's feature).
         unsafe { [vdupq_n_f32(x); 4] }

@@ -1,4 +1,5 @@
-//! Kernels for AArch64: Advanced SIMD (NEON), with and without the dot product instructions.
+//! Kernels for AArch64: Advanced SIMD (NEON), with and without dot products and products of int8
+//! matrices.
 //!
 //! Eight rows make a group; a register of four 32-bit lanes holds one number of each of four rows.
 //! Every lane thus keeps the contract's order of blocks.
@@ -6,7 +7,8 @@
 //! - **Few tokens** ([`decode`]): straight from the blocks to sums.
 //! - **Many tokens** ([`prefill`]): a group is unpacked once into a panel in the scratch, in which
 //!   one register holds 4 columns of 4 rows; the same 4 columns of a token's activations then give
-//!   4 rows' sums without a horizontal step.
+//!   4 rows' sums without a horizontal step. With products of matrices it holds 8 columns of 2
+//!   rows, which meet 8 columns of 2 tokens.
 //!
 //! Both are written for simple blocks; [`super_blocks`] has its own decoding and unpacking, and the
 //! same panels.
@@ -24,13 +26,15 @@ mod quantize;
 mod super_blocks;
 mod unpack;
 
+use core::arch::asm;
+
 use crate::kernels::dispatch::InstructionSet;
 use crate::kernels::generic::Op;
-use crate::kernels::isa::{Neon, NeonDotprod};
+use crate::kernels::isa::{Neon, NeonDotprod, NeonI8mm};
 use crate::kernels::product::{ProductF32, ProductQ8};
 use crate::quant::{BLOCK, Block, Format, Q8Activation, QuantBlock, with_block};
 
-use dot::{Dot, Sdot, Smlal, SmlalWide};
+use dot::{Dot, Sdot, Smlal, SmlalWide, Smmla};
 use unpack::Unpack;
 
 /// Rows in a group.
@@ -84,6 +88,24 @@ impl InstructionSet for NeonDotprod {
 
     fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
         self.neon().quantize(x, out);
+    }
+}
+
+impl InstructionSet for NeonI8mm {
+    fn run<O: Op>(self, op: O) -> O::Output {
+        self.dotprod().run(op)
+    }
+
+    fn product_q8<'p, 'c>(self, product: ProductQ8<'p, 'c>) -> Option<ProductQ8<'p, 'c>> {
+        product_q8(Smmla(self), product)
+    }
+
+    fn product_f32<'p, 'c>(self, product: ProductF32<'p, 'c>) -> Option<ProductF32<'p, 'c>> {
+        self.dotprod().product_f32(product)
+    }
+
+    fn quantize(self, x: &[f32], out: &mut [Q8Activation]) {
+        self.dotprod().quantize(x, out);
     }
 }
 
@@ -152,6 +174,41 @@ fn multiply_groups<D: Dot, B: Weights>(dot: D, product: ProductQ8<'_, '_>) {
         }
         at += GROUP;
     }
+}
+
+/// Steps in which a group's blocks in one column are computed, each followed by [`prefetch`].
+const STEPS: usize = 8;
+
+/// Returns the first of the cache lines that are asked for after step `step`, of all lines of a
+/// group's blocks in one column.
+const fn first_line<B>(step: usize) -> usize {
+    step * (size_of::<B>() * GROUP).div_ceil(64) / STEPS
+}
+
+/// Asks for the part of the next group that belongs to step `STEP`: a burst of all lines would fill
+/// the buffers of outstanding misses, and what is loaded next would wait behind it. The compiler moves
+/// no load across the requests. `next` is where the blocks of the column begin, if the next group's
+/// bytes are read in their order.
+#[inline(always)]
+fn prefetch<B, const STEP: usize>(next: *const B) {
+    /// The `$index`-th line of the step, if it has as many.
+    macro_rules! line {
+        ($($index:literal)*) => {$(
+            if first_line::<B>(STEP) + $index < first_line::<B>(STEP + 1) {
+                // SAFETY: a prefetch is a hint: it changes no state, and an address that cannot be
+                // read is ignored.
+                unsafe {
+                    asm!(
+                        "prfm pldl1strm, [{next}, #{offset}]", next = in(reg) next,
+                        offset = const 64 * (first_line::<B>(STEP) + $index),
+                        options(nostack, preserves_flags)
+                    );
+                }
+            }
+        )*};
+    }
+    const { assert!(first_line::<B>(STEP + 1) - first_line::<B>(STEP) <= 4) };
+    line!(0 1 2 3);
 }
 
 /// Writes a group's outputs, as many as `out` holds.

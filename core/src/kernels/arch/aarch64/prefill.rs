@@ -5,7 +5,7 @@ use core::arch::aarch64::*;
 use super::dot::Dot;
 use super::multipliers::Multipliers;
 use super::unpack::{Heads, Unpack};
-use super::{GROUP, Group, Weights};
+use super::{GROUP, Group, Weights, prefetch};
 use crate::arena::Carver;
 use crate::quant::{BLOCK, Q8Activation};
 
@@ -17,8 +17,8 @@ pub(super) const FLOATS: usize = 2 * GROUP;
 
 /// A group of rows, unpacked.
 pub(super) struct Panel<'s> {
-    /// For each column of blocks: rows 0..4, then rows 4..8, each 8 registers; 32-bit lane `r` of
-    /// register `k` holds columns `4k..4k + 4` of row `r`.
+    /// For each column of blocks: rows 0..4, then rows 4..8, each 8 registers in the order of
+    /// [`Dot::store`].
     integers: &'s mut [i8],
     /// For each column of blocks 8 scales, then 8 minima; for formats with factors the input of
     /// [`Multipliers::new`].
@@ -54,14 +54,16 @@ impl<'s> Panel<'s> {
     ///
     /// # Panics
     /// If its rows are not as long as the panel.
-    pub(super) fn fill<D: Dot, B: Unpack>(&mut self, _neon: D, rows: Group<'_, B>) {
+    pub(super) fn fill<D: Dot, B: Unpack>(&mut self, dot: D, rows: Group<'_, B>) {
         let (integers, floats) = self.columns();
         assert!(rows.row_len == integers.len());
+        let mut next = rows.blocks.as_ptr_range().end;
         let mut rows = rows.starts();
         for (integers, floats) in integers.iter_mut().zip(floats) {
             // SAFETY: a `Dot` proves that the processor has NEON; each row has a block for each of
             // `integers`.
-            unsafe { fill_block::<B>(&mut rows, integers, floats) };
+            unsafe { fill_block::<D, B>(dot, &mut rows, next, integers, floats) };
+            next = next.wrapping_add(GROUP);
         }
     }
 
@@ -115,34 +117,33 @@ impl<'s> Panel<'s> {
     }
 }
 
-/// Unpacks one column of blocks, and moves the rows' pointers to the next.
+/// Unpacks one column of blocks, and moves the rows' pointers to the next. `next` is the part of the
+/// next group that is asked for meanwhile.
 ///
 /// # Safety
 /// The blocks are readable and the processor has NEON.
 #[inline(always)]
-unsafe fn fill_block<B: Unpack>(
+unsafe fn fill_block<D: Dot, B: Unpack>(
+    dot: D,
     rows: &mut [*const u8; GROUP],
+    next: *const B,
     integers: &mut [i8; INTEGERS],
     floats: &mut [f32; FLOATS],
 ) {
-    // SAFETY: contracts 1 and 2 (NEON; a block of each row). Each store of 4 interleaved registers
-    // writes 64 bytes: 4 of them fill `integers`, at (0 or 128) + (0 or 64). The stores of 4 floats
-    // fill `floats`.
+    // SAFETY: contracts 1 and 2 (NEON; a block of each row). The stores of 4 floats fill `floats`.
     unsafe {
         let mut heads = Heads::none();
         macro_rules! each_row {
             ($($row:literal)*) => {[$({
                 heads.load::<B, $row>(&mut rows[$row]);
-                B::integers(&mut rows[$row]).map(|w| vreinterpretq_s32_s8(vaddq_s8(w, vdupq_n_s8(B::OFFSET))))
+                prefetch::<B, $row>(next);
+                B::integers(&mut rows[$row]).map(|w| vaddq_s8(w, vdupq_n_s8(B::OFFSET)))
             }),*]};
         }
         let lanes = each_row!(0 1 2 3 4 5 6 7);
-        for half in 0..2 {
-            for columns in 0..2 {
-                let out = integers.as_mut_ptr().add(half * 128 + columns * 64);
-                let row = |i: usize| lanes[4 * half + i][columns];
-                vst4q_s32(out.cast(), int32x4x4_t(row(0), row(1), row(2), row(3)));
-            }
+        for (i, out) in integers.as_chunks_mut().0.iter_mut().enumerate() {
+            let (half, columns) = (i / 2, i % 2);
+            dot.store([0, 1, 2, 3].map(|row| lanes[4 * half + row][columns]), out);
         }
         for (i, widened) in heads.widen::<B>().into_iter().flatten().enumerate() {
             vst1q_f32(floats.as_mut_ptr().add(4 * i), widened);
@@ -162,30 +163,16 @@ unsafe fn tile_block<D: Dot, B: Weights, const T: usize>(
     x: [*const Q8Activation; T],
     acc: &mut [[float32x4_t; 2]; T],
 ) {
-    // SAFETY: contracts 1 and 3 (NEON; a block of activations of each token). `integers` is 16
-    // registers, `floats` 4; the head of a block of activations is its first 16 bytes, its integers
-    // are 32 bytes.
+    // SAFETY: contracts 1 and 3 (NEON; a block of activations of each token). `floats` is 4
+    // registers; the head of a block of activations is its first 16 bytes.
     unsafe {
-        // Sums of each half of the columns, or of both together for formats without factors.
-        let mut sums = [[[dot.zero(); 2]; 2]; T];
-        for columns in 0..2 {
-            let of = if B::HAS_FACTORS { columns } else { 0 };
-            let xq: [int8x16_t; T] =
-                x.map(|x| vld1q_s8((&raw const (*x).q).cast::<i8>().add(16 * columns)));
-            for half in 0..2 {
-                let at = integers.as_ptr().add(half * 128 + columns * 64);
-                let w = [0, 1, 2, 3].map(|k| vld1q_s8(at.add(16 * k)));
-                for (sums, xq) in sums.iter_mut().zip(xq) {
-                    sums[of][half] = dot.columns(sums[of][half], w, xq);
-                }
-            }
-        }
+        let sums = dot.sums::<B, T>(integers, x);
         let float = |i: usize| vld1q_f32(floats.as_ptr().add(4 * i));
         let multipliers = [0, 1].map(|half| Multipliers::new::<B>([float(half), float(2 + half)]));
         for t in 0..T {
             let head = vld1q_f32(x[t].cast());
             for (half, multipliers) in multipliers.iter().enumerate() {
-                let isum = sums[t].map(|sums| dot.finish(sums[half]));
+                let isum = sums[t].map(|sums| sums[half]);
                 acc[t][half] = vaddq_f32(acc[t][half], multipliers.term::<B>(isum, head));
             }
         }

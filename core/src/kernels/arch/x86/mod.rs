@@ -1,4 +1,4 @@
-//! Code that SSE4.1, AVX2 and AVX-512 share.
+//! Code that SSE4.1, AVX2, AVX-VNNI and AVX-512 share.
 //!
 //! All see a weight matrix as groups of rows, and a row as chunks of blocks. A register of `n`
 //! lanes of 128 bits holds the 16 low (or 16 high) elements of `n` consecutive blocks of one row;
@@ -63,6 +63,7 @@ macro_rules! kernels {
 
 mod avx2;
 mod avx512;
+mod avx_vnni;
 mod narrow;
 mod sse41;
 mod weights;

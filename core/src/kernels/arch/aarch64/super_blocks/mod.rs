@@ -3,12 +3,11 @@
 mod unpack;
 
 use core::arch::aarch64::*;
-use core::arch::asm;
 
 use super::dot::Dot;
 use super::multipliers::Multipliers;
 use super::prefill::Panel;
-use super::{GROUP, Group, Weights};
+use super::{GROUP, Group, Weights, prefetch};
 use crate::quant::{
     BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, Q8Activation, SUPER_BLOCK, SuperBlock,
 };
@@ -62,13 +61,22 @@ fn decode<D: Dot, B: Super + Weights>(
     unsafe {
         let mut acc = [vdupq_n_f32(0.0); 2];
         for (i, x) in x.as_chunks::<PARTS>().0.iter().enumerate() {
-            prefetch(next);
-            next = next.wrapping_add(GROUP);
             for (half, acc) in acc.iter_mut().enumerate() {
                 let rows = [0, 1, 2, 3].map(|row| starts[4 * half + row].cast::<B>().add(i));
                 let heads = B::heads(rows);
-                each_pair!(decode_pair::<D, B>(dot, rows, &heads, x, acc));
+                macro_rules! each_pair_and_its_prefetch {
+                    ($($pair:literal)*) => {$(
+                        decode_pair::<D, B, $pair>(dot, rows, &heads, x, acc);
+                        if half == 0 {
+                            prefetch::<B, $pair>(next);
+                        } else {
+                            prefetch::<B, { $pair + 4 }>(next);
+                        }
+                    )*};
+                }
+                each_pair_and_its_prefetch!(0 1 2 3);
             }
+            next = next.wrapping_add(GROUP);
         }
         let mut out = [0.0; GROUP];
         vst1q_f32(out.as_mut_ptr(), acc[0]);
@@ -119,21 +127,8 @@ unsafe fn decode_pair<D: Dot, B: Super + Weights, const PAIR: usize>(
     }
 }
 
-/// Prefetches the cache lines of a group's blocks in one column.
-#[inline(always)]
-fn prefetch<B>(block: *const B) {
-    for at in (0..size_of::<B>() * GROUP).step_by(64) {
-        // SAFETY: a prefetch is a hint: it changes no state and an address that cannot be read is
-        // ignored.
-        unsafe {
-            let at = block.wrapping_byte_add(at);
-            asm!("prfm pldl1strm, [{0}]", in(reg) at, options(readonly, nostack, preserves_flags));
-        }
-    }
-}
-
 /// Implements [`Weights::fill`].
-fn fill<D: Dot, B: Super>(_neon: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
+fn fill<D: Dot, B: Super>(dot: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
     let (integers, floats) = panel.columns();
     let (integers, floats) = (
         integers.as_chunks_mut::<PARTS>().0,
@@ -153,7 +148,7 @@ fn fill<D: Dot, B: Super>(_neon: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
                     vst1q_f32(floats.as_mut_ptr().add(4 * half), first);
                     vst1q_f32(floats.as_mut_ptr().add(GROUP + 4 * half), second);
                 }
-                each_pair!(fill_pair::<B>(rows, half, integers));
+                each_pair!(fill_pair::<D, B>(dot, rows, half, integers));
             }
         }
     }
@@ -164,21 +159,19 @@ fn fill<D: Dot, B: Super>(_neon: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
 /// # Safety
 /// The blocks are readable and the processor has NEON.
 #[inline(always)]
-unsafe fn fill_pair<B: Super, const PAIR: usize>(
+unsafe fn fill_pair<D: Dot, B: Super, const PAIR: usize>(
+    dot: D,
     rows: [*const B; 4],
     half: usize,
     integers: &mut [[i8; super::prefill::INTEGERS]; PARTS],
 ) {
-    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). Each store of 4 interleaved
-    // registers writes 64 bytes of the 256, at (0 or 128) + (0 or 64).
-    unsafe {
-        let pairs = rows.map(|row| B::pair::<PAIR>(row));
-        for (part, columns) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let out = integers[2 * PAIR + part]
-                .as_mut_ptr()
-                .add(half * 128 + columns * 64);
-            let row = |i: usize| vreinterpretq_s32_s8(pairs[i][part][columns]);
-            vst4q_s32(out.cast(), int32x4x4_t(row(0), row(1), row(2), row(3)));
-        }
+    // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows).
+    let pairs = unsafe { rows.map(|row| B::pair::<PAIR>(row)) };
+    for (part, columns) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (of_part, _) = integers[2 * PAIR + part].as_chunks_mut();
+        dot.store(
+            pairs.map(|row| row[part][columns]),
+            &mut of_part[2 * half + columns],
+        );
     }
 }

@@ -30,7 +30,11 @@ unsafe fn widen<W: Float>(w: *const W) -> __m256 {
 
 /// Implements [`super::super::Kernels::dots`].
 #[target_feature(enable = "avx2,f16c")]
-pub(super) fn dots<W: Float, const T: usize>(w: &[W], x: &[f32], out: &mut [[f32; FLOAT_ROWS]; T]) {
+pub(in super::super) fn dots<W: Float, const T: usize>(
+    w: &[W],
+    x: &[f32],
+    out: &mut [[f32; FLOAT_ROWS]; T],
+) {
     let cols = x.len() / T;
     assert!(x.len() == T * cols && w.len() == FLOAT_ROWS * cols);
     let whole = cols / STEP * STEP;

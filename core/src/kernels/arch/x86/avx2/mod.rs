@@ -5,9 +5,9 @@
 //! pairs can be summed; 5 bits give 7874, for 4 pairs; 6 bits give 16002, for 2 pairs. 8 bits are
 //! multiplied as `|w| · (x with w's sign)`, at most 128 · 127 · 2 = 32512, for one pair.
 
-mod float;
+pub(super) mod float;
 mod lanes;
-mod prefill;
+pub(super) mod prefill;
 mod quantize;
 mod super_blocks;
 mod unpack;
@@ -15,7 +15,7 @@ mod unpack;
 use core::arch::x86_64::*;
 
 use self::unpack::widen_halves;
-use super::{Ahead, FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts};
+use super::{Ahead, FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts, sums_of};
 use crate::kernels::dispatch::InstructionSet;
 use crate::kernels::generic::Op;
 use crate::kernels::isa::Avx2;
@@ -23,9 +23,9 @@ use crate::kernels::product::{ProductF32, ProductQ8};
 use crate::quant::Q8Activation;
 
 /// Rows of a group, as many as a register has 32-bit lanes.
-const ROWS: usize = 8;
+pub(super) const ROWS: usize = 8;
 /// Blocks of a chunk, as many as a register has 128-bit lanes.
-const CHUNK: usize = 2;
+pub(super) const CHUNK: usize = 2;
 
 impl InstructionSet for Avx2 {
     fn run<O: Op>(self, op: O) -> O::Output {
@@ -89,7 +89,7 @@ pub(in super::super) trait Chunk: Sized {
 
 /// Multipliers of the sums, a row and a block in each lane. Formats without minima ignore minima
 /// and their factors; formats without factors ignore factors.
-struct Header {
+pub(super) struct Header {
     scale: __m256,
     min: __m256,
     /// Factors of the sums of both halves, 16 bits each.
@@ -101,10 +101,22 @@ struct Header {
     min_sums: __m256i,
 }
 
+impl Header {
+    /// The same, for elements to which `bias` was added.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn with_bias(self, bias: i32) -> Header {
+        Header {
+            bias: _mm256_set1_epi32(bias),
+            ..self
+        }
+    }
+}
+
 /// Builds the multipliers from the result of [`Chunk::headers`], or from a panel.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn header<B: Weights>([first, second]: [__m256i; 2]) -> Header {
+pub(super) fn header<B: Weights>([first, second]: [__m256i; 2]) -> Header {
     if !B::HAS_FACTORS {
         return Header {
             scale: _mm256_castsi256_ps(first),
@@ -158,7 +170,7 @@ const fn bias<B: Weights>() -> i32 {
 /// the 128-bit lane.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum_lanes([a, b, c, d]: [__m256i; 4]) -> __m256i {
+pub(super) fn sum_lanes([a, b, c, d]: [__m256i; 4]) -> __m256i {
     let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
     let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
     _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
@@ -178,7 +190,7 @@ fn transpose_lanes([a, b]: [__m256; 2]) -> [__m256; 2] {
 /// `k`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn activations<const AT: usize>(x: [&Q8Activation; CHUNK]) -> __m256i {
+pub(super) fn activations<const AT: usize>(x: [&Q8Activation; CHUNK]) -> __m256i {
     const { assert!(AT + 16 <= size_of::<Q8Activation>()) };
     // SAFETY: the 16 bytes lie inside one activation (asserted above).
     let lane =
@@ -204,6 +216,83 @@ fn widen(pairs: __m256i) -> __m256i {
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }
 
+/// The numbers of activations beside their integers, in every lane that they multiply.
+pub(super) struct Activations {
+    scale: __m256,
+    scaled_sum: __m256,
+    /// [`super::sums_of`] an activation.
+    sums: __m256i,
+}
+
+impl Activations {
+    /// Of a chunk: block `k` in 128-bit lane `k`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn of_chunk(x: [&Q8Activation; CHUNK]) -> Self {
+        let header = activations::<0>(x);
+        Activations {
+            scale: _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x00>(header)),
+            scaled_sum: _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x55>(header)),
+            sums: _mm256_shuffle_epi32::<0xAA>(header),
+        }
+    }
+
+    /// Of one block, in every lane.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn of_block(x: &Q8Activation) -> Self {
+        Activations {
+            scale: _mm256_set1_ps(x.scale),
+            scaled_sum: _mm256_set1_ps(x.scaled_sum),
+            sums: _mm256_set1_epi32(sums_of(x)),
+        }
+    }
+}
+
+/// Multiplies the sums of both halves by their factors, and adds them.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn weigh(header: &Header, [low, high]: [__m256i; 2]) -> __m256i {
+    let first = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(header.factors));
+    let second = _mm256_srai_epi32::<16>(header.factors);
+    _mm256_add_epi32(
+        _mm256_mullo_epi32(low, first),
+        _mm256_mullo_epi32(high, second),
+    )
+}
+
+/// Returns what blocks add to the sums of their rows. `sum` are the sums of products of the
+/// elements as they are stored, with the bias.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn term<B: Weights>(header: &Header, x: &Activations, sum: __m256i) -> __m256 {
+    let sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(header.bias, x.sums));
+    let scale = _mm256_mul_ps(header.scale, x.scale);
+    let term = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum));
+    if !B::HAS_MIN {
+        return term;
+    }
+    let mut scaled_sum = x.scaled_sum;
+    if B::HAS_FACTORS {
+        let sum = _mm256_madd_epi16(header.min_sums, x.sums);
+        scaled_sum = _mm256_mul_ps(x.scale, _mm256_cvtepi32_ps(sum));
+    }
+    _mm256_add_ps(term, _mm256_mul_ps(header.min, scaled_sum))
+}
+
+/// Adds the terms of a chunk of `blocks` blocks, which stand in `terms` as four rows and two
+/// blocks each, to the sums of 8 rows: block after block.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn add_terms(acc: __m256, terms: [__m256; 2], blocks: usize) -> __m256 {
+    let [first, second] = transpose_lanes(terms);
+    let acc = _mm256_add_ps(acc, first);
+    if blocks == CHUNK {
+        return _mm256_add_ps(acc, second);
+    }
+    acc
+}
+
 #[target_feature(enable = "avx2,f16c")]
 fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     let row_blocks = x.len();
@@ -211,14 +300,11 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     let mut acc = _mm256_setzero_ps();
     for (chunk, x) in x.chunks(CHUNK).enumerate() {
         let x_blocks = [&x[0], &x[x.len() - 1]];
-        let x_header = activations::<0>(x_blocks);
-        let scale = _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x00>(x_header));
-        let scaled_sum = _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x55>(x_header));
-        let x_sums = _mm256_shuffle_epi32::<0xAA>(x_header);
         let (x_low, x_high) = (activations::<12>(x_blocks), activations::<28>(x_blocks));
+        let numbers = Activations::of_chunk(x_blocks);
         let ahead = Ahead::<B, ROWS, CHUNK>::new(blocks, chunk);
         let mut terms = [_mm256_setzero_ps(); 2];
-        for (i, term) in terms.iter_mut().enumerate() {
+        for (i, term_of_four) in terms.iter_mut().enumerate() {
             // SAFETY: rows 4i to 4i + 3 < 8 of `row_blocks` blocks each are in `blocks`; x has a
             // block at 2·chunk.
             let rows = unsafe { <B as Chunk>::four_rows(blocks, row_blocks, 4 * i, CHUNK * chunk) };
@@ -241,28 +327,11 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
             ahead.after_four(i);
             let mut sum = sum_lanes(sums[0]);
             if B::HAS_FACTORS {
-                let low = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(header.factors));
-                let high = _mm256_srai_epi32::<16>(header.factors);
-                let low = _mm256_mullo_epi32(sum, low);
-                sum = _mm256_add_epi32(low, _mm256_mullo_epi32(sum_lanes(sums[1]), high));
+                sum = weigh(&header, [sum, sum_lanes(sums[1])]);
             }
-            sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(header.bias, x_sums));
-            *term = _mm256_mul_ps(_mm256_mul_ps(header.scale, scale), _mm256_cvtepi32_ps(sum));
-            if B::HAS_MIN {
-                let scaled_sum = if B::HAS_FACTORS {
-                    let sum = _mm256_madd_epi16(header.min_sums, x_sums);
-                    _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum))
-                } else {
-                    scaled_sum
-                };
-                *term = _mm256_add_ps(*term, _mm256_mul_ps(header.min, scaled_sum));
-            }
+            *term_of_four = term::<B>(&header, &numbers, sum);
         }
-        let [first, second] = transpose_lanes(terms);
-        acc = _mm256_add_ps(acc, first);
-        if x.len() == CHUNK {
-            acc = _mm256_add_ps(acc, second);
-        }
+        acc = add_terms(acc, terms, x.len());
     }
     // SAFETY: `out` is 8 floats.
     unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) }

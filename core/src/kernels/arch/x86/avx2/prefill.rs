@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{Ahead, MAX_PANEL_ROWS, Panel, Weights, parts, sums_of};
-use super::{CHUNK, Chunk, Header, ROWS, bias, header, pairs, transpose_lanes};
+use super::super::{Ahead, MAX_PANEL_ROWS, Panel, Weights, parts};
+use super::{Activations, CHUNK, Chunk, Header, ROWS, header, pairs, term, transpose_lanes};
 use crate::quant::{BLOCK, Q8Activation};
 
 /// Transposes the 4 x 4 matrix of 32-bit values in each 128-bit lane.
@@ -22,7 +22,7 @@ fn transpose_in_lanes([a, b, c, d]: [__m256i; 4]) -> [__m256; 4] {
 
 /// Implements [`super::super::Kernels::fill`].
 #[target_feature(enable = "avx2,f16c")]
-pub(super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
+pub(in super::super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     let row_blocks = blocks.len() * parts::<B>() / ROWS;
     let (quants, _) = panel.quants.as_chunks_mut::<{ ROWS * BLOCK }>();
     let (scales, _) = panel.scales.as_chunks_mut::<{ ROWS * 2 }>();
@@ -99,24 +99,7 @@ pub(super) fn tile<B: Weights, const T: usize>(
         let header = header::<B>(packed);
         let sums = sums::<B, T>(quants, x, &header);
         for t in 0..T {
-            let x = x[t];
-            let (mut sum, x_scale) = (sums[t], _mm256_set1_ps(x.scale));
-            let mut scaled_sum = _mm256_set1_ps(x.scaled_sum);
-            let x_sums = _mm256_set1_epi32(sums_of(x));
-            if bias::<B>() != 0 {
-                sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(header.bias, x_sums));
-            }
-            if B::HAS_FACTORS {
-                let sum = _mm256_madd_epi16(header.min_sums, x_sums);
-                scaled_sum = _mm256_mul_ps(x_scale, _mm256_cvtepi32_ps(sum));
-            }
-            let mut term = _mm256_mul_ps(
-                _mm256_mul_ps(header.scale, x_scale),
-                _mm256_cvtepi32_ps(sum),
-            );
-            if B::HAS_MIN {
-                term = _mm256_add_ps(term, _mm256_mul_ps(header.min, scaled_sum));
-            }
+            let term = term::<B>(&header, &Activations::of_block(x[t]), sums[t]);
             acc[t] = _mm256_add_ps(acc[t], term);
         }
     }
