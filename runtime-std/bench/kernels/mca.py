@@ -1,17 +1,13 @@
 #!/usr/bin/env python3
 """Micro-operations and cycles a byte of weights of the decode kernels, for processors that need not be at hand.
 
-    python3 mca.py PROGRAM... [--mca llvm-mca-16] [--formats Q4_0 Q8_0]
+    RUSTFLAGS="-C symbol-mangling-version=v0" cargo build --release       names that say what a function is for
+    python3 mca.py PROGRAM [--mca llvm-mca-16] [--formats Q4_0 Q8_0]
 
-PROGRAM is this folder's bench, for any processor, with names that say what a function is for:
-
-    RUSTFLAGS="-C symbol-mangling-version=v0" cargo build --release
-    RUSTFLAGS="-C symbol-mangling-version=v0" ../../../boards/cross.sh aarch64-unknown-linux-gnu -- build --release --manifest-path Cargo.toml
-
-The loop of each kernel is taken from the program (the largest that jumps back to its start and multiplies) and given to llvm-mca.
-Its products tell how many weights an iteration reads. Prints a table for each instruction set: micro-operations a byte, and
-cycles a byte if all loads hit the first-level cache, for each processor. llvm-mca has no model of Intel's small cores after
-Silvermont; Cortex-A72 is modelled as A57, and A76 as Neoverse N1.
+PROGRAM is this folder's bench for x86-64. The loop of each kernel is taken from it (the innermost that multiplies) and given to
+llvm-mca. Its products tell how many weights an iteration reads. Prints a table for each instruction set: micro-operations a
+byte, and cycles a byte if all loads hit the first-level cache, for each processor. llvm-mca has no model of Intel's small cores
+after Silvermont (`slm`). For AArch64 `../guest` counts instructions: there the compiler makes one function of all formats.
 """
 
 import argparse
@@ -30,30 +26,24 @@ SETS = {
     "avx2": (r"x86::avx2::decode::<", ["haswell", "alderlake", "znver4"]),
     "avxvnni": (r"x86::avx_vnni::decode::<", ["alderlake", "sapphirerapids"]),
     "avx512": (r"x86::avx512::decode::<", ["icelake-server", "sapphirerapids", "znver4"]),
-    "neon": (r"aarch64.*Smlal", ["cortex-a53", "cortex-a72"]),
-    "dotprod": (r"aarch64.*Sdot", ["cortex-a55", "cortex-a76"]),
 }
-TRIPLES = {"neon": "aarch64", "dotprod": "aarch64"}
 
 # Weights that an instruction multiplies.
 PRODUCTS = [
     (r"v?pmaddubsw.*%zmm|vpdpbusd.*%zmm", 64),
-    (r"vpmaddubsw.*%ymm|vpdpbusd.*%ymm", 32),
+    (r"(?:\{vex\} )?vp(?:maddubsw|dpbusd).*%ymm", 32),
     (r"pmaddubsw", 16),
-    (r"sdot\b", 16),
-    (r"(smull|smlal)2?\s+v\d+\.8h", 8),
 ]
 
 
 def functions(program):
     """The name and the instructions (address, text) of each function of the kernels."""
-    tool = "aarch64-linux-gnu-objdump" if b"aarch64" in subprocess.run(["file", program], capture_output=True).stdout else "objdump"
-    out = subprocess.run([tool, "-d", "--no-show-raw-insn", program], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(["objdump", "-d", "--no-show-raw-insn", program], check=True, capture_output=True, text=True).stdout
     for part in re.split(r"\n\n", out):
         head = re.match(r"[0-9a-f]+ <(\S+)>:\n", part.lstrip("\n"))
         if head and "kernels" in head[1]:
             lines = re.findall(r"^ +([0-9a-f]+):\t(.*)$", part, re.M)
-            yield head[1], [(int(at, 16), text.split("<")[0].split("//")[0].split("#  ")[0].strip()) for at, text in lines]
+            yield head[1], [(int(at, 16), text.split("<")[0].split("#  ")[0].strip()) for at, text in lines]
 
 
 def demangled(names):
@@ -66,10 +56,10 @@ def weights_of(text):
 
 
 def loop(instructions):
-    """The instructions of the loop that multiplies most, of those without a loop that multiplies inside."""
+    """The instructions of the smallest loop that multiplies."""
     found = []
     for i, (at, text) in enumerate(instructions):
-        jump = re.match(r"(?:j[a-z]+|b\.\w+|cbn?z\s+\w+,|tbn?z\s+\w+, #\d+,)\s+(?:0x)?([0-9a-f]+)$", text)
+        jump = re.match(r"j[a-z]+\s+([0-9a-f]+)$", text)
         if jump and instructions[0][0] <= int(jump[1], 16) <= at:
             body = [t for a, t in instructions[: i + 1] if a >= int(jump[1], 16)]
             if any(weights_of(t) for t in body):
@@ -77,14 +67,10 @@ def loop(instructions):
     return min(found, key=len) if found else None
 
 
-def analysed(mca, body, triple, processor):
+def analysed(mca, body, processor):
     """Micro-operations and cycles of an iteration."""
-    text = "\n".join(re.sub(r"^((?:j[a-z]+|b\.\w+)\s+)(?:0x)?([0-9a-f]+)$", r"\g<1>0x\2", line) for line in body) + "\n"
-    words = [mca, f"-mtriple={triple}-linux-gnu", f"-mcpu={processor}", "-iterations=200"]
-    if triple == "aarch64":
-        words.append("-mattr=+dotprod")
-        # Branches and addresses of this program mean nothing to the assembler.
-        text = "\n".join(line for line in text.splitlines() if not re.match(r"(b\.|cbn?z|tbn?z|adrp|b\s)", line)) + "\n"
+    text = "\n".join(re.sub(r"^(j[a-z]+\s+)([0-9a-f]+)$", r"\g<1>0x\2", line) for line in body) + "\n"
+    words = [mca, "-mtriple=x86_64-linux-gnu", f"-mcpu={processor}", "-iterations=200"]
     done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
     operations = re.search(r"Total uOps:\s+(\d+)", done.stdout)
     cycles = re.search(r"Total Cycles:\s+(\d+)", done.stdout)
@@ -95,20 +81,18 @@ def analysed(mca, body, triple, processor):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("programs", nargs="+", metavar="PROGRAM")
+    parser.add_argument("program", metavar="PROGRAM")
     parser.add_argument("--mca", default="llvm-mca-16")
     parser.add_argument("--formats", nargs="+", default=list(BITS))
     arguments = parser.parse_args()
-    named = {}
-    for program in arguments.programs:
-        found = dict(functions(program))
-        names = demangled(list(found))
-        named |= {names[name]: body for name, body in found.items()}
+    found = dict(functions(arguments.program))
+    names = demangled(list(found))
+    named = {names[name]: body for name, body in found.items()}
     for isa, (pattern, processors) in SETS.items():
         rows = {}
         for name, instructions in named.items():
             block = next((TYPES[word] for word in re.findall(r"Block\w+", name) if word in TYPES), None)
-            if block not in arguments.formats or not re.search(pattern, name) or "prefill" in name or "fill" in name:
+            if block not in arguments.formats or not re.search(pattern, name):
                 continue
             body = loop(instructions)
             if not body:
@@ -116,7 +100,7 @@ def main():
             size = sum(weights_of(text) for text in body) * BITS[block] / 8
             cells = []
             for processor in processors:
-                result = analysed(arguments.mca, body, TRIPLES.get(isa, "x86_64"), processor)
+                result = analysed(arguments.mca, body, processor)
                 cells.append(f"{result[0] / size:.2f}, {result[1] / size:.2f}" if result else "-")
             rows[block] = cells
         if rows:

@@ -8,6 +8,11 @@
 //! at a time from an atomic counter, so that a worker that the system has preempted delays nothing
 //! but the job it holds: a worker that does not show up at all is not waited for.
 //!
+//! Another program that computes on a worker's processor preempts it for milliseconds, as a rule
+//! while it holds a job, and all others wait for that. So who is waited for longer than [`LATE`],
+//! and longer than the caller itself had to work, rests for a while: the others are faster alone.
+//! It then tries again; if it is late again soon, its rest doubles ([`REST`], [`LONGEST_REST`]).
+//!
 //! # Why it is sound
 //!
 //! `ticket` packs the number of jobs and the next index into one word. A worker claims index `i` by
@@ -35,6 +40,16 @@ use super::cores;
 /// Time that an idle worker spins before it parks, where there is a processor for every worker.
 pub const SPIN: Duration = Duration::from_micros(100);
 
+/// Shortest wait for a worker after which it rests: short sections take microseconds, and a
+/// system's turns milliseconds.
+pub const LATE: Duration = Duration::from_millis(1);
+
+/// First rest of a worker that was late.
+pub const REST: Duration = Duration::from_millis(20);
+
+/// Longest rest.
+pub const LONGEST_REST: Duration = Duration::from_millis(160);
+
 /// Most workers of a pool.
 pub const MAX_WORKERS: usize = 64;
 
@@ -52,6 +67,17 @@ type Job = dyn Fn(usize, usize) + Sync;
 #[repr(align(128))]
 #[derive(Default)]
 struct Line<T>(T);
+
+/// A worker other than the caller, as the caller sees it.
+#[derive(Default)]
+struct Worker {
+    /// It holds a job.
+    is_at_work: AtomicBool,
+    /// The end of its rest, in microseconds since the pool was made; 0 if it has never rested.
+    rests_until: AtomicU64,
+    /// The length of its last rest, in microseconds. Only the caller uses it.
+    last_rest: AtomicU64,
+}
 
 /// The state that the threads of a pool share.
 struct Shared {
@@ -73,7 +99,12 @@ struct Shared {
     lock: Mutex<()>,
     work: Condvar,
     finished: Condvar,
+    /// Ends a rest early, when the pool is dropped.
+    end_of_rest: Condvar,
     spin: Duration,
+    /// Each worker but the caller.
+    others: Vec<Line<Worker>>,
+    began: Instant,
 }
 
 // SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active
@@ -127,6 +158,9 @@ impl Pool {
             lock: Mutex::new(()),
             work: Condvar::new(),
             finished: Condvar::new(),
+            end_of_rest: Condvar::new(),
+            others: (1..workers).map(|_| Line::default()).collect(),
+            began: Instant::now(),
             // A worker that spins on a processor that another one needs only delays it.
             spin: if workers <= processors {
                 SPIN
@@ -188,9 +222,10 @@ impl Threads for Pool {
         unsafe { *shared.job.get() = job };
         shared.done.0.store(0, Ordering::Relaxed);
         shared.panicked.store(false, Ordering::Relaxed);
+        let began = Instant::now();
         shared.publish(jobs);
         let own_panic = shared.work_off(0);
-        shared.wait_for_all(jobs);
+        shared.wait_for_all(jobs, began);
         drop(turn);
         if let Some(panic) = own_panic {
             resume_unwind(panic);
@@ -207,6 +242,7 @@ impl Drop for Pool {
         self.shared.stop.store(true, Ordering::SeqCst);
         drop(lock(&self.shared.lock));
         self.shared.work.notify_all();
+        self.shared.end_of_rest.notify_all();
         for thread in self.threads.drain(..) {
             // A worker catches the panics of jobs, and has nothing else to panic with.
             let _ = thread.join();
@@ -243,7 +279,14 @@ impl Shared {
     /// Does jobs until none is left. Returns the panic of a job, if there was one.
     fn work_off(&self, worker: usize) -> Option<Panic> {
         let mut panic = None;
+        let own = worker.checked_sub(1).map(|other| &self.others[other].0);
+        let mark = |is_at_work| {
+            if let Some(own) = own {
+                own.is_at_work.store(is_at_work, Ordering::Relaxed);
+            }
+        };
         while let Some((index, jobs)) = self.claim() {
+            mark(true);
             // SAFETY: index `index` is claimed and not yet counted in `done` (module text).
             let job = unsafe { &**self.job.get() };
             // After a panic the rest is only counted: the results are lost anyway.
@@ -253,6 +296,7 @@ impl Shared {
                 self.panicked.store(true, Ordering::Relaxed);
                 panic = Some(caught);
             }
+            mark(false);
             // Releases what the job wrote to whoever waits for the count. The caller may start its
             // next run as soon as it has seen the last one: nothing of this run may be touched
             // after it.
@@ -266,21 +310,77 @@ impl Shared {
         panic
     }
 
-    /// Returns when all jobs of the current run have ended.
-    fn wait_for_all(&self, jobs: usize) {
+    /// Returns when all jobs of the current run, which began then, have ended. The caller has done
+    /// its own.
+    fn wait_for_all(&self, jobs: usize, began: Instant) {
         let all = || self.done.0.load(Ordering::SeqCst) == jobs;
-        if spin_until(self.spin, all) {
+        let waits = Instant::now();
+        if spin_until(waits, self.spin, all) {
             return;
         }
+        let late = waits.duration_since(began).max(LATE);
+        let mut is_late = false;
         self.caller_waits.store(true, Ordering::SeqCst);
         let mut guard = lock(&self.lock);
         while !all() {
-            guard = self
-                .finished
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner);
+            if is_late {
+                let waited = self.finished.wait(guard);
+                guard = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.finished.wait_timeout(guard, late);
+            let timed_out;
+            (guard, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+            is_late = timed_out.timed_out();
+            if is_late {
+                self.send_to_rest();
+            }
         }
         self.caller_waits.store(false, Ordering::SeqCst);
+    }
+
+    /// Time since the pool was made, in microseconds.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Lets the workers rest that hold a job.
+    fn send_to_rest(&self) {
+        let now = self.now();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        for Line(worker) in &self.others {
+            if !worker.is_at_work.load(Ordering::Relaxed) {
+                continue;
+            }
+            let last_end = worker.rests_until.load(Ordering::Relaxed);
+            let last = worker.last_rest.load(Ordering::Relaxed);
+            // Soon: within the time that it has just rested.
+            let rest = if now.saturating_sub(last_end) < last {
+                (2 * last).min(micros(LONGEST_REST))
+            } else {
+                micros(REST)
+            };
+            worker.last_rest.store(rest, Ordering::Relaxed);
+            worker.rests_until.store(now + rest, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until the worker's rest is over, or the pool is dropped.
+    fn rest(&self, worker: &Worker) {
+        let left = || {
+            let until = worker.rests_until.load(Ordering::Relaxed);
+            until.checked_sub(self.now()).filter(|left| *left > 0)
+        };
+        if worker.rests_until.load(Ordering::Relaxed) == 0 || left().is_none() {
+            return;
+        }
+        let mut guard = lock(&self.lock);
+        while let (Some(left), false) = (left(), self.stop.load(Ordering::SeqCst)) {
+            let waited = self
+                .end_of_rest
+                .wait_timeout(guard, Duration::from_micros(left));
+            (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Runs a worker until the pool is dropped.
@@ -291,8 +391,9 @@ impl Shared {
             // The caller reports that a job has panicked; the payload itself was printed by the
             // panic hook.
             let _ = self.work_off(worker);
+            self.rest(&self.others[worker - 1].0);
             let wanted = || self.open() || self.stop.load(Ordering::SeqCst);
-            if !spin_until(self.spin, wanted) {
+            if !spin_until(Instant::now(), self.spin, wanted) {
                 self.parked.fetch_add(1, Ordering::SeqCst);
                 let mut guard = lock(&self.lock);
                 while !wanted() {
@@ -323,11 +424,10 @@ fn touch_stack() {
     std::hint::black_box([0u8; STACK]);
 }
 
-/// Spins until `condition` holds or `limit` has passed; returns true if it holds.
-fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
+/// Spins until `condition` holds or `limit` has passed since `start`; returns true if it holds.
+fn spin_until(start: Instant, limit: Duration, condition: impl Fn() -> bool) -> bool {
     // The clock is read once in a while only.
     const LOOKS: usize = 32;
-    let start = Instant::now();
     loop {
         for _ in 0..LOOKS {
             if condition() {
@@ -465,6 +565,41 @@ mod tests {
             });
         }
         assert_eq!(done.into_inner(), 60);
+    }
+
+    #[test]
+    fn a_worker_that_is_late_rests_and_comes_back() {
+        let pool = Pool::new(2).unwrap();
+        let worker = &pool.shared.others[0].0;
+        let end = || worker.rests_until.load(Ordering::Relaxed);
+        // Two jobs, one for each worker, since neither ends before both have begun. The worker's
+        // ends when the caller has found that it is late.
+        let mut rests = Vec::new();
+        for _ in 0..5 {
+            let (begun, before) = (AtomicUsize::new(0), end());
+            pool.run(2, &|worker, _| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                while begun.load(Ordering::SeqCst) < 2 || (worker == 1 && end() == before) {
+                    thread::yield_now();
+                }
+            });
+            rests.push(worker.last_rest.load(Ordering::Relaxed));
+        }
+        let longest = LONGEST_REST.as_micros() as u64;
+        assert_eq!(rests[0], REST.as_micros() as u64);
+        for pair in rests.windows(2) {
+            // On a slow machine it may have worked for longer than it had rested.
+            assert!(pair[1] == rests[0] || pair[1] == (2 * pair[0]).min(longest));
+        }
+        // It comes back after the last one, too: two jobs that wait for one another end.
+        let begun = AtomicUsize::new(0);
+        pool.run(2, &|_, _| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            while begun.load(Ordering::SeqCst) < 2 {
+                thread::yield_now();
+            }
+        });
+        assert!(pool.shared.now() >= end());
     }
 
     #[test]

@@ -186,9 +186,8 @@ const fn first_line<B>(step: usize) -> usize {
 }
 
 /// Asks for the part of the next group that belongs to step `STEP`: a burst of all lines would fill
-/// the buffers of outstanding misses, and what is loaded next would wait behind it. The compiler moves
-/// no load across the requests. `next` is where the blocks of the column begin, if the next group's
-/// bytes are read in their order.
+/// the buffers of outstanding misses, and what is loaded next would wait behind it. `next` is where
+/// the blocks of the column begin, if the next group's bytes are read in their order.
 #[inline(always)]
 fn prefetch<B, const STEP: usize>(next: *const B) {
     /// The `$index`-th line of the step, if it has as many.
@@ -201,7 +200,7 @@ fn prefetch<B, const STEP: usize>(next: *const B) {
                     asm!(
                         "prfm pldl1strm, [{next}, #{offset}]", next = in(reg) next,
                         offset = const 64 * (first_line::<B>(STEP) + $index),
-                        options(nostack, preserves_flags)
+                        options(readonly, nostack, preserves_flags)
                     );
                 }
             }

@@ -117,8 +117,8 @@ impl<'s> Panel<'s> {
     }
 }
 
-/// Unpacks one column of blocks, and moves the rows' pointers to the next. `next` is the part of the
-/// next group that is asked for meanwhile.
+/// Unpacks one column of blocks, and moves the rows' pointers to the next. `next` is the part of
+/// the next group that is asked for meanwhile.
 ///
 /// # Safety
 /// The blocks are readable and the processor has NEON.
