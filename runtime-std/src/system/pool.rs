@@ -9,9 +9,10 @@
 //! but the job it holds: a worker that does not show up at all is not waited for.
 //!
 //! Another program that computes on a worker's processor preempts it for milliseconds, as a rule
-//! while it holds a job, and all others wait for that. So who is waited for longer than [`LATE`],
-//! and longer than the caller itself had to work, rests for a while: the others are faster alone.
-//! It then tries again; if it is late again soon, its rest doubles ([`REST`], [`LONGEST_REST`]).
+//! while it holds a job, and all others wait for that. A worker for which the caller waits longer
+//! than [`LATE`], and longer than its own work took, rests for a while: the others are faster
+//! alone. It then tries again; if it is late again [`SOON`], its rest doubles ([`REST`],
+//! [`LONGEST_REST`]).
 //!
 //! # Why it is sound
 //!
@@ -40,12 +41,17 @@ use super::cores;
 /// Time that an idle worker spins before it parks, where there is a processor for every worker.
 pub const SPIN: Duration = Duration::from_micros(100);
 
-/// Shortest wait for a worker after which it rests: short sections take microseconds, and a
-/// system's turns milliseconds.
+/// A worker rests if the caller has waited for it at least this long: short sections take
+/// microseconds, and the system's time slices milliseconds.
 pub const LATE: Duration = Duration::from_millis(1);
 
 /// First rest of a worker that was late.
-pub const REST: Duration = Duration::from_millis(20);
+pub const REST: Duration = Duration::from_millis(5);
+
+/// Time after a rest in which another lateness doubles the next one: some time slices. A program
+/// that never waits takes the processor again within it, one that works a little now and then does
+/// not.
+pub const SOON: Duration = Duration::from_millis(8);
 
 /// Longest rest.
 pub const LONGEST_REST: Duration = Duration::from_millis(160);
@@ -95,7 +101,7 @@ struct Shared {
     parked: AtomicUsize,
     /// The caller is parked, or about to be, until `done` reaches the number of jobs.
     caller_waits: AtomicBool,
-    /// Guards the two conditions below; holds nothing.
+    /// Guards the three conditions below; holds nothing.
     lock: Mutex<()>,
     work: Condvar,
     finished: Condvar,
@@ -104,7 +110,8 @@ struct Shared {
     spin: Duration,
     /// Each worker but the caller.
     others: Vec<Line<Worker>>,
-    began: Instant,
+    /// The start of the clock that rests go by.
+    made: Instant,
 }
 
 // SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active
@@ -160,7 +167,7 @@ impl Pool {
             finished: Condvar::new(),
             end_of_rest: Condvar::new(),
             others: (1..workers).map(|_| Line::default()).collect(),
-            began: Instant::now(),
+            made: Instant::now(),
             // A worker that spins on a processor that another one needs only delays it.
             spin: if workers <= processors {
                 SPIN
@@ -224,8 +231,8 @@ impl Threads for Pool {
         shared.panicked.store(false, Ordering::Relaxed);
         let began = Instant::now();
         shared.publish(jobs);
-        let own_panic = shared.work_off(0);
-        shared.wait_for_all(jobs, began);
+        let (own_jobs, own_panic) = shared.work_off(0);
+        shared.wait_for_all(jobs, (own_jobs > 0).then_some(began));
         drop(turn);
         if let Some(panic) = own_panic {
             resume_unwind(panic);
@@ -276,9 +283,9 @@ impl Shared {
         left(self.ticket.0.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// Does jobs until none is left. Returns the panic of a job, if there was one.
-    fn work_off(&self, worker: usize) -> Option<Panic> {
-        let mut panic = None;
+    /// Does jobs until none is left. Returns their number, and the panic of one, if there was any.
+    fn work_off(&self, worker: usize) -> (usize, Option<Panic>) {
+        let (mut done, mut panic) = (0, None);
         let own = worker.checked_sub(1).map(|other| &self.others[other].0);
         let mark = |is_at_work| {
             if let Some(own) = own {
@@ -287,6 +294,7 @@ impl Shared {
         };
         while let Some((index, jobs)) = self.claim() {
             mark(true);
+            done += 1;
             // SAFETY: index `index` is claimed and not yet counted in `done` (module text).
             let job = unsafe { &**self.job.get() };
             // After a panic the rest is only counted: the results are lost anyway.
@@ -307,33 +315,33 @@ impl Shared {
                 self.finished.notify_all();
             }
         }
-        panic
+        (done, panic)
     }
 
-    /// Returns when all jobs of the current run, which began then, have ended. The caller has done
-    /// its own.
-    fn wait_for_all(&self, jobs: usize, began: Instant) {
+    /// Returns when all jobs of the current run have ended. The caller has worked since `began`;
+    /// if it got no job, nothing says how long one takes, and nobody is late.
+    fn wait_for_all(&self, jobs: usize, began: Option<Instant>) {
         let all = || self.done.0.load(Ordering::SeqCst) == jobs;
-        let waits = Instant::now();
-        if spin_until(waits, self.spin, all) {
+        let wait_began = Instant::now();
+        if spin_until(wait_began, self.spin, all) {
             return;
         }
-        let late = waits.duration_since(began).max(LATE);
-        let mut is_late = false;
+        // What is left of the time after which a worker is late; none if that is over or unknown.
+        let mut left = began.map(|began| wait_began.duration_since(began).max(LATE));
         self.caller_waits.store(true, Ordering::SeqCst);
         let mut guard = lock(&self.lock);
         while !all() {
-            if is_late {
+            let Some(limit) = left else {
                 let waited = self.finished.wait(guard);
                 guard = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
-            let waited = self.finished.wait_timeout(guard, late);
-            let timed_out;
-            (guard, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
-            is_late = timed_out.timed_out();
-            if is_late {
+            };
+            let waited = self.finished.wait_timeout(guard, limit);
+            let is_late;
+            (guard, is_late) = waited.unwrap_or_else(PoisonError::into_inner);
+            if is_late.timed_out() {
                 self.send_to_rest();
+                left = None;
             }
         }
         self.caller_waits.store(false, Ordering::SeqCst);
@@ -341,21 +349,20 @@ impl Shared {
 
     /// Time since the pool was made, in microseconds.
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+        micros(self.made.elapsed())
     }
 
     /// Lets the workers rest that hold a job.
     fn send_to_rest(&self) {
         let now = self.now();
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         for Line(worker) in &self.others {
             if !worker.is_at_work.load(Ordering::Relaxed) {
                 continue;
             }
             let last_end = worker.rests_until.load(Ordering::Relaxed);
             let last = worker.last_rest.load(Ordering::Relaxed);
-            // Soon: within the time that it has just rested.
-            let rest = if now.saturating_sub(last_end) < last {
+            let is_soon = last_end > 0 && now.saturating_sub(last_end) < micros(SOON);
+            let rest = if is_soon {
                 (2 * last).min(micros(LONGEST_REST))
             } else {
                 micros(REST)
@@ -416,6 +423,11 @@ impl Shared {
         let ticket = self.ticket.0.load(Ordering::SeqCst);
         (ticket as u32 as u64) < ticket >> 32
     }
+}
+
+/// Whole microseconds.
+const fn micros(time: Duration) -> u64 {
+    time.as_micros() as u64
 }
 
 /// Writes to [`STACK`] bytes of the calling thread's stack.
@@ -572,26 +584,32 @@ mod tests {
         let pool = Pool::new(2).unwrap();
         let worker = &pool.shared.others[0].0;
         let end = || worker.rests_until.load(Ordering::Relaxed);
-        // Two jobs, one for each worker, since neither ends before both have begun. The worker's
-        // ends when the caller has found that it is late.
-        let mut rests = Vec::new();
-        for _ in 0..5 {
-            let (begun, before) = (AtomicUsize::new(0), end());
+        let rest = || worker.last_rest.load(Ordering::Relaxed);
+        let until_rested = || {
+            while pool.shared.now() < end() {
+                thread::sleep(LATE);
+            }
+        };
+        for _ in 0..8 {
+            until_rested();
+            let (last, last_end) = (rest(), end());
+            // Two jobs, one for each worker, since neither ends before both have begun. The
+            // worker's ends when the caller has found that it is late.
+            let begun = AtomicUsize::new(0);
             pool.run(2, &|worker, _| {
                 begun.fetch_add(1, Ordering::SeqCst);
-                while begun.load(Ordering::SeqCst) < 2 || (worker == 1 && end() == before) {
+                while begun.load(Ordering::SeqCst) < 2 || (worker == 1 && end() == last_end) {
                     thread::yield_now();
                 }
             });
-            rests.push(worker.last_rest.load(Ordering::Relaxed));
+            // On a slow machine it was not late soon.
+            let is_soon = last > 0 && end() - rest() - last_end < micros(SOON);
+            let doubled = (2 * last).min(micros(LONGEST_REST));
+            assert_eq!(rest(), if is_soon { doubled } else { micros(REST) });
         }
-        let longest = LONGEST_REST.as_micros() as u64;
-        assert_eq!(rests[0], REST.as_micros() as u64);
-        for pair in rests.windows(2) {
-            // On a slow machine it may have worked for longer than it had rested.
-            assert!(pair[1] == rests[0] || pair[1] == (2 * pair[0]).min(longest));
-        }
-        // It comes back after the last one, too: two jobs that wait for one another end.
+        // It has come back each time, and does so after the last: two jobs that wait for one
+        // another end.
+        until_rested();
         let begun = AtomicUsize::new(0);
         pool.run(2, &|_, _| {
             begun.fetch_add(1, Ordering::SeqCst);
@@ -599,7 +617,24 @@ mod tests {
                 thread::yield_now();
             }
         });
-        assert!(pool.shared.now() >= end());
+    }
+
+    #[test]
+    fn a_caller_without_a_job_finds_nobody_late() {
+        let pool = Pool::new(2).unwrap();
+        let shared = &pool.shared;
+        shared.others[0].0.is_at_work.store(true, Ordering::Relaxed);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(8 * LATE);
+                shared.done.0.store(1, Ordering::SeqCst);
+                drop(lock(&shared.lock));
+                shared.finished.notify_all();
+            });
+            shared.done.0.store(0, Ordering::SeqCst);
+            shared.wait_for_all(1, None);
+        });
+        assert_eq!(shared.others[0].0.rests_until.load(Ordering::Relaxed), 0);
     }
 
     #[test]

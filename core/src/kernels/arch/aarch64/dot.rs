@@ -204,8 +204,8 @@ impl Columns for Sdot {
     }
 }
 
-/// `smmla`: products of two rows and two tokens, eight columns at a time; `sdot` where there is one
-/// token.
+/// `smmla` in prefill: products of two rows and two tokens, eight columns at a time; `sdot` in
+/// decode.
 #[derive(Clone, Copy)]
 pub(super) struct Smmla(pub(super) NeonI8mm);
 
@@ -305,8 +305,8 @@ impl Dot for Smmla {
 /// `smlal` with a block's products summed in 16 bits, for weights in -16..=31, and for weights in
 /// -32..=31 whose halves are summed separately.
 ///
-/// [`Dot::row`] sums 4 products in a 16-bit lane and [`Dot::columns`] 8 a block, 4 a half: at most
-/// 8 · 31 · 127 = 31496 < 2^15.
+/// [`Dot::row`] sums 4 products in a 16-bit lane and [`Columns::columns`] 8 a block, 4 a half: at
+/// most 8 · 31 · 127 = 31496 < 2^15.
 #[derive(Clone, Copy)]
 pub(super) struct Smlal(pub(super) Neon);
 

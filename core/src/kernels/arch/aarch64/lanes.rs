@@ -37,7 +37,7 @@ impl Lanes for Neon {
         // SAFETY: a prefetch is a hint: it changes no state, and an address that cannot be read is
         // ignored.
         unsafe {
-            asm!("prfm pldl1strm, [{0}]", in(reg) at, options(nostack, preserves_flags));
+            asm!("prfm pldl1strm, [{0}]", in(reg) at, options(readonly, nostack, preserves_flags));
         }
     }
 

@@ -135,7 +135,7 @@ trait Weights: Block {
     ///
     /// # Panics
     /// If its rows are not as long as the panel.
-    fn fill<D: Dot>(neon: D, rows: Group<'_, Self>, panel: &mut prefill::Panel<'_>);
+    fn fill<D: Dot>(dot: D, rows: Group<'_, Self>, panel: &mut prefill::Panel<'_>);
 }
 
 impl<B: Unpack> Weights for B {
@@ -146,8 +146,8 @@ impl<B: Unpack> Weights for B {
         decode::group(dot, rows, x)
     }
 
-    fn fill<D: Dot>(neon: D, rows: Group<'_, B>, panel: &mut prefill::Panel<'_>) {
-        panel.fill(neon, rows);
+    fn fill<D: Dot>(dot: D, rows: Group<'_, B>, panel: &mut prefill::Panel<'_>) {
+        panel.fill(dot, rows);
     }
 }
 
@@ -186,8 +186,9 @@ const fn first_line<B>(step: usize) -> usize {
 }
 
 /// Asks for the part of the next group that belongs to step `STEP`: a burst of all lines would fill
-/// the buffers of outstanding misses, and what is loaded next would wait behind it. `next` is where
-/// the blocks of the column begin, if the next group's bytes are read in their order.
+/// the buffers of outstanding misses, and what is loaded next would wait behind it. The next
+/// group's bytes are asked for in the order of their addresses; `next` is the first of this
+/// column's share.
 #[inline(always)]
 fn prefetch<B, const STEP: usize>(next: *const B) {
     /// The `$index`-th line of the step, if it has as many.

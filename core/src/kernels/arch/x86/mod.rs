@@ -285,7 +285,7 @@ fn multiply<K: Kernels, B: Weights>(
     while token < tokens {
         let (x, rows) = (&x[token * row_blocks..], rows.clone());
         token += match tokens - token {
-            // Factors need twice the sums, for which four tokens leave room.
+            // Factors need twice the sums: four tokens leave more room for them.
             6.. if K::TOKENS >= 6 && !B::HAS_FACTORS => {
                 store::<K, B, 6>(isa, panel, &x[..6 * row_blocks], out, token, rows)
             }

@@ -28,8 +28,8 @@ macro_rules! weights {
                 decode(dot, rows, x)
             }
 
-            fn fill<D: Dot>(neon: D, rows: Group<'_, Self>, panel: &mut Panel<'_>) {
-                fill(neon, rows, panel);
+            fn fill<D: Dot>(dot: D, rows: Group<'_, Self>, panel: &mut Panel<'_>) {
+                fill(dot, rows, panel);
             }
         }
     )*};
@@ -37,13 +37,22 @@ macro_rules! weights {
 
 weights!(BlockQ2K BlockQ3K BlockQ4K BlockQ5K BlockQ6K);
 
-/// Calls a function for each of four pairs, with its number as `PAIR`.
+/// Calls a function for each of four pairs of half `$half`, with its number as `PAIR`, and asks for
+/// a part of the next group after each.
 macro_rules! each_pair {
-    ($function:ident::<$($types:ty),*>($($argument:expr),*)) => {
-        $function::<$($types),*, 0>($($argument),*);
-        $function::<$($types),*, 1>($($argument),*);
-        $function::<$($types),*, 2>($($argument),*);
-        $function::<$($types),*, 3>($($argument),*);
+    ($half:ident, $next:ident, $function:ident::<$($types:ty),*> $arguments:tt) => {
+        each_pair!(@ $half $next $function [$($types),*] $arguments 0 1 2 3)
+    };
+    (@ $half:ident $next:ident $function:ident $types:tt $arguments:tt $($pair:literal)*) => {$(
+        each_pair!(@ call $function $types $arguments $pair);
+        if $half == 0 {
+            prefetch::<B, $pair>($next);
+        } else {
+            prefetch::<B, { $pair + 4 }>($next);
+        }
+    )*};
+    (@ call $function:ident [$($types:ty),*] ($($argument:expr),*) $pair:literal) => {
+        $function::<$($types),*, $pair>($($argument),*)
     };
 }
 
@@ -64,17 +73,7 @@ fn decode<D: Dot, B: Super + Weights>(
             for (half, acc) in acc.iter_mut().enumerate() {
                 let rows = [0, 1, 2, 3].map(|row| starts[4 * half + row].cast::<B>().add(i));
                 let heads = B::heads(rows);
-                macro_rules! each_pair_and_its_prefetch {
-                    ($($pair:literal)*) => {$(
-                        decode_pair::<D, B, $pair>(dot, rows, &heads, x, acc);
-                        if half == 0 {
-                            prefetch::<B, $pair>(next);
-                        } else {
-                            prefetch::<B, { $pair + 4 }>(next);
-                        }
-                    )*};
-                }
-                each_pair_and_its_prefetch!(0 1 2 3);
+                each_pair!(half, next, decode_pair::<D, B>(dot, rows, &heads, x, acc));
             }
             next = next.wrapping_add(GROUP);
         }
@@ -135,6 +134,7 @@ fn fill<D: Dot, B: Super>(dot: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
         floats.as_chunks_mut::<PARTS>().0,
     );
     assert!(rows.row_len == integers.len() && rows.row_len == floats.len());
+    let mut next = rows.blocks.as_ptr_range().end;
     let starts = rows.starts();
     for (i, (integers, floats)) in integers.iter_mut().zip(floats).enumerate() {
         for half in 0..2 {
@@ -148,9 +148,10 @@ fn fill<D: Dot, B: Super>(dot: D, rows: Group<'_, B>, panel: &mut Panel<'_>) {
                     vst1q_f32(floats.as_mut_ptr().add(4 * half), first);
                     vst1q_f32(floats.as_mut_ptr().add(GROUP + 4 * half), second);
                 }
-                each_pair!(fill_pair::<D, B>(dot, rows, half, integers));
+                each_pair!(half, next, fill_pair::<D, B>(dot, rows, half, integers));
             }
         }
+        next = next.wrapping_add(GROUP);
     }
 }
 

@@ -161,7 +161,7 @@ fn byte_pairs(lanes: __m256i) -> __m256i {
 }
 
 /// Number to subtract from a sum of products for each unit of the activations' sum. It is 0 for 8
-/// bits, which are multiplied without a bias.
+/// bits, which AVX2 multiplies without a bias.
 const fn bias<B: Weights>() -> i32 {
     if B::BITS == 8 { 0 } else { B::BIAS }
 }
@@ -216,21 +216,22 @@ fn widen(pairs: __m256i) -> __m256i {
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }
 
-/// The numbers of activations beside their integers, in every lane that they multiply.
-pub(super) struct Activations {
+/// The head of activations, that is, the numbers beside their integers, in every lane that they
+/// multiply.
+pub(super) struct ActivationHead {
     scale: __m256,
     scaled_sum: __m256,
     /// [`super::sums_of`] an activation.
     sums: __m256i,
 }
 
-impl Activations {
+impl ActivationHead {
     /// Of a chunk: block `k` in 128-bit lane `k`.
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn of_chunk(x: [&Q8Activation; CHUNK]) -> Self {
         let header = activations::<0>(x);
-        Activations {
+        ActivationHead {
             scale: _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x00>(header)),
             scaled_sum: _mm256_castsi256_ps(_mm256_shuffle_epi32::<0x55>(header)),
             sums: _mm256_shuffle_epi32::<0xAA>(header),
@@ -241,7 +242,7 @@ impl Activations {
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn of_block(x: &Q8Activation) -> Self {
-        Activations {
+        ActivationHead {
             scale: _mm256_set1_ps(x.scale),
             scaled_sum: _mm256_set1_ps(x.scaled_sum),
             sums: _mm256_set1_epi32(sums_of(x)),
@@ -261,11 +262,11 @@ pub(super) fn weigh(header: &Header, [low, high]: [__m256i; 2]) -> __m256i {
     )
 }
 
-/// Returns what blocks add to the sums of their rows. `sum` are the sums of products of the
+/// Returns what blocks add to the sums of their rows. `sum` holds the sums of products of the
 /// elements as they are stored, with the bias.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn term<B: Weights>(header: &Header, x: &Activations, sum: __m256i) -> __m256 {
+pub(super) fn term<B: Weights>(header: &Header, x: &ActivationHead, sum: __m256i) -> __m256 {
     let sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(header.bias, x.sums));
     let scale = _mm256_mul_ps(header.scale, x.scale);
     let term = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum));
@@ -301,7 +302,7 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     for (chunk, x) in x.chunks(CHUNK).enumerate() {
         let x_blocks = [&x[0], &x[x.len() - 1]];
         let (x_low, x_high) = (activations::<12>(x_blocks), activations::<28>(x_blocks));
-        let numbers = Activations::of_chunk(x_blocks);
+        let head = ActivationHead::of_chunk(x_blocks);
         let ahead = Ahead::<B, ROWS, CHUNK>::new(blocks, chunk);
         let mut terms = [_mm256_setzero_ps(); 2];
         for (i, term_of_four) in terms.iter_mut().enumerate() {
@@ -329,7 +330,7 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
             if B::HAS_FACTORS {
                 sum = weigh(&header, [sum, sum_lanes(sums[1])]);
             }
-            *term_of_four = term::<B>(&header, &numbers, sum);
+            *term_of_four = term::<B>(&header, &head, sum);
         }
         acc = add_terms(acc, terms, x.len());
     }

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::super::{Ahead, MAX_PANEL_ROWS, Panel, Weights, parts};
-use super::{Activations, CHUNK, Chunk, Header, ROWS, header, pairs, term, transpose_lanes};
+use super::{ActivationHead, CHUNK, Chunk, Header, ROWS, header, pairs, term, transpose_lanes};
 use crate::quant::{BLOCK, Q8Activation};
 
 /// Transposes the 4 x 4 matrix of 32-bit values in each 128-bit lane.
@@ -74,6 +74,19 @@ pub(in super::super) fn fill<B: Weights>(blocks: &[B], panel: &mut Panel<'_>) {
     }
 }
 
+/// Loads what a panel holds of a block of 8 rows beside the elements.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in super::super) fn load_header(scales: &[f32; ROWS * 2]) -> [__m256i; 2] {
+    // SAFETY: contract 5 (16 floats).
+    unsafe {
+        [
+            _mm256_loadu_si256(scales.as_ptr().cast()),
+            _mm256_loadu_si256(scales.as_ptr().add(ROWS).cast()),
+        ]
+    }
+}
+
 /// Implements [`super::super::Kernels::tile`].
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn tile<B: Weights, const T: usize>(
@@ -89,23 +102,16 @@ pub(super) fn tile<B: Weights, const T: usize>(
         // SAFETY: token t < T of `row_blocks` activations each, block < row_blocks.
         let x = |t| unsafe { x.get_unchecked(t * row_blocks + block) };
         let x: [&Q8Activation; T] = core::array::from_fn(x);
-        // SAFETY: 16 floats.
-        let packed = unsafe {
-            [
-                _mm256_loadu_si256(scales.as_ptr().cast()),
-                _mm256_loadu_si256(scales.as_ptr().add(ROWS).cast()),
-            ]
-        };
-        let header = header::<B>(packed);
+        let header = header::<B>(load_header(scales));
         let sums = sums::<B, T>(quants, x, &header);
         for t in 0..T {
-            let term = term::<B>(&header, &Activations::of_block(x[t]), sums[t]);
+            let term = term::<B>(&header, &ActivationHead::of_block(x[t]), sums[t]);
             acc[t] = _mm256_add_ps(acc[t], term);
         }
     }
     let mut out = [[0.0; MAX_PANEL_ROWS]; T];
     for (out, acc) in out.iter_mut().zip(acc) {
-        // SAFETY: 16 floats.
+        // SAFETY: contract 5 (8 of the floats).
         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) };
     }
     out

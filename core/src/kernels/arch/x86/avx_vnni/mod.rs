@@ -6,7 +6,7 @@ mod prefill;
 use core::arch::x86_64::*;
 
 use super::avx2::{
-    Activations, CHUNK, Chunk, Header, ROWS, activations, add_terms, float, header, sum_lanes,
+    ActivationHead, CHUNK, Chunk, Header, ROWS, activations, add_terms, float, header, sum_lanes,
     term, weigh,
 };
 use super::{Ahead, FLOAT_ROWS, Float, Kernels, MAX_PANEL_ROWS, Panel, Weights, parts};
@@ -38,7 +38,8 @@ impl InstructionSet for AvxVnni {
 }
 
 // An activation is loaded once and multiplies two registers of weights. 6 tokens make 12 sums,
-// which hide one another's latency and fit the registers.
+// which hide one another's latency. They, the weights and the activation fit the 16 registers while
+// a block is multiplied; the sums of floats wait in memory.
 kernels!(AvxVnni, lanes: ROWS, groups: GROUPS, tokens: 6);
 
 /// Makes elements unsigned, as the instruction wants its first factor: 8 bits are signed in AVX2's
@@ -53,10 +54,11 @@ fn unsigned<B: Weights>(elements: __m256i) -> __m256i {
     }
 }
 
-/// AVX2's multipliers, with the bias of 8 bits that [`unsigned`] adds.
+/// AVX2's multipliers, with the bias that [`unsigned`] adds to elements of 8 bits.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn unsigned_header<B: Weights>(packed: [__m256i; 2]) -> Header {
+    const { assert!(B::BITS != 8 || B::BIAS == 128) };
     let header = header::<B>(packed);
     if B::BITS == 8 {
         return header.with_bias(B::BIAS);
@@ -72,7 +74,7 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
     for (chunk, x) in x.chunks(CHUNK).enumerate() {
         let x_blocks = [&x[0], &x[x.len() - 1]];
         let x_halves = [activations::<12>(x_blocks), activations::<28>(x_blocks)];
-        let numbers = Activations::of_chunk(x_blocks);
+        let head = ActivationHead::of_chunk(x_blocks);
         let ahead = Ahead::<B, ROWS, CHUNK>::new(blocks, chunk);
         let mut terms = [_mm256_setzero_ps(); 2];
         for (i, term_of_four) in terms.iter_mut().enumerate() {
@@ -96,7 +98,7 @@ fn decode<B: Weights>(blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
             if B::HAS_FACTORS {
                 sum = weigh(&header, [sum, sum_lanes(sums[1])]);
             }
-            *term_of_four = term::<B>(&header, &numbers, sum);
+            *term_of_four = term::<B>(&header, &head, sum);
         }
         acc = add_terms(acc, terms, x.len());
     }

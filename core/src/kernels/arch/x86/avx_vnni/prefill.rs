@@ -5,7 +5,8 @@ use core::ops::Range;
 
 pub(super) use super::super::avx2::prefill::fill;
 
-use super::super::avx2::{Activations, Header, ROWS, term, weigh};
+use super::super::avx2::prefill::load_header;
+use super::super::avx2::{ActivationHead, Header, ROWS, term, weigh};
 use super::super::{MAX_PANEL_ROWS, Panel, Weights};
 use super::{GROUPS, unsigned, unsigned_header};
 use crate::quant::{BLOCK, Q8Activation};
@@ -36,10 +37,9 @@ pub(super) fn tile<B: Weights, const T: usize>(
                 [0, 1].map(|g: usize| scales.get_unchecked(g * row_blocks + block)),
             )
         };
-        let [first, second] = scales.map(|scales| scales.as_chunks::<ROWS>().0);
         let headers = [
-            unsigned_header::<B>(loaded(first)),
-            unsigned_header::<B>(loaded(second)),
+            unsigned_header::<B>(load_header(scales[0])),
+            unsigned_header::<B>(load_header(scales[1])),
         ];
         let sums = if B::HAS_FACTORS {
             weighed_sums::<B, T>(quants, x, &headers)
@@ -47,9 +47,9 @@ pub(super) fn tile<B: Weights, const T: usize>(
             sums::<B, T>(0..BLOCK / 4, quants, x)
         };
         for t in 0..T {
-            let numbers = Activations::of_block(x[t]);
+            let head = ActivationHead::of_block(x[t]);
             for (g, header) in headers.iter().enumerate() {
-                let term = term::<B>(header, &numbers, sums[t][g]);
+                let term = term::<B>(header, &head, sums[t][g]);
                 acc[t][g] = _mm256_add_ps(acc[t][g], term);
             }
         }
@@ -62,19 +62,6 @@ pub(super) fn tile<B: Weights, const T: usize>(
         }
     }
     out
-}
-
-/// Loads what a panel holds of a block of 8 rows beside the elements.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn loaded(scales: &[[f32; ROWS]]) -> [__m256i; 2] {
-    // SAFETY: 8 floats each.
-    unsafe {
-        [
-            _mm256_loadu_si256(scales[0].as_ptr().cast()),
-            _mm256_loadu_si256(scales[1].as_ptr().cast()),
-        ]
-    }
 }
 
 /// Sums of products of the given fours of columns of one block of both groups and `T` tokens.
