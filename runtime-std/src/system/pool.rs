@@ -9,10 +9,9 @@
 //! but the job it holds: a worker that does not show up at all is not waited for.
 //!
 //! Another program that computes on a worker's processor preempts it for milliseconds, as a rule
-//! while it holds a job, and all others wait for that. A worker for which the caller waits longer
-//! than [`LATE`], and longer than its own work took, rests for a while: the others are faster
-//! alone. It then tries again; if it is late again [`SOON`], its rest doubles ([`REST`],
-//! [`LONGEST_REST`]).
+//! while it holds a job, and all others wait for that. If a worker costs more time by this than it
+//! brings, it rests for a while: the others are faster alone. It then tries again; if it still
+//! costs too much, its next rest is twice as long ([`REST`], [`LONGEST_REST`]).
 //!
 //! # Why it is sound
 //!
@@ -41,17 +40,12 @@ use super::cores;
 /// Time that an idle worker spins before it parks, where there is a processor for every worker.
 pub const SPIN: Duration = Duration::from_micros(100);
 
-/// A worker rests if the caller has waited for it at least this long: short sections take
-/// microseconds, and the system's time slices milliseconds.
+/// A worker is late if the caller waits for it at least this long, and longer than its own work
+/// took: short sections take microseconds, and the system's time slices milliseconds.
 pub const LATE: Duration = Duration::from_millis(1);
 
-/// First rest of a worker that was late.
-pub const REST: Duration = Duration::from_millis(5);
-
-/// Time after a rest in which another lateness doubles the next one: some time slices. A program
-/// that never waits takes the processor again within it, one that works a little now and then does
-/// not.
-pub const SOON: Duration = Duration::from_millis(8);
+/// First rest of a worker that costs more than it brings.
+pub const REST: Duration = Duration::from_millis(10);
 
 /// Longest rest.
 pub const LONGEST_REST: Duration = Duration::from_millis(160);
@@ -79,10 +73,16 @@ struct Line<T>(T);
 struct Worker {
     /// It holds a job.
     is_at_work: AtomicBool,
-    /// The end of its rest, in microseconds since the pool was made; 0 if it has never rested.
+    /// The end of its last rest or, without one, of its last lateness, in microseconds of
+    /// [`Shared::now`]; 0 if it has never been late.
     rests_until: AtomicU64,
-    /// The length of its last rest, in microseconds. Only the caller uses it.
+    /// The length of that rest, in microseconds, halved by each lateness that was worth none. Only
+    /// the caller uses it.
     last_rest: AtomicU64,
+    /// The rest that ended at [`Worker::rests_until`], 0 without one, and [`computed`] when it
+    /// began. Only the caller uses them.
+    rested: AtomicU64,
+    caller_computed: AtomicU64,
 }
 
 /// The state that the threads of a pool share.
@@ -326,25 +326,38 @@ impl Shared {
         if spin_until(wait_began, self.spin, all) {
             return;
         }
-        // What is left of the time after which a worker is late; none if that is over or unknown.
-        let mut left = began.map(|began| wait_began.duration_since(began).max(LATE));
+        // The time after which a worker is late; none if that is over or unknown.
+        let mut limit = began.map(|began| wait_began.duration_since(began).max(LATE));
+        let mut late = 0;
         self.caller_waits.store(true, Ordering::SeqCst);
         let mut guard = lock(&self.lock);
         while !all() {
-            let Some(limit) = left else {
+            let Some(time) = limit else {
                 let waited = self.finished.wait(guard);
                 guard = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let waited = self.finished.wait_timeout(guard, limit);
-            let is_late;
-            (guard, is_late) = waited.unwrap_or_else(PoisonError::into_inner);
-            if is_late.timed_out() {
-                self.send_to_rest();
-                left = None;
+            let waited = self.finished.wait_timeout(guard, time);
+            let is_over;
+            (guard, is_over) = waited.unwrap_or_else(PoisonError::into_inner);
+            if is_over.timed_out() {
+                late = self.at_work();
+                limit = None;
             }
         }
         self.caller_waits.store(false, Ordering::SeqCst);
+        drop(guard);
+        if late != 0 {
+            self.judge(late, wait_began.elapsed());
+        }
+    }
+
+    /// Workers other than the caller that hold a job: bit `i` stands for `others[i]`.
+    fn at_work(&self) -> u64 {
+        let holds = |(i, Line(worker)): (usize, &Line<Worker>)| {
+            u64::from(worker.is_at_work.load(Ordering::Relaxed)) << i
+        };
+        self.others.iter().enumerate().map(holds).sum()
     }
 
     /// Time since the pool was made, in microseconds.
@@ -352,23 +365,30 @@ impl Shared {
         micros(self.made.elapsed())
     }
 
-    /// Lets the workers rest that hold a job.
-    fn send_to_rest(&self) {
-        let now = self.now();
-        for Line(worker) in &self.others {
-            if !worker.is_at_work.load(Ordering::Relaxed) {
+    /// Decides by [`next_rest`] whether the workers `late` rest, for which all have waited for
+    /// `waited`.
+    fn judge(&self, late: u64, waited: Duration) {
+        let (now, workers) = (self.now(), self.others.len() as u64 + 1);
+        let computed = computed();
+        for (i, Line(worker)) in self.others.iter().enumerate() {
+            if late >> i & 1 == 0 {
                 continue;
             }
-            let last_end = worker.rests_until.load(Ordering::Relaxed);
+            let before = worker.caller_computed.swap(computed, Ordering::Relaxed);
+            let together = now.saturating_sub(worker.rests_until.load(Ordering::Relaxed));
+            let time = together + worker.rested.load(Ordering::Relaxed);
+            let lost = time
+                .saturating_sub(computed.saturating_sub(before))
+                .max(micros(waited));
             let last = worker.last_rest.load(Ordering::Relaxed);
-            let is_soon = last_end > 0 && now.saturating_sub(last_end) < micros(SOON);
-            let rest = if is_soon {
-                (2 * last).min(micros(LONGEST_REST))
-            } else {
-                micros(REST)
-            };
-            worker.last_rest.store(rest, Ordering::Relaxed);
-            worker.rests_until.store(now + rest, Ordering::Relaxed);
+            let rest = next_rest(lost, together, workers, last);
+            worker
+                .last_rest
+                .store(rest.unwrap_or(last / 2), Ordering::Relaxed);
+            worker.rested.store(rest.unwrap_or(0), Ordering::Relaxed);
+            worker
+                .rests_until
+                .store(now + rest.unwrap_or(0), Ordering::Relaxed);
         }
     }
 
@@ -423,6 +443,32 @@ impl Shared {
         let ticket = self.ticket.0.load(Ordering::SeqCst);
         (ticket as u32 as u64) < ticket >> 32
     }
+}
+
+/// The length of a late worker's rest, in microseconds; none if it does not rest. For `lost` of the
+/// time `together` since its last rest, which was `last` long, the caller had no processor, waiting
+/// or preempted itself.
+///
+/// Of `workers` one brings its share of the work. If about that share of the time is lost, then the
+/// machine has no processor for this worker, and without it the others lose less. (Beside one busy
+/// process, two threads on two processors lose 0.46 of their time; a process that works for 2 ms in
+/// 16 costs them 0.12.)
+fn next_rest(lost: u64, together: u64, workers: u64, last: u64) -> Option<u64> {
+    (3 * lost * workers > 2 * together)
+        .then_some((2 * last).clamp(micros(REST), micros(LONGEST_REST)))
+}
+
+/// Time that the calling thread has had a processor, in microseconds; 0 where the system does not
+/// tell.
+fn computed() -> u64 {
+    #[cfg(unix)]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    }
+    #[cfg(not(unix))]
+    0
 }
 
 /// Whole microseconds.
@@ -580,43 +626,53 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_late_rests_and_comes_back() {
+    fn a_worker_that_costs_more_than_it_brings_rests_and_comes_back() {
         let pool = Pool::new(2).unwrap();
         let worker = &pool.shared.others[0].0;
-        let end = || worker.rests_until.load(Ordering::Relaxed);
-        let rest = || worker.last_rest.load(Ordering::Relaxed);
         let until_rested = || {
-            while pool.shared.now() < end() {
+            while pool.shared.now() < worker.rests_until.load(Ordering::Relaxed) {
                 thread::sleep(LATE);
             }
         };
-        for _ in 0..8 {
-            until_rested();
-            let (last, last_end) = (rest(), end());
-            // Two jobs, one for each worker, since neither ends before both have begun. The
-            // worker's ends when the caller has found that it is late.
+        // Two jobs, one for each worker, since neither ends before both have begun.
+        let both = |late: Duration| {
             let begun = AtomicUsize::new(0);
             pool.run(2, &|worker, _| {
                 begun.fetch_add(1, Ordering::SeqCst);
-                while begun.load(Ordering::SeqCst) < 2 || (worker == 1 && end() == last_end) {
+                while begun.load(Ordering::SeqCst) < 2 {
                     thread::yield_now();
                 }
+                if worker == 1 {
+                    thread::sleep(late);
+                }
             });
-            // On a slow machine it was not late soon.
-            let is_soon = last > 0 && end() - rest() - last_end < micros(SOON);
-            let doubled = (2 * last).min(micros(LONGEST_REST));
-            assert_eq!(rest(), if is_soon { doubled } else { micros(REST) });
+        };
+        let mut last = 0;
+        while last < micros(LONGEST_REST) {
+            both(LATE * 20);
+            let rest = worker.last_rest.load(Ordering::Relaxed);
+            // On a machine that stands still between two runs it was not worth a rest.
+            let longer = (2 * last).clamp(micros(REST), micros(LONGEST_REST));
+            assert!(rest == last / 2 || rest == longer);
+            last = rest;
+            until_rested();
         }
-        // It has come back each time, and does so after the last: two jobs that wait for one
-        // another end.
-        until_rested();
-        let begun = AtomicUsize::new(0);
-        pool.run(2, &|_, _| {
-            begun.fetch_add(1, Ordering::SeqCst);
-            while begun.load(Ordering::SeqCst) < 2 {
-                thread::yield_now();
-            }
-        });
+        // It has come back each time, and does so after the last.
+        both(Duration::ZERO);
+    }
+
+    #[test]
+    fn a_worker_rests_if_it_costs_more_than_it_brings() {
+        let (first, longest) = (micros(REST), micros(LONGEST_REST));
+        // A busy process on one of two processors: nearly half of the time is lost.
+        assert_eq!(next_rest(40_000, 86_000, 2, 0), Some(first));
+        assert_eq!(next_rest(4_000, 8_000, 2, first), Some(2 * first));
+        assert_eq!(next_rest(4_000, 8_000, 2, longest), Some(longest));
+        // One that works for 2 ms in 16.
+        assert_eq!(next_rest(2_000, 16_700, 2, first), None);
+        // A worker of four brings less.
+        assert_eq!(next_rest(2_000, 8_000, 4, 0), Some(first));
+        assert_eq!(next_rest(2_000, 8_000, 2, 0), None);
     }
 
     #[test]
