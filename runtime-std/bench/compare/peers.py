@@ -27,13 +27,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import interleave  # noqa: E402
 
 # CMake options for each level; `native` is what the builds of both projects do unasked.
+AVX2 = {option: "ON" for option in ("GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_FMA", "GGML_F16C", "GGML_BMI2")}
 LEVELS = {
     "native": {"GGML_NATIVE": "ON"},
-    "sse41": {},
-    "avx2": {option: "ON" for option in ("GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_FMA", "GGML_F16C", "GGML_BMI2")},
+    "sse41": {option: "OFF" for option in AVX2} | {"GGML_SSE42": "ON"},
+    "avx2": AVX2,
+    "avxvnni": AVX2 | {"GGML_AVX_VNNI": "ON"},
 }
-LEVELS["sse41"] = {option: "OFF" for option in LEVELS["avx2"]} | {"GGML_SSE42": "ON"}
-LEVELS["avxvnni"] = LEVELS["avx2"] | {"GGML_AVX_VNNI": "ON", "GGML_AVXVNNI": "ON"}
 
 
 def build(source, work, name, level):
@@ -52,8 +52,7 @@ def build(source, work, name, level):
 
 
 def printed_json(words, env=None):
-    out = subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout
-    return json.loads(out[out.index("[") if "[" in out and not out.lstrip().startswith("{") else 0 :])
+    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout)
 
 
 class Peer:
@@ -115,13 +114,21 @@ def cell(ours, peers):
 
 
 class Busy:
-    """Processes that never wait."""
+    """Processes that compute for some of every 16.7 milliseconds, as a screen's do, or always."""
 
-    def __init__(self, number):
+    def __init__(self, number, milliseconds):
         self.number = number
+        self.program = "while True: pass"
+        if milliseconds:
+            self.program = f"""
+import time
+while True:
+    end = time.perf_counter() + {milliseconds / 1000}
+    while time.perf_counter() < end: pass
+    time.sleep({(16.7 - milliseconds) / 1000})"""
 
     def __enter__(self):
-        words = [sys.executable, "-c", "while True: pass"]
+        words = [sys.executable, "-c", self.program]
         self.processes = [subprocess.Popen(words) for _ in range(self.number)]
 
     def __exit__(self, *_):
@@ -136,7 +143,7 @@ def kept(programs, model, threads, arguments):
     for turn in range(arguments.r):
         for program in programs if turn % 2 == 0 else reversed(programs):
             quiet = program.rates(model, threads, arguments)
-            with Busy(arguments.busy):
+            with Busy(arguments.busy, arguments.busy_ms):
                 loaded = program.rates(model, threads, arguments)
             for of, before, beside in zip(shares[program.name], quiet, loaded):
                 if before is not None:
@@ -189,6 +196,7 @@ def main():
     parser.add_argument("--cache-type", default="f16")
     parser.add_argument("-r", type=int, default=5, help="turns")
     parser.add_argument("--busy", type=int, default=0, help="processes beside, for the share of speed that is kept")
+    parser.add_argument("--busy-ms", type=float, default=0, help="they compute for that many of every 16.7 milliseconds; always unless given")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     peers = []

@@ -25,6 +25,8 @@
     reason = "lends a closure's borrow to threads that outlive it; makes instruction-set tokens after detection"
 )]
 
+mod rests;
+
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -36,19 +38,11 @@ use brooklet_core::kernels::Isa;
 use brooklet_core::threads::Threads;
 
 use super::cores;
+use rests::Rests;
+pub use rests::{LATE, LONGEST_REST, REST};
 
 /// Time that an idle worker spins before it parks, where there is a processor for every worker.
 pub const SPIN: Duration = Duration::from_micros(100);
-
-/// A worker is late if the caller waits for it at least this long, and longer than its own work
-/// took: short sections take microseconds, and the system's time slices milliseconds.
-pub const LATE: Duration = Duration::from_millis(1);
-
-/// First rest of a worker that costs more than it brings.
-pub const REST: Duration = Duration::from_millis(10);
-
-/// Longest rest.
-pub const LONGEST_REST: Duration = Duration::from_millis(160);
 
 /// Most workers of a pool.
 pub const MAX_WORKERS: usize = 64;
@@ -67,23 +61,6 @@ type Job = dyn Fn(usize, usize) + Sync;
 #[repr(align(128))]
 #[derive(Default)]
 struct Line<T>(T);
-
-/// A worker other than the caller, as the caller sees it.
-#[derive(Default)]
-struct Worker {
-    /// It holds a job.
-    is_at_work: AtomicBool,
-    /// The end of its last rest or, without one, of its last lateness, in microseconds of
-    /// [`Shared::now`]; 0 if it has never been late.
-    rests_until: AtomicU64,
-    /// The length of that rest, in microseconds, halved by each lateness that was worth none. Only
-    /// the caller uses it.
-    last_rest: AtomicU64,
-    /// The rest that ended at [`Worker::rests_until`], 0 without one, and [`computed`] when it
-    /// began. Only the caller uses them.
-    rested: AtomicU64,
-    caller_computed: AtomicU64,
-}
 
 /// The state that the threads of a pool share.
 struct Shared {
@@ -108,10 +85,7 @@ struct Shared {
     /// Ends a rest early, when the pool is dropped.
     end_of_rest: Condvar,
     spin: Duration,
-    /// Each worker but the caller.
-    others: Vec<Line<Worker>>,
-    /// The start of the clock that rests go by.
-    made: Instant,
+    rests: Rests,
 }
 
 // SAFETY: every field but `job` is `Sync`. `job` is written by `run`, of which only one is active
@@ -166,8 +140,7 @@ impl Pool {
             work: Condvar::new(),
             finished: Condvar::new(),
             end_of_rest: Condvar::new(),
-            others: (1..workers).map(|_| Line::default()).collect(),
-            made: Instant::now(),
+            rests: Rests::new(workers),
             // A worker that spins on a processor that another one needs only delays it.
             spin: if workers <= processors {
                 SPIN
@@ -286,14 +259,8 @@ impl Shared {
     /// Does jobs until none is left. Returns their number, and the panic of one, if there was any.
     fn work_off(&self, worker: usize) -> (usize, Option<Panic>) {
         let (mut done, mut panic) = (0, None);
-        let own = worker.checked_sub(1).map(|other| &self.others[other].0);
-        let mark = |is_at_work| {
-            if let Some(own) = own {
-                own.is_at_work.store(is_at_work, Ordering::Relaxed);
-            }
-        };
         while let Some((index, jobs)) = self.claim() {
-            mark(true);
+            self.rests.mark(worker, true);
             done += 1;
             // SAFETY: index `index` is claimed and not yet counted in `done` (module text).
             let job = unsafe { &**self.job.get() };
@@ -304,7 +271,7 @@ impl Shared {
                 self.panicked.store(true, Ordering::Relaxed);
                 panic = Some(caught);
             }
-            mark(false);
+            self.rests.mark(worker, false);
             // Releases what the job wrote to whoever waits for the count. The caller may start its
             // next run as soon as it has seen the last one: nothing of this run may be touched
             // after it.
@@ -341,71 +308,26 @@ impl Shared {
             let is_over;
             (guard, is_over) = waited.unwrap_or_else(PoisonError::into_inner);
             if is_over.timed_out() {
-                late = self.at_work();
+                late = self.rests.at_work();
                 limit = None;
             }
         }
         self.caller_waits.store(false, Ordering::SeqCst);
         drop(guard);
         if late != 0 {
-            self.judge(late, wait_began.elapsed());
-        }
-    }
-
-    /// Workers other than the caller that hold a job: bit `i` stands for `others[i]`.
-    fn at_work(&self) -> u64 {
-        let holds = |(i, Line(worker)): (usize, &Line<Worker>)| {
-            u64::from(worker.is_at_work.load(Ordering::Relaxed)) << i
-        };
-        self.others.iter().enumerate().map(holds).sum()
-    }
-
-    /// Time since the pool was made, in microseconds.
-    fn now(&self) -> u64 {
-        micros(self.made.elapsed())
-    }
-
-    /// Decides by [`next_rest`] whether the workers `late` rest, for which all have waited for
-    /// `waited`.
-    fn judge(&self, late: u64, waited: Duration) {
-        let (now, workers) = (self.now(), self.others.len() as u64 + 1);
-        let computed = computed();
-        for (i, Line(worker)) in self.others.iter().enumerate() {
-            if late >> i & 1 == 0 {
-                continue;
-            }
-            let before = worker.caller_computed.swap(computed, Ordering::Relaxed);
-            let together = now.saturating_sub(worker.rests_until.load(Ordering::Relaxed));
-            let time = together + worker.rested.load(Ordering::Relaxed);
-            let lost = time
-                .saturating_sub(computed.saturating_sub(before))
-                .max(micros(waited));
-            let last = worker.last_rest.load(Ordering::Relaxed);
-            let rest = next_rest(lost, together, workers, last);
-            worker
-                .last_rest
-                .store(rest.unwrap_or(last / 2), Ordering::Relaxed);
-            worker.rested.store(rest.unwrap_or(0), Ordering::Relaxed);
-            worker
-                .rests_until
-                .store(now + rest.unwrap_or(0), Ordering::Relaxed);
+            self.rests.judge(late, wait_began.elapsed());
         }
     }
 
     /// Waits until the worker's rest is over, or the pool is dropped.
-    fn rest(&self, worker: &Worker) {
-        let left = || {
-            let until = worker.rests_until.load(Ordering::Relaxed);
-            until.checked_sub(self.now()).filter(|left| *left > 0)
-        };
-        if worker.rests_until.load(Ordering::Relaxed) == 0 || left().is_none() {
+    fn rest(&self, worker: usize) {
+        if self.rests.left(worker).is_none() {
             return;
         }
         let mut guard = lock(&self.lock);
-        while let (Some(left), false) = (left(), self.stop.load(Ordering::SeqCst)) {
-            let waited = self
-                .end_of_rest
-                .wait_timeout(guard, Duration::from_micros(left));
+        while let (Some(left), false) = (self.rests.left(worker), self.stop.load(Ordering::SeqCst))
+        {
+            let waited = self.end_of_rest.wait_timeout(guard, left);
             (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -418,7 +340,7 @@ impl Shared {
             // The caller reports that a job has panicked; the payload itself was printed by the
             // panic hook.
             let _ = self.work_off(worker);
-            self.rest(&self.others[worker - 1].0);
+            self.rest(worker);
             let wanted = || self.open() || self.stop.load(Ordering::SeqCst);
             if !spin_until(Instant::now(), self.spin, wanted) {
                 self.parked.fetch_add(1, Ordering::SeqCst);
@@ -443,37 +365,6 @@ impl Shared {
         let ticket = self.ticket.0.load(Ordering::SeqCst);
         (ticket as u32 as u64) < ticket >> 32
     }
-}
-
-/// The length of a late worker's rest, in microseconds; none if it does not rest. For `lost` of the
-/// time `together` since its last rest, which was `last` long, the caller had no processor, waiting
-/// or preempted itself.
-///
-/// Of `workers` one brings its share of the work. If about that share of the time is lost, then the
-/// machine has no processor for this worker, and without it the others lose less. (Beside one busy
-/// process, two threads on two processors lose 0.46 of their time; a process that works for 2 ms in
-/// 16 costs them 0.12.)
-fn next_rest(lost: u64, together: u64, workers: u64, last: u64) -> Option<u64> {
-    (3 * lost * workers > 2 * together)
-        .then_some((2 * last).clamp(micros(REST), micros(LONGEST_REST)))
-}
-
-/// Time that the calling thread has had a processor, in microseconds; 0 where the system does not
-/// tell.
-fn computed() -> u64 {
-    #[cfg(unix)]
-    {
-        use rustix::time::{ClockId, clock_gettime};
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
-    }
-    #[cfg(not(unix))]
-    0
-}
-
-/// Whole microseconds.
-const fn micros(time: Duration) -> u64 {
-    time.as_micros() as u64
 }
 
 /// Writes to [`STACK`] bytes of the calling thread's stack.
@@ -628,9 +519,9 @@ mod tests {
     #[test]
     fn a_worker_that_costs_more_than_it_brings_rests_and_comes_back() {
         let pool = Pool::new(2).unwrap();
-        let worker = &pool.shared.others[0].0;
+        let rests = &pool.shared.rests;
         let until_rested = || {
-            while pool.shared.now() < worker.rests_until.load(Ordering::Relaxed) {
+            while rests.left(1).is_some() {
                 thread::sleep(LATE);
             }
         };
@@ -647,12 +538,12 @@ mod tests {
                 }
             });
         };
-        let mut last = 0;
-        while last < micros(LONGEST_REST) {
+        let mut last = Duration::ZERO;
+        while last < LONGEST_REST {
             both(LATE * 20);
-            let rest = worker.last_rest.load(Ordering::Relaxed);
+            let rest = rests.last(1);
             // On a machine that stands still between two runs it was not worth a rest.
-            let longer = (2 * last).clamp(micros(REST), micros(LONGEST_REST));
+            let longer = (2 * last).clamp(REST, LONGEST_REST);
             assert!(rest == last / 2 || rest == longer);
             last = rest;
             until_rested();
@@ -662,24 +553,10 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_rests_if_it_costs_more_than_it_brings() {
-        let (first, longest) = (micros(REST), micros(LONGEST_REST));
-        // A busy process on one of two processors: nearly half of the time is lost.
-        assert_eq!(next_rest(40_000, 86_000, 2, 0), Some(first));
-        assert_eq!(next_rest(4_000, 8_000, 2, first), Some(2 * first));
-        assert_eq!(next_rest(4_000, 8_000, 2, longest), Some(longest));
-        // One that works for 2 ms in 16.
-        assert_eq!(next_rest(2_000, 16_700, 2, first), None);
-        // A worker of four brings less.
-        assert_eq!(next_rest(2_000, 8_000, 4, 0), Some(first));
-        assert_eq!(next_rest(2_000, 8_000, 2, 0), None);
-    }
-
-    #[test]
     fn a_caller_without_a_job_finds_nobody_late() {
         let pool = Pool::new(2).unwrap();
         let shared = &pool.shared;
-        shared.others[0].0.is_at_work.store(true, Ordering::Relaxed);
+        shared.rests.mark(1, true);
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(8 * LATE);
@@ -690,7 +567,7 @@ mod tests {
             shared.done.0.store(0, Ordering::SeqCst);
             shared.wait_for_all(1, None);
         });
-        assert_eq!(shared.others[0].0.rests_until.load(Ordering::Relaxed), 0);
+        assert_eq!(shared.rests.last(1), Duration::ZERO);
     }
 
     #[test]
