@@ -115,11 +115,17 @@ impl Sampler {
         if penalty == 1.0 {
             return;
         }
-        let last = self.options.repeat_last.min(self.recent.len());
-        let recent = || self.recent.oldest_ordered().skip(self.recent.len() - last);
-        for (i, token) in recent().enumerate() {
+        let skipped = self.recent.len().saturating_sub(self.options.repeat_last);
+        let (older, newer) = self.recent.as_slices();
+        let newer = &newer[skipped.saturating_sub(older.len())..];
+        let older = &older[skipped.min(older.len())..];
+        for (i, token) in older.iter().chain(newer).enumerate() {
             // Each token is penalised once, however often it occurs.
-            if recent().take(i).any(|earlier| earlier == token) {
+            let earlier = (
+                &older[..i.min(older.len())],
+                &newer[..i.saturating_sub(older.len())],
+            );
+            if earlier.0.contains(token) || earlier.1.contains(token) {
                 continue;
             }
             if let Some(logit) = logits.get_mut(*token as usize)

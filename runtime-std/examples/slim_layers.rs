@@ -130,7 +130,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             for rank in ranks {
                 for (_, parts) in STEPS {
                     let analysis = sample.analyse(parts, &[*rank], f64::INFINITY, cache_type)?;
-                    rows[at].1.push(analysis.tried[0].of_output[of_type]);
+                    let chosen = analysis.chosen.ok_or("an error is NaN")?;
+                    rows[at].1.push(chosen.of_output[of_type]);
                     at += 1;
                     if at == 3 {
                         conditions.push(analysis.condition);
@@ -260,7 +261,7 @@ fn write_maps(
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for ((index, _), sample) in layers.iter().zip(samples) {
         let analysis = sample.analyse(Parts::ALL, &[arguments.rank], f64::INFINITY, cache_type)?;
-        let layer = &analysis.tried[0].layer;
+        let layer = &analysis.chosen.ok_or("an error is NaN")?.layer;
         let mut add = |part: &str, matrix: &Mat<f64>| {
             let mut dims = vec![matrix.ncols(), matrix.nrows()];
             dims.truncate(if matrix.nrows() == 1 { 1 } else { 2 });

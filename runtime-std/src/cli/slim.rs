@@ -224,7 +224,7 @@ pub fn slim(
         if let Some(failure) = interrupt.failure() {
             return Err(failure);
         }
-        let mut analysis = analyse(&model, &mut calibration, index, &request)?;
+        let analysis = analyse(&model, &mut calibration, index, &request)?;
         if request.wanted == LayoutChoice::K
             && (analysis.chosen.is_none() || analysis.condition > SINGULAR)
         {
@@ -237,7 +237,7 @@ pub fn slim(
         if analysis.chosen.is_none() && request.wanted == LayoutChoice::KR {
             return Err(arguments.none_holds(index, &analysis));
         }
-        smallest_error = smallest_error.min(arguments.smallest_error(&analysis));
+        smallest_error = smallest_error.min(analysis.smallest_error);
         reports.push(report_of(
             config,
             index,
@@ -245,11 +245,7 @@ pub fn slim(
             &request,
             storage.format,
         ));
-        layers.push(
-            analysis
-                .chosen
-                .map(|chosen| analysis.tried.swap_remove(chosen).layer),
-        );
+        layers.push(analysis.chosen.map(|chosen| chosen.layer));
         counter.set(index + 1);
     }
     drop(counter);
@@ -326,15 +322,8 @@ impl Arguments {
         }
     }
 
-    /// The smallest error that was found for a layer, with the cache that it is made for.
-    fn smallest_error(&self, analysis: &Analysis) -> f64 {
-        let of_type = type_index(self.cache_type);
-        let errors = analysis.tried.iter().map(|of| of.of_output[of_type]);
-        errors.fold(f64::INFINITY, f64::min)
-    }
-
     fn none_holds(&self, index: usize, analysis: &Analysis) -> Failure {
-        let best = self.smallest_error(analysis);
+        let best = analysis.smallest_error;
         Failure::Input(format!(
             "layer {index}: no layout that is smaller than keys and values holds the bound of {}; the smallest error is {best:.2e}",
             self.bound
@@ -349,8 +338,8 @@ fn report_of(
     request: &Request,
     format: Format,
 ) -> LayerReport {
-    let attempt = analysis.chosen.map(|chosen| &analysis.tried[chosen]);
-    let layout = attempt.map_or(Layout::Kv, |attempt| attempt.layout());
+    let chosen = analysis.chosen.as_ref();
+    let layout = chosen.map_or(Layout::Kv, |chosen| chosen.layout());
     let values = &analysis.singular_values;
     LayerReport {
         layer,
@@ -362,10 +351,10 @@ fn report_of(
             layout => layout.name(),
         },
         rank: layout.rank(),
-        map_format: attempt.map(|attempt| attempt.layer.map_format(format).name()),
+        map_format: chosen.map(|chosen| chosen.layer.map_format(format).name()),
         kv_output_error: analysis.kv.into(),
-        value_error: attempt.map(|attempt| attempt.of_values.into()),
-        output_error: attempt.map(|attempt| attempt.of_output.into()),
+        value_error: chosen.map(|chosen| chosen.of_values.into()),
+        output_error: chosen.map(|chosen| chosen.of_output.into()),
         bytes_per_token_before: bytes_per_token(config, request.cache_type, Layout::Kv),
         bytes_per_token_after: bytes_per_token(config, request.cache_type, layout),
     }

@@ -162,14 +162,15 @@ pub struct Analysis {
     pub singular_values: Vec<f64>,
     /// The error of kv's attention output.
     pub kv: Errors,
-    /// All attempts, by rank.
-    pub tried: Vec<Attempt>,
-    /// Index in `tried` of the smallest attempt that holds the bound.
-    pub chosen: Option<usize>,
+    /// The first rank that holds the bound.
+    pub chosen: Option<Chosen>,
+    /// The smallest output error of a rank that was tried, with a cache of the type that the map is
+    /// made for.
+    pub smallest_error: f64,
 }
 
 /// One rank.
-pub struct Attempt {
+pub struct Chosen {
     /// The layer's tensors.
     pub layer: SlimLayer,
     /// Error of V.
@@ -178,7 +179,7 @@ pub struct Attempt {
     pub of_output: Errors,
 }
 
-impl Attempt {
+impl Chosen {
     /// The layout of its cache.
     pub fn layout(&self) -> Layout {
         Layout::KR {
@@ -284,8 +285,8 @@ impl Sample {
             },
             singular_values: values,
             kv: TYPES.map(|cache_type| self.kv_error(&truths, cache_type)),
-            tried: Vec::new(),
             chosen: None,
+            smallest_error: f64::INFINITY,
         };
         for rank in ranks {
             let layer = SlimLayer::new(
@@ -293,16 +294,19 @@ impl Sample {
                 problem.1.as_deref(),
                 self.key_bias(),
             );
-            let errors =
-                TYPES.map(|cache_type| self.slim_error(&truths, &layer, parts, cache_type));
-            let holds = errors[type_index(tuned_for)].1 <= bound;
-            analysis.tried.push(Attempt {
-                layer,
-                of_values: errors.map(|(values, _)| values),
-                of_output: errors.map(|(_, output)| output),
-            });
-            if holds {
-                analysis.chosen = Some(analysis.tried.len() - 1);
+            let error = |cache_type| self.slim_error(&truths, &layer, parts, cache_type);
+            let of_type = error(tuned_for);
+            analysis.smallest_error = analysis.smallest_error.min(of_type.1);
+            if of_type.1 <= bound {
+                let errors = TYPES.map(|cache_type| match cache_type {
+                    cache_type if cache_type == tuned_for => of_type,
+                    other => error(other),
+                });
+                analysis.chosen = Some(Chosen {
+                    layer,
+                    of_values: errors.map(|(values, _)| values),
+                    of_output: errors.map(|(_, output)| output),
+                });
                 break;
             }
         }

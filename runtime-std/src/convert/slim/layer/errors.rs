@@ -20,7 +20,7 @@ impl Sample {
         }
     }
 
-    /// Softmax weights of every query head, causal: `tokens x tokens` each.
+    /// Softmax weights of every query head, causal: keys by queries, `tokens x tokens` each.
     fn weights(&self, x: &Mat<f64>, keys: &Mat<f64>) -> Vec<Mat<f64>> {
         let (width, tokens) = (self.head_dim(), x.nrows());
         let group = self.heads.heads / self.heads.kv_heads;
@@ -38,20 +38,12 @@ impl Sample {
             .map(|head| {
                 let q = queries.as_ref().subcols(head * width, width);
                 let k = keys.as_ref().subcols(head / group * width, width);
-                let scores = q * k.transpose();
-                let mut weights = Mat::zeros(tokens, tokens);
+                // A query's scores lie in one piece.
+                let mut weights = k * q.transpose();
                 for t in 0..tokens {
-                    let scaled = |s: usize| scores[(t, s)] / (width as f64).sqrt();
-                    let most = (0..=t).map(scaled).fold(f64::MIN, f64::max);
-                    let mut total = 0.0;
-                    for s in 0..=t {
-                        let weight = (scaled(s) - most).exp();
-                        weights[(t, s)] = weight;
-                        total += weight;
-                    }
-                    for s in 0..=t {
-                        weights[(t, s)] /= total;
-                    }
+                    let (seen, later) = weights.col_as_slice_mut(t).split_at_mut(t + 1);
+                    softmax(seen, 1.0 / (width as f64).sqrt());
+                    later.fill(0.0);
                 }
                 weights
             })
@@ -64,7 +56,8 @@ impl Sample {
         let group = self.heads.heads / self.heads.kv_heads;
         let mut attended = Mat::zeros(values.nrows(), self.w_q.ncols());
         for (head, weights) in weights.iter().enumerate() {
-            let of_head = weights * values.as_ref().subcols(head / group * width, width);
+            let of_head =
+                weights.transpose() * values.as_ref().subcols(head / group * width, width);
             attended
                 .as_mut()
                 .subcols_mut(head * width, width)
@@ -173,6 +166,19 @@ impl Sample {
             );
         }
         (of_values.of_all(), of_output.of_all())
+    }
+}
+
+/// Makes weights that add up to one from scores, which are scaled first.
+fn softmax(scores: &mut [f64], scale: f64) {
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut total = 0.0;
+    for score in &mut *scores {
+        *score = ((*score - most) * scale).exp();
+        total += *score;
+    }
+    for score in scores {
+        *score /= total;
     }
 }
 
