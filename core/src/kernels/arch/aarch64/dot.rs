@@ -256,6 +256,10 @@ impl Dot for Smmla {
         }
     }
 
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "a half is a place in several arrays"
+    )]
     #[inline(always)]
     unsafe fn sums<B: Weights, const T: usize>(
         self,

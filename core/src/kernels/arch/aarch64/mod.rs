@@ -125,11 +125,11 @@ trait Weights: Block {
     /// True if its halves of 16 columns have integer factors ([`crate::quant::Part`]).
     const HAS_FACTORS: bool;
 
-    /// Returns the outputs of a group for one token.
+    /// Computes the outputs of consecutive rows for one token.
     ///
     /// # Panics
-    /// If `x` is not as long as the rows.
-    fn decode<D: Dot>(dot: D, rows: Group<'_, Self>, x: &[Q8Activation]) -> [f32; GROUP];
+    /// If `blocks` are not `out.len()` rows as long as `x`.
+    fn decode<D: Dot>(dot: D, blocks: &[Self], x: &[Q8Activation], out: &mut [f32]);
 
     /// Unpacks a group.
     ///
@@ -142,8 +142,8 @@ impl<B: Unpack> Weights for B {
     const HAS_MIN: bool = <B as QuantBlock>::HAS_MIN;
     const HAS_FACTORS: bool = false;
 
-    fn decode<D: Dot>(dot: D, rows: Group<'_, B>, x: &[Q8Activation]) -> [f32; GROUP] {
-        decode::group(dot, rows, x)
+    fn decode<D: Dot>(dot: D, blocks: &[B], x: &[Q8Activation], out: &mut [f32]) {
+        decode::rows(dot, blocks, x, out);
     }
 
     fn fill<D: Dot>(dot: D, rows: Group<'_, B>, panel: &mut prefill::Panel<'_>) {
@@ -155,24 +155,27 @@ impl<B: Unpack> Weights for B {
 fn multiply_groups<D: Dot, B: Weights>(dot: D, product: ProductQ8<'_, '_>) {
     let (w, x, out) = (product.weights, product.activations, product.out);
     let row_blocks = w.cols() / BLOCK;
-    let tokens = out.rows();
-    let mut panel =
-        (tokens >= PANEL_TOKENS).then(|| prefill::Panel::new(product.scratch, row_blocks));
-    let mut at = 0;
     let row_len = w.cols() / B::FORMAT.block_len();
-    for blocks in w.blocks::<B>(product.rows).chunks(GROUP * row_len) {
-        let group = Group { blocks, row_len };
-        if let Some(panel) = &mut panel {
-            B::fill(dot, group, panel);
+    let (tokens, rows) = (out.rows(), product.rows.len());
+    let blocks = w.blocks::<B>(product.rows);
+    if tokens >= PANEL_TOKENS {
+        let mut panel = prefill::Panel::new(product.scratch, row_blocks);
+        for (i, blocks) in blocks.chunks(GROUP * row_len).enumerate() {
+            B::fill(dot, Group { blocks, row_len }, &mut panel);
             panel.multiply::<D, B>(dot, x, tokens, |token, sums| {
-                store(&mut out.row_mut(token)[at..], sums)
+                store(&mut out.row_mut(token)[GROUP * i..], sums)
             });
-        } else {
-            for (token, x) in x.chunks_exact(row_blocks).enumerate() {
-                store(&mut out.row_mut(token)[at..], B::decode(dot, group, x));
-            }
         }
-        at += GROUP;
+        return;
+    }
+    // One token passes over all rows in one go; each of several over a group while it is near.
+    let step = if tokens == 1 { rows } else { GROUP };
+    for at in (0..rows).step_by(step.max(1)) {
+        let end = rows.min(at + step);
+        let blocks = &blocks[at * row_len..end * row_len];
+        for (token, x) in x.chunks_exact(row_blocks).enumerate() {
+            B::decode(dot, blocks, x, &mut out.row_mut(token)[at..end]);
+        }
     }
 }
 
@@ -212,12 +215,21 @@ fn prefetch<B, const STEP: usize>(next: *const B) {
 }
 
 /// Writes a group's outputs, as many as `out` holds.
+#[inline(always)]
 fn store(out: &mut [f32], sums: [f32; GROUP]) {
     if let Some(out) = out.first_chunk_mut() {
         *out = sums;
     } else {
-        out.copy_from_slice(&sums[..out.len()]);
+        store_part(out, &sums);
     }
+}
+
+/// Writes the outputs of a group that lacks rows. It stands apart: otherwise every group's eight
+/// numbers would be copied by a call, since their number could be any.
+#[cold]
+#[inline(never)]
+fn store_part(out: &mut [f32], sums: &[f32; GROUP]) {
+    out.copy_from_slice(&sums[..out.len()]);
 }
 
 /// Up to [`GROUP`] consecutive rows, at least one.

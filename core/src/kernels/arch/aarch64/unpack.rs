@@ -45,7 +45,7 @@ macro_rules! load {
         let value: uint8x16_t;
         asm!(
             $load, p = inout(reg) *$p, v = out(vreg) value,
-            options(pure, readonly, nostack, preserves_flags)
+            options(readonly, nostack, preserves_flags)
         );
         value
     }};
@@ -80,7 +80,7 @@ impl Heads {
             let half = if B::HAS_MIN { ROW / 4 } else { 0 };
             let register = &mut self.halves[half];
             // A register's first row loads it whole, so that nothing has to clear it.
-            if B::HAS_MIN && ROW % 4 == 0 {
+            if B::HAS_MIN && ROW.is_multiple_of(4) {
                 *register = vreinterpretq_u16_u8(load!("ldr {v:s}, [{p}], #4", p));
             } else if ROW == 0 {
                 *register = vreinterpretq_u16_u8(load!("ldr {v:h}, [{p}], #2", p));
@@ -88,13 +88,13 @@ impl Heads {
                 asm!(
                     "ld1 {{{v:v}.s}}[{lane}], [{p}], #4",
                     p = inout(reg) *p, v = inout(vreg) *register, lane = const ROW % 4,
-                    options(pure, readonly, nostack, preserves_flags)
+                    options(readonly, nostack, preserves_flags)
                 );
             } else {
                 asm!(
                     "ld1 {{{v:v}.h}}[{lane}], [{p}], #2",
                     p = inout(reg) *p, v = inout(vreg) *register, lane = const ROW,
-                    options(pure, readonly, nostack, preserves_flags)
+                    options(readonly, nostack, preserves_flags)
                 );
             }
         }
@@ -248,7 +248,7 @@ unsafe fn eight_bits(p: &mut *const u8) -> [int8x16_t; 2] {
         asm!(
             "ldp {low:q}, {high:q}, [{p}], #32",
             p = inout(reg) *p, low = out(vreg) low, high = out(vreg) high,
-            options(pure, readonly, nostack, preserves_flags)
+            options(readonly, nostack, preserves_flags)
         );
         [low, high]
     }

@@ -7,7 +7,7 @@ use core::arch::aarch64::*;
 use super::dot::Dot;
 use super::multipliers::Multipliers;
 use super::prefill::Panel;
-use super::{GROUP, Group, Weights, prefetch};
+use super::{GROUP, Group, Weights, prefetch, store};
 use crate::quant::{
     BLOCK, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, Q8Activation, SUPER_BLOCK, SuperBlock,
 };
@@ -24,8 +24,13 @@ macro_rules! weights {
             const HAS_MIN: bool = <$block as SuperBlock>::HAS_MIN;
             const HAS_FACTORS: bool = <$block as Super>::HAS_FACTORS;
 
-            fn decode<D: Dot>(dot: D, rows: Group<'_, Self>, x: &[Q8Activation]) -> [f32; GROUP] {
-                decode(dot, rows, x)
+            fn decode<D: Dot>(dot: D, blocks: &[Self], x: &[Q8Activation], out: &mut [f32]) {
+                let row_len = x.len() / PARTS;
+                assert!(blocks.len() == out.len() * row_len);
+                let groups = blocks.chunks(GROUP * row_len);
+                for (out, blocks) in out.chunks_mut(GROUP).zip(groups) {
+                    store(out, group(dot, Group { blocks, row_len }, x));
+                }
             }
 
             fn fill<D: Dot>(dot: D, rows: Group<'_, Self>, panel: &mut Panel<'_>) {
@@ -56,8 +61,8 @@ macro_rules! each_pair {
     };
 }
 
-/// Implements [`Weights::decode`].
-fn decode<D: Dot, B: Super + Weights>(
+/// Returns the outputs of a group.
+fn group<D: Dot, B: Super + Weights>(
     dot: D,
     rows: Group<'_, B>,
     x: &[Q8Activation],
