@@ -111,10 +111,7 @@ unsafe fn block<D: Dot, B: Unpack>(
                 heads.load::<B, $row>(&mut rows[$row]);
                 state.running[$row] = dot.row(state.running[$row], B::integers(&mut rows[$row]), xq);
                 if $row % 2 == 1 {
-                    let [first, second] = &mut state.running[$row / 2 * 2..][..2] else {
-                        unreachable!()
-                    };
-                    done(first, second);
+                    done(&mut state.running, $row);
                 }
                 prefetch::<B, $row>(next);
             )*};
@@ -156,16 +153,15 @@ fn opaque(mut constant: int16x4_t) -> int16x4_t {
     constant
 }
 
-/// Has the compiler end the work on two rows before it loads the next two. It would load all eight
-/// first, and keep in memory what does not fit the registers.
+/// Has the compiler end the work on `row` and the one before it, before it loads the next two. It
+/// would load all eight first, and keep in memory what does not fit the registers.
 #[inline(always)]
-fn done(first: &mut int32x4_t, second: &mut int32x4_t) {
+fn done(running: &mut [int32x4_t; GROUP], row: usize) {
     // SAFETY: no instruction at all.
     unsafe {
         asm!(
-            "/* {0:v} {1:v} */",
-            inout(vreg) * first,
-            inout(vreg) * second,
+            "/* {first:v} {second:v} */",
+            first = inout(vreg) running[row - 1], second = inout(vreg) running[row],
             options(nomem, nostack, preserves_flags)
         );
     }
