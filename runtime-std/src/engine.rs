@@ -10,8 +10,9 @@ use brooklet_core::tokenizer::{EncodeOptions, Mark, Tokenizer};
 use crate::Error;
 use crate::model::{IndexError, Model, no_memory};
 use crate::planning::Settings;
+use crate::system::isa::detect_isa;
 use crate::system::mmap::ArenaMemory;
-use crate::system::pool::{Pool, detect_isa};
+use crate::system::pool::Pool;
 
 /// The memory and the threads of an engine, as planned.
 pub struct Resources {

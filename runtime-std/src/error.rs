@@ -9,7 +9,7 @@ use brooklet_core::stream::StreamError;
 use brooklet_core::tokenizer::TokenizerError;
 
 use crate::notice::Percent;
-use crate::system::pool::IsaError;
+use crate::system::isa::IsaError;
 
 /// The reason why a model cannot be opened, planned for or run.
 ///

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use brooklet::chat as template;
-use brooklet::system::pool::available_isas;
+use brooklet::system::isa::available_isas;
 
 #[path = "../../core/tests/common/dequantize_walk.rs"]
 mod dequantize_walk;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use brooklet::chat::Template;
-use brooklet::system::pool::available_isas;
+use brooklet::system::isa::available_isas;
 use hostile_templates::hostile_templates;
 
 #[path = "../../core/tests/common/gguf_edit.rs"]

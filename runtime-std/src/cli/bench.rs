@@ -24,9 +24,9 @@ use crate::engine::{Engine, Resources};
 use crate::notice::{Notice, Notices};
 use crate::planning::Settings;
 use crate::size::Size;
+use crate::system::isa::detect_isa;
 use crate::system::machine::{Energy, Machine, Throttle};
 use crate::system::memory::MemoryUse;
-use crate::system::pool::detect_isa;
 
 /// Most tokens of a run, and most runs.
 const MOST_PER_RUN: usize = 1 << 20;

@@ -14,7 +14,7 @@ use crate::convert::slim::SlimError;
 use crate::models::hub::HubNameError;
 use crate::models::pull::PullError;
 use crate::models::store::StoreError;
-use crate::system::pool::IsaError;
+use crate::system::isa::IsaError;
 
 /// The reason why a command has failed.
 #[derive(Debug, thiserror::Error)]

@@ -187,7 +187,7 @@ pub fn ppl(
         stride: arguments.stride,
         chunk: options.chunk,
         threads: options.workers,
-        isa: crate::system::pool::detect_isa()?.name(),
+        isa: crate::system::isa::detect_isa()?.name(),
         sink_mass: arguments
             .sink_mass
             .then(|| attention.on_first(settings.sinks)),

@@ -7,6 +7,7 @@ pub mod at_end;
 mod cores;
 pub mod disk;
 pub mod identity;
+pub mod isa;
 pub mod machine;
 pub mod memory;
 pub mod mmap;

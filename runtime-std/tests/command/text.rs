@@ -15,7 +15,7 @@ fn the_same_text_whatever_the_threads_the_map_and_the_instruction_set() {
         &GREEDY[..],
     ]
     .concat();
-    for isa in brooklet::system::pool::available_isas() {
+    for isa in brooklet::system::isa::available_isas() {
         let output = command(&arguments)
             .env("BROOKLET_ISA", isa.name())
             .output()
