@@ -1,5 +1,7 @@
 /* Counts the instructions that a program for 64-bit Arm executes under QEMU: prints "guest_instructions N" when it ends, and
- * "guest_instructions_so_far N" whenever it writes to standard output.
+ * "guest_instructions_so_far N" whenever it writes to standard output. With the argument `blocks=FILE` it also writes to that file, for
+ * each block of code that was executed, "ADDRESS INSTRUCTIONS TIMES", the address from the start of the program's code; by_function.py
+ * reads that.
  *
  * The declarations are those of QEMU's plugin interface, version 1 (docs/devel/tcg-plugins), written out because distributions
  * do not ship the header. */
@@ -7,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -16,6 +20,8 @@ struct qemu_info_t;
 enum { INLINE_ADD_U64 };
 
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
+uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *block);
+uint64_t qemu_plugin_start_code(void);
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, void (*translated)(qemu_plugin_id_t, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *block, int operation, void *counter, uint64_t by);
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t id, void (*called)(qemu_plugin_id_t, unsigned, int64_t, uint64_t, uint64_t,
@@ -24,12 +30,28 @@ void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, void (*end)(qemu_plugin
 
 EXPORT int qemu_plugin_version = 1;
 
-static uint64_t executed;
+/* A block as it was translated. The same code is translated again after QEMU has thrown its translations away. */
+struct block {
+    struct block *next;
+    uint64_t address, instructions, times;
+};
 
-static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
+static uint64_t executed;
+static struct block *blocks;
+static const char *blocks_path;
+
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *code)
 {
     (void)id;
-    qemu_plugin_register_vcpu_tb_exec_inline(block, INLINE_ADD_U64, &executed, qemu_plugin_tb_n_insns(block));
+    qemu_plugin_register_vcpu_tb_exec_inline(code, INLINE_ADD_U64, &executed, qemu_plugin_tb_n_insns(code));
+    struct block *block = blocks_path ? calloc(1, sizeof *block) : NULL;
+    if (block) {
+        block->next = blocks;
+        block->address = qemu_plugin_tb_vaddr(code);
+        block->instructions = qemu_plugin_tb_n_insns(code);
+        blocks = block;
+        qemu_plugin_register_vcpu_tb_exec_inline(code, INLINE_ADD_U64, &block->times, 1);
+    }
 }
 
 static void called(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t file, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
@@ -46,13 +68,27 @@ static void end(qemu_plugin_id_t id, void *data)
     (void)id;
     (void)data;
     fprintf(stderr, "guest_instructions %" PRIu64 "\n", executed);
+    FILE *file = blocks_path ? fopen(blocks_path, "w") : NULL;
+    if (blocks_path && !file)
+        perror(blocks_path);
+    for (struct block *block = file ? blocks : NULL; block; block = block->next)
+        if (block->times)
+            fprintf(file, "%" PRId64 " %" PRIu64 " %" PRIu64 "\n", (int64_t)(block->address - qemu_plugin_start_code()),
+                    block->instructions, block->times);
+    if (file && fclose(file))
+        perror(blocks_path);
 }
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int argc, char **argv)
 {
     (void)info;
-    (void)argc;
-    (void)argv;
+    for (int i = 0; i < argc; i++) {
+        if (strncmp(argv[i], "blocks=", 7)) {
+            fprintf(stderr, "unknown argument %s; there is blocks=FILE\n", argv[i]);
+            return 1;
+        }
+        blocks_path = strdup(argv[i] + 7);
+    }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     qemu_plugin_register_vcpu_syscall_cb(id, called);
     qemu_plugin_register_atexit_cb(id, end, NULL);

@@ -3,6 +3,7 @@
 mod unpack;
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
 use super::dot::Dot;
 use super::multipliers::Multipliers;
@@ -104,31 +105,88 @@ unsafe fn decode_pair<D: Dot, B: Super + Weights, const PAIR: usize>(
     // SAFETY: contracts 1 and 2 (NEON; the blocks of the rows). The head of a block of activations
     // is its first 16 bytes, its integers are 32 bytes.
     unsafe {
-        let zero = vdupq_n_s32(0);
         let xq = [0, 1].map(|part| {
             let q = x[2 * PAIR + part].q.as_ptr();
             [vld1q_s8(q), vld1q_s8(q.add(16))]
         });
-        // Sums of each part, half (without factors all in the first) and row.
-        let mut sums = [[[zero; 4]; 2]; 2];
-        for (row, block) in rows.into_iter().enumerate() {
-            for (part, w) in B::pair::<PAIR>(block).into_iter().enumerate() {
-                let (x, sums) = (xq[part], &mut sums[part]);
-                if <B as Weights>::HAS_FACTORS {
-                    sums[0][row] = dot.half(zero, w[0], x[0]);
-                    sums[1][row] = dot.half(zero, w[1], x[1]);
-                } else {
-                    sums[0][row] = dot.row(zero, w, x);
-                }
-            }
-        }
+        let [a, b, c, d] = rows;
+        let (a, b) = (row::<D, B, PAIR>(dot, a, xq), row::<D, B, PAIR>(dot, b, xq));
+        let ab = neighbours::<B>(a, b);
+        let (c, d) = (row::<D, B, PAIR>(dot, c, xq), row::<D, B, PAIR>(dot, d, xq));
+        let sums = neighbours::<B>(ab, neighbours::<B>(c, d));
         for (part, sums) in sums.into_iter().enumerate() {
-            let sums = sums.map(|[a, b, c, d]| vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)));
             let multipliers = Multipliers::new::<B>(B::packed(heads, 2 * PAIR + part));
             let head = vld1q_f32((&raw const x[2 * PAIR + part]).cast());
             *acc = vaddq_f32(*acc, multipliers.term::<B>(sums, head));
         }
     }
+}
+
+/// Sums of a pair, of each part those of both halves. Formats without factors have the whole sum in
+/// the first, and zeros.
+type Sums = [[int32x4_t; 2]; 2];
+
+/// Returns the sums of a row, four lanes each.
+///
+/// # Safety
+/// The block is readable and the processor has NEON.
+#[inline(always)]
+unsafe fn row<D: Dot, B: Super + Weights, const PAIR: usize>(
+    dot: D,
+    block: *const B,
+    xq: [[int8x16_t; 2]; 2],
+) -> Sums {
+    // SAFETY: contracts 1 and 2 (NEON; the block).
+    unsafe {
+        let zero = vdupq_n_s32(0);
+        let [first, second] = B::pair::<PAIR>(block);
+        if <B as Weights>::HAS_FACTORS {
+            let first = [
+                dot.half(zero, first[0], xq[0][0]),
+                dot.half(zero, first[1], xq[0][1]),
+            ];
+            let second = [
+                dot.half(zero, second[0], xq[1][0]),
+                dot.half(zero, second[1], xq[1][1]),
+            ];
+            [done(first), done(second)]
+        } else {
+            let [first, second] = done([dot.row(zero, first, xq[0]), dot.row(zero, second, xq[1])]);
+            [[first, zero], [second, zero]]
+        }
+    }
+}
+
+/// Adds neighbouring lanes: those of `a`, then those of `b`.
+///
+/// # Safety
+/// The processor has NEON.
+#[inline(always)]
+unsafe fn neighbours<B: Weights>(a: Sums, b: Sums) -> Sums {
+    let mut sums = a;
+    for part in 0..2 {
+        for half in 0..if B::HAS_FACTORS { 2 } else { 1 } {
+            // SAFETY: contract 1 (NEON).
+            sums[part][half] = unsafe { vpaddq_s32(a[part][half], b[part][half]) };
+        }
+    }
+    sums
+}
+
+/// Has the compiler end what makes these sums before it loads anything else. It would begin all rows
+/// of all pairs first, and keep in memory what does not fit the registers.
+#[inline(always)]
+fn done([mut first, mut second]: [int32x4_t; 2]) -> [int32x4_t; 2] {
+    // SAFETY: no instruction at all. That it may touch memory, as is said by leaving `nomem` out,
+    // keeps loads from moving across it.
+    unsafe {
+        asm!(
+            "/* {first:v} {second:v} */",
+            first = inout(vreg) first, second = inout(vreg) second,
+            options(nostack, preserves_flags)
+        );
+    }
+    [first, second]
 }
 
 /// Implements [`Weights::fill`].
