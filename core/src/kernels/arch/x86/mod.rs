@@ -68,6 +68,7 @@ mod narrow;
 mod sse41;
 mod weights;
 
+use core::arch::x86_64::*;
 use core::mem::offset_of;
 use core::ops::Range;
 
@@ -95,11 +96,20 @@ const _: () =
     assert!(offset_of!(Q8Activation, sum) == 8 && offset_of!(Q8Activation, first_sum) == 10);
 
 /// A float format, with one element a block.
-pub(super) trait Float: Block {}
+pub(super) trait Float: Block {
+    /// The element 0.
+    const ZERO: Self;
+}
 
-impl Float for F32 {}
-impl Float for F16 {}
-impl Float for Bf16 {}
+impl Float for F32 {
+    const ZERO: Self = F32([0; 4]);
+}
+impl Float for F16 {
+    const ZERO: Self = F16([0; 2]);
+}
+impl Float for Bf16 {
+    const ZERO: Self = Bf16([0; 2]);
+}
 
 /// Some groups of rows, unpacked, one group after the other.
 pub(super) struct Panel<'s> {
@@ -374,6 +384,33 @@ fn store_floats<K: Kernels, W: Float, const T: usize>(
         out.row_mut(token + i)[at..at + FLOAT_ROWS].copy_from_slice(sums);
     }
     T
+}
+
+/// The last elements of a row, fewer than 16, and zeros after them: a step like any other. It
+/// changes no other partial sum, since none is ever -0: each begins as 0, and only -0 and -0 add up
+/// to -0.
+#[inline(always)]
+fn padded<V: Copy>(rest: &[V], zero: V) -> [V; 16] {
+    let mut step = [zero; 16];
+    step[..rest.len()].copy_from_slice(rest);
+    step
+}
+
+/// The end of [`scalar::fold`], for four rows: partial sums `i`, with those 4, 8 and 12 after them
+/// added, are lane `i`.
+#[inline]
+#[target_feature(enable = "sse4.1")]
+fn fold_rows(rows: [__m128; FLOAT_ROWS]) -> [f32; FLOAT_ROWS] {
+    let [a, b, c, d] = rows;
+    let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+    let (first, second) = (_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+    let (ab, cd) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+    let (third, fourth) = (_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+    let sums = _mm_add_ps(_mm_add_ps(first, third), _mm_add_ps(second, fourth));
+    let mut out = [0.0; FLOAT_ROWS];
+    // SAFETY: contract 5 (four floats).
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+    out
 }
 
 /// Does the same as [`scalar::dot`] for weights in any float format.

@@ -173,8 +173,8 @@ unsafe fn neighbours<B: Weights>(a: Sums, b: Sums) -> Sums {
     sums
 }
 
-/// Has the compiler end what makes these sums before it loads anything else. It would begin all rows
-/// of all pairs first, and keep in memory what does not fit the registers.
+/// Has the compiler end what makes these sums before it loads anything else. It would begin all
+/// rows of all pairs first, and keep in memory what does not fit the registers.
 #[inline(always)]
 fn done([mut first, mut second]: [int32x4_t; 2]) -> [int32x4_t; 2] {
     // SAFETY: no instruction at all. That it may touch memory, as is said by leaving `nomem` out,

@@ -1,8 +1,9 @@
 //! Float weights and f32 activations: the reference's sixteen partial sums are one register.
 
 use core::arch::x86_64::*;
+use core::array;
 
-use super::super::{FLOAT_ROWS, Float, finish};
+use super::super::{FLOAT_ROWS, Float, fold_rows, padded};
 use crate::quant::Format;
 
 /// Elements of a step.
@@ -36,29 +37,63 @@ pub(super) fn dots<W: Float, const T: usize>(w: &[W], x: &[f32], out: &mut [[f32
     let whole = cols / STEP * STEP;
     let mut acc = [[_mm512_setzero_ps(); FLOAT_ROWS]; T];
     for i in (0..whole).step_by(STEP) {
-        let mut w16 = [_mm512_setzero_ps(); FLOAT_ROWS];
-        for (r, w16) in w16.iter_mut().enumerate() {
-            // SAFETY: row r < FLOAT_ROWS of `cols` elements each; i + 16 <= cols.
-            *w16 = unsafe { widen(w.as_ptr().add(r * cols + i)) };
-        }
-        for (t, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: token t < T of `cols` activations each; i + 16 <= cols.
-            let x = unsafe { _mm512_loadu_ps(x.as_ptr().add(t * cols + i)) };
-            for (acc, w) in acc.iter_mut().zip(w16) {
-                *acc = _mm512_add_ps(*acc, _mm512_mul_ps(w, x));
-            }
-        }
+        // SAFETY: FLOAT_ROWS rows of `cols` elements each, T tokens of as many; i + 16 <= cols.
+        unsafe {
+            add(
+                &mut acc,
+                (w.as_ptr().add(i), cols),
+                (x.as_ptr().add(i), cols),
+            )
+        };
     }
-    for (t, out) in out.iter_mut().enumerate() {
-        for (r, out) in out.iter_mut().enumerate() {
-            let mut sums = [0.0; STEP];
-            // SAFETY: 16 floats.
-            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), acc[t][r]) };
-            *out = finish(
-                sums,
-                &w[r * cols + whole..][..cols - whole],
-                &x[t * cols + whole..][..cols - whole],
-            );
+    if whole < cols {
+        let w: [[W; STEP]; FLOAT_ROWS] =
+            array::from_fn(|r| padded(&w[r * cols + whole..][..cols - whole], W::ZERO));
+        let x: [[f32; STEP]; T] =
+            array::from_fn(|t| padded(&x[t * cols + whole..][..cols - whole], 0.0));
+        // SAFETY: FLOAT_ROWS rows of 16 elements each, T tokens of as many.
+        unsafe {
+            add(
+                &mut acc,
+                (w.as_flattened().as_ptr(), STEP),
+                (x.as_flattened().as_ptr(), STEP),
+            )
+        };
+    }
+    for (acc, out) in acc.iter().zip(out) {
+        let mut rows = [_mm_setzero_ps(); FLOAT_ROWS];
+        for (acc, row) in acc.iter().zip(&mut rows) {
+            let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(*acc)));
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(*acc), upper);
+            let upper = _mm256_extractf128_ps::<1>(eight);
+            *row = _mm_add_ps(_mm256_castps256_ps128(eight), upper);
+        }
+        *out = fold_rows(rows);
+    }
+}
+
+/// Adds the products of 16 elements of each row, the rows `w.1` elements apart, and of each token,
+/// `x.1` apart.
+///
+/// # Safety
+/// 16 elements of each can be read.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add<W: Float, const T: usize>(
+    acc: &mut [[__m512; FLOAT_ROWS]; T],
+    w: (*const W, usize),
+    x: (*const f32, usize),
+) {
+    let mut w16 = [_mm512_setzero_ps(); FLOAT_ROWS];
+    for (r, w16) in w16.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *w16 = unsafe { widen(w.0.add(r * w.1)) };
+    }
+    for (t, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        let x = unsafe { _mm512_loadu_ps(x.0.add(t * x.1)) };
+        for (acc, w) in acc.iter_mut().zip(w16) {
+            *acc = _mm512_add_ps(*acc, _mm512_mul_ps(w, x));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::super::{FLOAT_ROWS, Float, finish};
+use super::super::{FLOAT_ROWS, Float, fold_rows, padded};
 use super::half::widen_lanes;
 use crate::quant::Format;
 
@@ -36,27 +36,36 @@ pub(super) fn dots<W: Float, const T: usize>(w: &[W], x: &[f32], out: &mut [[f32
     assert!(x.len() == T * cols && w.len() == FLOAT_ROWS * cols);
     let whole = cols / STEP * STEP;
     for (x, out) in x.chunks_exact(cols).zip(out) {
-        for (r, out) in out.iter_mut().enumerate() {
+        let rest = padded(&x[whole..], 0.0);
+        let mut rows = [_mm_setzero_ps(); FLOAT_ROWS];
+        for (w, row) in w.chunks_exact(cols).zip(&mut rows) {
             let mut acc = [_mm_setzero_ps(); 4];
             for i in (0..whole).step_by(STEP) {
-                for (quarter, acc) in acc.iter_mut().enumerate() {
-                    let at = i + 4 * quarter;
-                    // SAFETY: row r < FLOAT_ROWS of `cols` elements each; at + 4 <= cols.
-                    let (w, x) = unsafe {
-                        (
-                            widen(w.as_ptr().add(r * cols + at)),
-                            _mm_loadu_ps(x.as_ptr().add(at)),
-                        )
-                    };
-                    *acc = _mm_add_ps(*acc, _mm_mul_ps(w, x));
-                }
+                // SAFETY: a row of `cols` elements, and as many activations; i + 16 <= cols.
+                unsafe { add(&mut acc, w.as_ptr().add(i), x.as_ptr().add(i)) };
             }
-            let mut sums = [0.0; STEP];
-            for (quarter, acc) in acc.into_iter().enumerate() {
-                // SAFETY: contract 5 (4 of 16 floats from 4·quarter on).
-                unsafe { _mm_storeu_ps(sums.as_mut_ptr().add(4 * quarter), acc) };
+            if whole < cols {
+                let w = padded(&w[whole..], W::ZERO);
+                // SAFETY: 16 elements each.
+                unsafe { add(&mut acc, w.as_ptr(), rest.as_ptr()) };
             }
-            *out = finish(sums, &w[r * cols + whole..][..cols - whole], &x[whole..]);
+            let [a, b, c, d] = acc;
+            *row = _mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d));
         }
+        *out = fold_rows(rows);
+    }
+}
+
+/// Adds the products of 16 elements of a row and of a token.
+///
+/// # Safety
+/// 16 elements of each can be read.
+#[inline]
+#[target_feature(enable = "sse4.1")]
+unsafe fn add<W: Float>(acc: &mut [__m128; 4], w: *const W, x: *const f32) {
+    for (quarter, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        let (w, x) = unsafe { (widen(w.add(4 * quarter)), _mm_loadu_ps(x.add(4 * quarter))) };
+        *acc = _mm_add_ps(*acc, _mm_mul_ps(w, x));
     }
 }
