@@ -56,8 +56,14 @@ fn value(text: &str) -> (u32, Vec<u8>) {
     }
 }
 
-/// The model of which a sound is heard before tokens are fed.
-const SPEECH: &str = "random-whisper-f32";
+/// The sound and the tokens of a model that hears before it writes; `None` for others.
+fn speech(name: &str) -> Option<Golden> {
+    match name {
+        "random-whisper-f32" => Some(Golden::whisper()),
+        "random-moonshine-f32" => Some(Golden::moonshine()),
+        _ => None,
+    }
+}
 
 fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
@@ -65,16 +71,18 @@ fn tests() -> PathBuf {
 
 /// Returns the file of a model with changes.
 fn changed(name: &str, changes: &str) -> Vec<u8> {
-    let folder = match name {
-        SPEECH => tests().join("data"),
-        _ => folder(),
+    let is_speech = speech(name).is_some();
+    let folder = if is_speech {
+        tests().join("data")
+    } else {
+        folder()
     };
     let mut edit = Edit::new(&fs::read(folder.join(format!("{name}.gguf"))).unwrap());
     let architecture = edit.text("general.architecture").unwrap();
     for change in changes.split(';').filter(|change| !change.is_empty()) {
         let (key, text) = change.split_once('=').unwrap();
         let (kind, bytes) = value(text);
-        if name == SPEECH {
+        if is_speech {
             edit.set(key, kind, bytes);
         } else {
             edit.set(&format!("{architecture}.{key}"), kind, bytes);
@@ -105,8 +113,7 @@ fn options(capacity: usize) -> Options {
 }
 
 fn logits(name: &str, bytes: &[u8]) -> Vec<f32> {
-    if name == SPEECH {
-        let Golden { ids, sounds, .. } = Golden::read();
+    if let Some(Golden { ids, sounds, .. }) = speech(name) {
         return with_stream(bytes, &options(ids.len()), |stream| {
             stream.encode(&sounds[0].frames).unwrap();
             stream.feed(&ids).unwrap().to_vec()

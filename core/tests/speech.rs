@@ -1,6 +1,5 @@
-//! A tiny random Whisper against Hugging Face `transformers`: the logits of its decoder after its
-//! encoder has seen whole and short sounds. Made by `runtime-std/oracles/speech_goldens.py`, which
-//! describes the files.
+//! Tiny random speech models against Hugging Face `transformers`: the logits of the decoder after
+//! the encoder has seen whole and short sounds.
 
 #[path = "common/speech_goldens.rs"]
 mod speech_goldens;
@@ -78,14 +77,21 @@ fn exact(cross: CrossLayout, layout: LayoutChoice, chunk: usize) -> Options {
 
 #[test]
 fn every_layout_gives_the_logits_of_transformers() {
-    let golden = Golden::read();
-    for cross in CrossLayout::ALL {
-        for layout in [LayoutChoice::Kv, LayoutChoice::X] {
-            for chunk in [1, 5, 24] {
+    // Moonshine's keys are rotated: its decoder cannot keep inputs.
+    let (whisper, moonshine) = (Golden::whisper(), Golden::moonshine());
+    let all = [
+        (&whisper, LayoutChoice::Kv),
+        (&whisper, LayoutChoice::X),
+        (&moonshine, LayoutChoice::Kv),
+    ];
+    for (golden, layout) in all {
+        for cross in CrossLayout::ALL {
+            for chunk in [1, 5, 24, 64] {
                 let error = golden.error(&golden.run(&exact(cross, layout, chunk)));
                 assert!(
                     error <= BUDGET,
-                    "{cross}, {layout}, chunks of {chunk}: {error}"
+                    "input of {}, {cross}, {layout}, chunks of {chunk}: {error}",
+                    golden.width
                 );
             }
         }
@@ -96,33 +102,39 @@ fn every_layout_gives_the_logits_of_transformers() {
 /// and random: a real model's are far apart.
 #[test]
 fn smaller_numbers_stay_within_their_budgets() {
-    let golden = Golden::read();
-    for (cache_type, budget) in [(ElementType::F16, 2e-3), (ElementType::Q8_0, 3e-2)] {
-        for cross in CrossLayout::ALL {
-            let options = Options {
-                cache_type,
-                f32_activations: false,
-                ..exact(cross, LayoutChoice::Kv, 24)
-            };
-            let error = golden.error(&golden.run(&options));
-            assert!(error <= budget, "{cross}, {}: {error}", cache_type.name());
+    for golden in [Golden::whisper(), Golden::moonshine()] {
+        for (cache_type, budget) in [(ElementType::F16, 2e-3), (ElementType::Q8_0, 3e-2)] {
+            for cross in CrossLayout::ALL {
+                let options = Options {
+                    cache_type,
+                    f32_activations: false,
+                    ..exact(cross, LayoutChoice::Kv, 24)
+                };
+                let error = golden.error(&golden.run(&options));
+                let (width, name) = (golden.width, cache_type.name());
+                assert!(
+                    error <= budget,
+                    "input of {width}, {cross}, {name}: {error}"
+                );
+            }
         }
     }
 }
 
 #[test]
 fn chunks_change_no_bit_with_keys_and_values() {
-    let golden = Golden::read();
-    let run = |chunk| golden.run(&exact(CrossLayout::Kv, LayoutChoice::Kv, chunk));
-    let one_by_one = run(1);
-    for chunk in [3, 8, 24] {
-        assert!(run(chunk) == one_by_one, "chunks of {chunk}");
+    for golden in [Golden::whisper(), Golden::moonshine()] {
+        let run = |chunk| golden.run(&exact(CrossLayout::Kv, LayoutChoice::Kv, chunk));
+        let one_by_one = run(1);
+        for chunk in [3, 8, 24] {
+            assert!(run(chunk) == one_by_one, "chunks of {chunk}");
+        }
     }
 }
 
 #[test]
 fn the_output_of_the_encoder_is_kept_once() {
-    let golden = Golden::read();
+    let golden = Golden::whisper();
     let bytes = |cross| {
         let options = exact(cross, LayoutChoice::Kv, 8);
         golden.with_stream(&options, |stream| {
@@ -137,7 +149,7 @@ fn the_output_of_the_encoder_is_kept_once() {
 /// in the order of the rules, and ends.
 #[test]
 fn a_sound_becomes_a_transcript_that_ends() {
-    let golden = Golden::read();
+    let golden = Golden::whisper();
     let file = Gguf::parse(&golden.file).unwrap();
     let tokens = SpeechTokens::from_gguf(&file, golden.vocab).unwrap();
     let samples: Vec<f32> = (0..7680).map(|i| (i as f32 * 0.05).sin() * 0.3).collect();
@@ -203,9 +215,66 @@ fn a_sound_becomes_a_transcript_that_ends() {
     });
 }
 
+/// A model that writes text only: it ends, at the latest after as many tokens as the sound has
+/// room for, and a sound of one sample is followed by zeros.
+#[test]
+fn a_model_without_times_writes_text_and_ends() {
+    let golden = Golden::moonshine();
+    let file = Gguf::parse(&golden.file).unwrap();
+    let tokens = SpeechTokens::from_gguf(&file, golden.vocab).unwrap();
+    assert_eq!((tokens.start, tokens.end, tokens.times), (1, 2, None));
+    let samples = &golden.sounds[0].frames;
+    golden.with_stream(&exact(CrossLayout::E, LayoutChoice::Kv, 8), |stream| {
+        let mut transcriber = Transcriber::new(stream, tokens);
+        let mut write = |samples: &[f32], times| {
+            transcriber.hear(samples).unwrap();
+            assert_eq!(transcriber.detect_language().unwrap(), None);
+            let request = Request {
+                times,
+                ..Request::default()
+            };
+            transcriber.begin(&request).unwrap();
+            assert_eq!(transcriber.no_speech(), 0.0);
+            let mut written = Vec::new();
+            loop {
+                match transcriber.write_next().unwrap() {
+                    Written::Text(token) => written.push(token),
+                    Written::Time(_) => unreachable!("it knows no times"),
+                    Written::End => break written,
+                }
+            }
+        };
+        // 1.25 s have room for nine tokens, and the shortest sound for one.
+        let written = write(samples, false);
+        assert!(!written.is_empty() && written.len() <= 9, "{written:?}");
+        assert_eq!(write(samples, true), written);
+        assert!(write(&samples[..1], false).len() <= 1);
+    });
+    // The tokens that the model thinks of first, by transformers' logits.
+    let options = exact(CrossLayout::E, LayoutChoice::Kv, 8);
+    golden.with_stream(&options, |stream| {
+        stream.encode(samples).unwrap();
+        let ours = stream.feed(&golden.ids[..1]).unwrap().to_vec();
+        let theirs = &golden.sounds[0].logits[..golden.vocab];
+        let largest = |logits: &[f32]| brooklet_core::sampler::argmax(logits);
+        assert_eq!(largest(&ours), largest(theirs));
+        assert_eq!(stream.hear(&[]), Err(StreamError::NothingToHear));
+        assert_eq!(
+            stream.hear(&[f32::INFINITY; 900]),
+            Err(StreamError::SoundNotFinite)
+        );
+        let most = 1249 * 384 + 510;
+        let long = StreamError::SourceTooLong {
+            frames: most + 1,
+            most,
+        };
+        assert_eq!(stream.hear(&vec![0.0; most + 1]), Err(long));
+    });
+}
+
 #[test]
 fn what_cannot_be_encoded_is_an_error() {
-    let golden = Golden::read();
+    let golden = Golden::whisper();
     let options = exact(CrossLayout::E, LayoutChoice::Kv, 8);
     golden.with_stream(&options, |stream| {
         assert_eq!(stream.feed(&[1]).unwrap_err(), StreamError::NoSource);

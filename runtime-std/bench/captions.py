@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""Times captions of brooklet and of faster-whisper in turn, and counts their word errors.
+"""Times captions of brooklet and of faster-whisper or ONNX Runtime in turn, and counts their word errors.
 
-    python3 captions.py BROOKLET MODEL.gguf CT2_FOLDER SOUND=TRANSCRIPT... [--threads 2] [-r 3] [--beam 1]
+    python3 captions.py BROOKLET MODEL.gguf FOLDER SOUND=TRANSCRIPT... [--threads 2] [-r 3] [--beam 1]
 
 A run is a whole process: start, reading, decoding. Both have the same threads. Prints for each sound
 the median seconds, the largest anonymous memory (looked at every 10 ms), and the word error rate in
-per cent (case and punctuation ignored, numbers not made alike). MODEL.gguf and CT2_FOLDER must hold
-the same weights: models/speech/README.md says where to get both. Needs `pip install faster-whisper`;
-`--peer-python` names the Python that has it.
+per cent (case and punctuation ignored, numbers not made alike). MODEL.gguf and FOLDER must hold the
+same weights: models/speech/README.md says where to get both. A FOLDER in the form of CTranslate2 needs
+`pip install faster-whisper`, a Moonshine in that of ONNX Runtime `pip install onnxruntime soundfile`;
+`--peer-python` names the Python that has it. ONNX Runtime hears the parts into which brooklet cuts the
+sound, greedily too, and is told where they are.
 """
 
 import argparse
+import json
 import os
 import re
 import statistics
@@ -26,6 +29,57 @@ model = WhisperModel(folder, device="cpu", compute_type=kind, cpu_threads=int(th
 segments, _ = model.transcribe(sound, beam_size=int(beam), language="en", temperature=0.0, condition_on_previous_text=False)
 print(" ".join(segment.text.strip() for segment in segments))
 """
+
+ONNX = """
+import sys, json, numpy as np, onnxruntime as ort, soundfile
+folder, sound, threads, parts = sys.argv[1:]
+options = ort.SessionOptions()
+options.intra_op_num_threads, options.inter_op_num_threads = int(threads), 1
+load = lambda name: ort.InferenceSession(f"{folder}/{name}.ort", options, providers=["CPUExecutionProvider"])
+encoder, decoder = load("encoder_model"), load("decoder_model_merged")
+named = {value.name: value for value in decoder.get_inputs()}
+past = [name for name in named if name.startswith("past_key_values")]
+_, heads, _, width = named[past[0]].shape
+outputs = [value.name for value in decoder.get_outputs()]
+pieces, data, at = [], open(f"{folder}/tokenizer.bin", "rb").read(), 0
+while at < len(data):
+    length, at = data[at], at + 1
+    if length >= 128:
+        length, at = length + 128 * (data[at] - 1), at + 1
+    pieces.append(data[at : at + length])
+    at += length
+samples, rate = soundfile.read(sound, dtype="float32")
+texts = []
+for start, end in json.loads(parts):
+    part = samples[round(start * rate) : round(end * rate)][None]
+    inputs = {"input_values": part}
+    if len(encoder.get_inputs()) > 1:
+        inputs["attention_mask"] = np.ones(part.shape, np.int64)
+    heard = encoder.run(None, inputs)[0]
+    cache = {name: np.zeros((1, heads, 0, width), np.float32) for name in past}
+    ids = [1]
+    for step in range(-(-part.shape[1] * 13 // 32000)):
+        inputs = {"input_ids": np.array([[ids[-1]]]), "encoder_hidden_states": heard, "use_cache_branch": np.array([step > 0]), **cache}
+        if "encoder_attention_mask" in named:
+            inputs["encoder_attention_mask"] = np.ones(part.shape, np.int64)
+        found = dict(zip(outputs, decoder.run(None, inputs)))
+        ids.append(int(found["logits"][0, -1].argmax()))
+        if ids[-1] == 2:
+            break
+        for name in past:
+            if step == 0 or ".decoder." in name:
+                cache[name] = found[name.replace("past_key_values", "present")]
+    text = b"".join(pieces[number] for number in ids[1:] if number < len(pieces) and number != 2)
+    texts.append(text.decode(errors="replace").replace(chr(0x2581), " ").strip())
+print(" ".join(texts))
+"""
+
+
+def parts(command):
+    """Where a model without times has cut the sound, as JSON."""
+    lines = subprocess.run([*command, "--format", "jsonl"], check=True, capture_output=True, text=True).stdout.splitlines()
+    captions = map(json.loads, lines)
+    return json.dumps([(caption["start"], caption["end"]) for caption in captions])
 
 
 def words(text):
@@ -84,7 +138,11 @@ def main():
         reference = words(open(transcript).read())
         ours = [arguments.brooklet, "caption", sound, "-m", arguments.model, "-t", str(arguments.threads), "--language", "en"]
         theirs = [arguments.peer_python, "-c", PEER, arguments.folder, sound, str(arguments.threads), str(arguments.beam), arguments.kind]
-        found = {"brooklet": [], "faster-whisper": []}
+        peer = "faster-whisper"
+        if os.path.exists(os.path.join(arguments.folder, "encoder_model.ort")):
+            peer = "onnxruntime"
+            theirs = [arguments.peer_python, "-c", ONNX, arguments.folder, sound, str(arguments.threads), parts(ours)]
+        found = {"brooklet": [], peer: []}
         for turn in range(arguments.r):
             for name, command in sorted(zip(found, (ours, theirs)), reverse=turn % 2 == 1):
                 found[name].append(run(command))

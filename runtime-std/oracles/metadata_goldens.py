@@ -4,11 +4,11 @@
     python3 metadata_goldens.py ../../core/tests > ../../core/tests/golden/metadata.txt
 
 The pass is written from the papers and from llama.cpp's meaning of each key (`llama-model.cpp`, its `load_hparams`); it shares no
-code with brooklet. Whisper's keys are those of transcribe.cpp (`arch/whisper/weights.cpp`, its `read_whisper_hparams`). Before anything
+code with brooklet. Keys of models of speech are those of transcribe.cpp (`arch/whisper/weights.cpp`, its `read_whisper_hparams`, and the converter for Moonshine). Before anything
 is written, the pass must give the logits that transformers gives for the unchanged models (those of `family_goldens.py` and
-`speech_goldens.py`). A line of the output is `MODEL CHANGES RESULT`:
+`speech_goldens.py` and `moonshine_goldens.py`). A line of the output is `MODEL CHANGES RESULT`:
 
-- CHANGES: `KEY=TYPE:VALUE` without the architecture (whole, in Whisper, whose keys begin with `stt.`), joined by `;`, with the types u (u32), f (f32), b, s, and au, af (lists);
+- CHANGES: `KEY=TYPE:VALUE` without the architecture (whole, in models of speech, whose keys begin with `stt.`), joined by `;`, with the types u (u32), f (f32), b, s, and au, af (lists);
 - RESULT: `same` (no effect), `refused`, or the first LOGITS logits after TOKENS tokens.
 """
 
@@ -174,25 +174,30 @@ class Pass:
 class Whisper:
     """Radford et al., arXiv 2212.04356, section 2.2; the logits after the last of `ids`."""
 
-    NAME = "random-whisper-f32"
+    NAME, LIST = "random-whisper-f32", "speech.txt"
 
     def __init__(self, tests):
         model = Model(tests / f"data/{self.NAME}.gguf")
         self.fields, self.tensors = model.fields, model.tensors
-        lines = dict(line.split(" ", 1) for line in (tests / "golden/speech/speech.txt").read_text().splitlines())
+        lines = dict(line.split(" ", 1) for line in (tests / "golden/speech" / self.LIST).read_text().splitlines())
         self.ids = [int(word) for word in lines["ids"].split()]
         mels, width, vocab, frames = (int(word) for word in lines["model"].split()[1:5])
         kept = np.fromfile(tests / f"golden/speech/{self.NAME}.f32", dtype="<f4")
         self.frames = kept[: frames * mels].reshape(frames, mels).astype(np.float64)
-        at = frames * mels + frames // 2 * width
+        at = frames * mels + self.rows(frames) * width
         self.kept = kept[at : at + len(self.ids) * vocab].reshape(len(self.ids), vocab)
+
+    @staticmethod
+    def rows(frames):
+        return frames // 2
 
     def linear(self, name, x):
         return x @ self.tensors[name + ".weight"].T + self.tensors.get(name + ".bias", 0.0)
 
     def norm(self, name, x):
         x = x - x.mean(-1, keepdims=True)
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * self.tensors[name + ".weight"] + self.tensors[name + ".bias"]
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+        return x * self.tensors[name + ".weight"] + self.tensors.get(name + ".bias", 0.0)
 
     def convolution(self, name, x, stride):
         weight, padded = self.tensors[name + ".weight"], np.pad(x, ((1, 1), (0, 0)))
@@ -200,9 +205,10 @@ class Whisper:
         rows = [np.einsum("oik,ki->o", weight, padded[at : at + 3]) for at in places]
         return gelu(np.array(rows) + self.tensors[name + ".bias"])
 
-    def attention(self, name, x, source, heads, causal=False):
+    def attention(self, name, x, source, heads, causal=False, turn=lambda y: y):
         q, k, v = self.linear(name + ".q", x), self.linear(name + ".k", source), self.linear(name + ".v", source)
         q, k, v = (y.reshape(len(y), heads, -1) for y in (q, k, v))
+        q, k = turn(q), turn(k)
         scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(q.shape[-1])
         if causal:
             scores = np.where(np.tri(len(x), dtype=bool), scores, -np.inf)
@@ -299,6 +305,113 @@ class Whisper:
             {"stt.whisper.suppress_tokens": "none"},
             {languages: 1},
             {"stt.capability.translate": 1},
+        ]:
+            yield changes, REFUSED
+
+
+class Moonshine(Whisper):
+    """Jeffries et al., arXiv 2410.15608, section 3.1."""
+
+    NAME, LIST = "random-moonshine-f32", "moonshine.txt"
+
+    @staticmethod
+    def rows(frames):
+        return (((frames - 127) // 64 + 1 - 7) // 3 + 1 - 3) // 2 + 1
+
+    def convolution(self, number, x, stride):
+        weight = self.tensors[f"enc.conv.{number}.weight"]
+        taps = weight.shape[-1]
+        rows = [np.einsum("oik,ki->o", weight, x[at : at + taps]) for at in range(0, len(x) - taps + 1, stride)]
+        return np.array(rows) + self.tensors.get(f"enc.conv.{number}.bias", 0.0)
+
+    @staticmethod
+    def turner(fields):
+        """Rotates neighbouring pairs at the front of each head by the position."""
+        base, part = fields.get("stt.moonshine.rope_theta", 10000.0), fields["stt.moonshine.partial_rotary_factor"]
+
+        def turn(y):
+            count = int(y.shape[-1] * part)
+            angles = np.arange(len(y))[:, None] * base ** (-np.arange(0, count, 2) / count)
+            cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+            a, b, out = y[..., 0:count:2], y[..., 1:count:2], y.copy()
+            out[..., 0:count:2], out[..., 1:count:2] = a * cos - b * sin, a * sin + b * cos
+            return out
+
+        return turn
+
+    def logits(self, changes):
+        fields = self.fields | changes
+        get = lambda side, key: fields[f"stt.moonshine.{side}.{key}"]
+        turn = self.turner(fields)
+        x = np.tanh(self.convolution(0, self.frames, 64))
+        x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+        x = x * self.tensors["enc.conv.norm.weight"] + self.tensors["enc.conv.norm.bias"]
+        x = gelu(self.convolution(2, gelu(self.convolution(1, x, 3)), 2))
+        heads = get("encoder", "n_heads")
+        for layer in range(get("encoder", "n_layers")):
+            block = f"enc.blocks.{layer}."
+            normed = self.norm(block + "norm_attn", x)
+            x = self.feed_forward(block, x + self.attention(block + "attn", normed, normed, heads, turn=turn))
+        encoded = self.norm("enc.final_norm", x)
+        embedding = self.tensors["dec.token_embd.weight"]
+        x = embedding[self.ids]
+        heads = get("decoder", "n_heads")
+        for layer in range(get("decoder", "n_layers")):
+            block = f"dec.blocks.{layer}."
+            normed = self.norm(block + "norm_self", x)
+            x = x + self.attention(block + "self_attn", normed, normed, heads, causal=True, turn=turn)
+            x = x + self.attention(block + "cross_attn", self.norm(block + "norm_cross", x), encoded, heads)
+            up, gate = np.split(self.linear(block + "ffn.fc1", self.norm(block + "norm_ffn", x)), 2, axis=-1)
+            x = x + self.linear(block + "ffn.fc2", up * gate / (1 + np.exp(-gate)))
+        return self.norm("dec.final_norm", x) @ embedding.T
+
+    def mutations(self):
+        own, front = "stt.moonshine.", "stt.frontend."
+        encoder, decoder, stem = own + "encoder.", own + "decoder.", own + "conv_stem."
+        heads = lambda side, count: {side + "n_heads": count, side + "n_kv_heads": count}
+        yield from [
+            ({encoder + "n_layers": 1}, None),
+            ({decoder + "n_layers": 1}, None),
+            ({**heads(encoder, 4), **heads(decoder, 4), own + "partial_rotary_factor": 0.63}, None),
+            ({own + "partial_rotary_factor": 0.4}, None),
+            ({own + "rope_theta": 500.0}, None),
+            ({front + "type": "samples"}, SAME),
+            ({front + "num_mels": 80}, SAME),
+            ({decoder + "max_position_embeddings": 48}, SAME),
+            ({own + "pad_head_dim_to_multiple_of": 8}, SAME),
+            ({own + "pad_token_id": 0}, SAME),
+            ({own + "bos_token_id": 5}, SAME),
+            ({stem + "channels": [1, 2, 3]}, SAME),
+            ({stem + "kernel_sizes": [1, 2, 3]}, SAME),
+            ({stem + "groupnorm_num_groups": 1}, SAME),
+            ({stem + "groupnorm_eps": 1e-5}, SAME),
+            ({"stt.capability.timestamps": True}, SAME),
+        ]
+        for changes in [
+            {encoder + "n_layers": 30},
+            {decoder + "n_layers": 30},
+            {encoder + "d_model": 32, decoder + "d_model": 32},
+            {encoder + "d_model": 32},
+            heads(encoder, 4),
+            heads(decoder, 3),
+            {encoder + "ffn_dim": 32, decoder + "ffn_dim": 32},
+            {decoder + "ffn_dim": 32},
+            {decoder + "vocab_size": 299},
+            {decoder + "tie_word_embeddings": False},
+            {encoder + "activation": "relu"},
+            {decoder + "activation": "gelu"},
+            {own + "attention_bias": True},
+            {own + "partial_rotary_factor": 0.0},
+            {own + "partial_rotary_factor": 1.5},
+            {own + "partial_rotary_factor": 0.67},
+            {own + "rope_theta": 0.0},
+            {own + "decoder_start_token_id": 300},
+            {own + "eos_token_id": 300},
+            {front + "sample_rate": 8000},
+            {stem + "strides": [64, 3, 3]},
+            {stem + "strides": [64, 3]},
+            {stem + "groupnorm_num_groups": 2},
+            {stem + "groupnorm_eps": 1e-3},
         ]:
             yield changes, REFUSED
 
@@ -458,13 +571,13 @@ def main():
     for name, changes, result in mutations():
         changes = spelled_out(models[name], changes)
         line(name, changes, result, plain[name], lambda: models[name].logits(ids[:TOKENS], changes)[-1])
-    whisper = Whisper(tests)
-    plain = whisper.logits({})
-    error = np.abs(plain - whisper.kept).max() / np.abs(whisper.kept).max()
-    if error > 2e-5:
-        sys.exit(f"{whisper.NAME}: {error} from transformers")
-    for changes, result in whisper.mutations():
-        line(whisper.NAME, changes, result, plain[-1], lambda: whisper.logits(changes)[-1])
+    for model in (Whisper(tests), Moonshine(tests)):
+        plain = model.logits({})
+        error = np.abs(plain - model.kept).max() / np.abs(model.kept).max()
+        if error > 2e-5:
+            sys.exit(f"{model.NAME}: {error} from transformers")
+        for changes, result in model.mutations():
+            line(model.NAME, changes, result, plain[-1], lambda: model.logits(changes)[-1])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,13 @@
 //!
 //! Memory does not grow with the sound: one window of samples is kept, and a window's captions are
 //! handed over before the next one is heard.
+//!
+//! A model that writes times says itself how far it has written its window down. For others the
+//! sound is cut at pauses, and what is said between two is one caption.
+
+mod pauses;
+
+use std::ops::Range;
 
 use brooklet_core::speech::SAMPLE_RATE;
 use brooklet_core::transcribe::{Request, SpeechTokens, Transcriber, Written};
@@ -20,6 +27,12 @@ const UNSURE: f32 = -1.0;
 
 /// Seconds of the shortest caption.
 const SHORTEST: f64 = 0.02;
+
+/// Seconds of the longest part of a sound that a model without times hears at once.
+const LONGEST: usize = 15;
+
+/// Seconds of the shortest part, but the last.
+const LEAST: usize = 5;
 
 /// Wishes for captions.
 #[derive(Clone, Debug, Default)]
@@ -105,16 +118,19 @@ impl<'e, 'a> Captions<'e, 'a> {
                 ..Default::default()
             };
             tokenizer.encode(prompt.as_bytes(), encoding, &mut |token| before.push(token));
-            let most = match tokens.previous {
-                Some(_) => Transcriber::new(engine.stream(), tokens).most_before(),
-                None => 0,
-            };
+            if tokens.previous.is_none() {
+                return Err(Error::NoPrompt);
+            }
+            let most = Transcriber::new(engine.stream(), tokens).most_before();
             if before.len() > most {
                 let tokens = before.len();
                 return Err(Error::PromptTooLong { tokens, most });
             }
         }
-        let capacity = encoder.most_samples();
+        let capacity = match tokens.times {
+            Some(_) => encoder.most_samples(),
+            None => encoder.most_samples().min(LONGEST * SAMPLE_RATE),
+        };
         Ok(Captions {
             engine,
             tokens,
@@ -134,8 +150,8 @@ impl<'e, 'a> Captions<'e, 'a> {
         seconds(self.passed)
     }
 
-    /// Seconds of the sound that were taken as silence, although the model wrote something: it was
-    /// unsure that anybody speaks, and unsure of its words.
+    /// Seconds of the sound that were taken as silence: nothing was loud, or the model was unsure
+    /// that anybody speaks, and unsure of its words.
     pub fn silence(&self) -> f64 {
         seconds(self.silent)
     }
@@ -163,7 +179,10 @@ impl<'e, 'a> Captions<'e, 'a> {
         if has == 0 {
             return Ok(false);
         }
-        let (captions, done) = self.hear(cancel)?;
+        let (captions, done) = match self.tokens.times {
+            Some(_) => self.hear(cancel)?,
+            None => self.hear_to_a_pause(cancel)?,
+        };
         for caption in captions {
             write(caption)?;
         }
@@ -191,14 +210,8 @@ impl<'e, 'a> Captions<'e, 'a> {
         let mut captions = Vec::new();
         let (mut start, mut bytes) = (offset, Vec::new());
         let mut end = |start: f64, end: f64, bytes: &mut Vec<u8>| {
-            // One line: subtitles end at an empty one.
-            let text = String::from_utf8_lossy(bytes);
-            let words: Vec<&str> = text.split_whitespace().collect();
-            let text = words.join(" ");
+            captions.extend(caption(start..end, bytes));
             bytes.clear();
-            if !text.is_empty() {
-                captions.push(Caption { start, end, text });
-            }
         };
         let all = offset + seconds(has as u64);
         loop {
@@ -234,6 +247,37 @@ impl<'e, 'a> Captions<'e, 'a> {
         Ok((captions, done))
     }
 
+    /// The caption of the window up to its best pause, and the samples up to there.
+    fn hear_to_a_pause(&mut self, cancel: &Cancel) -> Result<(Vec<Caption>, usize), Error> {
+        let done = if self.window.len() < self.capacity {
+            self.window.len()
+        } else {
+            pauses::quietest(&self.window, LEAST * SAMPLE_RATE)
+        };
+        let Some(part) = pauses::loud(&self.window[..done]) else {
+            self.silent += done as u64;
+            return Ok((Vec::new(), done));
+        };
+        let (stream, tokenizer) = self.engine.parts()?;
+        let mut transcriber = Transcriber::new(stream, self.tokens);
+        transcriber.hear(&self.window[part.clone()])?;
+        transcriber.begin(&Request::default())?;
+        let mut bytes = Vec::new();
+        loop {
+            if cancel.is_cancelled() {
+                return Ok((Vec::new(), 0));
+            }
+            match transcriber.write_next()? {
+                Written::Text(token) => bytes.extend(tokenizer.piece(token, false)),
+                Written::Time(_) => {}
+                Written::End => break,
+            }
+        }
+        let at = |sample: usize| seconds(self.passed + sample as u64);
+        let caption = caption(at(part.start)..at(part.end), &bytes);
+        Ok((caption.into_iter().collect(), done))
+    }
+
     /// Code of the language that is spoken, once it is known; `None` for models of one language.
     ///
     /// # Errors
@@ -247,6 +291,19 @@ impl<'e, 'a> Captions<'e, 'a> {
             code.to_owned()
         }))
     }
+}
+
+/// The caption of the text that was written from one time to another, if there is any.
+fn caption(range: Range<f64>, bytes: &[u8]) -> Option<Caption> {
+    // One line: subtitles end at an empty one.
+    let text = String::from_utf8_lossy(bytes);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let Range { start, end } = range;
+    (!words.is_empty()).then(|| Caption {
+        start,
+        end,
+        text: words.join(" "),
+    })
 }
 
 /// Seconds of a number of samples.

@@ -90,6 +90,11 @@ pub enum Error {
     /// The speech model cannot translate.
     #[error("the model cannot translate: it writes what is said")]
     NoTranslation,
+    /// The model takes no text that was said before.
+    #[error(
+        "the model takes no prompt: it writes what it hears, and knows nothing that was said before"
+    )]
+    NoPrompt,
     /// The text that was said before has too many tokens.
     #[error("the prompt has {tokens} tokens, but the model takes {most} at most")]
     PromptTooLong {

@@ -8,8 +8,9 @@ use core::ops::Range;
 use super::{At, Pass, optional, quantized, scaling};
 use crate::attention::{Values, write_source};
 use crate::cache::{CacheMemory, Layout};
+use crate::kernels::Rotate;
 use crate::model::{Encoder, Layer, Linear};
-use crate::nn::math;
+use crate::nn::{math, rope};
 use crate::plan::Buffers;
 use crate::workers::Pending;
 
@@ -79,7 +80,10 @@ impl<'p> Pass<'p> {
         if !(math::all_finite(keys) && math::all_finite(values)) {
             rows[range.start * d] = f32::NAN;
         }
-        let keys = (keys, self.model.config.kv_columns());
+        let kv = self.model.config.kv_columns();
+        let keys = &mut b.keys[..range.len() * kv];
+        self.rotate(keys, kv, range.start, b.hidden);
+        let (keys, values) = ((&*keys, kv), &b.values[..range.len() * kv]);
         write_source(self.compute, &mut cache, range.start, keys, values);
     }
 
@@ -99,6 +103,26 @@ impl<'p> Pass<'p> {
         self.compute.add_bias(keys, optional(key.bias));
         self.compute.add_bias(values, optional(value.bias));
         (keys, values)
+    }
+
+    /// Rotates the heads of rows of `columns` values by their positions, from `first` on, in models
+    /// that rotate. `table` has room for the angles of one row.
+    fn rotate(&self, rows: &mut [f32], columns: usize, first: usize, table: &mut [f32]) {
+        let config = &self.model.config;
+        let frequencies = &*self.reaches.of(0).frequencies;
+        let table = &mut table.as_chunks_mut().0[..frequencies.len()];
+        if table.is_empty() {
+            return;
+        }
+        for (row, position) in rows.chunks_exact_mut(columns).zip(first as u64..) {
+            rope::angles(frequencies, position, table);
+            self.compute.isa.run(Rotate {
+                heads: row,
+                head_dim: config.head_dim,
+                table,
+                pairs: config.rope_pairs(),
+            });
+        }
     }
 
     /// Runs rows `range` of `all` through one layer, whose keys and values are written:
@@ -126,7 +150,11 @@ impl<'p> Pass<'p> {
         b.residual[..rows.len()].copy_from_slice(rows);
         let takers = [&attention.query.weight];
         self.norm(0, Pending::Nothing, attention.norm.as_ref(), &takers, b);
-        at.attend_to_source(&attention.query, Values::Cached, (cache, all), b);
+        at.project_queries(&attention.query, b);
+        let columns = config.query_columns();
+        let queries = &mut b.queries[..range.len() * columns];
+        self.rotate(queries, columns, range.start, b.hidden);
+        at.attend_to_source(Values::Cached, (cache, all), b);
         at.attention_output(&attention.output, b);
         let pending = Pending::Before(scaling(config, attention.post_norm.as_ref()));
         self.norm(

@@ -11,7 +11,9 @@ impl FeedForward<'_> {
     /// Matrices that take the normed input.
     pub(super) fn takers(&self) -> [&Matrix<'_>; 2] {
         [
-            self.gate.as_ref().unwrap_or(&self.up.weight),
+            self.gate
+                .as_ref()
+                .map_or(&self.up.weight, |gate| &gate.weight),
             &self.up.weight,
         ]
     }
@@ -42,8 +44,10 @@ impl At<'_> {
         let up = match &layer.gate {
             Some(gate) => {
                 let up = &mut b.queries[pass.rows(self.wanted, config.ff)];
-                let layers = [(gate, &mut *hidden), (&layer.up.weight, &mut *up)];
+                let layers = [(&gate.weight, &mut *hidden), (&layer.up.weight, &mut *up)];
                 compute.linear(input, layers, b.kernel_scratch);
+                compute.add_bias(hidden, optional(gate.bias));
+                compute.add_bias(up, optional(layer.up.bias));
                 &*up
             }
             None => {
@@ -53,7 +57,7 @@ impl At<'_> {
                 &[]
             }
         };
-        let activation = match config.design.feed_forward {
+        let activation = match layer.kind {
             FeedForwardKind::SwiGlu => Activation::Silu,
             FeedForwardKind::GeGlu | FeedForwardKind::GeluTanh => Activation::GeluTanh,
             FeedForwardKind::Gelu => Activation::Gelu,

@@ -29,33 +29,33 @@ impl At<'_> {
         };
         let source = &mut caches.source;
         let len = source.len();
-        self.attend_to_source(
-            &weights.query,
-            values,
-            (source.cross(self.index, &shape), len),
-            b,
-        );
+        self.project_queries(&weights.query, b);
+        self.attend_to_source(values, (source.cross(self.index, &shape), len), b);
     }
 
-    /// Projects the queries of the tokens that need an output from `normed`, and attends to all
-    /// `len` rows of `source`.
-    pub(super) fn attend_to_source(
-        &self,
-        query: &Linear<'_>,
-        values: Values<'_>,
-        (source, len): (LayerCache<'_>, usize),
-        b: &mut Buffers<'_>,
-    ) {
+    /// Projects the queries of the tokens that need an output from `normed`.
+    pub(super) fn project_queries(&self, query: &Linear<'_>, b: &mut Buffers<'_>) {
         let (pass, compute, config) = (self.pass, self.pass.compute, self.config());
-        let shape = config.shape();
-        let (tokens, d, columns) = (pass.tokens, shape.d_model, shape.query_columns());
-        let queries = &mut b.queries[pass.rows(self.wanted, columns)];
+        let d = config.d_model;
+        let queries = &mut b.queries[pass.rows(self.wanted, config.query_columns())];
         let input = quantized(&b.normed[pass.rows(self.wanted, d)], b.activations, d);
         compute.linear(input, [(&query.weight, &mut *queries)], b.kernel_scratch);
         compute.add_bias(queries, optional(query.bias));
         if !math::all_finite(queries) {
             b.residual[self.wanted * d] = f32::NAN;
         }
+    }
+
+    /// Attends with the queries of the tokens that need an output to all `len` rows of `source`.
+    pub(super) fn attend_to_source(
+        &self,
+        values: Values<'_>,
+        (source, len): (LayerCache<'_>, usize),
+        b: &mut Buffers<'_>,
+    ) {
+        let (pass, compute, config) = (self.pass, self.pass.compute, self.config());
+        let shape = config.shape_of_source();
+        let (tokens, d, columns) = (pass.tokens, shape.d_model, shape.query_columns());
         let ring = Ring::whole(len);
         let unrotated = Tables {
             frequencies: &[],

@@ -1,11 +1,12 @@
 //! Blocks of a layer: attention, and the feed-forward layer; their weights are borrowed from the
 //! file and checked once.
 
+use super::design::FusedGate;
 use super::names::{
     KEY, QKV, QUERY, SLIM_CHANNELS, SLIM_MAP, SLIM_MEAN, SLIM_OFFSET, Stack, VALUE,
 };
 use super::tensors::Tensors;
-use super::{Config, ModelError, QueryKeyNorm};
+use super::{Config, FeedForwardKind, ModelError, QueryKeyNorm};
 use crate::cache::Layout;
 use crate::const_fn::tri;
 use crate::features::OfFamilies;
@@ -189,7 +190,7 @@ impl<'w> Layer<'w> {
                 }
                 _ => OfFamilies::NONE,
             },
-            feed_forward: tri!(FeedForward::read(&of, config)),
+            feed_forward: tri!(FeedForward::read(&of, config, stack)),
         })
     }
 }
@@ -337,10 +338,12 @@ impl<'w> CrossAttention<'w> {
 /// Feed-forward part of a layer.
 #[derive(Clone, Copy)]
 pub struct FeedForward<'w> {
+    /// Its equation.
+    pub kind: FeedForwardKind,
     /// Norm of the input, over `d_model`.
     pub norm: Option<Norm<'w>>,
-    /// `ff x d_model`, if the design has a gate.
-    pub gate: Option<Matrix<'w>>,
+    /// `ff x d_model`, if the equation has a gate.
+    pub gate: Option<Linear<'w>>,
     /// `ff x d_model`.
     pub up: Linear<'w>,
     /// `d_model x ff`.
@@ -350,43 +353,54 @@ pub struct FeedForward<'w> {
 }
 
 impl<'w> FeedForward<'w> {
-    const fn read(of: &Tensors<'_, 'w>, config: &Config) -> Result<FeedForward<'w>, ModelError> {
+    const fn read(
+        of: &Tensors<'_, 'w>,
+        config: &Config,
+        stack: Stack,
+    ) -> Result<FeedForward<'w>, ModelError> {
         let (d, ff, design) = (config.d_model, config.ff, &config.design);
-        let (gate, up) = if !design.feed_forward.gated() {
-            (
-                None,
-                tri!(Linear::read(of, ["ffn_up.weight", "ffn_up.bias"], ff, d)),
-            )
+        let kind = match (config.encoder.get(), stack) {
+            (Some(encoder), Stack::Encoder) => encoder.feed_forward,
+            _ => design.feed_forward,
+        };
+        let (up, gate) = (
+            ["ffn_up.weight", "ffn_up.bias"],
+            ["ffn_gate.weight", "ffn_gate.bias"],
+        );
+        let (gate, up) = if !kind.gated() {
+            (None, tri!(Linear::read(of, up, ff, d)))
         } else {
             // The equation of these families has no biases, so a file with biases is refused.
-            if of.find("ffn_gate.bias").is_ok()
-                || of.find("ffn_up.bias").is_ok()
-                || of.find("ffn_down.bias").is_ok()
+            if !design.gated_biases
+                && (of.find("ffn_gate.bias").is_ok()
+                    || of.find("ffn_up.bias").is_ok()
+                    || of.find("ffn_down.bias").is_ok())
             {
                 return Err(ModelError::UnsupportedFeature(
                     "biases in its feed-forward layers",
                 ));
             }
-            let (gate, up) = if design.fused_gate && of.find("ffn_gate.weight").is_err() {
-                let both = tri!(of.matrix("ffn_up.weight", 2 * ff, d));
-                (both.row_range(0, ff), both.row_range(ff, ff))
-            } else {
-                (
-                    tri!(of.matrix("ffn_gate.weight", ff, d)),
-                    tri!(of.matrix("ffn_up.weight", ff, d)),
-                )
+            let fused = match design.fused_gate {
+                FusedGate::No => None,
+                _ if of.find("ffn_gate.weight").is_ok() => None,
+                FusedGate::First => Some((0, ff)),
+                FusedGate::Last => Some((ff, 0)),
             };
-            (
-                Some(gate),
-                Linear {
-                    weight: up,
-                    bias: None,
-                },
-            )
+            match fused {
+                Some((gate, first_up)) => {
+                    let both = tri!(Linear::read(of, up, 2 * ff, d));
+                    (Some(both.row_range(gate, ff)), both.row_range(first_up, ff))
+                }
+                None => (
+                    Some(tri!(Linear::read(of, gate, ff, d))),
+                    tri!(Linear::read(of, up, ff, d)),
+                ),
+            }
         };
         let (before, after) = (design.norms.before(), design.norms.after());
         let post_norm = ["post_ffw_norm.weight", "post_ffw_norm.bias"];
         Ok(FeedForward {
+            kind,
             norm: tri!(of.norm(before, design.norm, ["ffn_norm.weight", "ffn_norm.bias"], d)),
             gate,
             up,

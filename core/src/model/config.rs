@@ -176,8 +176,10 @@ impl Config {
             ));
         }
         let facts = Facts { file, architecture };
-        if let Family::Whisper = family {
-            return families::whisper(file);
+        match family {
+            Family::Whisper => return families::whisper(file),
+            Family::Moonshine => return families::moonshine(file),
+            _ => {}
         }
         let config = tri!(Config::shared(&facts, family));
         family.complete(&facts, config)
@@ -290,6 +292,15 @@ impl Config {
             i += 1;
         }
         self.shape_of(kind)
+    }
+
+    /// Numbers of the attention to an encoder's rows: that of the decoder, which rotates nothing,
+    /// and the encoder's own, whose queries and keys are rotated before.
+    pub const fn shape_of_source(&self) -> Shape {
+        Shape {
+            rope_dim: 0,
+            ..self.shape()
+        }
     }
 
     /// Returns true if values may be computed from keys. Then keys are cached as they come from

@@ -73,6 +73,18 @@ impl FeedForwardKind {
     }
 }
 
+/// Place of a feed-forward layer's gate in the tensor `ffn_up` of files that have no `ffn_gate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum FusedGate {
+    /// It is never there.
+    No,
+    /// Its rows come before those of `up`.
+    First,
+    /// Its rows come after those of `up`.
+    Last,
+}
+
 /// Source of the positions of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -205,8 +217,10 @@ pub struct Design {
     pub scaled_embedding: bool,
     /// True if queries, keys and values may be one tensor, `attn_qkv`, in this order.
     pub fused_qkv: bool,
-    /// True if gate and up may be one tensor, `ffn_up`, in this order.
-    pub fused_gate: bool,
+    /// Place of the gate in the tensor `ffn_up`, if that may hold both.
+    pub fused_gate: FusedGate,
+    /// True if gated feed-forward layers have biases.
+    pub gated_biases: bool,
     /// Names of the tensors.
     pub naming: Naming,
 }

@@ -132,6 +132,32 @@ impl<'a> Facts<'a> {
         self.get(key).is_none() || self.says(key, text)
     }
 
+    /// Returns true if the numbers under `key` are `numbers`, or the key is absent.
+    pub(super) const fn says_numbers(
+        &self,
+        key: &'static str,
+        numbers: &[u64],
+    ) -> Result<bool, ModelError> {
+        let Some(value) = self.get(key) else {
+            return Ok(true);
+        };
+        let Some(array) = value.as_array() else {
+            return Err(ModelError::MissingMetadata(key));
+        };
+        if array.len() != numbers.len() {
+            return Ok(false);
+        }
+        let mut elements = array.elements();
+        let mut i = 0;
+        while let Some(element) = elements.next_value() {
+            match element.as_u64() {
+                Some(value) if value == numbers[i] => i += 1,
+                _ => return Ok(false),
+            }
+        }
+        Ok(i == numbers.len())
+    }
+
     /// Reads a soft cap: `cap·tanh(x/cap)`; 0 for none.
     pub(super) const fn soft_cap(
         &self,

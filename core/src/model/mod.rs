@@ -18,9 +18,11 @@ mod weights;
 pub use blocks::{Attention, CrossAttention, FeedForward, Layer, Linear, Norm, SlimWeights};
 pub use config::{Config, Layouts, MAX_SLIM_LAYERS};
 pub use design::{
-    Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Norms, Positions, QueryKeyNorm,
+    Design, FeedForwardKind, FusedGate, LayerKind, LayerKinds, NormKind, Norms, Positions,
+    QueryKeyNorm,
 };
-pub use encoder::{Encoder, EncoderConfig};
+pub(crate) use encoder::{Convolution, WIDTHS};
+pub use encoder::{Encoder, EncoderConfig, EncoderInput, Stem};
 pub use error::{LayerName, ModelError};
 pub use families::Family;
 pub use names::Naming;

@@ -122,4 +122,5 @@ const DECODER: &[[&str; 2]] = &[
     ["position_embd.weight", "dec.pos_emb.weight"],
     ["output_norm.weight", "dec.final_norm.weight"],
     ["output_norm.bias", "dec.final_norm.bias"],
+    ["output.weight", "dec.lm_head.weight"],
 ];

@@ -194,7 +194,8 @@ impl<'f, 'w> Tensors<'f, 'w> {
         self.present_norm(kind, ["output_norm.weight", "output_norm.bias"], len)
     }
 
-    const fn present_norm(
+    /// Returns a norm's weight and, for a kind that has one, its bias.
+    pub(super) const fn present_norm(
         &self,
         kind: NormKind,
         [weight, bias]: [&'static str; 2],

@@ -16,6 +16,7 @@ pub use error::PlanError;
 pub use options::Options;
 pub(crate) use part::Buffers;
 pub use part::Part;
+pub(crate) use sizes::{ROWS_OF_SAMPLES, stem_hidden_of_samples};
 
 use crate::arena::MAX_PARTS;
 use crate::cache::{CacheShape, Layout, LayoutChoice, Policy};

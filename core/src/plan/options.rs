@@ -88,7 +88,7 @@ impl Options {
             Some(encoder) => Some(CacheShape {
                 layout: self.cross.caches(config.layers).0,
                 element: self.cache_type,
-                columns: config.shape().columns(),
+                columns: config.shape_of_source().columns(),
                 slots: encoder.positions,
                 exact_sinks: 0,
             }),

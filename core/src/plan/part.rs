@@ -110,7 +110,7 @@ parts! {
         MelSpans mel_spans: [Span; s.encoder.mel.spans], "bins of the mel bands";
         MelScratch mel_scratch: [f32; s.by_worker(s.encoder.mel.scratch, size_of::<f32>())], "spectrum";
         StemInput stem_input: [f32; s.rows(s.encoder.stem)], "frames beside each other";
-        StemHidden stem_hidden: [f32; s.stem_hidden()], "first convolution";
+        StemHidden stem_hidden: [f32; s.encoder.stem_hidden], "values between convolutions";
         // Last: before them it sets the buffers of a pass apart by distances at which prefill was
         // measured to be up to 4 % slower.
         CacheStarts cache_starts: [usize; s.config.layers], "places of the layers' caches";

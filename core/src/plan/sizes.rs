@@ -8,7 +8,7 @@ use crate::cache::{CacheShape, Layout, Policy};
 use crate::const_fn::{max, min};
 use crate::kernels;
 use crate::kernels::attend::{MAX_ROWS, scratch_floats};
-use crate::model::{Config, EncoderConfig};
+use crate::model::{Config, Convolution, EncoderConfig, EncoderInput, WIDTHS};
 use crate::quant::BLOCK;
 
 /// A model, checked options, and sizes that depend on the layers' layouts.
@@ -31,8 +31,10 @@ pub(super) struct EncoderSizes {
     pub(super) features: usize,
     /// Sizes of the transform from sound to features.
     pub(super) mel: MelSizes,
-    /// Columns of the wider of its convolutions.
+    /// Columns of the widest of its convolutions.
     pub(super) stem: usize,
+    /// Values between its convolutions, of the part of a sound that is computed at once.
+    pub(super) stem_hidden: usize,
     /// Floats of a worker's attention scratch.
     scores: usize,
     /// Columns of all queries that are as wide as the encoder's output, if that is kept.
@@ -61,6 +63,7 @@ impl EncoderSizes {
             scratch: 0,
         },
         stem: 0,
+        stem_hidden: 0,
         scores: 0,
         wide: 0,
         mapped: 0,
@@ -77,18 +80,28 @@ impl EncoderSizes {
             positions: encoder.positions,
             own: own.bytes(),
             cross: cross.bytes().saturating_mul(caches),
-            features: encoder.most_frames().saturating_mul(encoder.frames.mels()),
-            mel: MelSizes {
-                twiddles: encoder.frames.twiddles(),
-                spans: encoder.frames.spans(),
-                scratch: encoder.frames.scratch(),
+            features: match encoder.input {
+                EncoderInput::Features(_) => {
+                    encoder.most_frames().saturating_mul(encoder.input_width())
+                }
+                // A sound that is too short, and the zeros after it.
+                EncoderInput::Samples => encoder.least_frames(),
             },
-            stem: max(encoder.frames.mels(), config.d_model).saturating_mul(EncoderConfig::KERNEL),
+            mel: match &encoder.input {
+                EncoderInput::Features(mel) => MelSizes {
+                    twiddles: mel.twiddles(),
+                    spans: mel.spans(),
+                    scratch: mel.scratch(),
+                },
+                EncoderInput::Samples => EncoderSizes::NONE.mel,
+            },
+            stem: stem_columns(encoder, config.d_model),
+            stem_hidden: stem_hidden(encoder, config.d_model, options.chunk),
             scores: scratch_floats(rows, encoder.positions, 0),
             ..EncoderSizes::NONE
         };
         if layout.derives_values() {
-            let heads = Heads::over_inputs(&config.shape());
+            let heads = Heads::over_inputs(&config.shape_of_source());
             let slots = ScratchSlots {
                 capacity: encoder.positions,
                 chunk: options.chunk,
@@ -99,6 +112,55 @@ impl EncoderSizes {
             of.mapped = heads.cached();
         }
         of
+    }
+}
+
+/// Columns of the widest convolution.
+const fn stem_columns(encoder: &EncoderConfig, d: usize) -> usize {
+    match encoder.input {
+        EncoderInput::Features(mel) => {
+            let [first, second] = Convolution::OF_FEATURES;
+            max(
+                mel.mels().saturating_mul(first.kernel),
+                d.saturating_mul(second.kernel),
+            )
+        }
+        EncoderInput::Samples => {
+            let [first, second, third] = Convolution::OF_SAMPLES;
+            let others = max(
+                d.saturating_mul(second.kernel),
+                d.saturating_mul(WIDTHS * third.kernel),
+            );
+            max(first.kernel, others)
+        }
+    }
+}
+
+/// Most rows that the convolutions of samples compute at a time.
+pub(crate) const ROWS_OF_SAMPLES: usize = 32;
+
+/// Numbers of values between the convolutions of samples, of [`ROWS_OF_SAMPLES`] rows of a model of
+/// width `d`: after the first one, and after the second one.
+pub(crate) const fn stem_hidden_of_samples(d: usize) -> (usize, usize) {
+    let [_, second, third] = Convolution::OF_SAMPLES;
+    let middle = third.frames(ROWS_OF_SAMPLES);
+    (
+        second.frames(middle).saturating_mul(d),
+        middle.saturating_mul(WIDTHS).saturating_mul(d),
+    )
+}
+
+/// Values between the convolutions, of a chunk of the encoder's positions.
+const fn stem_hidden(encoder: &EncoderConfig, d: usize, chunk: usize) -> usize {
+    match encoder.input {
+        EncoderInput::Features(_) => {
+            let [_, second] = Convolution::OF_FEATURES;
+            second.frames(chunk).saturating_mul(d)
+        }
+        EncoderInput::Samples => {
+            let (narrow, wide) = stem_hidden_of_samples(d);
+            narrow.saturating_add(wide)
+        }
     }
 }
 
@@ -181,16 +243,6 @@ impl Sizes<'_> {
     /// Number of values in rows of `columns` for all of the encoder's positions.
     pub(super) const fn source_rows(&self, columns: usize) -> usize {
         self.encoder.positions.saturating_mul(columns)
-    }
-
-    /// Number of values that the first convolution gives for a chunk of the encoder's positions:
-    /// the second one sees a frame on each side of the chunk's.
-    pub(super) const fn stem_hidden(&self) -> usize {
-        if self.encoder.positions == 0 {
-            return 0;
-        }
-        let frames = self.options.chunk.saturating_mul(EncoderConfig::STRIDE) + 1;
-        frames.saturating_mul(self.config.d_model)
     }
 
     /// Columns of all queries that are as wide as inputs; 0 if nothing keeps inputs.

@@ -4,6 +4,7 @@
 //! call allocates, and no call gets slower because the stream has run for longer.
 
 mod error;
+mod hear;
 
 use crate::attention::geometry::{self, Geometry};
 use crate::cache::{CacheMemory, Policy, Reach, Reaches, Ring, Source};
@@ -15,7 +16,7 @@ use crate::model::Model;
 use crate::nn::math;
 use crate::plan::{Buffers, Plan};
 use crate::quant::BLOCK;
-use crate::speech::mel::{self, LogMel};
+use crate::speech::mel::LogMel;
 use crate::threads::Threads;
 use crate::workers::Compute;
 
@@ -107,18 +108,7 @@ impl<'a> Stream<'a> {
                 bases: core::mem::take(&mut buffers.tile_angles),
             }
         });
-        let front_end = match (model.encoder.get(), model.config.encoder.get()) {
-            (Some(encoder), Some(facts)) => {
-                let twiddles = core::mem::take(&mut buffers.mel_twiddles);
-                let spans = core::mem::take(&mut buffers.mel_spans);
-                let (filters, window) = (encoder.filters, encoder.window);
-                match LogMel::new(facts.frames, filters, window, twiddles, spans) {
-                    Ok(front_end) => OfFamilies::some(front_end),
-                    Err(_) => unreachable!("the model's tensors have the shapes of its facts"),
-                }
-            }
-            _ => OfFamilies::NONE,
-        };
+        let front_end = hear::front_end(&model, &mut buffers);
         crate::log::info!(
             "{} kernels, {} workers, {} policy with {} slots in {}, {} bytes of arena",
             isa.name(),
@@ -192,92 +182,6 @@ impl<'a> Stream<'a> {
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), StreamError> {
         self.run(Input::Tokens(tokens), Wanted::Each(visit))
-    }
-
-    /// Encodes `frames`, rows of as many values as the encoder has mel bands, and keeps what
-    /// cross-attention reads of them until the next call. Tokens that were fed before are not
-    /// forgotten: [`Stream::reset`] does that.
-    ///
-    /// # Errors
-    /// [`StreamError::NoEncoder`]; [`StreamError::NothingToHear`] without frames;
-    /// [`StreamError::Rows`] if they are not whole; [`StreamError::SourceTooLong`] if there are
-    /// more than the model's positions take. Then nothing has changed. [`StreamError::NotFinite`]:
-    /// then nothing is encoded.
-    pub fn encode(&mut self, frames: &[f32]) -> Result<(), StreamError> {
-        let encoder = self.model.encoder.get();
-        let (Some(encoder), Some(facts)) = (encoder, self.model.config.encoder.get()) else {
-            return Err(StreamError::NoEncoder);
-        };
-        let (width, given) = (facts.frames.mels(), frames.len());
-        if !given.is_multiple_of(width) {
-            return Err(StreamError::Rows { width, given });
-        }
-        match given / width {
-            0 => return Err(StreamError::NothingToHear),
-            frames if frames > facts.most_frames() => {
-                return Err(StreamError::SourceTooLong {
-                    frames,
-                    most: facts.most_frames(),
-                });
-            }
-            _ => {}
-        }
-        let pass = Pass {
-            compute: &self.compute,
-            model: &self.model,
-            plan: &self.plan,
-            reaches: &self.reaches,
-            geometry: None,
-            tokens: 0,
-            wanted: 0,
-        };
-        let (caches, b) = (&mut self.caches, &mut self.buffers);
-        let rows = pass.stem(encoder, frames, caches, b);
-        if pass.encode(encoder, rows, caches, b) {
-            Ok(())
-        } else {
-            Err(StreamError::NotFinite { position: 0 })
-        }
-    }
-
-    /// Encodes a sound: its log-mel features, and then [`Stream::encode`]. The sound has one
-    /// channel of [`SAMPLE_RATE`](crate::speech::SAMPLE_RATE) samples a second, from -1 to 1, and
-    /// is followed by zeros up to the longest that the encoder takes.
-    ///
-    /// # Errors
-    /// As [`Stream::encode`], for the frames that the samples begin;
-    /// [`StreamError::SoundNotFinite`] if a sample is NaN or infinite; then nothing has changed.
-    pub fn hear(&mut self, samples: &[f32]) -> Result<(), StreamError> {
-        let facts = self.model.config.encoder.get();
-        let (Some(front_end), Some(facts)) = (self.front_end.get(), facts) else {
-            return Err(StreamError::NoEncoder);
-        };
-        let (shape, padded) = (facts.frames, facts.most_samples());
-        if samples.len() > padded {
-            return Err(StreamError::SourceTooLong {
-                frames: samples.len().div_ceil(shape.hop()),
-                most: facts.most_frames(),
-            });
-        }
-        if samples.is_empty() {
-            return Err(StreamError::NothingToHear);
-        }
-        if samples.iter().any(|sample| !sample.is_finite()) {
-            return Err(StreamError::SoundNotFinite);
-        }
-        let features = core::mem::take(&mut self.buffers.features);
-        let scratch = &mut *self.buffers.mel_scratch;
-        self.compute
-            .log_mel(front_end, (samples, padded), scratch, features);
-        // The power of samples far beyond 1 may be infinite.
-        let encoded = if features.iter().all(|x| x.is_finite()) {
-            mel::normalise(features);
-            self.encode(features)
-        } else {
-            Err(StreamError::SoundNotFinite)
-        };
-        self.buffers.features = features;
-        encoded
     }
 
     /// Turns the last logits into weights that are proportional to probabilities, in place; returns

@@ -50,7 +50,8 @@ pub enum TokenizerError {
     Missing(Field),
     /// The entry has another type than the specification's.
     WrongType(Field),
-    /// `tokenizer.ggml.model` is neither `gpt2` (byte-level BPE) nor `llama` (SentencePiece).
+    /// `tokenizer.ggml.model` is neither `gpt2` (byte-level BPE) nor `llama` or `bpe`
+    /// (SentencePiece).
     UnknownModel(Name),
     /// `tokenizer.ggml.pre` names a pre-tokenizer that this crate does not have.
     UnknownPreTokenizer(Name),
@@ -92,7 +93,7 @@ impl fmt::Display for TokenizerError {
             Self::UnknownModel(name) => {
                 write!(
                     f,
-                    "the tokenizer model {name} is unknown: it must be \"gpt2\" or \"llama\""
+                    "the tokenizer model {name} is unknown: it must be \"gpt2\", \"llama\" or \"bpe\""
                 )
             }
             Self::UnknownPreTokenizer(name) => write!(f, "the pre-tokenizer {name} is unknown"),

@@ -22,9 +22,20 @@ pub(super) enum Model<'a> {
     },
     /// SentencePiece.
     Spm {
-        scores: Option<Array<'a>>,
+        scores: Scores<'a>,
         space_prefix: bool,
     },
+}
+
+/// Scores of SentencePiece's tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scores<'a> {
+    /// All are 0.
+    None,
+    /// One for each token.
+    Listed(Array<'a>),
+    /// The smaller a token's number, the higher its score.
+    ByNumber,
 }
 
 /// Purpose of a token: the numbers of `tokenizer.ggml.token_type`.
@@ -322,15 +333,16 @@ impl<'a> Vocab<'a> {
     /// Score of a token; the better of two merges has the higher score. 0 if the file has no
     /// scores.
     pub(super) fn score(&self, id: u32) -> f32 {
-        match self.model {
-            Model::Spm {
-                scores: Some(scores),
-                ..
-            } => scores
+        let Model::Spm { scores, .. } = self.model else {
+            return 0.0;
+        };
+        match scores {
+            Scores::None => 0.0,
+            Scores::Listed(scores) => scores
                 .get(id as usize)
                 .and_then(|score| score.as_f32())
                 .unwrap_or(0.0),
-            _ => 0.0,
+            Scores::ByNumber => -(id as f32),
         }
     }
 }
@@ -352,7 +364,15 @@ const fn read_model<'a>(file: &Gguf<'a>, tokens: usize) -> Result<Model<'a>, Tok
             }
         }
         Some(b"llama") => Ok(Model::Spm {
-            scores: tri!(per_token(file, Field::Scores, 6, tokens)),
+            scores: match tri!(per_token(file, Field::Scores, 6, tokens)) {
+                Some(scores) => Scores::Listed(scores),
+                None => Scores::None,
+            },
+            space_prefix: tri!(flag(file, Field::AddSpacePrefix, true)),
+        }),
+        // SentencePiece's BPE in files of speech models. Its merges are in the order of its pieces.
+        Some(b"bpe") => Ok(Model::Spm {
+            scores: Scores::ByNumber,
             space_prefix: tri!(flag(file, Field::AddSpacePrefix, true)),
         }),
         Some(name) => Err(TokenizerError::UnknownModel(Name::new(name))),

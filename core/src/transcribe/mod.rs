@@ -1,5 +1,5 @@
-//! From sound to the tokens of a transcript: Whisper's decoding (Radford et al., arXiv 2212.04356),
-//! greedy.
+//! From sound to the tokens of a transcript, greedy: Whisper's decoding (Radford et al., arXiv
+//! 2212.04356), and Moonshine's (Jeffries et al., arXiv 2410.15608), which writes text only.
 //!
 //! A [`Transcriber`] hears a window of sound, of at most as many seconds as the encoder takes, and
 //! then writes its tokens one by one, text and times. For a longer sound the caller moves the
@@ -8,12 +8,17 @@
 mod rules;
 mod tokens;
 
-pub use tokens::SpeechTokens;
+pub use tokens::{SpeechTokens, TimeTokens};
 
 use crate::nn::math;
 use crate::sampler::argmax;
+use crate::speech::SAMPLE_RATE;
 use crate::stream::{Stream, StreamError};
 use rules::Rules;
+
+/// Most tokens in two seconds of sound, of models without times: more are words that nobody said.
+/// The number is that of Moonshine's published programs.
+const TOKENS_IN_TWO_SECONDS: usize = 13;
 
 /// Wishes for a transcript.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +28,7 @@ pub struct Request<'r> {
     pub language: Option<u32>,
     /// True for a translation to English, by models that have [`SpeechTokens::translate`].
     pub translate: bool,
-    /// True if times are written beside the text.
+    /// True if times are written beside the text, by models that can.
     pub times: bool,
     /// Tokens of the text before, which tell the model names and style, for models that have
     /// [`SpeechTokens::previous`]. Of more than [`Transcriber::most_before`] the last are taken.
@@ -51,6 +56,8 @@ pub struct Transcriber<'s, 'a> {
     weighed: bool,
     /// Number of tokens written, the end included.
     written: usize,
+    /// Largest number of tokens before the end.
+    most: usize,
     /// Sum of the logarithms of their probabilities.
     log_probability: f32,
     no_speech: f32,
@@ -65,6 +72,7 @@ impl<'s, 'a> Transcriber<'s, 'a> {
             rules: Rules::new(false),
             weighed: false,
             written: 0,
+            most: 0,
             log_probability: 0.0,
             no_speech: 0.0,
         }
@@ -81,6 +89,10 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     /// As [`Stream::hear`].
     pub fn hear(&mut self, samples: &[f32]) -> Result<(), StreamError> {
         self.stream.reset();
+        self.most = match self.tokens.times {
+            Some(_) => self.half(),
+            None => (samples.len() * TOKENS_IN_TWO_SECONDS).div_ceil(2 * SAMPLE_RATE),
+        };
         self.stream.hear(samples)
     }
 
@@ -108,7 +120,8 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     /// As [`Stream::feed`].
     pub fn begin(&mut self, request: &Request<'_>) -> Result<(), StreamError> {
         self.stream.reset();
-        self.rules = Rules::new(request.times);
+        let times = self.tokens.times;
+        self.rules = Rules::new(request.times && times.is_some());
         (self.written, self.log_probability) = (0, 0.0);
         let before = request.before.len().saturating_sub(self.most_before());
         let before = &request.before[before..];
@@ -117,15 +130,14 @@ impl<'s, 'a> Transcriber<'s, 'a> {
             self.stream.absorb(before)?;
         }
         self.stream.feed(&[self.tokens.start])?;
-        let no_speech = self.tokens.no_speech as usize;
         let (weights, inverse) = self.stream.softmax();
-        self.no_speech = weights[no_speech] * inverse;
+        self.no_speech = times.map_or(0.0, |times| weights[times.no_speech as usize] * inverse);
         let task = if request.translate {
             self.tokens.translate
         } else {
             self.tokens.transcribe
         };
-        let no_times = (!request.times).then_some(self.tokens.no_timestamps);
+        let no_times = times.filter(|_| !request.times).map(|times| times.none);
         let language = request.language.filter(|_| self.tokens.is_multilingual());
         self.weighed = true;
         for token in [language, task, no_times].into_iter().flatten() {
@@ -136,7 +148,8 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     }
 
     /// Writes the next piece. The end comes also after half as many tokens as there are positions,
-    /// as in the paper's program. After [`Written::End`], begin again.
+    /// as in the program of Whisper's paper; in models without times after 6.5 tokens for each
+    /// second of the window, which nobody says in it. After [`Written::End`], begin again.
     ///
     /// # Errors
     /// As [`Stream::feed`].
@@ -152,14 +165,14 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         self.written += 1;
         self.log_probability += math::log10(probability) * core::f32::consts::LN_10;
         let room = self.stream.plan().capacity() as u64;
-        let is_full = self.written > self.half() || self.stream.position() >= room;
+        let is_full = self.written > self.most || self.stream.position() >= room;
         if token == self.tokens.end || is_full {
             return Ok(Written::End);
         }
         self.rules.note(&self.tokens, token);
         self.stream.feed(&[token])?;
         self.weighed = false;
-        Ok(match token.checked_sub(self.tokens.first_time()) {
+        Ok(match self.tokens.time(token) {
             Some(step) => Written::Time(step),
             None => Written::Text(token),
         })
@@ -171,7 +184,7 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         self.rules.done()
     }
 
-    /// Probability that nobody speaks in the window, by the model.
+    /// Probability that nobody speaks in the window, by the model; 0 by models that do not say it.
     pub fn no_speech(&self) -> f32 {
         self.no_speech
     }

@@ -50,7 +50,10 @@ impl Rules {
                 *weight = NEVER;
             }
         });
-        let (first_time, end) = (tokens.first_time() as usize, tokens.end as usize);
+        if tokens.times.is_none() {
+            return;
+        }
+        let (first_time, end) = (tokens.texts(weights.len()), tokens.end as usize);
         // The models write none of the tokens between the end and the times, but for prompts.
         weights[end + 1..first_time].fill(NEVER);
         if !self.times {
@@ -84,11 +87,12 @@ impl Rules {
     /// than any text. Returns the token and its probability among those that may be chosen; if none
     /// may, the end.
     pub(super) fn choose(&self, tokens: &SpeechTokens<'_>, weights: &[f32]) -> (u32, f32) {
-        let (text, times) = weights.split_at(tokens.first_time() as usize);
+        let first_time = tokens.texts(weights.len());
+        let (text, times) = weights.split_at(first_time);
         let most = text.iter().fold(0.0f32, |most, weight| most.max(*weight));
         let of_times = times.iter().sum::<f32>();
         let (token, all) = if self.times && of_times > most {
-            (tokens.first_time() + argmax(times), of_times)
+            (first_time as u32 + argmax(times), of_times)
         } else {
             (argmax(weights), of_times + text.iter().sum::<f32>())
         };
@@ -102,7 +106,7 @@ impl Rules {
 
     /// Notes that `token` was chosen.
     pub(super) fn note(&mut self, tokens: &SpeechTokens<'_>, token: u32) {
-        let kind = match token.checked_sub(tokens.first_time()) {
+        let kind = match tokens.time(token) {
             Some(step) => {
                 if self.last[0] == Some(Kind::Time) {
                     self.heard_to = self.newest;

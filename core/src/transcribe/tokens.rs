@@ -4,14 +4,14 @@ use core::ops::Range;
 
 use crate::const_fn::tri;
 use crate::gguf::{Array, Gguf};
-use crate::model::ModelError;
+use crate::model::{Family, ModelError};
 
-/// Tokens of a Whisper model, from the metadata of its file (transcribe.cpp's keys).
+/// Tokens of a speech model, from the metadata of its file (transcribe.cpp's keys).
 #[derive(Clone, Copy)]
 pub struct SpeechTokens<'a> {
     /// Begins every transcript.
     pub start: u32,
-    /// Ends every transcript; all smaller tokens are text.
+    /// Ends every transcript. In models that write times, all smaller tokens are text.
     pub end: u32,
     /// Begins the text before the transcript, if the model was trained with such texts.
     pub previous: Option<u32>,
@@ -19,15 +19,34 @@ pub struct SpeechTokens<'a> {
     pub transcribe: Option<u32>,
     /// Asks for a translation to English, by models that can translate.
     pub translate: Option<u32>,
-    /// Says that nobody speaks. It stands before [`SpeechTokens::no_timestamps`].
-    pub no_speech: u32,
-    /// Asks for a transcript without times. The token after it is the time 0, and each further one
-    /// is [`SpeechTokens::STEP_MS`] later.
-    pub no_timestamps: u32,
+    /// Tokens of models that write times.
+    pub times: Option<TimeTokens>,
     /// Tokens that are never written.
     suppressed: Option<Array<'a>>,
     /// Tokens that are not written first.
     suppressed_first: Option<Array<'a>>,
+}
+
+/// Tokens of a model that writes times, and that says whether anybody speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeTokens {
+    /// Says that nobody speaks.
+    pub no_speech: u32,
+    /// Asks for a transcript without times.
+    pub none: u32,
+    /// The time 0; each further token is [`SpeechTokens::STEP_MS`] later.
+    pub first: u32,
+}
+
+impl TimeTokens {
+    /// The three tokens, which follow each other; `none` is at least 1.
+    const fn around(none: u32) -> TimeTokens {
+        TimeTokens {
+            no_speech: none - 1,
+            none,
+            first: none + 1,
+        }
+    }
 }
 
 impl<'a> SpeechTokens<'a> {
@@ -39,6 +58,20 @@ impl<'a> SpeechTokens<'a> {
     /// # Errors
     /// The first token that is missing or not in the vocabulary.
     pub const fn from_gguf(file: &Gguf<'a>, vocab: usize) -> Result<SpeechTokens<'a>, ModelError> {
+        if let Some(Family::Moonshine) = architecture(file) {
+            let start = "stt.moonshine.decoder_start_token_id";
+            let end = "stt.moonshine.eos_token_id";
+            return Ok(SpeechTokens {
+                start: tri!(required(file, start, vocab)),
+                end: tri!(required(file, end, vocab)),
+                previous: None,
+                transcribe: None,
+                translate: None,
+                times: None,
+                suppressed: None,
+                suppressed_first: None,
+            });
+        }
         let start = match tri!(token(file, "stt.whisper.sot_token_id", vocab)) {
             Some(start) => start,
             None => tri!(required(file, "stt.whisper.decoder_start_token_id", vocab)),
@@ -75,8 +108,7 @@ impl<'a> SpeechTokens<'a> {
             } else {
                 None
             },
-            no_speech: no_timestamps - 1,
-            no_timestamps,
+            times: Some(TimeTokens::around(no_timestamps)),
             suppressed: tri!(list(file, "stt.whisper.suppress_tokens")),
             suppressed_first: tri!(list(file, "stt.whisper.begin_suppress_tokens")),
         })
@@ -91,8 +123,7 @@ impl<'a> SpeechTokens<'a> {
             previous: None,
             transcribe: None,
             translate: None,
-            no_speech: no_timestamps - 1,
-            no_timestamps,
+            times: Some(TimeTokens::around(no_timestamps)),
             suppressed: None,
             suppressed_first: None,
         }
@@ -111,9 +142,14 @@ impl<'a> SpeechTokens<'a> {
         first..tasks.min().unwrap_or(first).max(first)
     }
 
-    /// Token of the time 0.
-    pub const fn first_time(&self) -> u32 {
-        self.no_timestamps + 1
+    /// Number of the tokens that are no times, of `vocab`.
+    pub(super) fn texts(&self, vocab: usize) -> usize {
+        self.times.map_or(vocab, |times| times.first as usize)
+    }
+
+    /// Steps of the time that `token` is, if it is one.
+    pub(super) fn time(&self, token: u32) -> Option<u32> {
+        token.checked_sub(self.times?.first)
     }
 
     /// Calls `visit` with each token that must not be written now.
@@ -128,6 +164,17 @@ impl<'a> SpeechTokens<'a> {
                 }
             }
         }
+    }
+}
+
+/// The family that the file names.
+const fn architecture(file: &Gguf<'_>) -> Option<Family> {
+    match file.get("general.architecture") {
+        Some(value) => match value.as_str() {
+            Some(name) => Family::named(name),
+            None => None,
+        },
+        None => None,
     }
 }
 

@@ -14,13 +14,23 @@ pub(crate) fn sound(name: &str) -> String {
     format!("{}/tests/data/sound/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A model that hears samples and writes text only.
+const WITHOUT_TIMES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../core/tests/data/random-moonshine-f32.gguf"
+);
+
 fn caption(rest: &[&str]) -> Output {
     brooklet(&[&["caption", "-m", MODEL], rest].concat())
 }
 
 /// Gives raw samples to a `brooklet caption -` with these options.
 fn piped(samples: &[i16], rest: &[&str]) -> Output {
-    let arguments = [&["caption", "-m", MODEL, "-", "--raw", "s16le"], rest].concat();
+    piped_to(MODEL, samples, rest)
+}
+
+fn piped_to(model: &str, samples: &[i16], rest: &[&str]) -> Output {
+    let arguments = [&["caption", "-m", model, "-", "--raw", "s16le"], rest].concat();
     let mut child = command(&arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -77,6 +87,46 @@ fn captions_are_in_order() {
         end = time("end");
     }
     assert!(end > 0.0 && end <= 2.5);
+}
+
+/// A model without times: the sound is cut at its pauses, each part gives one caption, and what is
+/// silent gives none.
+#[test]
+fn a_sound_is_cut_at_pauses_for_a_model_without_times() {
+    let noise = noise();
+    let silence = vec![0; 16_000 * 3];
+    // Loud for 7.5 s, silent for 3 s, and so on: 21 s.
+    let part = [&noise[..], &noise, &noise, &silence].concat();
+    let sound = part.repeat(2);
+    let once = text(piped_to(WITHOUT_TIMES, &sound, &["--format", "jsonl"]));
+    let captions: Vec<_> = once.lines().map(json).collect();
+    let time = |caption: &serde_json::Value, name: &str| caption[name].as_f64().unwrap();
+    assert_eq!(captions.len(), 2, "{once}");
+    for (caption, loud) in captions.iter().zip([0.0, 10.5]) {
+        // 200 ms around what is loud, and no more.
+        assert!((time(caption, "start") - loud).abs() <= 0.22, "{once}");
+        assert!((time(caption, "end") - loud - 7.5).abs() <= 0.22, "{once}");
+    }
+    for rest in [["-t", "3"], ["--cross-cache", "e"], ["--language", "en"]] {
+        let rest = [&["--format", "jsonl"], &rest[..]].concat();
+        assert_eq!(text(piped_to(WITHOUT_TIMES, &sound, &rest)), once);
+    }
+    let output = piped_to(WITHOUT_TIMES, &silence, &["--stats"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("3.0 s were taken as silence"), "{said}");
+    assert_eq!(text(output), "");
+    // One sample, and one that is loud.
+    assert_eq!(text(piped_to(WITHOUT_TIMES, &[0], &[])), "");
+    text(piped_to(WITHOUT_TIMES, &[9000], &[]));
+    for (rest, expected) in [
+        (["--language", "de"], "does not know the language \"de\""),
+        (["--task", "translate"], "cannot translate"),
+        (["--prompt", "Names"], "takes no prompt"),
+        (["--cache", "x"], "rotat"),
+    ] {
+        let sentence = failure(piped_to(WITHOUT_TIMES, &noise, &rest), 1);
+        assert!(sentence.contains(expected), "{sentence}");
+    }
 }
 
 #[test]

@@ -236,7 +236,8 @@ impl Oracle {
                 rows(
                     &l.feed_forward
                         .gate
-                        .expect("llama's feed-forward layer is gated"),
+                        .expect("llama's feed-forward layer is gated")
+                        .weight,
                 ),
                 rows(&l.feed_forward.up.weight),
                 rows(&l.feed_forward.down.weight),

@@ -14,6 +14,8 @@ pub enum Activation {
     Gelu,
     /// The tanh form of GELU, from the same section: `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
     GeluTanh,
+    /// `tanh(x)`.
+    Tanh,
 }
 
 impl Activation {
@@ -31,6 +33,7 @@ impl Activation {
                 let z = l.mul(x, l.splat(core::f32::consts::FRAC_1_SQRT_2));
                 l.sub(zero, l.mul(z, z))
             }
+            Activation::Tanh if FAMILIES => l.add(x, x),
             _ => l.sub(zero, x),
         }
     }
@@ -40,6 +43,11 @@ impl Activation {
     fn value<L: Lanes>(self, l: L, x: L::V, power: L::V) -> L::V {
         match self {
             Activation::Gelu if FAMILIES => gelu(l, x, power),
+            Activation::Tanh if FAMILIES => {
+                // tanh(x) is 1 - 2/(e^2x + 1).
+                let part = l.div(l.splat(2.0), l.add(power, l.splat(1.0)));
+                l.sub(l.splat(1.0), part)
+            }
             _ => l.div(x, l.add(l.splat(1.0), power)),
         }
     }

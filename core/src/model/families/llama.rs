@@ -5,7 +5,9 @@
 //! without biases, SwiGLU, and an output matrix that is separate or the embedding.
 
 use crate::model::Naming;
-use crate::model::design::{Design, FeedForwardKind, NormKind, Norms, Positions, QueryKeyNorm};
+use crate::model::design::{
+    Design, FeedForwardKind, FusedGate, NormKind, Norms, Positions, QueryKeyNorm,
+};
 use crate::nn::rope::Pairs;
 
 pub(super) const DESIGN: Design = Design {
@@ -17,6 +19,7 @@ pub(super) const DESIGN: Design = Design {
     positions: Positions::Rotary(Pairs::Neighbours),
     scaled_embedding: false,
     fused_qkv: false,
-    fused_gate: false,
+    fused_gate: FusedGate::No,
+    gated_biases: false,
     naming: Naming::Blocks,
 };

@@ -9,14 +9,17 @@ mod gemma3;
 mod gpt2;
 mod gptneox;
 mod llama;
+mod moonshine;
 mod mpt;
 mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod smollm3;
+mod speech;
 mod whisper;
 
+pub(super) use moonshine::config as moonshine;
 pub(super) use whisper::config as whisper;
 
 use super::facts::Facts;
@@ -52,11 +55,13 @@ pub enum Family {
     Mpt,
     /// Whisper.
     Whisper,
+    /// Moonshine.
+    Moonshine,
 }
 
 impl Family {
     /// Every family, in the order of the documentation's tables.
-    pub const ALL: [Family; 12] = [
+    pub const ALL: [Family; 13] = [
         Family::Llama,
         Family::Qwen2,
         Family::Qwen3,
@@ -69,6 +74,7 @@ impl Family {
         Family::Gpt2,
         Family::Mpt,
         Family::Whisper,
+        Family::Moonshine,
     ];
 
     /// Name of the family in a file's `general.architecture`.
@@ -86,6 +92,7 @@ impl Family {
             Family::Gpt2 => "gpt2",
             Family::Mpt => "mpt",
             Family::Whisper => "whisper",
+            Family::Moonshine => "moonshine",
         }
     }
 
@@ -116,6 +123,7 @@ impl Family {
             Family::Gpt2 => gpt2::DESIGN,
             Family::Mpt => mpt::DESIGN,
             Family::Whisper => whisper::DESIGN,
+            Family::Moonshine => moonshine::DESIGN,
         }
     }
 
@@ -137,7 +145,8 @@ impl Family {
             | Family::Qwen3
             | Family::Olmo2
             | Family::Gpt2
-            | Family::Whisper => Ok(config),
+            | Family::Whisper
+            | Family::Moonshine => Ok(config),
         }
     }
 }

@@ -4,13 +4,13 @@
 
 use super::qwen2;
 use crate::const_fn::{or, tri};
-use crate::model::design::Design;
+use crate::model::design::{Design, FusedGate};
 use crate::model::facts::Facts;
 use crate::model::{Config, ModelError};
 
 pub(super) const DESIGN: Design = Design {
     fused_qkv: true,
-    fused_gate: true,
+    fused_gate: FusedGate::First,
     ..qwen2::DESIGN
 };
 

@@ -6,13 +6,14 @@
 //! the same width, heads and feed-forward layers; a file where they differ is refused.
 
 use super::llama;
+use super::speech::{layers, stated_vocabulary};
 use crate::const_fn::tri;
 use crate::features::OfFamilies;
 use crate::gguf::Gguf;
-use crate::model::config::{HeadFacts, Layouts, MAX_LAYERS, vocabulary};
+use crate::model::config::{HeadFacts, Layouts};
 use crate::model::design::{Design, FeedForwardKind, LayerKind, LayerKinds, NormKind, Positions};
 use crate::model::facts::Facts;
-use crate::model::{Config, EncoderConfig, Family, ModelError, Naming};
+use crate::model::{Config, EncoderConfig, EncoderInput, Family, ModelError, Naming};
 use crate::speech::SAMPLE_RATE;
 use crate::speech::mel::MelShape;
 
@@ -46,7 +47,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
             "scaled embeddings in a speech model",
         ));
     }
-    let layers = tri!(count(&facts, "decoder.n_layers"));
+    let decoder_layers = tri!(layers(&facts, "decoder.n_layers"));
     let queries = tri!(facts.dim("decoder.n_heads"));
     let d_model = tri!(facts.dim("decoder.d_model"));
     let heads = tri!(
@@ -78,14 +79,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
             "an output matrix of its own in a speech model",
         ));
     }
-    let vocab = tri!(vocabulary(file, &design));
-    let stated = tri!(facts.dim("decoder.vocab_size"));
-    if stated != vocab {
-        return Err(ModelError::OutOfRange {
-            key: "decoder.vocab_size",
-            value: stated as u64,
-        });
-    }
+    let vocab = tri!(stated_vocabulary(&facts, &design));
     let gelu = facts.says("decoder.activation", "gelu") && facts.says("encoder.activation", "gelu");
     if !gelu {
         return Err(ModelError::UnsupportedFeature(
@@ -96,11 +90,15 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
     Ok(Config {
         family: Family::Whisper,
         design,
-        layers,
+        layers: decoder_layers,
         encoder: OfFamilies::some(EncoderConfig {
-            layers: tri!(count(&facts, "encoder.n_layers")),
+            layers: tri!(layers(&facts, "encoder.n_layers")),
             positions: tri!(facts.dim("encoder.max_source_positions")),
-            frames: tri!(frames(file, tri!(facts.dim("encoder.num_mel_bins")))),
+            input: EncoderInput::Features(tri!(frames(
+                file,
+                tri!(facts.dim("encoder.num_mel_bins"))
+            ))),
+            feed_forward: design.feed_forward,
         }),
         values_dropped: false,
         layouts: Layouts::KV,
@@ -178,16 +176,4 @@ const fn frames(file: &Gguf<'_>, mels: usize) -> Result<MelShape, ModelError> {
         Ok(shape) => Ok(shape),
         Err(error) => Err(ModelError::Mel(error)),
     }
-}
-
-/// Reads a number of layers.
-const fn count(facts: &Facts<'_>, key: &'static str) -> Result<usize, ModelError> {
-    let layers = tri!(facts.dim(key));
-    if layers > MAX_LAYERS {
-        return Err(ModelError::OutOfRange {
-            key,
-            value: layers as u64,
-        });
-    }
-    Ok(layers)
 }

@@ -313,8 +313,10 @@ fn the_document_lists_tokenizers_and_frames() {
         (Family::Gpt2, "`gpt-2`", "smollm2-as-gpt-2", None),
         (Family::Mpt, "`mpt`", "smollm2-as-gpt-2", None),
     ];
-    // Whisper does not chat.
-    let chat = Family::ALL.into_iter().filter(|of| *of != Family::Whisper);
+    // Models of speech do not chat.
+    let chat = Family::ALL
+        .into_iter()
+        .filter(|of| !matches!(of, Family::Whisper | Family::Moonshine));
     assert!(rows.iter().map(|row| row.0).eq(chat));
     let mut table = String::from(
         "| family | tokenizer | held to llama.cpp's ids of | a question and its answer |\n|---|---|---|---|\n",
