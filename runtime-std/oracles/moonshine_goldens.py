@@ -5,8 +5,8 @@
 
 Writes into the folder TESTS
 
-- `data/random-moonshine-f32.gguf`: the model in f32, with the names and keys of `models/speech/moonshine_to_gguf.py`, and with a
-  vocabulary of the 256 bytes and some pieces;
+- `data/random-moonshine-f32.gguf`: the model in f32, with the names and keys of transcribe.cpp, which
+  `runtime-std/src/convert/speech` gives to real ones, and with a vocabulary of the 256 bytes and some pieces;
 - `golden/speech/random-moonshine-f32.f32`: little-endian f32. For each number of samples: the samples; the output of the encoder,
   [rows, width], after its last norm; the logits of the decoder, [ids, vocab];
 - `golden/speech/moonshine.txt`: lines as in `speech.txt` (see `speech_goldens.py`), with samples in place of frames.
@@ -16,20 +16,40 @@ A third of each head is not rotated, and heads are no multiple of 16 wide, as in
 """
 
 import argparse
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from gguf import GGMLQuantizationType
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType
 from speech_goldens import golden, package_version
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "models/speech"))
-import moonshine_to_gguf  # noqa: E402
+from whisper_to_gguf import FILE_TYPES, SAMPLE_RATE, gguf_file, stored  # noqa: E402
+
+KERNELS, STRIDES = [127, 7, 3], [64, 3, 2]
+START, END, UNKNOWN = 1, 2, 0
+
+
+@dataclass
+class Shape:
+    """Sizes of a model; widths and heads of encoder and decoder are equal in every Moonshine."""
+
+    encoder_layers: int
+    decoder_layers: int
+    width: int
+    heads: int
+    ffn: int
+    rotated: int
+    positions: int
+    vocab: int
+
 
 NAME = "random-moonshine-f32"
-SHAPE = moonshine_to_gguf.Shape(encoder_layers=2, decoder_layers=2, width=64, heads=2, ffn=64, rotated=20, positions=32, vocab=300)
+SHAPE = Shape(encoder_layers=2, decoder_layers=2, width=64, heads=2, ffn=64, rotated=20, positions=32, vocab=300)
 # Several parts of the stem, and the shortest sound that has a row.
 SAMPLES = [20_000, 895]
 IDS = 12
@@ -103,13 +123,78 @@ def tokens():
     return made + [b"<<ST_%d>>" % number for number in range(SHAPE.vocab - len(made))]
 
 
+def write_file(path, name, variant, licence, shape, tokens, tensors, kind):
+    """Writes a model file; `tokens` are bytes by id, `tensors` pairs of a name and an array of f32."""
+    writer = GGUFWriter(str(path), "moonshine")
+    writer.add_name(name)
+    writer.add_license(licence)
+    writer.add_file_type(FILE_TYPES[kind])
+    writer.add_languages(["en"])
+    writer.add_string("stt.variant", variant)
+    for capability in ("lang_detect", "translate", "timestamps"):
+        writer.add_bool(f"stt.capability.{capability}", False)
+    add_tokenizer(writer, tokens)
+    add_shape(writer, shape)
+    for key, value in dict(type="raw").items():
+        writer.add_string(f"stt.frontend.{key}", value)
+    for key, value in dict(sample_rate=SAMPLE_RATE, num_mels=1).items():
+        writer.add_uint32(f"stt.frontend.{key}", value)
+    for tensor, values in tensors:
+        data, of_kind = stored(tensor, values, kind)
+        writer.add_tensor(tensor, data, raw_dtype=of_kind)
+    gguf_file.finish(writer)
+
+
+def token_type(number, token):
+    if number == UNKNOWN:
+        return TokenType.UNKNOWN
+    if re.fullmatch(rb"<0x[0-9A-F]{2}>", token):
+        return TokenType.BYTE
+    return TokenType.CONTROL if re.fullmatch(rb"</?s>|<<.*>>", token) else TokenType.NORMAL
+
+
+def add_tokenizer(writer, tokens):
+    writer.add_tokenizer_model("bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types([token_type(number, token) for number, token in enumerate(tokens)])
+    writer.add_bos_token_id(START)
+    writer.add_eos_token_id(END)
+    writer.add_unk_token_id(UNKNOWN)
+    writer.add_add_bos_token(True)
+    writer.add_bool("tokenizer.ggml.byte_fallback", True)
+
+
+def add_shape(writer, shape):
+    sides = dict(encoder=(shape.encoder_layers, "gelu"), decoder=(shape.decoder_layers, "silu"))
+    for side, (layers, activation) in sides.items():
+        counts = dict(n_layers=layers, d_model=shape.width, n_heads=shape.heads, n_kv_heads=shape.heads, ffn_dim=shape.ffn)
+        if side == "decoder":
+            counts |= dict(vocab_size=shape.vocab, max_position_embeddings=shape.positions)
+        for key, value in counts.items():
+            writer.add_uint32(f"stt.moonshine.{side}.{key}", value)
+        writer.add_string(f"stt.moonshine.{side}.activation", activation)
+    writer.add_bool("stt.moonshine.decoder.tie_word_embeddings", True)
+    for key, token in dict(decoder_start=START, bos=START, eos=END, pad=END).items():
+        writer.add_uint32(f"stt.moonshine.{key}_token_id", token)
+    # A little more than the rotated part, which is rounded down from it.
+    writer.add_float32("stt.moonshine.partial_rotary_factor", (shape.rotated + 0.25) * shape.heads / shape.width)
+    writer.add_float32("stt.moonshine.rope_theta", 10000.0)
+    writer.add_bool("stt.moonshine.attention_bias", False)
+    stem = "stt.moonshine.conv_stem"
+    writer.add_array(f"{stem}.channels", [shape.width, 2 * shape.width, shape.width])
+    writer.add_array(f"{stem}.kernel_sizes", KERNELS)
+    writer.add_array(f"{stem}.strides", STRIDES)
+    writer.add_uint32(f"{stem}.groupnorm_num_groups", 1)
+    writer.add_float32(f"{stem}.groupnorm_eps", 1e-5)
+
+
 def write(path, model):
     weights = {name.removeprefix("model."): weight.detach().numpy() for name, weight in model.named_parameters()}
     tensors = [(ours, weights.pop(theirs)) for ours, theirs in named_of(SHAPE.encoder_layers, SHAPE.decoder_layers)]
     if weights:
         sys.exit(f"the file has no name for {', '.join(weights)}")
     facts = ("Random Moonshine", "moonshine-random", "MIT OR Apache-2.0", SHAPE, tokens())
-    moonshine_to_gguf.write(path, *facts, tensors, GGMLQuantizationType.F32)
+    write_file(path, *facts, tensors, GGMLQuantizationType.F32)
 
 
 def results(model, samples, ids):
@@ -131,7 +216,7 @@ def main():
     random_weights(model, rng)
     model.tie_weights()
     samples = torch.from_numpy(rng.uniform(-0.5, 0.5, max(SAMPLES)).astype(np.float32))
-    ids = [moonshine_to_gguf.START] + rng.integers(3, 289, IDS - 1).tolist()
+    ids = [START] + rng.integers(3, 289, IDS - 1).tolist()
     data, goldens = args.tests / "data", args.tests / "golden/speech"
     write(data / f"{NAME}.gguf", model)
     with open(goldens / f"{NAME}.f32", "wb") as file:

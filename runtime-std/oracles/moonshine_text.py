@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Greedy text of a Moonshine file by brooklet and by Hugging Face transformers, on the same parts of real sounds.
 
-    python3 moonshine_text.py BROOKLET MODEL-F32.gguf SOUND...        needs: pip install torch transformers gguf soundfile
+    python3 moonshine_text.py BROOKLET MODEL.gguf SOUND...        needs: pip install torch transformers gguf soundfile
 
-brooklet computes in f32 and cuts each sound at its pauses. Each part goes through transformers, with the file's weights, in f32. Prints
+brooklet computes in f32 and cuts each sound at its pauses. Each part goes through transformers, with the file's weights in f32. Prints
 the parts whose texts differ, and how many are equal. Sounds have one channel of 16,000 samples a second.
 """
 
@@ -18,6 +18,12 @@ import soundfile
 import torch
 import transformers
 from moonshine_goldens import named_of
+
+
+def whole(tensor):
+    """A tensor's values, in the order of its dimensions."""
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+    return np.ascontiguousarray(values.reshape([int(dim) for dim in reversed(tensor.shape)]))
 
 
 def model_of(path):
@@ -37,7 +43,7 @@ def model_of(path):
         **{f"{side}_num_key_value_heads": get(f"{side}.n_kv_heads") for side in sides},
     )
     model = transformers.MoonshineForConditionalGeneration(config).eval()
-    tensors = {tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in reader.tensors}
+    tensors = {tensor.name: whole(tensor) for tensor in reader.tensors}
     layers = [get(f"{side}.n_layers") for side in sides]
     weights = {f"model.{theirs}": torch.from_numpy(tensors[ours]) for ours, theirs in named_of(*layers)}
     missing, unexpected = model.load_state_dict(weights, strict=False)

@@ -15,8 +15,16 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 /// The header of a file: metadata and the tensor table, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Header<'a> {
-    metadata: Vec<(&'a str, Value<'a>)>,
+    metadata: Vec<(&'a str, Entered<'a>)>,
     tensors: Vec<Entry<'a>>,
+}
+
+/// A value, of a file or of a program.
+#[derive(Clone, Debug)]
+enum Entered<'a> {
+    Value(Value<'a>),
+    Strings(&'a [Vec<u8>]),
+    Integers(&'a [i32]),
 }
 
 #[derive(Clone, Debug)]
@@ -31,13 +39,30 @@ impl<'a> Header<'a> {
     /// A header with the metadata of `file` and no tensors.
     pub fn with_metadata_of(file: &Gguf<'a>) -> Header<'a> {
         Header {
-            metadata: file.metadata().collect(),
+            metadata: file
+                .metadata()
+                .map(|(key, value)| (key, Entered::Value(value)))
+                .collect(),
             tensors: Vec::new(),
         }
     }
 
     /// Sets `key` to `value`, at the end, and removes an earlier value.
     pub fn set(&mut self, key: &'a str, value: Value<'a>) {
+        self.enter(key, Entered::Value(value));
+    }
+
+    /// As [`Header::set`], for an array of strings.
+    pub fn set_strings(&mut self, key: &'a str, strings: &'a [Vec<u8>]) {
+        self.enter(key, Entered::Strings(strings));
+    }
+
+    /// As [`Header::set`], for an array of integers.
+    pub fn set_integers(&mut self, key: &'a str, integers: &'a [i32]) {
+        self.enter(key, Entered::Integers(integers));
+    }
+
+    fn enter(&mut self, key: &'a str, value: Entered<'a>) {
         self.remove(key);
         self.metadata.push((key, value));
     }
@@ -84,8 +109,18 @@ impl<'a> Header<'a> {
         put_u64(&mut out, self.metadata.len() as u64)?;
         for (key, value) in &self.metadata {
             put_string(&mut out, key.as_bytes())?;
-            put_u32(&mut out, value_type(value))?;
-            put_value(&mut out, value)?;
+            match value {
+                Entered::Value(value) => {
+                    put_u32(&mut out, value_type(value))?;
+                    put_value(&mut out, value)?;
+                }
+                Entered::Strings(strings) => {
+                    put_array(&mut out, 8, strings, |out, string| put_string(out, string))?;
+                }
+                Entered::Integers(integers) => put_array(&mut out, 5, integers, |out, integer| {
+                    out.write_all(&integer.to_le_bytes())
+                })?,
+            }
         }
         let mut offset = 0u64;
         for tensor in &self.tensors {
@@ -115,7 +150,10 @@ impl<'a> Header<'a> {
             .metadata
             .iter()
             .find(|(key, _)| *key == "general.alignment");
-        let alignment = said.map_or(Some(DEFAULT_ALIGNMENT), |(_, value)| value.as_u64());
+        let alignment = said.map_or(Some(DEFAULT_ALIGNMENT), |(_, value)| match value {
+            Entered::Value(value) => value.as_u64(),
+            Entered::Strings(_) | Entered::Integers(_) => None,
+        });
         alignment
             .filter(|alignment| alignment.is_power_of_two() && (8..=65536).contains(alignment))
             .ok_or_else(|| {
@@ -241,6 +279,22 @@ fn put_string(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)
 }
 
+/// Writes an array of elements of type `element`.
+fn put_array<W: Write, T>(
+    out: &mut W,
+    element: u32,
+    values: &[T],
+    put: impl Fn(&mut W, &T) -> io::Result<()>,
+) -> io::Result<()> {
+    put_u32(out, ARRAY)?;
+    put_u32(out, element)?;
+    put_u64(out, values.len() as u64)?;
+    values.iter().try_for_each(|value| put(out, value))
+}
+
+/// The specification's number of an array's type.
+const ARRAY: u32 = 9;
+
 /// The specification's number of a value's type.
 fn value_type(value: &Value<'_>) -> u32 {
     match value {
@@ -253,7 +307,7 @@ fn value_type(value: &Value<'_>) -> u32 {
         Value::F32(_) => 6,
         Value::Bool(_) => 7,
         Value::Str(_) => 8,
-        Value::Array(_) => 9,
+        Value::Array(_) => ARRAY,
         Value::U64(_) => 10,
         Value::I64(_) => 11,
         Value::F64(_) => 12,

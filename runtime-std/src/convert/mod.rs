@@ -1,8 +1,9 @@
 //! From one model file to another: smaller weights, smaller caches.
 //!
 //! In this order, each importing only what stands before it: [`gguf_writer`], [`slim`],
-//! [`quantize`].
+//! [`quantize`], [`speech`].
 
 pub mod gguf_writer;
 pub mod quantize;
 pub mod slim;
+pub mod speech;

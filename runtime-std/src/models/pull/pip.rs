@@ -2,7 +2,7 @@
 //! unpacked and joined. Packages that would have to be built, which runs their code, are refused.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
@@ -12,7 +12,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::{Context, Event, Hashing, PullError, Watch, child, copy};
-use crate::models::manifest::PipPart;
+use crate::models::manifest::{Maker, PipPart};
 use crate::models::store::folder_size;
 use crate::system::running::Running;
 
@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Most bytes of what pip says that are kept.
 const LOG: u64 = 1 << 18;
+
+/// Largest file that is held in memory to be converted.
+const LARGEST: u64 = 1 << 30;
 
 /// Messages that pip and the libraries below it print when there is no network. The last is all
 /// that is left with `PIP_RETRIES=0`; the manifests name packages that exist.
@@ -34,31 +37,50 @@ const NO_NETWORK: [&str; 7] = [
     "(from versions: none)",
 ];
 
-/// Fetches the packages and joins their members to the unfinished file, checked.
+/// Fetches the packages and joins their members to the unfinished file, or makes it of them,
+/// checked.
 pub(super) fn fetch(
     context: &Context<'_>,
     parts: &[PipPart],
+    convert: Option<Maker>,
     watch: Watch<'_>,
 ) -> Result<String, PullError> {
+    // Several members may be in one package, which then has a size at the first of them only.
     context
         .packages
         .set(parts.iter().map(|part| part.size).sum());
     let wheels: Vec<PathBuf> = parts
         .iter()
         .enumerate()
-        .map(|(number, part)| wheel(context, number, part, watch))
+        .map(|(number, part)| {
+            let is_same =
+                |other: &PipPart| other.package == part.package && other.version == part.version;
+            let first = parts.iter().position(is_same);
+            wheel(context, first.unwrap_or(number), part, watch)
+        })
         .collect::<Result<_, _>>()?;
     let path = context.part();
     let file = File::create(&path).map_err(context.io("create", &path))?;
     let mut out = Hashing::new(file);
-    watch(Event::Stage("unpacking", context.shown_size()));
-    for (part, wheel) in parts.iter().zip(&wheels) {
-        unpack(context, part, wheel, &mut out, watch).inspect_err(|error| {
-            // A damaged package would be used again by the next attempt.
-            if matches!(error, PullError::Package { .. }) {
-                let _ = fs::remove_file(wheel);
+    let members = parts.iter().zip(&wheels);
+    match convert {
+        None => {
+            watch(Event::Stage("unpacking", context.shown_size()));
+            for (part, wheel) in members {
+                let limit = context.manifest.size.unwrap_or(u64::MAX);
+                unpack(context, part, wheel, (&mut out, limit), watch)?;
             }
-        })?;
+        }
+        Some(maker) => {
+            watch(Event::Stage("unpacking", 0));
+            let mut files = Vec::new();
+            for (part, wheel) in members {
+                let mut member = Hashing::new(Vec::new());
+                unpack(context, part, wheel, (&mut member, LARGEST), watch)?;
+                files.push(member.into_inner());
+            }
+            make(context, maker, &files, &mut out)?;
+        }
     }
     out.inner.sync_all().map_err(context.io("write", &path))?;
     let (size, digest) = out.finish();
@@ -66,6 +88,48 @@ pub(super) fn fetch(
         wheels.iter().for_each(|wheel| _ = fs::remove_file(wheel));
     })?;
     Ok(digest)
+}
+
+/// Makes the model's file of other programs' files.
+#[cfg(feature = "convert")]
+fn make(
+    context: &Context<'_>,
+    maker: Maker,
+    files: &[Vec<u8>],
+    out: &mut Hashing<File>,
+) -> Result<(), PullError> {
+    use crate::convert::speech::{ConvertError, moonshine};
+    let of_members = |reason: String| PullError::Package {
+        what: context.manifest.name.clone(),
+        reason,
+    };
+    let (Maker::Moonshine, [encoder, decoder, tokenizer]) = (maker, files) else {
+        return Err(of_members("it needs three files".into()));
+    };
+    let files = moonshine::Files {
+        encoder,
+        decoder,
+        tokenizer,
+    };
+    let written = moonshine::write(&files, brooklet_core::quant::Format::Q8_0, out);
+    written.map(|_| ()).map_err(|error| match error {
+        ConvertError::Write(error) => context.io("write", &context.part())(error),
+        error => of_members(error.to_string()),
+    })
+}
+
+/// Says that this build cannot make the model's file.
+#[cfg(not(feature = "convert"))]
+fn make(
+    context: &Context<'_>,
+    _maker: Maker,
+    _files: &[Vec<u8>],
+    _out: &mut Hashing<File>,
+) -> Result<(), PullError> {
+    Err(PullError::Package {
+        what: context.manifest.name.clone(),
+        reason: "it has to be converted, which needs the feature convert of this library".into(),
+    })
 }
 
 /// Returns the package of a part: from an earlier attempt, or downloaded.
@@ -190,12 +254,27 @@ fn explain(context: &Context<'_>, what: String, log: &str) -> PullError {
     }
 }
 
-/// Appends the part's member to `out`.
-fn unpack(
+/// Appends the part's member to `out`, of at most `limit` bytes. A damaged package is removed: it
+/// would be used again by the next attempt.
+fn unpack<W: Write>(
     context: &Context<'_>,
     part: &PipPart,
     wheel: &Path,
-    out: &mut Hashing<File>,
+    (out, limit): (&mut Hashing<W>, u64),
+    watch: Watch<'_>,
+) -> Result<(), PullError> {
+    append(context, part, wheel, (out, limit), watch).inspect_err(|error| {
+        if matches!(error, PullError::Package { .. }) {
+            let _ = fs::remove_file(wheel);
+        }
+    })
+}
+
+fn append<W: Write>(
+    context: &Context<'_>,
+    part: &PipPart,
+    wheel: &Path,
+    (out, limit): (&mut Hashing<W>, u64),
     watch: Watch<'_>,
 ) -> Result<(), PullError> {
     let damaged = |error: &dyn std::fmt::Display| PullError::Package {
@@ -208,11 +287,7 @@ fn unpack(
         ZipError::FileNotFound => damaged(&"there is no such member"),
         error => damaged(&error),
     })?;
-    let limit = context
-        .manifest
-        .size
-        .unwrap_or(u64::MAX)
-        .saturating_sub(out.bytes);
+    let limit = limit.saturating_sub(out.bytes);
     copy(&mut member, out, limit, watch).map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidData
         | std::io::ErrorKind::UnexpectedEof

