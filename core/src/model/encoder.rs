@@ -30,9 +30,9 @@ pub struct EncoderConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum EncoderInput {
-    /// Log-mel features, by two convolutions ([`Convolution::OF_FEATURES`]); learned positions.
+    /// Log-mel features, by two convolutions; learned positions.
     Features(MelShape),
-    /// Samples, by three convolutions ([`Convolution::OF_SAMPLES`]). Queries and keys are rotated
+    /// Samples, by three convolutions. Queries and keys are rotated
     /// as the decoder's are.
     Samples,
 }
