@@ -74,6 +74,8 @@ pub struct Captions<'e, 'a> {
     is_over: bool,
     /// Samples of windows that were taken as silence.
     silent: u64,
+    /// Captions that were cut.
+    cut: usize,
 }
 
 impl<'e, 'a> Captions<'e, 'a> {
@@ -142,6 +144,7 @@ impl<'e, 'a> Captions<'e, 'a> {
             capacity,
             is_over: false,
             silent: 0,
+            cut: 0,
         })
     }
 
@@ -156,8 +159,14 @@ impl<'e, 'a> Captions<'e, 'a> {
         seconds(self.silent)
     }
 
+    /// Number of captions that end where the model wrote more than there can be words, or than it
+    /// has positions for.
+    pub fn cut(&self) -> usize {
+        self.cut
+    }
+
     /// Hears the next window, and hands over its captions, which may be none; returns false at the
-    /// end of the sound. `read` fills a buffer with the next samples of one channel of
+    /// end of the sound, or if `cancel` is set. `read` fills a buffer with the next samples of one channel of
     /// [`SAMPLE_RATE`], as many as it can, and returns their number: 0 at the end.
     ///
     /// # Errors
@@ -168,14 +177,25 @@ impl<'e, 'a> Captions<'e, 'a> {
         read: &mut dyn FnMut(&mut [f32]) -> Result<usize, E>,
         write: &mut dyn FnMut(Caption) -> Result<(), E>,
     ) -> Result<bool, E> {
+        if cancel.is_cancelled() {
+            return Ok(false);
+        }
         let mut has = self.window.len();
         self.window.resize(self.capacity, 0.0);
-        while has < self.capacity && !self.is_over {
-            let more = read(&mut self.window[has..])?;
-            self.is_over = more == 0;
-            has += more;
+        let mut failed = None;
+        while has < self.capacity && !self.is_over && failed.is_none() {
+            match read(&mut self.window[has..]) {
+                Ok(more) => {
+                    self.is_over = more == 0;
+                    has += more;
+                }
+                Err(error) => failed = Some(error),
+            }
         }
         self.window.truncate(has);
+        if let Some(error) = failed {
+            return Err(error);
+        }
         if has == 0 {
             return Ok(false);
         }
@@ -229,6 +249,7 @@ impl<'e, 'a> Captions<'e, 'a> {
                 Written::End => break,
             }
         }
+        self.cut += usize::from(transcriber.is_cut());
         let step = SAMPLE_RATE * SpeechTokens::STEP_MS as usize / 1000;
         let done = transcriber
             .done()
@@ -258,6 +279,12 @@ impl<'e, 'a> Captions<'e, 'a> {
             self.silent += done as u64;
             return Ok((Vec::new(), done));
         };
+        // Samples go from -1 to 1. A sound that does not is taken as one on another scale.
+        let sound = &mut self.window[part.clone()];
+        let peak = sound.iter().fold(1.0f32, |most, x| most.max(x.abs()));
+        if peak > 1.0 {
+            sound.iter_mut().for_each(|x| *x /= peak);
+        }
         let (stream, tokenizer) = self.engine.parts()?;
         let mut transcriber = Transcriber::new(stream, self.tokens);
         transcriber.hear(&self.window[part.clone()])?;
@@ -273,6 +300,7 @@ impl<'e, 'a> Captions<'e, 'a> {
                 Written::End => break,
             }
         }
+        self.cut += usize::from(transcriber.is_cut());
         let at = |sample: usize| seconds(self.passed + sample as u64);
         let caption = caption(at(part.start)..at(part.end), &bytes);
         Ok((caption.into_iter().collect(), done))

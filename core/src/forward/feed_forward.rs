@@ -1,6 +1,7 @@
 //! The feed-forward layer, and before it the projection of attention's output.
 
 use super::{At, optional, quantized};
+use crate::features::FAMILIES;
 use crate::kernels::Activation;
 use crate::model::{FeedForward, FeedForwardKind, Linear};
 use crate::plan::Buffers;
@@ -46,8 +47,10 @@ impl At<'_> {
                 let up = &mut b.queries[pass.rows(self.wanted, config.ff)];
                 let layers = [(&gate.weight, &mut *hidden), (&layer.up.weight, &mut *up)];
                 compute.linear(input, layers, b.kernel_scratch);
-                compute.add_bias(hidden, optional(gate.bias));
-                compute.add_bias(up, optional(layer.up.bias));
+                if FAMILIES {
+                    compute.add_bias(hidden, optional(gate.bias));
+                    compute.add_bias(up, optional(layer.up.bias));
+                }
                 &*up
             }
             None => {

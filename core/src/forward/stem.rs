@@ -138,7 +138,7 @@ impl Pass<'_> {
 
     /// Writes `gelu(conv(gelu(conv(norm(tanh(conv(samples)))))))` to `out`, and returns the number
     /// of rows. The norm is one of all values of the whole sound, so that the first convolution is
-    /// computed twice: for the mean and variance, and for what follows. It is a hundredth of the
+    /// computed twice: for the mean and variance, and for what follows. It is a fiftieth of the
     /// encoder's work.
     fn stem_of_samples(
         &self,

@@ -14,7 +14,9 @@ impl Stream<'_> {
     /// forgotten: [`Stream::reset`] does that.
     ///
     /// # Errors
-    /// [`StreamError::NoEncoder`]; [`StreamError::NothingToHear`] without frames;
+    /// [`StreamError::NoEncoder`]; [`StreamError::NothingToHear`] without frames, or with fewer than
+    /// give one row
+    /// ([`EncoderConfig::least_frames`](crate::model::EncoderConfig::least_frames));
     /// [`StreamError::Rows`] if they are not whole; [`StreamError::SourceTooLong`] if there are
     /// more than the model's positions take. Then nothing has changed. [`StreamError::NotFinite`]:
     /// then nothing is encoded.
@@ -28,7 +30,7 @@ impl Stream<'_> {
             return Err(StreamError::Rows { width, given });
         }
         match given / width {
-            0 => return Err(StreamError::NothingToHear),
+            frames if frames < facts.least_frames() => return Err(StreamError::NothingToHear),
             frames if frames > facts.most_frames() => {
                 return Err(StreamError::SourceTooLong {
                     frames,

@@ -371,11 +371,20 @@ const fn read_model<'a>(file: &Gguf<'a>, tokens: usize) -> Result<Model<'a>, Tok
             space_prefix: tri!(flag(file, Field::AddSpacePrefix, true)),
         }),
         // SentencePiece's BPE in files of speech models. Its merges are in the order of its pieces.
-        Some(b"bpe") => Ok(Model::Spm {
+        Some(b"bpe") if falls_back_to_bytes(file) => Ok(Model::Spm {
             scores: Scores::ByNumber,
             space_prefix: tri!(flag(file, Field::AddSpacePrefix, true)),
         }),
         Some(name) => Err(TokenizerError::UnknownModel(Name::new(name))),
+    }
+}
+
+/// Returns true if the file says that characters without a token become tokens of bytes, as only
+/// SentencePiece's do.
+const fn falls_back_to_bytes(file: &Gguf<'_>) -> bool {
+    match file.get("tokenizer.ggml.byte_fallback") {
+        Some(value) => matches!(value.as_bool(), Some(true)),
+        None => false,
     }
 }
 

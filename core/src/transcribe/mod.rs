@@ -58,6 +58,7 @@ pub struct Transcriber<'s, 'a> {
     written: usize,
     /// Largest number of tokens before the end.
     most: usize,
+    is_cut: bool,
     /// Sum of the logarithms of their probabilities.
     log_probability: f32,
     no_speech: f32,
@@ -66,13 +67,15 @@ pub struct Transcriber<'s, 'a> {
 impl<'s, 'a> Transcriber<'s, 'a> {
     /// Creates a transcriber of a stream of a speech model, and the tokens of its file.
     pub fn new(stream: &'s mut Stream<'a>, tokens: SpeechTokens<'s>) -> Self {
+        let most = half(stream);
         Transcriber {
             stream,
             tokens,
             rules: Rules::new(false),
             weighed: false,
             written: 0,
-            most: 0,
+            most,
+            is_cut: false,
             log_probability: 0.0,
             no_speech: 0.0,
         }
@@ -90,8 +93,11 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     pub fn hear(&mut self, samples: &[f32]) -> Result<(), StreamError> {
         self.stream.reset();
         self.most = match self.tokens.times {
-            Some(_) => self.half(),
-            None => (samples.len() * TOKENS_IN_TWO_SECONDS).div_ceil(2 * SAMPLE_RATE),
+            Some(_) => half(self.stream),
+            None => samples
+                .len()
+                .saturating_mul(TOKENS_IN_TWO_SECONDS)
+                .div_ceil(2 * SAMPLE_RATE),
         };
         self.stream.hear(samples)
     }
@@ -122,7 +128,7 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         self.stream.reset();
         let times = self.tokens.times;
         self.rules = Rules::new(request.times && times.is_some());
-        (self.written, self.log_probability) = (0, 0.0);
+        (self.written, self.log_probability, self.is_cut) = (0, 0.0, false);
         let before = request.before.len().saturating_sub(self.most_before());
         let before = &request.before[before..];
         if let Some(previous) = self.tokens.previous.filter(|_| !before.is_empty()) {
@@ -167,6 +173,7 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         let room = self.stream.plan().capacity() as u64;
         let is_full = self.written > self.most || self.stream.position() >= room;
         if token == self.tokens.end || is_full {
+            self.is_cut = token != self.tokens.end;
             return Ok(Written::End);
         }
         self.rules.note(&self.tokens, token);
@@ -184,6 +191,11 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         self.rules.done()
     }
 
+    /// True if the last transcript ended before the model ended it.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// Probability that nobody speaks in the window, by the model; 0 by models that do not say it.
     pub fn no_speech(&self) -> f32 {
         self.no_speech
@@ -197,11 +209,11 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     /// Largest number of tokens of the text before a transcript: half of the positions in the
     /// cache, less the one that begins it, as for the paper's program.
     pub fn most_before(&self) -> usize {
-        self.half().saturating_sub(1)
+        half(self.stream).saturating_sub(1)
     }
+}
 
-    /// Half of the positions in the cache: as many tokens are written at most.
-    fn half(&self) -> usize {
-        self.stream.plan().capacity() / 2
-    }
+/// Half of the positions in the cache: as many tokens are written at most.
+fn half(stream: &Stream<'_>) -> usize {
+    stream.plan().capacity() / 2
 }

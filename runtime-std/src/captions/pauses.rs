@@ -13,15 +13,24 @@ const PAUSE: usize = 15;
 /// Frames that are kept before and after what is loud: 200 ms. Words begin and end softly.
 const MARGIN: usize = 10;
 
-/// Share of the loudest frame's power under which a frame is quiet: 30 dB less.
+/// Share of the power of loud frames under which a frame is quiet: 30 dB less.
 const QUIET: f32 = 1e-3;
+
+/// Of the frames the part that may be louder than the loud ones: a door that slams is no measure
+/// for the speech beside it.
+const LOUDER: (usize, usize) = (1, 10);
 
 /// Power under which a frame is quiet beside any other: 70 dB under a full-scale square wave.
 const SILENT: f32 = 1e-7;
 
-/// Mean square of each frame; the last one may be shorter.
+/// Variance of each frame, which is its power without what does not change; the last frame may be
+/// shorter.
 fn powers(samples: &[f32]) -> Vec<f32> {
-    let power = |frame: &[f32]| frame.iter().map(|x| x * x).sum::<f32>() / frame.len() as f32;
+    let power = |frame: &[f32]| {
+        let mean = frame.iter().sum::<f32>() / frame.len() as f32;
+        let squares = frame.iter().map(|x| (x - mean) * (x - mean));
+        squares.sum::<f32>() / frame.len() as f32
+    };
     samples.chunks(FRAME).map(power).collect()
 }
 
@@ -42,11 +51,18 @@ pub(super) fn quietest(samples: &[f32], least: usize) -> usize {
 }
 
 /// Returns the samples from the first to the last frame that is not quiet, and a little around
-/// them; `None` if all are silent.
+/// them; `None` if all are silent. All samples if one is NaN, infinite or far too large: the model
+/// says so.
 pub(super) fn loud(samples: &[f32]) -> Option<Range<usize>> {
     let powers = powers(samples);
-    let loudest = powers.iter().copied().fold(0.0, f32::max);
-    let is_loud = |power: &f32| *power > (loudest * QUIET).max(SILENT);
+    if powers.iter().any(|power| !power.is_finite()) {
+        return Some(0..samples.len());
+    }
+    let mut sorted = powers.clone();
+    sorted.sort_by(f32::total_cmp);
+    let loud = sorted.len() - sorted.len() * LOUDER.0 / LOUDER.1;
+    let loud = loud.checked_sub(1).map_or(0.0, |at| sorted[at]);
+    let is_loud = |power: &f32| *power > (loud * QUIET).max(SILENT);
     let first = powers.iter().position(is_loud)?;
     let last = powers.iter().rposition(is_loud)?;
     let start = first.saturating_sub(MARGIN) * FRAME;
@@ -91,6 +107,15 @@ mod tests {
         assert_eq!(loud(&sound(&[(50, 1e-4)])), None);
         assert_eq!(loud(&[0.0; 1000]), None);
         assert_eq!(loud(&[]), None);
-        assert_eq!(loud(&[0.5]), Some(0..1));
+        // A single sample has no power, and neither has a constant.
+        assert_eq!(loud(&[0.5]), None);
+        assert_eq!(loud(&[0.5; 4000]), None);
+        // Speech after a slam.
+        let samples = sound(&[(5, 0.9), (20, 0.0), (60, 0.01), (20, 0.0)]);
+        assert_eq!(loud(&samples), Some(0..95 * FRAME));
+        for bad in [f32::NAN, f32::INFINITY, 1e30] {
+            let samples = [&samples[..], &[bad, 0.0]].concat();
+            assert_eq!(loud(&samples), Some(0..samples.len()));
+        }
     }
 }

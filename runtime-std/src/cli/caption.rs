@@ -178,6 +178,12 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         if captions.seconds() == 0.0 && !cancel.is_cancelled() {
             say("the sound is empty: there is nothing to write down");
         }
+        if captions.cut() > 0 {
+            say(&format!(
+                "{} captions were cut: the model wrote more words there than can be said",
+                captions.cut()
+            ));
+        }
         if arguments.stats {
             let language = captions.language()?;
             say(&format!(

@@ -6,7 +6,7 @@
 //! Files have transcribe.cpp's names and keys.
 
 use super::llama;
-use super::speech::{layers, stated_vocabulary};
+use super::speech::{check_output, layers, stated_vocabulary};
 use crate::const_fn::tri;
 use crate::features::OfFamilies;
 use crate::gguf::Gguf;
@@ -74,12 +74,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
             "activations other than gelu in the encoder and silu in the decoder",
         ));
     }
-    let tied = tri!(facts.flag("decoder.tie_word_embeddings", true));
-    if tied == file.tensor("dec.lm_head.weight").is_some() {
-        return Err(ModelError::UnsupportedFeature(
-            "an output matrix that its metadata deny, or the lack of one that they announce",
-        ));
-    }
+    tri!(check_output(&facts));
     tri!(check_input(file));
     let context = tri!(facts.dim("decoder.max_position_embeddings"));
     let part = tri!(facts.float("partial_rotary_factor", None, 0.0, 1.0));

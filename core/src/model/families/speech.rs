@@ -18,6 +18,17 @@ pub(super) const fn layers(facts: &Facts<'_>, key: &'static str) -> Result<usize
     Ok(layers)
 }
 
+/// Refuses an output matrix that the metadata deny, and the lack of one that they announce.
+pub(super) const fn check_output(facts: &Facts<'_>) -> Result<(), ModelError> {
+    let is_tied = tri!(facts.flag("decoder.tie_word_embeddings", true));
+    if is_tied == facts.file.tensor("dec.lm_head.weight").is_some() {
+        return Err(ModelError::UnsupportedFeature(
+            "an output matrix that its metadata deny, or the lack of one that they announce",
+        ));
+    }
+    Ok(())
+}
+
 /// Reads the size of the vocabulary, which the metadata must state as the embedding has it.
 pub(super) const fn stated_vocabulary(
     facts: &Facts<'_>,

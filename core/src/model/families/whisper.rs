@@ -6,7 +6,7 @@
 //! the same width, heads and feed-forward layers; a file where they differ is refused.
 
 use super::llama;
-use super::speech::{layers, stated_vocabulary};
+use super::speech::{check_output, layers, stated_vocabulary};
 use crate::const_fn::tri;
 use crate::features::OfFamilies;
 use crate::gguf::Gguf;
@@ -74,6 +74,7 @@ pub(in crate::model) const fn config(file: &Gguf<'_>) -> Result<Config, ModelErr
         ));
     }
     // The output is the embedding.
+    tri!(check_output(&facts));
     if !tri!(facts.flag("decoder.tie_word_embeddings", true)) {
         return Err(ModelError::UnsupportedFeature(
             "an output matrix of its own in a speech model",

