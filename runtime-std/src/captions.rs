@@ -166,8 +166,8 @@ impl<'e, 'a> Captions<'e, 'a> {
     }
 
     /// Hears the next window, and hands over its captions, which may be none; returns false at the
-    /// end of the sound, or if `cancel` is set. `read` fills a buffer with the next samples of one channel of
-    /// [`SAMPLE_RATE`], as many as it can, and returns their number: 0 at the end.
+    /// end of the sound, or if `cancel` is set. `read` fills a buffer with the next samples of one
+    /// channel of [`SAMPLE_RATE`], as many as it can, and returns their number: 0 at the end.
     ///
     /// # Errors
     /// Those of `read`; as [`Transcriber::hear`] and [`Transcriber::write_next`].

@@ -14,8 +14,8 @@ impl Stream<'_> {
     /// forgotten: [`Stream::reset`] does that.
     ///
     /// # Errors
-    /// [`StreamError::NoEncoder`]; [`StreamError::NothingToHear`] without frames, or with fewer than
-    /// give one row
+    /// [`StreamError::NoEncoder`]; [`StreamError::NothingToHear`] without frames, or with fewer
+    /// than give one row
     /// ([`EncoderConfig::least_frames`](crate::model::EncoderConfig::least_frames));
     /// [`StreamError::Rows`] if they are not whole; [`StreamError::SourceTooLong`] if there are
     /// more than the model's positions take. Then nothing has changed. [`StreamError::NotFinite`]:
