@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import transformers
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType
-from speech_goldens import golden, package_version
+from speech_goldens import golden, package_version, random_weights
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "models/speech"))
 from whisper_to_gguf import FILE_TYPES, SAMPLE_RATE, gguf_file, stored  # noqa: E402
@@ -69,22 +69,6 @@ def build():
         **{f"{side}_num_key_value_heads": SHAPE.heads for side in sides},
     )
     return transformers.MoonshineForConditionalGeneration(config).eval()
-
-
-def random_weights(model, rng):
-    """Scales that keep attention far from uniform and logits a few units wide; no norm is all ones, no bias is zero."""
-    for name, weight in sorted(model.named_parameters()):
-        values = rng.standard_normal(tuple(weight.shape))
-        if name.endswith("bias"):
-            values *= 0.3
-        elif weight.dim() == 1:
-            values = values * 0.2 + 1.0
-        elif "embed_tokens" in name:
-            values *= 2.0 / SHAPE.width**0.5
-        else:
-            sharp = name.endswith(("q_proj.weight", "k_proj.weight"))
-            values *= (1.5 if sharp else 1.0) / weight[0].numel() ** 0.5
-        weight.data = torch.from_numpy(values.astype(np.float32))
 
 
 def named_of(encoder_layers, decoder_layers):
@@ -213,7 +197,7 @@ def main():
     torch.set_num_threads(1)
     rng = np.random.default_rng(29)
     model = build()
-    random_weights(model, rng)
+    random_weights(model, rng, SHAPE.width)
     model.tie_weights()
     samples = torch.from_numpy(rng.uniform(-0.5, 0.5, max(SAMPLES)).astype(np.float32))
     ids = [START] + rng.integers(3, 289, IDS - 1).tolist()

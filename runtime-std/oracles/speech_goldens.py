@@ -77,7 +77,7 @@ NAMES = {
 # --- the model
 
 
-def random_weights(model, rng):
+def random_weights(model, rng, width):
     """Scales that keep attention far from uniform and logits a few units wide; no norm is all ones, no bias is zero."""
     for name, weight in sorted(model.named_parameters()):
         values = rng.standard_normal(tuple(weight.shape))
@@ -88,7 +88,7 @@ def random_weights(model, rng):
         elif "embed_positions" in name:
             values *= 0.5
         elif "embed_tokens" in name:
-            values *= 2.0 / SHAPE.width**0.5
+            values *= 2.0 / width**0.5
         else:
             sharp = name.endswith(("q_proj.weight", "k_proj.weight"))
             values *= (1.5 if sharp else 1.0) / weight[0].numel() ** 0.5
@@ -198,7 +198,7 @@ def main():
     torch.set_num_threads(1)
     rng = np.random.default_rng(23)
     model = build(SHAPE.source_positions)
-    random_weights(model, rng)
+    random_weights(model, rng, SHAPE.width)
     model.tie_weights()
     # Normalised log-mel features lie between some -1 and 1.5.
     features = torch.from_numpy(rng.uniform(-1.0, 1.5, (max(FRAMES), SHAPE.mels)).astype(np.float32))
