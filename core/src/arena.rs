@@ -18,7 +18,7 @@
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::ops::{Deref, DerefMut};
+use core::ops::{Deref, DerefMut, Range};
 #[cfg(target_has_atomic = "32")]
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -375,25 +375,72 @@ impl<'a, T> Shared<'a, T> {
     /// # Panics
     /// If there is no such range or it is held already.
     pub fn take(&self, part: usize) -> Columns<'_, T> {
-        let start = part * self.chunk;
-        assert!(start < self.stride, "no such part");
-        let (word, bit) = (&self.claimed[part / 32], 1 << (part % 32));
-        // Acquire pairs with the release in `drop`: the next holder sees what the last one wrote.
-        assert!(
-            word.fetch_or(bit, Ordering::Acquire) & bit == 0,
-            "part is held already"
-        );
+        self.take_several(part, 1)
+    }
+
+    /// Takes column ranges `first..first + count`, which lie side by side, in all rows.
+    ///
+    /// # Panics
+    /// If `count` is 0, if there are no such ranges, or if one is held already.
+    pub fn take_several(&self, first: usize, count: usize) -> Columns<'_, T> {
+        let parts = self.parts();
+        let is_there = first < parts && (1..=parts - first).contains(&count);
+        assert!(is_there, "no such part");
+        let mut claim = Claim {
+            words: &self.claimed,
+            parts: first..first,
+        };
+        while claim.parts.end < first + count {
+            let from = claim.parts.end;
+            let (word, mask, end) = bits(from..first + count);
+            // Acquire pairs with the release in `drop`: the next holder sees what the last one
+            // wrote.
+            let held = self.claimed[word].fetch_or(mask, Ordering::Acquire) & mask;
+            if held != 0 {
+                // What others hold stays theirs; `claim` gives back the words before.
+                self.claimed[word].fetch_and(!(mask & !held), Ordering::Release);
+                panic!("part is held already");
+            }
+            claim.parts.end = end;
+        }
+        let start = first * self.chunk;
         Columns {
-            // SAFETY: `start < stride`, so the pointer stays inside the matrix (or at its end if it
-            // has no rows).
+            // SAFETY: `first < parts`, so `start < stride`, and the pointer stays inside the matrix
+            // (or at its end if it has no rows).
             ptr: unsafe { self.ptr.add(if self.rows == 0 { 0 } else { start }) },
             rows: self.rows,
             stride: self.stride,
-            width: self.chunk.min(self.stride - start),
-            claim: Some((word, bit)),
+            width: (count * self.chunk).min(self.stride - start),
+            _claim: Some(claim),
             _borrow: PhantomData,
         }
     }
+}
+
+/// Parts of a [`Shared`] that are held; given back when dropped.
+struct Claim<'a> {
+    words: &'a [AtomicU32],
+    parts: Range<usize>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let Range { mut start, end } = self.parts;
+        while start < end {
+            let (word, mask, next) = bits(start..end);
+            self.words[word].fetch_and(!mask, Ordering::Release);
+            start = next;
+        }
+    }
+}
+
+/// The word with the first of `parts`, the bits of all of them that it has, and the part after
+/// those. `parts` is not empty.
+fn bits(parts: Range<usize>) -> (usize, u32, usize) {
+    let word = parts.start / 32;
+    let end = parts.end.min(32 * (word + 1));
+    let mask = u32::MAX >> (32 - (end - parts.start)) << (parts.start % 32);
+    (word, mask, end)
 }
 
 /// A range of columns of a row-major matrix, exclusively held.
@@ -402,7 +449,7 @@ pub struct Columns<'a, T> {
     rows: usize,
     stride: usize,
     width: usize,
-    claim: Option<(&'a AtomicU32, u32)>,
+    _claim: Option<Claim<'a>>,
     _borrow: PhantomData<&'a mut [T]>,
 }
 
@@ -423,7 +470,7 @@ impl<'a, T> Columns<'a, T> {
             rows,
             stride,
             width: stride,
-            claim: None,
+            _claim: None,
             _borrow: PhantomData,
         }
     }
@@ -448,14 +495,6 @@ impl<'a, T> Columns<'a, T> {
         // `Shared` or `all` borrowed exclusively, and in this range of columns, which no other
         // `Columns` holds; `&mut self` keeps the result unique.
         unsafe { core::slice::from_raw_parts_mut(self.ptr.add(row * self.stride), self.width) }
-    }
-}
-
-impl<T> Drop for Columns<'_, T> {
-    fn drop(&mut self) {
-        if let Some((word, bit)) = self.claim {
-            word.fetch_and(!bit, Ordering::Release);
-        }
     }
 }
 
@@ -490,6 +529,39 @@ mod tests {
         assert_eq!(b.as_ptr().addr() - a.as_ptr().addr(), 64);
         assert!(carver.take::<u64>(9).is_none());
         assert!(carver.take::<u64>(8).is_some());
+    }
+
+    #[test]
+    fn parts_have_one_holder_at_a_time() {
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+
+        let mut matrix = std::vec![0u16; 2 * 995];
+        let shared = Shared::new(&mut matrix, 995, 10);
+        assert_eq!(shared.parts(), 100);
+        let refused = |first, count| {
+            let taken = catch_unwind(AssertUnwindSafe(|| {
+                shared.take_several(first, count).width()
+            }));
+            assert!(taken.is_err(), "{first}, {count}");
+        };
+        let mut held = shared.take_several(20, 50);
+        assert_eq!((held.rows(), held.width()), (2, 500));
+        for (first, count) in [(0, 21), (69, 1), (60, 40), (30, 2), (0, 100)] {
+            refused(first, count);
+        }
+        for (first, count) in [(5, 0), (100, 1), (99, 2), (0, usize::MAX)] {
+            refused(first, count);
+        }
+        // A refusal keeps nothing of what was free, and gives back nothing of what is held.
+        shared.take_several(0, 20).row_mut(1).fill(1);
+        let mut last = shared.take_several(70, 30);
+        assert_eq!(last.width(), 295);
+        last.row_mut(0).fill(2);
+        refused(20, 1);
+        held.row_mut(1).fill(3);
+        drop((held, last));
+        drop(shared.take_several(0, 100));
+        assert_eq!([&matrix[994..996], &matrix[1194..1196]], [[2, 1], [1, 3]]);
     }
 
     #[test]

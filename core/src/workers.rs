@@ -277,19 +277,31 @@ impl Compute<'_> {
         let workers = self.threads.workers();
         let scratch_len = scratch.len();
         let scratch = Shared::new(scratch, scratch_len, scratch_len / workers);
+        let bytes = |w: &Matrix<'_>| w.rows() * w.row_bytes();
+        let all = layers.iter().map(|(w, _)| bytes(w)).sum::<usize>();
+        let tokens = layers[0].1.len() / layers[0].0.rows();
+        let jobs = jobs(all, tokens, workers);
+        let share = all.div_ceil(jobs);
         let parts = layers.map(|(w, out)| {
-            let chunk = rows_of_a_job(w.rows(), workers);
-            (w, chunk, Shared::new(out, w.rows(), chunk))
+            let unit = if jobs == 1 {
+                w.rows()
+            } else {
+                unit(w.rows(), tokens)
+            };
+            (w, unit, Shared::new(out, w.rows(), unit))
         });
-        let jobs = parts.iter().map(|(_, _, out)| out.parts()).sum();
-        self.threads.run(jobs, &|worker, mut job| {
-            for (w, chunk, out) in &parts {
-                if job >= out.parts() {
-                    job -= out.parts();
+        self.threads.run(jobs, &|worker, job| {
+            // The job's bytes, of all matrices one after the other, from this one's beginning.
+            let (mut start, mut end) = (job * share, (job + 1) * share);
+            for (w, unit, out) in &parts {
+                let units_to = |byte: usize| byte.div_ceil(unit * w.row_bytes()).min(out.parts());
+                let units = units_to(start)..units_to(end);
+                (start, end) = (start.saturating_sub(bytes(w)), end.saturating_sub(bytes(w)));
+                if units.is_empty() {
                     continue;
                 }
-                let mut columns = out.take(job);
-                let start = job * chunk;
+                let mut columns = out.take_several(units.start, units.len());
+                let start = units.start * unit;
                 let input = if self.f32_activations || !w.format().is_quantized() {
                     Input::F32(x.values)
                 } else {
@@ -304,18 +316,109 @@ impl Compute<'_> {
                     scratch: &mut scratch.take(worker),
                 };
                 kernels::matmul(self.isa, product);
-                return;
             }
         });
     }
 }
 
-/// Number of rows in one job: about four jobs a worker, which evens out an uneven start; whole
-/// panels of 32 rows, the number that kernels unpack at once.
-fn rows_of_a_job(rows: usize, workers: usize) -> usize {
-    if workers == 1 {
-        return rows;
+/// Number of jobs that read `bytes` of weights for `tokens` tokens. A job begins with lines that
+/// nothing has asked for, and asks for lines after its end: with few tokens, when reading is all of
+/// the work, each worker has one job, or several of [`LONG`] bytes. With many tokens four jobs a
+/// worker even out cores that are not equally fast.
+fn jobs(bytes: usize, tokens: usize, workers: usize) -> usize {
+    match (workers, tokens) {
+        (1, _) => 1,
+        (_, ..MANY) => (bytes / LONG).clamp(workers, workers * 4),
+        _ => workers * 4,
     }
-    rows.div_ceil((workers * 4).min(MAX_PARTS))
-        .next_multiple_of(32)
+}
+
+/// Tokens from which on reading weights is little of the work.
+const MANY: usize = 64;
+
+/// Bytes of a job that is long beside its beginning.
+const LONG: usize = 1 << 20;
+
+/// Rows of the ranges in which a matrix is shared among jobs: whole groups of 16, which are the most
+/// that decode at once, or with more tokens whole panels of 32 rows.
+fn unit(rows: usize, tokens: usize) -> usize {
+    let step = if tokens < 4 { 16 } else { 32 };
+    rows.div_ceil(MAX_PARTS).next_multiple_of(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::arena::Aligned;
+    use crate::quant::Format;
+
+    /// Workers that take turns on one thread, the last job first.
+    struct Backwards(usize, AtomicUsize);
+
+    impl Threads for Backwards {
+        fn workers(&self) -> usize {
+            self.0
+        }
+
+        fn run(&self, jobs: usize, job: &(dyn Fn(usize, usize) + Sync)) {
+            self.1.store(jobs, Ordering::Relaxed);
+            (0..jobs).rev().for_each(|index| job(index % self.0, index));
+        }
+    }
+
+    /// Every row of every matrix is computed once, whatever the sizes, workers and tokens.
+    #[test]
+    fn linear_layers_are_whole_however_they_are_divided() {
+        const COLS: usize = 2;
+        for workers in [1, 2, 3, 4, 7] {
+            for rows in [[1, 1, 1], [576, 192, 192], [31, 1000, 5], [33_000, 16, 1]] {
+                for tokens in [1, 5, 70] {
+                    let weights = rows.map(|rows| {
+                        let row = |row: usize| [row as f32, 1.0];
+                        let values = (0..rows).flat_map(row);
+                        values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()
+                    });
+                    let matrices: Vec<Matrix<'_>> = rows
+                        .iter()
+                        .zip(&weights)
+                        .map(|(rows, bytes)| Matrix::new(Format::F32, *rows, COLS, bytes).unwrap())
+                        .collect();
+                    let x: Vec<f32> = (0..tokens).flat_map(|t| [1.0, t as f32 / 8.0]).collect();
+                    let mut out = rows.map(|rows| std::vec![f32::NAN; rows * tokens]);
+                    let threads = Backwards(workers, AtomicUsize::new(0));
+                    let compute = Compute {
+                        isa: Isa::Scalar,
+                        threads: &threads,
+                        f32_activations: true,
+                    };
+                    let [a, b, c] = &mut out;
+                    let layers = [
+                        (&matrices[0], &mut a[..]),
+                        (&matrices[1], b),
+                        (&matrices[2], c),
+                    ];
+                    let activations = Activations {
+                        values: &x,
+                        quantized: &[],
+                    };
+                    let mut scratch = Aligned([0u8; 7 << 12]);
+                    let scratch = &mut scratch.0[..workers << 12];
+                    compute.linear(activations, layers, scratch);
+                    for (rows, out) in rows.into_iter().zip(&out) {
+                        let whole = out.iter().enumerate().all(|(i, value)| {
+                            let (token, row) = (i / rows, i % rows);
+                            *value == row as f32 + token as f32 / 8.0
+                        });
+                        assert!(whole, "{rows} rows, {tokens} tokens, {workers} workers");
+                    }
+                    let jobs = threads.1.into_inner();
+                    let each = if tokens < MANY || workers == 1 { 1 } else { 4 };
+                    assert_eq!(jobs, each * workers);
+                }
+            }
+        }
+    }
 }

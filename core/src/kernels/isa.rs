@@ -157,6 +157,8 @@ pub(crate) enum Core {
     Unknown,
     /// AMD's Zen 4, whose vector units are half as wide as its registers.
     Zen4,
+    /// AMD's Zen 5, where the processor says that it has AVX-VNNI.
+    Zen5,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -164,7 +166,7 @@ impl Core {
     /// The core that runs the program, by its family and model (AMD, "Open-Source Register
     /// Reference", CPUID Fn0000_0001_EAX).
     fn of_this_processor() -> Core {
-        use core::arch::x86_64::__cpuid;
+        use core::arch::x86_64::{__cpuid, __cpuid_count};
         let (vendor, version) = (__cpuid(0), __cpuid(1).eax);
         let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
         let bits = |from: u32, count: u32| version >> from & ((1 << count) - 1);
@@ -172,6 +174,11 @@ impl Core {
         let model = bits(16, 4) << 4 | bits(4, 4);
         match (name.as_flattened(), family, model) {
             (b"AuthenticAMD", 0x19, 0x10..=0x1F | 0x60..=0x7F | 0xA0..=0xAF) => Core::Zen4,
+            // Of the highest leaf those that are not there repeat what another one has.
+            (b"AuthenticAMD", 0x1A, _) if vendor.eax >= 7 && __cpuid_count(7, 0).eax >= 1 => {
+                let has_vnni = __cpuid_count(7, 1).eax >> 4 & 1 == 1;
+                if has_vnni { Core::Zen5 } else { Core::Unknown }
+            }
             _ => Core::Unknown,
         }
     }
@@ -211,6 +218,14 @@ impl Avx512 {
     /// Returns the SSE4.1 token: a processor with AVX2 has SSE4.1 and SSSE3, too.
     pub const fn sse41(self) -> Sse41 {
         Sse41(())
+    }
+
+    /// Returns the AVX-VNNI token on a core that was found to have those instructions.
+    pub(super) const fn avx_vnni(self) -> Option<AvxVnni> {
+        match self.0 {
+            Core::Zen5 => Some(AvxVnni(())),
+            Core::Zen4 | Core::Unknown => None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::quant::Format;
 enum Best {
     Sse41,
     Avx2,
+    AvxVnni,
     Avx512,
 }
 
@@ -22,6 +23,7 @@ fn best(core: Core, format: Format) -> Best {
     match (core, format) {
         (Core::Zen4, Format::Q8_0) => Best::Sse41,
         (Core::Zen4, Format::Q4_0 | Format::Q4_1 | Format::Q6_K) => Best::Avx2,
+        (Core::Zen5, Format::Q8_0) => Best::AvxVnni,
         _ => Best::Avx512,
     }
 }
@@ -39,6 +41,11 @@ pub(super) fn product_avx512<'p, 'c>(
         match best(isa.core(), product.weights.format()) {
             Best::Sse41 => return product_q8(isa.sse41(), product),
             Best::Avx2 => return product_q8(isa.avx2(), product),
+            Best::AvxVnni => {
+                if let Some(isa) = isa.avx_vnni() {
+                    return product_q8(isa, product);
+                }
+            }
             Best::Avx512 => {}
         }
     }
