@@ -234,7 +234,7 @@ pub fn argmax(logits: &[f32]) -> u32 {
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a counter and a mixer; any seed is good.
 #[derive(Clone, Debug)]
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -243,6 +243,11 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    /// Returns a number from 0 to 1, of 24 bits, without 1.
+    pub(crate) fn share(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u32 << 24) as f32
     }
 
     /// Returns a number less than `end`; 0 if that is 0. Each is as probable as any other, up to a

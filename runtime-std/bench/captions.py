@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Times captions of brooklet and of faster-whisper or ONNX Runtime in turn, and counts their word errors.
+"""Times captions of brooklet and of another program in turn, and counts their word errors.
 
-    python3 captions.py BROOKLET MODEL.gguf FOLDER SOUND=TRANSCRIPT... [--threads 2] [-r 3] [--beam 1]
+    python3 captions.py BROOKLET MODEL.gguf PEER SOUND=TRANSCRIPT... [--threads 2] [-r 3] [--beam 1]
 
 A run is a whole process: start, reading, decoding. Both have the same threads. Prints for each sound
 the median seconds, the largest anonymous memory (looked at every 10 ms), and the word error rate in
-per cent (case and punctuation ignored, numbers not made alike). MODEL.gguf and FOLDER must hold the
-same weights: models/speech/README.md says where to get both. A FOLDER in the form of CTranslate2 needs
-`pip install faster-whisper`, a Moonshine in that of ONNX Runtime `pip install onnxruntime soundfile`;
-`--peer-python` names the Python that has it. ONNX Runtime hears the parts into which brooklet cuts the
-sound, greedily too, and is told where they are.
+per cent (case and punctuation ignored, numbers not made alike). No program makes a second try at a part.
+MODEL.gguf and PEER must hold the same weights: models/speech/README.md says where to get both. PEER is a
+folder in the form of CTranslate2 (faster-whisper runs it: `pip install faster-whisper`), a folder with
+Moonshine in that of ONNX Runtime (`pip install onnxruntime soundfile`), or a ggml-*.bin of whisper.cpp
+(`oracles/gguf_to_ggml.py` writes one). That needs its library: `--whisper-cpp SOURCE` is a source tree with
+a CMakeLists.txt, as the crate `whisper-rs-sys` has one, and `pip install soundfile soxr`; it is given decoded
+samples, so that its time has no decoding. `--peer-python` names the Python that has the packages. ONNX Runtime
+hears the parts into which brooklet cuts the sound, greedily too, and is told where they are.
 """
 
 import argparse
@@ -75,6 +78,31 @@ print(" ".join(texts))
 """
 
 
+DECODE = """
+import sys, soundfile, soxr
+samples, rate = soundfile.read(sys.argv[1], dtype="float32", always_2d=True)
+soxr.resample(samples.mean(axis=1), rate, 16000).astype("<f4").tofile(sys.argv[2])
+"""
+
+
+def whisper_cpp(source, work):
+    """The program of `whisper_cpp.c`, built for this processor unless it is there."""
+    program = os.path.join(work, "whisper_cpp")
+    if not os.path.exists(program):
+        build = os.path.join(work, "build")
+        options = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DWHISPER_BUILD_TESTS=OFF", "-DWHISPER_BUILD_EXAMPLES=OFF", "-DGGML_NATIVE=ON"]
+        with open(os.path.join(work, "build.log"), "w") as log:
+            for words in (["-S", source, "-B", build, *options], ["--build", build, "-j"]):
+                subprocess.run(["cmake", *words], check=True, stdout=log, stderr=log)
+        libraries = [os.path.join(folder, name) for folder, _, names in os.walk(build) for name in names if name.endswith(".a")]
+        own = os.path.join(os.path.dirname(os.path.abspath(__file__)), "whisper_cpp.c")
+        includes = [f"-I{source}/include", f"-I{source}/ggml/include"]
+        subprocess.run(
+            ["cc", "-O2", own, *includes, "-o", program, "-Wl,--start-group", *libraries, "-Wl,--end-group", "-lstdc++", "-fopenmp", "-lpthread", "-lm"], check=True
+        )
+    return program
+
+
 def parts(command):
     """Where a model without times has cut the sound, as JSON."""
     lines = subprocess.run([*command, "--format", "jsonl"], check=True, capture_output=True, text=True).stdout.splitlines()
@@ -125,23 +153,34 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("brooklet")
     parser.add_argument("model")
-    parser.add_argument("folder")
+    parser.add_argument("peer")
     parser.add_argument("sounds", nargs="+", metavar="SOUND=TRANSCRIPT")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--beam", type=int, default=1, help="of the peer")
     parser.add_argument("--kind", default="int8", help="compute type of the peer")
     parser.add_argument("-r", type=int, default=3)
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--whisper-cpp", metavar="SOURCE")
+    parser.add_argument("--work", default="whisper-cpp-build", help="folder for what is built of it, and for samples")
     arguments = parser.parse_args()
     for pair in arguments.sounds:
         sound, transcript = pair.split("=")
         reference = words(open(transcript).read())
-        ours = [arguments.brooklet, "caption", sound, "-m", arguments.model, "-t", str(arguments.threads), "--language", "en"]
-        theirs = [arguments.peer_python, "-c", PEER, arguments.folder, sound, str(arguments.threads), str(arguments.beam), arguments.kind]
-        peer = "faster-whisper"
-        if os.path.exists(os.path.join(arguments.folder, "encoder_model.ort")):
+        ours = [arguments.brooklet, "caption", sound, "-m", arguments.model, "-t", str(arguments.threads), "--language", "en", "--once"]
+        python, threads = arguments.peer_python, str(arguments.threads)
+        if arguments.whisper_cpp:
+            peer = "whisper.cpp"
+            os.makedirs(arguments.work, exist_ok=True)
+            program = whisper_cpp(arguments.whisper_cpp, arguments.work)
+            samples = os.path.join(arguments.work, os.path.basename(sound) + ".f32")
+            subprocess.run([python, "-c", DECODE, sound, samples], check=True)
+            theirs = [program, arguments.peer, samples, threads, str(arguments.beam)]
+        elif os.path.exists(os.path.join(arguments.peer, "encoder_model.ort")):
             peer = "onnxruntime"
-            theirs = [arguments.peer_python, "-c", ONNX, arguments.folder, sound, str(arguments.threads), parts(ours)]
+            theirs = [python, "-c", ONNX, arguments.peer, sound, threads, parts(ours)]
+        else:
+            peer = "faster-whisper"
+            theirs = [python, "-c", PEER, arguments.peer, sound, threads, str(arguments.beam), arguments.kind]
         found = {"brooklet": [], peer: []}
         for turn in range(arguments.r):
             for name, command in sorted(zip(found, (ours, theirs)), reverse=turn % 2 == 1):

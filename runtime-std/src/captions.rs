@@ -25,8 +25,15 @@ const SILENCE: f32 = 0.6;
 /// section).
 const UNSURE: f32 = -1.0;
 
-/// Seconds of the shortest caption.
-const SHORTEST: f64 = 0.02;
+/// Entropy of 32 tokens under which the text is a loop (whisper.cpp's `entropy_thold`).
+const LOOP: f32 = 2.4;
+
+/// Temperatures of the tries at a window (same section); the second try comes where the first is a
+/// loop or unsure.
+const TEMPERATURES: [f32; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
+
+/// Temperature above which a text is no good beginning for the next window (the paper's program).
+const MISLEADING: f32 = 0.5;
 
 /// Seconds of the longest part of a sound that a model without times hears at once.
 const LONGEST: usize = 15;
@@ -45,6 +52,12 @@ pub struct CaptionOptions {
     /// Text that the model takes as said before each window: names, and a style. Half of the
     /// model's positions hold it, or it is refused.
     pub prompt: String,
+    /// True if the model also sees what it wrote of the windows before, as far as its positions
+    /// hold that.
+    pub carry: bool,
+    /// True if a window whose text is a loop, or of which the model is unsure, is not written
+    /// again with draws at rising temperatures.
+    pub once: bool,
 }
 
 /// One caption.
@@ -65,7 +78,10 @@ pub struct Captions<'e, 'a> {
     tokens: SpeechTokens<'e>,
     options: CaptionOptions,
     language: Option<u32>,
+    /// Tokens of the prompt, and after them those of the windows before.
     before: Vec<u32>,
+    /// Number of the prompt's.
+    prompt: usize,
     /// Samples of the window that are there.
     window: Vec<f32>,
     /// Samples of the sound before the window.
@@ -76,6 +92,8 @@ pub struct Captions<'e, 'a> {
     silent: u64,
     /// Captions that were cut.
     cut: usize,
+    /// Windows that were written more than once.
+    again: usize,
 }
 
 impl<'e, 'a> Captions<'e, 'a> {
@@ -138,6 +156,7 @@ impl<'e, 'a> Captions<'e, 'a> {
             tokens,
             options,
             language,
+            prompt: before.len(),
             before,
             window: Vec::with_capacity(capacity),
             passed: 0,
@@ -145,6 +164,7 @@ impl<'e, 'a> Captions<'e, 'a> {
             is_over: false,
             silent: 0,
             cut: 0,
+            again: 0,
         })
     }
 
@@ -163,6 +183,11 @@ impl<'e, 'a> Captions<'e, 'a> {
     /// has positions for.
     pub fn cut(&self) -> usize {
         self.cut
+    }
+
+    /// Number of windows whose first text was a loop, or too unsure, so that it was written again.
+    pub fn again(&self) -> usize {
+        self.again
     }
 
     /// Hears the next window, and hands over its captions, which may be none; returns false at the
@@ -220,50 +245,89 @@ impl<'e, 'a> Captions<'e, 'a> {
         if self.language.is_none() {
             self.language = transcriber.detect_language()?;
         }
-        transcriber.begin(&Request {
-            language: self.language,
-            translate: self.options.translate,
-            times: true,
-            before: &self.before,
-        })?;
-        let offset = seconds(self.passed);
-        let mut captions = Vec::new();
-        let (mut start, mut bytes) = (offset, Vec::new());
-        let mut end = |start: f64, end: f64, bytes: &mut Vec<u8>| {
-            captions.extend(caption(start..end, bytes));
-            bytes.clear();
+        let tries = if self.options.once {
+            &TEMPERATURES[..1]
+        } else {
+            &TEMPERATURES
         };
-        let all = offset + seconds(has as u64);
-        loop {
-            if cancel.is_cancelled() {
-                return Ok((Vec::new(), 0));
-            }
-            match transcriber.write_next()? {
-                Written::Text(token) => bytes.extend(tokenizer.piece(token, false)),
-                Written::Time(step) => {
-                    let after = f64::from(step) * f64::from(SpeechTokens::STEP_MS) / 1000.0;
-                    // The model may name a time after the sound's end.
-                    end(start, (offset + after).min(all), &mut bytes);
-                    start = (offset + after).min(all - SHORTEST).max(start);
+        let mut written = Vec::new();
+        let mut is_silence = false;
+        for (number, temperature) in tries.iter().enumerate() {
+            self.again += usize::from(number == 1);
+            transcriber.begin(&Request {
+                language: self.language,
+                translate: self.options.translate,
+                times: true,
+                before: &self.before,
+                temperature: *temperature,
+                seed: self.passed + number as u64,
+            })?;
+            written.clear();
+            let mut is_loop = false;
+            while !is_loop {
+                if cancel.is_cancelled() {
+                    return Ok((Vec::new(), 0));
                 }
-                Written::End => break,
+                match transcriber.write_next()? {
+                    Written::End => break,
+                    piece => written.push(piece),
+                }
+                is_loop = transcriber.entropy().is_some_and(|entropy| entropy < LOOP);
+            }
+            let is_unsure = transcriber.mean_log_probability() < UNSURE;
+            is_silence = is_unsure && transcriber.no_speech() > SILENCE;
+            let is_last = number + 1 == tries.len();
+            if is_last || is_silence || !(is_loop || is_unsure) {
+                self.cut += usize::from(is_loop || transcriber.is_cut());
+                if *temperature > MISLEADING {
+                    self.before.truncate(self.prompt);
+                }
+                break;
             }
         }
-        self.cut += usize::from(transcriber.is_cut());
+        if is_silence {
+            self.silent += has as u64;
+            return Ok((Vec::new(), has));
+        }
         let step = SAMPLE_RATE * SpeechTokens::STEP_MS as usize / 1000;
         let done = transcriber
             .done()
             .map_or(has, |steps| (steps as usize).saturating_mul(step));
+        let most = transcriber.most_before();
         // A window from which nothing was taken would be heard again for ever.
         let done = if done == 0 { has } else { done.min(has) };
-        if done == has {
-            end(start, all, &mut bytes);
+        let offset = seconds(self.passed);
+        let all = offset + seconds(has as u64);
+        let mut captions = Vec::new();
+        let (mut start, mut bytes) = (offset, Vec::new());
+        // Tokens of captions that have ended.
+        let (mut said, mut complete) = (Vec::new(), 0);
+        for piece in written {
+            match piece {
+                Written::Text(token) => {
+                    said.push(token);
+                    bytes.extend(tokenizer.piece(token, false));
+                }
+                Written::Time(time) => {
+                    let after = f64::from(time) * f64::from(SpeechTokens::STEP_MS) / 1000.0;
+                    said.extend(self.tokens.times.map(|times| times.first + time));
+                    // The model may name a time after the sound's end.
+                    captions.extend(caption(start..(offset + after).min(all), &bytes));
+                    bytes.clear();
+                    complete = said.len();
+                    start = (offset + after).min(all);
+                }
+                Written::End => {}
+            }
         }
-        let is_silence =
-            transcriber.no_speech() > SILENCE && transcriber.mean_log_probability() < UNSURE;
-        if is_silence {
-            self.silent += has as u64;
-            return Ok((Vec::new(), has));
+        if done == has {
+            captions.extend(caption(start..all, &bytes));
+            complete = said.len();
+        }
+        if self.options.carry {
+            self.before.extend(&said[..complete]);
+            let more = self.before.len().saturating_sub(most.max(self.prompt));
+            self.before.drain(self.prompt..self.prompt + more);
         }
         Ok((captions, done))
     }

@@ -1,5 +1,5 @@
-//! From sound to the tokens of a transcript, greedy: Whisper's decoding (Radford et al., arXiv
-//! 2212.04356), and Moonshine's (Jeffries et al., arXiv 2410.15608), which writes text only.
+//! From sound to the tokens of a transcript: Whisper's decoding (Radford et al., arXiv
+//! 2212.04356), greedy or drawn at a temperature, and Moonshine's (Jeffries et al., arXiv 2410.15608), which writes text only.
 //!
 //! A [`Transcriber`] hears a window of sound, of at most as many seconds as the encoder takes, and
 //! then writes its tokens one by one, text and times. For a longer sound the caller moves the
@@ -20,6 +20,9 @@ use rules::Rules;
 /// The number is that of Moonshine's published programs.
 const TOKENS_IN_TWO_SECONDS: usize = 13;
 
+/// Tokens whose entropy tells a loop.
+const RECENT: usize = 32;
+
 /// Wishes for a transcript.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'r> {
@@ -33,6 +36,11 @@ pub struct Request<'r> {
     /// Tokens of the text before, which tell the model names and style, for models that have
     /// [`SpeechTokens::previous`]. Of more than [`Transcriber::most_before`] the last are taken.
     pub before: &'r [u32],
+    /// 0 for the most probable tokens; above that they are drawn, for a second try where the most
+    /// probable ones are no good text.
+    pub temperature: f32,
+    /// Seed of the draws.
+    pub seed: u64,
 }
 
 /// A piece of a transcript.
@@ -62,6 +70,10 @@ pub struct Transcriber<'s, 'a> {
     /// Sum of the logarithms of their probabilities.
     log_probability: f32,
     no_speech: f32,
+    /// The newest tokens of text, in a ring.
+    recent: [u32; RECENT],
+    /// Number of tokens of text that were written.
+    texts: usize,
 }
 
 impl<'s, 'a> Transcriber<'s, 'a> {
@@ -71,13 +83,15 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         Transcriber {
             stream,
             tokens,
-            rules: Rules::new(false),
+            rules: Rules::new(false, 0.0, 0),
             weighed: false,
             written: 0,
             most,
             is_cut: false,
             log_probability: 0.0,
             no_speech: 0.0,
+            recent: [0; RECENT],
+            texts: 0,
         }
     }
 
@@ -127,7 +141,9 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     pub fn begin(&mut self, request: &Request<'_>) -> Result<(), StreamError> {
         self.stream.reset();
         let times = self.tokens.times;
-        self.rules = Rules::new(request.times && times.is_some());
+        let has_times = request.times && times.is_some();
+        self.rules = Rules::new(has_times, request.temperature, request.seed);
+        self.texts = 0;
         (self.written, self.log_probability, self.is_cut) = (0, 0.0, false);
         let before = request.before.len().saturating_sub(self.most_before());
         let before = &request.before[before..];
@@ -181,7 +197,11 @@ impl<'s, 'a> Transcriber<'s, 'a> {
         self.weighed = false;
         Ok(match self.tokens.time(token) {
             Some(step) => Written::Time(step),
-            None => Written::Text(token),
+            None => {
+                self.recent[self.texts % RECENT] = token;
+                self.texts += 1;
+                Written::Text(token)
+            }
         })
     }
 
@@ -204,6 +224,23 @@ impl<'s, 'a> Transcriber<'s, 'a> {
     /// Mean of the natural logarithms of the written tokens' probabilities; 0 before the first.
     pub fn mean_log_probability(&self) -> f32 {
         self.log_probability / self.written.max(1) as f32
+    }
+
+    /// Entropy of the last 32 tokens of text, in nats: of 32 that are all different it is 3.47, and
+    /// little where the same words come again and again. `None` before there are 32. The measure is
+    /// whisper.cpp's, which takes less than 2.4 as a loop.
+    pub fn entropy(&self) -> Option<f32> {
+        if self.texts < RECENT {
+            return None;
+        }
+        let share = |token: &u32| {
+            let equal = self.recent.iter().filter(|other| *other == token);
+            equal.count() as f32 / RECENT as f32
+        };
+        // Each of `n` equal tokens adds its part of their `n` in 32.
+        let of_each = |token| -math::log10(share(token)) / RECENT as f32;
+        let sum: f32 = self.recent.iter().map(of_each).sum();
+        Some(sum * core::f32::consts::LN_10)
     }
 
     /// Largest number of tokens of the text before a transcript: half of the positions in the

@@ -2,7 +2,8 @@
 //! text and times (Radford et al., arXiv 2212.04356, section 4.5, and the program of the paper).
 
 use super::SpeechTokens;
-use crate::sampler::argmax;
+use crate::nn::math;
+use crate::sampler::{Random, argmax};
 
 /// Latest time of a transcript's first word, in steps: 1 s.
 const LATEST_FIRST: u32 = 1000 / SpeechTokens::STEP_MS;
@@ -17,8 +18,8 @@ enum Kind {
     Time,
 }
 
-/// Order of the tokens so far.
-#[derive(Clone, Copy, Debug)]
+/// Order of the tokens so far, and the way of choosing the next.
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     /// True if times are written.
     times: bool,
@@ -28,12 +29,17 @@ pub(super) struct Rules {
     newest: Option<u32>,
     /// The end of the newest text after which another one began.
     heard_to: Option<u32>,
+    /// 0 for the most probable token.
+    temperature: f32,
+    random: Random,
 }
 
 impl Rules {
-    /// Rules for a transcript that begins.
-    pub(super) const fn new(times: bool) -> Rules {
+    /// Rules for a transcript that begins; of temperature 0 is greedy.
+    pub(super) const fn new(times: bool, temperature: f32, seed: u64) -> Rules {
         Rules {
+            temperature,
+            random: Random(seed),
             times,
             last: [None, None],
             newest: None,
@@ -84,24 +90,46 @@ impl Rules {
     }
 
     /// Chooses the next token by masked `weights`: a time if all times together are more probable
-    /// than any text. Returns the token and its probability among those that may be chosen; if none
-    /// may, the end.
-    pub(super) fn choose(&self, tokens: &SpeechTokens<'_>, weights: &[f32]) -> (u32, f32) {
+    /// than any text. Returns the token and its probability among those that may be chosen, at
+    /// temperature 1; if none may, the end.
+    pub(super) fn choose(&mut self, tokens: &SpeechTokens<'_>, weights: &[f32]) -> (u32, f32) {
         let first_time = tokens.texts(weights.len());
         let (text, times) = weights.split_at(first_time);
         let most = text.iter().fold(0.0f32, |most, weight| most.max(*weight));
         let of_times = times.iter().sum::<f32>();
-        let (token, all) = if self.times && of_times > most {
-            (first_time as u32 + argmax(times), of_times)
+        let (first, all) = if self.times && of_times > most {
+            (first_time, of_times)
         } else {
-            (argmax(weights), of_times + text.iter().sum::<f32>())
+            (0, of_times + text.iter().sum::<f32>())
         };
+        let token = first as u32 + self.draw(&weights[first..]);
         let weight = weights[token as usize];
         if weight > NEVER {
             (token, weight / all)
         } else {
             (tokens.end, 1.0)
         }
+    }
+
+    /// The most probable token, or one drawn from the weights to the power of 1 / temperature.
+    fn draw(&mut self, weights: &[f32]) -> u32 {
+        let best = argmax(weights);
+        let most = weights[best as usize];
+        if self.temperature <= 0.0 || most <= NEVER {
+            return best;
+        }
+        let scale = core::f32::consts::LN_10 / self.temperature;
+        let power = |weight: f32| math::exp(math::log10(weight / most) * scale);
+        let probable = || weights.iter().enumerate().filter(|(_, x)| **x > NEVER);
+        let all: f32 = probable().map(|(_, weight)| power(*weight)).sum();
+        let mut left = self.random.share() * all;
+        for (token, weight) in probable() {
+            left -= power(*weight);
+            if left < 0.0 {
+                return token as u32;
+            }
+        }
+        best
     }
 
     /// Notes that `token` was chosen.
@@ -144,7 +172,15 @@ mod tests {
 
     /// Chooses tokens by `weights(step)` until the end.
     fn write(times: bool, weights: impl Fn(usize) -> Vec<f32>) -> (Vec<u32>, Rules) {
-        let mut rules = Rules::new(times);
+        write_at(0.0, times, weights)
+    }
+
+    fn write_at(
+        temperature: f32,
+        times: bool,
+        weights: impl Fn(usize) -> Vec<f32>,
+    ) -> (Vec<u32>, Rules) {
+        let mut rules = Rules::new(times, temperature, 7);
         let mut written = Vec::new();
         for step in 0..40 {
             let mut weights = weights(step);
@@ -177,8 +213,9 @@ mod tests {
         #[test]
         fn times_are_in_order_whatever_the_model_says(
             noise in prop::collection::vec(prop::collection::vec(1e-6f32..1.0, VOCAB), 40),
+            temperature in prop::sample::select(&[0.0f32, 0.2, 1.0][..]),
         ) {
-            let (written, _) = write(true, |step| noise[step].clone());
+            let (written, _) = write_at(temperature, true, |step| noise[step].clone());
             prop_assert!(written.iter().all(|token| *token < 10 || *token >= 15));
             let times: Vec<u32> = written.iter().filter_map(|token| time(*token)).collect();
             prop_assert!(times.is_sorted());
@@ -223,14 +260,46 @@ mod tests {
         weights[3] = 0.3;
         weights[20..40].fill(0.02);
         weights[31] = 0.03;
-        let (token, probability) = Rules::new(true).choose(&TOKENS, &weights);
+        let (token, probability) = Rules::new(true, 0.0, 0).choose(&TOKENS, &weights);
         assert_eq!(token, 31);
         assert!((probability - 0.03 / 0.41).abs() < 1e-6);
-        assert_eq!(Rules::new(false).choose(&TOKENS, &weights).0, 3);
+        assert_eq!(Rules::new(false, 0.0, 0).choose(&TOKENS, &weights).0, 3);
         let nothing = std::vec![0.0; VOCAB];
         assert_eq!(
-            Rules::new(true).choose(&TOKENS, &nothing),
+            Rules::new(true, 0.5, 0).choose(&TOKENS, &nothing),
             (TOKENS.end, 1.0)
         );
+    }
+
+    /// At temperature `t` a token is drawn as often as its probability to the power of `1/t` says.
+    #[test]
+    fn draws_follow_the_weights() {
+        let mut weights = std::vec![0.0; VOCAB];
+        (weights[2], weights[5], weights[10]) = (0.2, 0.1, 0.05);
+        for (temperature, all) in [(1.0f32, 0.35f32), (0.5, 0.0525)] {
+            let mut rules = Rules::new(false, temperature, 3);
+            let mut counts = [0.0f32; 3];
+            for _ in 0..20_000 {
+                let (token, probability) = rules.choose(&TOKENS, &weights);
+                let place = [2, 5, 10].iter().position(|number| *number == token);
+                let place = place.expect("only what is possible is drawn");
+                assert!((probability - [0.2, 0.1, 0.05][place] / 0.35).abs() < 1e-6);
+                counts[place] += 1.0;
+            }
+            for (count, weight) in counts.into_iter().zip([0.2f32, 0.1, 0.05]) {
+                let weight = if temperature == 1.0 {
+                    weight
+                } else {
+                    weight * weight
+                };
+                let expected = 20_000.0 * weight / all;
+                assert!(
+                    (count - expected).abs() < 5.0 * expected.sqrt(),
+                    "{counts:?}"
+                );
+            }
+        }
+        let greedy = Rules::new(false, 0.0, 3).choose(&TOKENS, &weights);
+        assert_eq!(greedy.0, 2);
     }
 }

@@ -1,4 +1,7 @@
-//! `brooklet caption`: writes down what is said in a sound.
+//! `brooklet caption`: writes down what is said in sounds.
+
+mod cues;
+mod page;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,14 +12,18 @@ use clap::Args;
 use super::cache::{Choices, ELEMENT_TYPES, LAYOUTS, Names, choice_of, one_of, threads, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::json::write_json;
 use super::model::ModelArguments;
+use super::output::Files;
 use super::progress::{Counter, say};
-use crate::Error;
+use super::terminal::shown_line;
 use crate::audio::{RawFormat, Sound};
-use crate::captions::{Caption, CaptionOptions, Captions};
+use crate::captions::{CaptionOptions, Captions};
+use crate::engine::Engine;
+use crate::generate::Cancel;
 use crate::planning::Settings;
 use crate::size::Size;
+use crate::{Error, Model};
+use page::{Facts, Format, Page, Sink};
 
 /// Names of the formats, and their help.
 const FORMATS: Choices<Format> = &[
@@ -27,6 +34,11 @@ const FORMATS: Choices<Format> = &[
     ),
     ("srt", "SubRip subtitles", Format::Srt),
     ("vtt", "WebVTT subtitles", Format::Vtt),
+    (
+        "json",
+        "One JSON object with all captions, the language and the length",
+        Format::Json,
+    ),
     (
         "jsonl",
         "A JSON object for each caption, with its start and end in seconds",
@@ -64,8 +76,18 @@ const RAW_FORMATS: Choices<RawFormat> = &[
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// A file with sound; - for standard input
-    file: PathBuf,
+    /// Files with sound; - for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// File to write the captions to as they come, or a folder for a file of each sound
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Write the captions of each sound to a file beside it: talk.srt beside talk.mp3
+    #[arg(long, conflicts_with = "output")]
+    beside: bool,
+    /// Replace files that exist
+    #[arg(long)]
+    force: bool,
     /// The sound is raw: one channel of 16,000 samples a second, in this format
     #[arg(long, value_name = "FORMAT", value_parser = choice_of(RAW_FORMATS))]
     raw: Option<RawFormat>,
@@ -82,6 +104,12 @@ pub struct Arguments {
     /// A text that the model takes as said before every half minute: names, and a style
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
+    /// Tell the model what it wrote of the half minutes before
+    #[arg(long)]
+    carry: bool,
+    /// Keep the most probable text of a half minute even if it is a loop, or the model unsure of it
+    #[arg(long)]
+    once: bool,
     /// Most memory of the arena, for example 64MiB; what is left over a minimum makes it faster
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     ram: Option<Size>,
@@ -105,15 +133,6 @@ pub struct Arguments {
     stats: bool,
 }
 
-/// Forms of captions.
-#[derive(Clone, Copy, PartialEq)]
-enum Format {
-    Text,
-    Srt,
-    Vtt,
-    JsonLines,
-}
-
 /// Kinds of captions.
 #[derive(Clone, Copy, PartialEq)]
 enum Task {
@@ -134,15 +153,10 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         window: Some(model.config().context),
         ..Settings::of_speech()
     };
-    let options = CaptionOptions {
-        language: (arguments.language != "auto").then(|| arguments.language.clone()),
-        translate: arguments.task == Task::Translate,
-        prompt: arguments.prompt.clone(),
-    };
     if model.config().encoder.get().is_none() {
         return Err(Error::NoSpeech.into());
     }
-    let mut sound = open(&arguments.file, arguments.raw)?;
+    let places = places(arguments)?;
     let mut session = model.session(&settings).map_err(|error| match error {
         // The hint is about smaller windows, which a transcript cannot have.
         Error::Plan { error, .. } => Error::Plan {
@@ -154,53 +168,175 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
     let plan = *session.plan();
     let interrupt = Interrupt::catch()?;
     let cancel = interrupt.cancel();
-    let counter = sound
-        .seconds()
-        .map(|total| Counter::new("caption", total as usize));
-    let mut page = Page::new(out, arguments.format);
-    page.begin()?;
-    session.with(|engine| -> Result<(), Failure> {
-        let mut captions = Captions::new(engine, &model, options)?;
+    let mut failures = 0;
+    for (file, place) in arguments.files.iter().zip(&places) {
+        let written = session.with(|engine| {
+            let work = Work {
+                arguments,
+                file,
+                place: place.as_deref(),
+                cancel: &cancel,
+            };
+            work.write(engine, &model, out)
+        });
+        match written {
+            // One sound that cannot be heard does not keep the others waiting.
+            Err(failure) if arguments.files.len() > 1 && !failure.is_closed_pipe() => {
+                failures += 1;
+                say(&format!("brooklet: {}", shown_line(&failure.to_string())));
+            }
+            result => result?,
+        }
+        if cancel.is_cancelled() {
+            break;
+        }
+    }
+    if arguments.stats {
+        say(&format!("arena       {} bytes", plan.bytes()));
+        for (part, bytes) in plan.parts() {
+            say(&format!("{bytes:>12}  {}", part.name()));
+        }
+    }
+    if let Some(failure) = interrupt.failure() {
+        return Err(failure);
+    }
+    if failures > 0 {
+        let all = arguments.files.len();
+        return Err(Failure::Input(format!("{failures} of {all} sounds failed")));
+    }
+    Ok(())
+}
+
+/// The file to write for each sound; `None` for standard output.
+fn places(arguments: &Arguments) -> Result<Vec<Option<PathBuf>>, Failure> {
+    let several = arguments.files.len() > 1;
+    let folder = match &arguments.output {
+        _ if arguments.beside => None,
+        Some(path) if path.is_dir() => Some(path),
+        Some(_) | None if several => {
+            return Err(Failure::Usage(
+                "several sounds need a file each: give --beside, or -o with a folder".into(),
+            ));
+        }
+        Some(path) => return Ok(vec![Some(path.clone())]),
+        None => return Ok(vec![None]),
+    };
+    let place = |file: &PathBuf| {
+        if file.as_os_str() == "-" {
+            return Err(Failure::Usage(
+                "standard input has no name for a file of captions: give -o with one".into(),
+            ));
+        }
+        let name = file.with_extension(arguments.format.ending());
+        let place = match folder {
+            Some(folder) => folder.join(name.file_name().unwrap_or_default()),
+            None => name,
+        };
+        Ok(Some(place))
+    };
+    arguments.files.iter().map(place).collect()
+}
+
+/// One sound and its captions.
+struct Work<'w> {
+    arguments: &'w Arguments,
+    file: &'w Path,
+    place: Option<&'w Path>,
+    cancel: &'w Cancel,
+}
+
+impl Work<'_> {
+    fn write(
+        &self,
+        engine: &mut Engine<'_>,
+        model: &Model,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let arguments = self.arguments;
+        let mut captions = Captions::new(engine, model, arguments.options())?;
+        let mut sound = open(self.file, arguments.raw)?;
+        let sink = match self.place {
+            None => Sink::Standard(out),
+            Some(place) => {
+                let mut files = Files::new(arguments.force).reads_model(model.file());
+                for file in &arguments.files {
+                    files = files.reads(file);
+                }
+                Sink::File(files.create(place)?.grow()?)
+            }
+        };
+        let counter = sound
+            .seconds()
+            .map(|total| Counter::new("caption", total as usize));
+        let mut page = Page::begin(sink, arguments.format)?;
         let mut read = |samples: &mut [f32]| {
             sound.read(samples).map_err(|error| Failure::Sound {
-                path: arguments.file.clone(),
+                path: self.file.to_owned(),
                 error,
             })
         };
-        while !cancel.is_cancelled()
-            && captions.hear_next(&cancel, &mut read, &mut |caption| page.write(&caption))?
+        while !self.cancel.is_cancelled()
+            && captions.hear_next(self.cancel, &mut read, &mut |caption| page.write(&caption))?
         {
             if let Some(counter) = &counter {
                 counter.set(captions.seconds() as usize);
             }
         }
         drop(counter);
-        if captions.seconds() == 0.0 && !cancel.is_cancelled() {
+        let place = page.path().map(Path::to_owned);
+        let facts = Facts {
+            language: captions.language()?,
+            seconds: captions.seconds(),
+            silence: captions.silence(),
+            cut: captions.cut(),
+        };
+        page.end(&facts)?;
+        if let Some(place) = place {
+            say(&shown_line(&place.display().to_string()));
+        }
+        self.report(&captions, &facts);
+        Ok(())
+    }
+
+    /// Says what a reader of the captions should know.
+    fn report(&self, captions: &Captions<'_, '_>, facts: &Facts) {
+        if facts.seconds == 0.0 && !self.cancel.is_cancelled() {
             say("the sound is empty: there is nothing to write down");
         }
-        if captions.cut() > 0 {
+        if facts.cut > 0 {
             say(&format!(
-                "{} captions were cut: the model wrote more words there than can be said",
-                captions.cut()
+                "{} captions were cut: the model wrote more words there than can be said, or the same again and again",
+                facts.cut
             ));
         }
-        if arguments.stats {
-            let language = captions.language()?;
+        if self.arguments.stats {
+            let language = facts.language.as_ref();
             say(&format!(
                 "sound       {:.1} s, of which {:.1} s were taken as silence{}",
-                captions.seconds(),
-                captions.silence(),
+                facts.seconds,
+                facts.silence,
                 language.map_or(String::new(), |code| format!(", language {code}"))
             ));
-            say(&format!("arena       {} bytes", plan.bytes()));
-            for (part, bytes) in plan.parts() {
-                say(&format!("{bytes:>12}  {}", part.name()));
+            if captions.again() > 0 {
+                say(&format!(
+                    "again       {} half minutes were written more than once: the first text was a loop, or too unsure",
+                    captions.again()
+                ));
             }
         }
-        Ok(())
-    })?;
-    page.end()?;
-    interrupt.failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Arguments {
+    fn options(&self) -> CaptionOptions {
+        CaptionOptions {
+            language: (self.language != "auto").then(|| self.language.clone()),
+            translate: self.task == Task::Translate,
+            prompt: self.prompt.clone(),
+            carry: self.carry,
+            once: self.once,
+        }
+    }
 }
 
 /// Opens the sound.
@@ -226,110 +362,4 @@ fn open(path: &Path, raw: Option<RawFormat>) -> Result<Sound, Failure> {
         path: path.to_owned(),
         error,
     })
-}
-
-/// Captions on their way to the output.
-struct Page<'o> {
-    out: &'o mut dyn Write,
-    format: Format,
-    count: usize,
-}
-
-impl<'o> Page<'o> {
-    fn new(out: &'o mut dyn Write, format: Format) -> Self {
-        Page {
-            out,
-            format,
-            count: 0,
-        }
-    }
-
-    fn begin(&mut self) -> Result<(), Failure> {
-        if self.format == Format::Vtt {
-            self.out.write_all(b"WEBVTT\n\n").map_err(Failure::Output)?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, caption: &Caption) -> Result<(), Failure> {
-        self.count += 1;
-        let Caption { start, end, text } = caption;
-        if self.format == Format::JsonLines {
-            write_json(self.out, caption)?;
-        }
-        let written = match self.format {
-            Format::Text => writeln!(self.out, "{text}"),
-            Format::Srt => {
-                let (start, end) = (time(*start, ','), time(*end, ','));
-                writeln!(self.out, "{}\n{start} --> {end}\n{text}\n", self.count)
-            }
-            Format::Vtt => {
-                let (start, end) = (time(*start, '.'), time(*end, '.'));
-                writeln!(self.out, "{start} --> {end}\n{}\n", escaped(text))
-            }
-            Format::JsonLines => Ok(()),
-        };
-        written
-            .and_then(|()| self.out.flush())
-            .map_err(Failure::Output)
-    }
-
-    fn end(&mut self) -> Result<(), Failure> {
-        self.out.flush().map_err(Failure::Output)
-    }
-}
-
-/// A time as subtitles have it, with `point` before the milliseconds.
-fn time(seconds: f64, point: char) -> String {
-    let ms = (seconds * 1000.0).round() as u64;
-    let (s, ms) = (ms / 1000, ms % 1000);
-    format!(
-        "{:02}:{:02}:{:02}{point}{ms:03}",
-        s / 3600,
-        s / 60 % 60,
-        s % 60
-    )
-}
-
-/// Text without the characters that WebVTT reads as marks (its specification, section 6.4).
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn page(format: Format) -> String {
-        let mut out = Vec::new();
-        let mut page = Page::new(&mut out, format);
-        page.begin().unwrap();
-        let caption = Caption {
-            start: 3_725.5,
-            end: 3_727.000_4,
-            text: "a < b".into(),
-        };
-        page.write(&caption).unwrap();
-        page.end().unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn captions_have_the_form_that_was_asked_for() {
-        assert_eq!(page(Format::Text), "a < b\n");
-        assert_eq!(
-            page(Format::Srt),
-            "1\n01:02:05,500 --> 01:02:07,000\na < b\n\n"
-        );
-        assert_eq!(
-            page(Format::Vtt),
-            "WEBVTT\n\n01:02:05.500 --> 01:02:07.000\na &lt; b\n\n"
-        );
-        assert_eq!(
-            page(Format::JsonLines),
-            "{\"start\":3725.5,\"end\":3727.0004,\"text\":\"a < b\"}\n"
-        );
-    }
 }

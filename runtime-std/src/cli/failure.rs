@@ -11,6 +11,7 @@ use crate::audio::AudioError;
 use crate::chat::{ChatError, TemplateError};
 use crate::convert::quantize::QuantizeError;
 use crate::convert::slim::SlimError;
+use crate::convert::speech::ConvertError;
 use crate::models::hub::HubNameError;
 use crate::models::pull::PullError;
 use crate::models::store::StoreError;
@@ -83,6 +84,14 @@ pub enum Failure {
         path: PathBuf,
         /// The reason.
         error: QuantizeError,
+    },
+    /// The files of another program cannot be converted.
+    #[error("{}: {error}", .path.display())]
+    Convert {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason.
+        error: ConvertError,
     },
     /// The store cannot be changed.
     #[error(transparent)]

@@ -12,6 +12,7 @@ mod cache;
 mod caption;
 mod chat;
 mod completions;
+mod convert;
 mod dimensions;
 mod effects;
 mod failure;
@@ -97,6 +98,12 @@ enum Command {
     /// smaller error. A file that is quantised already is converted too, with a warning: its errors
     /// add up.
     Quantize(quantize::Arguments),
+    /// Make a model file of a speech model of another program
+    ///
+    /// Reads Whisper as whisper.cpp has it (ggml-*.bin) and as faster-whisper has it (CTranslate2),
+    /// and Moonshine as its makers publish it (ONNX Runtime). Names and keys are those of
+    /// transcribe.cpp's files.
+    Convert(convert::Arguments),
     /// Write a copy of a model that caches keys alone, and computes values from them
     ///
     /// For models whose attention has as many key heads as query heads: their cache becomes half as
@@ -256,6 +263,7 @@ fn dispatch(command: Command, notices: Notices, out: &mut dyn Write) -> Result<(
         Command::Plan(arguments) => plan::plan(&arguments, notices, out),
         Command::Bench(arguments) => bench::bench(&arguments, notices, out),
         Command::Quantize(arguments) => quantize::quantize(&arguments, notices, out),
+        Command::Convert(arguments) => convert::convert(&arguments, out),
         Command::Slim(arguments) => slim::slim(&arguments, notices, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, notices, out),

@@ -27,6 +27,8 @@ const EMBEDDED: &[&str] = &[
     include_str!("../../models/smollm2-360m.toml"),
     include_str!("../../models/tiny.toml"),
     include_str!("../../models/tinyllama-1.1b.toml"),
+    include_str!("../../models/whisper-base.toml"),
+    include_str!("../../models/whisper-tiny.en.toml"),
 ];
 
 /// One model that can be pulled by name.
@@ -108,6 +110,9 @@ pub enum Maker {
     /// Moonshine's encoder, decoder and tokenizer, in this order, in the form of ONNX Runtime; the
     /// file has Q8_0 blocks.
     Moonshine,
+    /// Whisper's vocabulary and then the pieces of its `model.bin`, in the form of CTranslate2; the
+    /// file has Q8_0 blocks.
+    Whisper,
 }
 
 /// One package with one piece of the file.

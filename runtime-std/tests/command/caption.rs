@@ -177,3 +177,90 @@ fn what_cannot_be_captioned_is_refused_in_a_sentence() {
     assert!(said.contains("the sound is empty"), "{said}");
     assert_eq!(text(empty), "");
 }
+
+#[test]
+fn captions_go_to_files_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (one, two) = (path("one.flac"), path("two.mp3"));
+    fs::copy(sound("tone.flac"), &one).unwrap();
+    fs::copy(sound("tone.mp3"), &two).unwrap();
+    let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+
+    let both = caption(&[&one, &two, "--beside", "--format", "srt"]);
+    assert!(said(&both).contains("one.srt") && said(&both).contains("two.srt"));
+    assert_eq!(text(both), "");
+    assert_eq!(read("one.srt"), text(caption(&[&one, "--format", "srt"])));
+    assert_eq!(read("two.srt"), text(caption(&[&two, "--format", "srt"])));
+    // What is there stays, unless it may be replaced; one sound that fails keeps no other waiting.
+    fs::write(path("one.srt"), "mine").unwrap();
+    fs::remove_file(path("two.srt")).unwrap();
+    let again = caption(&[&one, &two, "--beside", "--format", "srt"]);
+    assert_eq!(again.status.code(), Some(1));
+    let words = said(&again);
+    assert!(
+        words.contains("one.srt exists") && words.contains("1 of 2 sounds failed"),
+        "{words}"
+    );
+    assert_eq!(read("one.srt"), "mine");
+    assert!(!read("two.srt").is_empty());
+    text(caption(&[&one, "--beside", "--format", "srt", "--force"]));
+    assert_ne!(read("one.srt"), "mine");
+
+    fs::create_dir(path("out")).unwrap();
+    text(caption(&[
+        &one,
+        &two,
+        "-o",
+        &path("out"),
+        "--format",
+        "vtt",
+    ]));
+    assert!(read("out/one.vtt").starts_with("WEBVTT\n\n") && read("out/two.vtt").len() > 8);
+    text(caption(&[&one, "-o", &path("words")]));
+    assert_eq!(read("words"), text(caption(&[&one])));
+    let refused = |rest: &[&str], part: &str| {
+        let sentence = failure(caption(rest), 2);
+        assert!(sentence.contains(part), "{sentence}");
+    };
+    refused(&[&one, &two], "--beside");
+    refused(&[&one, &two, "-o", &path("words")], "a folder");
+    refused(&["-", "--beside"], "no name");
+    let sentence = failure(caption(&[&one, "-o", &one, "--force"]), 1);
+    assert!(sentence.contains("is the input"), "{sentence}");
+}
+
+/// One object, whatever happens; its captions are those of the other formats.
+#[test]
+fn json_has_everything_that_is_known() {
+    let noise = noise();
+    let all = json(&text(piped(&noise, &["--format", "json"])));
+    let lines = text(piped(&noise, &["--format", "jsonl"]));
+    let lines: Vec<_> = lines.lines().map(json).collect();
+    assert_eq!(all["captions"].as_array().unwrap(), &lines);
+    assert_eq!(
+        (&all["seconds"], &all["language"]),
+        (&2.5.into(), &().into())
+    );
+    let none = json(&text(piped(&[], &["--format", "json"])));
+    assert_eq!(none["captions"], serde_json::json!([]));
+}
+
+/// The random model is always unsure: it is asked again, with the same draws in every run.
+#[test]
+fn an_unsure_text_is_written_again() {
+    let noise = noise();
+    let run = |rest: &[&str]| {
+        let output = piped(&noise, &[&["--format", "jsonl", "--stats"], rest].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (text(output), said)
+    };
+    let (tried, said) = run(&[]);
+    assert!(said.contains("were written more than once"), "{said}");
+    assert_eq!(run(&["-t", "3"]).0, tried);
+    let (once, said) = run(&["--once"]);
+    assert!(!said.contains("more than once"), "{said}");
+    assert_ne!(once, tried);
+    assert_ne!(run(&["--once", "--carry"]).0, once);
+}

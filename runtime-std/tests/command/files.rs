@@ -1,6 +1,18 @@
-//! Commands that fetch, list and write files: `pull`, `models`, `quantize`.
+//! Commands that fetch, list and write files: `pull`, `models`, `quantize`, `convert`.
 
 use super::*;
+use crate::ctranslate2::{Kind, floats, package};
+
+/// The files of another program's model.
+pub(crate) const WEIGHTS: &str = "model.bin";
+pub(crate) const TOKENS: &str = "vocabulary.txt";
+
+/// Writes a model of another program into a folder.
+pub(crate) fn other_model(folder: &Path) {
+    let (weights, tokens) = package(Kind::F32, 0.0);
+    fs::write(folder.join(WEIGHTS), weights).unwrap();
+    fs::write(folder.join(TOKENS), tokens).unwrap();
+}
 
 #[test]
 fn a_pull_without_a_network_leaves_nothing_and_says_so() {
@@ -350,4 +362,67 @@ fn what_models_lists_is_found_by_its_name() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_model_of_another_program_is_converted_and_heard_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    other_model(folder.path());
+    let captions = |model: &str| {
+        let sound = caption::sound("tone.flac");
+        text(brooklet(&[
+            "caption", "-m", model, &sound, "--format", "jsonl",
+        ]))
+    };
+    let said = text(brooklet(&["convert", &path(""), &path("a.gguf"), "f32"]));
+    assert!(
+        said.contains("a.gguf: Whisper, CTranslate2, F32, "),
+        "{said}"
+    );
+    // The folder, or its model.
+    text(brooklet(&[
+        "convert",
+        &path(WEIGHTS),
+        &path("b.gguf"),
+        "F32",
+    ]));
+    let bytes = fs::read(path("a.gguf")).unwrap();
+    assert!(bytes == fs::read(path("b.gguf")).unwrap());
+    let of = floats(&bytes);
+    assert_eq!(of.len(), floats(ctranslate2::GOLDEN).len());
+    assert!(!captions(&path("a.gguf")).is_empty());
+    let smaller = text(brooklet(&["convert", &path(""), &path("c.gguf")]));
+    assert!(smaller.contains(", Q8_0, "), "{smaller}");
+    let report = text(brooklet(&[
+        "convert",
+        &path(""),
+        &path("c.gguf"),
+        "--force",
+        "--json",
+    ]));
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["bytes"], fs::metadata(path("c.gguf")).unwrap().len());
+}
+
+#[test]
+fn what_cannot_be_converted_is_said_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let refused = |input: &str| {
+        let said = failure(brooklet(&["convert", input, &path("new.gguf")]), 1);
+        assert!(!folder.path().join("new.gguf").exists());
+        said
+    };
+    assert!(refused(&path("none")).contains("cannot read"));
+    assert!(refused(&path("")).contains("is no ggml-*.bin of whisper.cpp"));
+    let gguf = tiny();
+    assert!(refused(gguf.to_str().unwrap()).contains("is no ggml-*.bin of whisper.cpp"));
+    let (weights, _) = package(Kind::F32, 0.0);
+    fs::write(path(WEIGHTS), &weights[..weights.len() / 2]).unwrap();
+    assert!(refused(&path("")).contains("vocabulary.txt or vocabulary.json beside model.bin"));
+    fs::write(path(TOKENS), "a\nb").unwrap();
+    assert!(refused(&path(WEIGHTS)).contains("model.bin is damaged"));
+    fs::write(path("ggml.bin"), b"lmgg and no more").unwrap();
+    assert!(refused(&path("ggml.bin")).contains("the ggml file is damaged"));
 }

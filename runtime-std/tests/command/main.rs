@@ -4,6 +4,8 @@ mod bounds;
 mod caption;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/ctranslate2.rs"]
+mod ctranslate2;
 mod ends;
 #[cfg(target_os = "linux")]
 mod faults;
@@ -31,6 +33,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{pulled, tiny};
+use files::other_model;
 use program::program;
 
 /// Returns the command, isolated from the user's settings.

@@ -208,6 +208,8 @@ const ROWS: &[Row] = &[
         Elsewhere("text::the_same_text_whatever_the_threads_the_map_and_the_instruction_set"),
     ),
     ("quantize", "--json", &["--json"], Change),
+    ("convert", "--force", &["--force"], Elsewhere("outputs")),
+    ("convert", "--json", &["--json"], Change),
     ("slim", "--output", &["-o", "{out}2"], Change),
     ("slim", "--calib", &["--calib", "{text}"], Change),
     ("slim", "--calib-tokens", &["--calib-tokens", "20"], Change),
@@ -269,6 +271,31 @@ const ROWS: &[Row] = &[
     ),
     ("caption", "--model", &["-m", "{tiny}"], Change),
     ("caption", "--no-mmap", &["--no-mmap"], Change),
+    ("caption", "--output", &["-o", "{out}"], Change),
+    (
+        "caption",
+        "--beside",
+        &["--beside"],
+        Elsewhere("caption::captions_go_to_files_where_that_is_asked_for"),
+    ),
+    (
+        "caption",
+        "--force",
+        &["--force"],
+        Elsewhere("caption::captions_go_to_files_where_that_is_asked_for"),
+    ),
+    (
+        "caption",
+        "--carry",
+        &["--carry"],
+        Elsewhere("caption::an_unsure_text_is_written_again"),
+    ),
+    (
+        "caption",
+        "--once",
+        &["--once"],
+        Elsewhere("caption::an_unsure_text_is_written_again"),
+    ),
     ("caption", "--raw", &["--raw", "s16le"], Change),
     ("caption", "--language", &["--language", "xx"], Change),
     ("caption", "--task", &["--task", "translate"], Change),
@@ -348,6 +375,7 @@ pub(crate) fn base(name: &str) -> &'static [&'static str] {
         "bench" => &["bench", "-m", "{tiny}", "-p", "4", "-n", "2", "-r", "1"],
         "inspect" => &["inspect", "{tiny}"],
         "quantize" => &["quantize", "{tiny}", "{out}", "Q8_0"],
+        "convert" => &["convert", "{package}", "{out}"],
         "slim" => &[
             "slim",
             "{mha}",
@@ -374,6 +402,10 @@ pub(crate) fn seen(words: &[&str]) -> (String, Option<i32>) {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let text_of = "The sea was calm. <s> A small boat went out to the sea.\n".repeat(4);
     fs::write(path("text"), text_of).unwrap();
+    if words.contains(&"{package}") {
+        fs::create_dir(path("package")).unwrap();
+        other_model(path("package").as_ref());
+    }
     let words: Vec<String> = words
         .iter()
         .map(|word| {
@@ -381,6 +413,7 @@ pub(crate) fn seen(words: &[&str]) -> (String, Option<i32>) {
                 .replace("{mha}", crate::slim::MHA)
                 .replace("{sound}", &sound("tone.flac"))
                 .replace("{text}", &path("text"))
+                .replace("{package}", &path("package"))
                 .replace("{out}", &path("out"))
         })
         .collect();

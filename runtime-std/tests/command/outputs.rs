@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Child;
 
 use super::*;
+use crate::files::{TOKENS, WEIGHTS};
 use crate::talking::talking_model;
 
 const TEXT: &str = "The sea was calm, and the boat went out.";
@@ -29,11 +30,18 @@ const SLIM: &str = "mha.gguf";
 const MODEL: &str = "talking.gguf";
 const WORDS: &str = "text.txt";
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case {
         name: "quantize",
         words: &["quantize", FLOATS, "OUT", "Q8_0"],
         inputs: &[FLOATS],
+        talk: "",
+        force: "--force",
+    },
+    Case {
+        name: "convert",
+        words: &["convert", WEIGHTS, "OUT", "F16"],
+        inputs: &[WEIGHTS, TOKENS],
         talk: "",
         force: "--force",
     },
@@ -146,6 +154,7 @@ fn desk() -> tempfile::TempDir {
         fs::copy(data.join(file), folder.path().join(name)).unwrap();
     }
     fs::write(folder.path().join(WORDS), TEXT).unwrap();
+    other_model(folder.path());
     folder
 }
 

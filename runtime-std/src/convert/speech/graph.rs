@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::ConvertError;
+use super::array::{Array, count};
 use super::flat::Table;
 
 /// Most dimensions of a constant.
@@ -13,12 +14,6 @@ const MOST_DIMS: usize = 8;
 
 /// Deepest chain of nodes that depend on constants only; real files have four.
 const DEEPEST: usize = 8;
-
-/// An array of f32.
-pub(super) struct Array {
-    pub(super) dims: Vec<usize>,
-    pub(super) values: Vec<f32>,
-}
 
 /// A constant as it is stored.
 #[derive(Clone)]
@@ -192,12 +187,7 @@ impl Constant<'_> {
             3 => self.bytes.iter().map(|x| f32::from(*x as i8)).collect(),
             _ => return None,
         };
-        let len = self
-            .dims
-            .iter()
-            .try_fold(1, |len: usize, dim| len.checked_mul(*dim));
-        // No dimension is 0.
-        (len == Some(values.len()) && len != Some(0)).then(|| Array {
+        (count(&self.dims) == Some(values.len())).then(|| Array {
             dims: self.dims.clone(),
             values,
         })

@@ -4,16 +4,17 @@
 //! The names of tensors and keys are those of transcribe.cpp. `proj_out` was quantised apart from
 //! the embedding, whose transpose it is; it is left out, and so the output is the embedding.
 
-use std::io::{BufWriter, Write};
+use std::collections::HashMap;
+use std::io::Write;
 
 use brooklet_core::gguf::Value;
-use brooklet_core::quant::{BLOCK, Format};
+use brooklet_core::quant::Format;
 use brooklet_core::speech::SAMPLE_RATE;
 
 use super::ConvertError;
-use super::graph::{Array, Graph};
+use super::array::{self, Array, Weights, file_type};
+use super::graph::Graph;
 use crate::convert::gguf_writer::Header;
-use crate::convert::quantize::blocks::quantize;
 
 /// Taps of the three convolutions, and their steps.
 const KERNELS: [i32; 3] = [127, 7, 3];
@@ -50,9 +51,8 @@ pub struct Files<'f> {
     pub tokenizer: &'f [u8],
 }
 
-/// A tensor's name, the graph and the node or constant that has it, and what becomes of it.
-struct Tensor<'m> {
-    name: String,
+/// The graph and the node or constant that has a tensor, and what becomes of it.
+struct Place<'m> {
     graph: &'m Graph<'m>,
     source: Source,
 }
@@ -67,7 +67,7 @@ enum Source {
     Constant(String),
 }
 
-impl Tensor<'_> {
+impl Place<'_> {
     fn read(&self) -> Result<Array, ConvertError> {
         let mut array = match &self.source {
             Source::Weight(name) | Source::Row(name) | Source::Transposed(name) => {
@@ -125,20 +125,14 @@ impl Shape {
     }
 }
 
-/// Every tensor of the model, in the order of the file.
+/// Every tensor of the model and its place, in the order of the file.
 fn tensors<'m>(
     encoder: &'m Graph<'m>,
     decoder: &'m Graph<'m>,
     layers: [usize; 2],
-) -> Vec<Tensor<'m>> {
+) -> Vec<(String, Place<'m>)> {
     let mut all = Vec::new();
-    let mut add = |graph, name: String, source| {
-        all.push(Tensor {
-            name,
-            graph,
-            source,
-        });
-    };
+    let mut add = |graph, name: String, source| all.push((name, Place { graph, source }));
     for i in 0..3 {
         let name = format!("enc.conv.{i}.weight");
         add(
@@ -280,17 +274,6 @@ fn token_type(number: usize, token: &[u8]) -> i32 {
     }
 }
 
-/// The format of a tensor: `wanted` for matrices, convolutions and the embedding; F16 where their
-/// rows are no whole blocks; F32 for rows.
-fn format_of(wanted: Format, array: &Array) -> Format {
-    let cols = array.dims.last().copied().unwrap_or(1);
-    match array.dims.len() {
-        0 | 1 => Format::F32,
-        _ if wanted.is_quantized() && !cols.is_multiple_of(BLOCK) => Format::F16,
-        _ => wanted,
-    }
-}
-
 /// Writes a model with its matrices in `format`, one of F32, F16 and Q8_0; returns the number of
 /// bytes. `out` gets the same bytes for the same files always.
 ///
@@ -322,12 +305,7 @@ pub fn write(files: &Files<'_>, format: Format, out: impl Write) -> Result<u64, 
     header.set("general.architecture", Value::Str(b"moonshine"));
     header.set("general.name", Value::Str(name.as_bytes()));
     header.set("general.license", Value::Str(b"MIT"));
-    let file_type = match format {
-        Format::F32 => 0,
-        Format::F16 => 1,
-        _ => 7,
-    };
-    header.set("general.file_type", Value::U32(file_type));
+    header.set("general.file_type", Value::U32(file_type(format)));
     header.set_strings("general.languages", &languages);
     header.set("stt.variant", Value::Str(variant.as_bytes()));
     for key in CAPABILITIES {
@@ -355,20 +333,21 @@ pub fn write(files: &Files<'_>, format: Format, out: impl Write) -> Result<u64, 
     header.set("stt.frontend.sample_rate", Value::U32(SAMPLE_RATE as u32));
     header.set("stt.frontend.num_mels", Value::U32(1));
     let tensors = tensors(&encoder, &decoder, shape.layers);
-    // Shapes first: the table of tensors stands before their bytes. Each is read twice, so that
-    // one at a time is in memory.
-    for tensor in &tensors {
-        let array = tensor.read()?;
-        let dims: Vec<usize> = array.dims.iter().rev().copied().collect();
-        let added = header.tensor(&tensor.name, &dims, format_of(format, &array));
-        added.map_err(|_| ConvertError::Missing(format!("usable shape of {}", tensor.name)))?;
+    let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
+    let weights = Named(tensors.into_iter().collect());
+    array::write(header, &names, &weights, format, out)
+}
+
+/// Where every tensor is, by its name.
+struct Named<'m>(HashMap<String, Place<'m>>);
+
+impl Weights for Named<'_> {
+    fn read(&self, name: &str) -> Result<Array, ConvertError> {
+        let place = self.0.get(name);
+        place
+            .ok_or_else(|| ConvertError::Missing(name.into()))?
+            .read()
     }
-    let mut body = header.write(BufWriter::new(out))?;
-    for tensor in &tensors {
-        let array = tensor.read()?;
-        body.write(&encoded(&tensor.name, format_of(format, &array), &array)?)?;
-    }
-    Ok(body.finish()?.1)
 }
 
 /// The keys that say how large the model is, and how it computes.
@@ -405,20 +384,6 @@ fn sizes(shape: &Shape) -> Vec<(String, Value<'static>)> {
     add("rope_theta".into(), Value::F32(10_000.0));
     add("attention_bias".into(), Value::Bool(false));
     keys
-}
-
-/// The bytes of a tensor.
-fn encoded(name: &str, format: Format, array: &Array) -> Result<Vec<u8>, ConvertError> {
-    let values = &array.values;
-    if values.iter().any(|x| !x.is_finite()) {
-        return Err(ConvertError::Value(name.to_owned()));
-    }
-    if format == Format::F32 {
-        return Ok(values.iter().flat_map(|x| x.to_le_bytes()).collect());
-    }
-    let mut bytes = vec![0; format.row_bytes(values.len()).unwrap_or(0)];
-    quantize(format, values, &mut bytes).ok_or_else(|| ConvertError::Value(name.to_owned()))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

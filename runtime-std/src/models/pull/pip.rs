@@ -110,20 +110,33 @@ fn make(
     files: &[Vec<u8>],
     out: &mut Hashing<File>,
 ) -> Result<(), PullError> {
-    use crate::convert::speech::{ConvertError, moonshine};
+    use crate::convert::speech::{ConvertError, ctranslate2, moonshine};
+    use brooklet_core::quant::Format::Q8_0;
     let of_members = |reason: String| PullError::Package {
         what: context.manifest.name.clone(),
         reason,
     };
-    let (Maker::Moonshine, [encoder, decoder, tokenizer]) = (maker, files) else {
-        return Err(of_members("it needs three files".into()));
+    let written = match (maker, files) {
+        (Maker::Moonshine, [encoder, decoder, tokenizer]) => {
+            let files = moonshine::Files {
+                encoder,
+                decoder,
+                tokenizer,
+            };
+            moonshine::write(&files, Q8_0, out)
+        }
+        (Maker::Whisper, [vocabulary, pieces @ ..]) => {
+            let files = ctranslate2::Files {
+                model: &pieces.concat(),
+                vocabulary,
+                config: None,
+            };
+            ctranslate2::write(&files, Q8_0, out)
+        }
+        (Maker::Moonshine, _) | (Maker::Whisper, []) => {
+            return Err(of_members("it needs other files".into()));
+        }
     };
-    let files = moonshine::Files {
-        encoder,
-        decoder,
-        tokenizer,
-    };
-    let written = moonshine::write(&files, brooklet_core::quant::Format::Q8_0, out);
     written.map(|_| ()).map_err(|error| match error {
         ConvertError::Write(error) => context.io("write", &context.part())(error),
         error => of_members(error.to_string()),
