@@ -9,6 +9,7 @@
 mod pauses;
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use brooklet_core::speech::SAMPLE_RATE;
 use brooklet_core::transcribe::{Request, SpeechTokens, Transcriber, Written};
@@ -72,6 +73,17 @@ pub struct Caption {
     pub text: String,
 }
 
+/// What the captions of a sound have taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Time of the front end and the encoder.
+    pub hearing: Duration,
+    /// Time of the decoder: prompts and tokens.
+    pub writing: Duration,
+    /// Tokens that were written, of all tries, their ends included.
+    pub tokens: usize,
+}
+
 /// A speech model at work on one sound.
 pub struct Captions<'e, 'a> {
     engine: &'e mut Engine<'a>,
@@ -94,6 +106,7 @@ pub struct Captions<'e, 'a> {
     cut: usize,
     /// Windows that were written more than once.
     again: usize,
+    effort: Effort,
 }
 
 impl<'e, 'a> Captions<'e, 'a> {
@@ -165,6 +178,7 @@ impl<'e, 'a> Captions<'e, 'a> {
             silent: 0,
             cut: 0,
             again: 0,
+            effort: Effort::default(),
         })
     }
 
@@ -188,6 +202,11 @@ impl<'e, 'a> Captions<'e, 'a> {
     /// Number of windows whose first text was a loop, or too unsure, so that it was written again.
     pub fn again(&self) -> usize {
         self.again
+    }
+
+    /// Time and tokens so far.
+    pub fn effort(&self) -> Effort {
+        self.effort
     }
 
     /// Hears the next window, and hands over its captions, which may be none; returns false at the
@@ -241,7 +260,10 @@ impl<'e, 'a> Captions<'e, 'a> {
         let has = self.window.len();
         let (stream, tokenizer) = self.engine.parts()?;
         let mut transcriber = Transcriber::new(stream, self.tokens);
+        let started = Instant::now();
         transcriber.hear(&self.window)?;
+        let heard = Instant::now();
+        self.effort.hearing += heard - started;
         if self.language.is_none() {
             self.language = transcriber.detect_language()?;
         }
@@ -268,6 +290,7 @@ impl<'e, 'a> Captions<'e, 'a> {
                 if cancel.is_cancelled() {
                     return Ok((Vec::new(), 0));
                 }
+                self.effort.tokens += 1;
                 match transcriber.write_next()? {
                     Written::End => break,
                     piece => written.push(piece),
@@ -285,6 +308,7 @@ impl<'e, 'a> Captions<'e, 'a> {
                 break;
             }
         }
+        self.effort.writing += heard.elapsed();
         if is_silence {
             self.silent += has as u64;
             return Ok((Vec::new(), has));
@@ -351,19 +375,24 @@ impl<'e, 'a> Captions<'e, 'a> {
         }
         let (stream, tokenizer) = self.engine.parts()?;
         let mut transcriber = Transcriber::new(stream, self.tokens);
+        let started = Instant::now();
         transcriber.hear(&self.window[part.clone()])?;
+        let heard = Instant::now();
+        self.effort.hearing += heard - started;
         transcriber.begin(&Request::default())?;
         let mut bytes = Vec::new();
         loop {
             if cancel.is_cancelled() {
                 return Ok((Vec::new(), 0));
             }
+            self.effort.tokens += 1;
             match transcriber.write_next()? {
                 Written::Text(token) => bytes.extend(tokenizer.piece(token, false)),
                 Written::Time(_) => {}
                 Written::End => break,
             }
         }
+        self.effort.writing += heard.elapsed();
         self.cut += usize::from(transcriber.is_cut());
         let at = |sample: usize| seconds(self.passed + sample as u64);
         let caption = caption(at(part.start)..at(part.end), &bytes);

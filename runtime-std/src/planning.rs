@@ -25,6 +25,21 @@ const FULL_CHUNK: usize = 128;
 /// Of the bytes that a budget has beyond the smallest plan, one in so many is for prefill.
 pub const PREFILL_SHARE: usize = 5;
 
+/// Bytes that faster cross-attention may take where no budget is given.
+pub const CROSS_MEMORY: usize = 32 << 20;
+
+/// What cross-attention keeps of an encoder's output, in models that have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CrossChoice {
+    /// Keys and values of every layer, with which a token is computed in fewer operations, where
+    /// they fit the budget and make no chunk of a prefill smaller; without a budget where they take
+    /// at most [`CROSS_MEMORY`] more than the output itself. Else the output itself.
+    #[default]
+    Auto,
+    /// That layout.
+    Layout(CrossLayout),
+}
+
 /// A session's options for its memory. The default is what suits the model without a budget.
 ///
 /// ```
@@ -59,7 +74,7 @@ pub struct Settings {
     /// The layout of the cache.
     pub layout: LayoutChoice,
     /// The rows that cross-attention keeps of an encoder's output, in models that have one.
-    pub cross: CrossLayout,
+    pub cross: CrossChoice,
     /// Tokens of which logits are computed at once: more than 1 where every token's are wanted.
     pub logits_rows: usize,
     /// True if tokens are drawn at random, which takes scratch for sorting.
@@ -81,7 +96,7 @@ impl Default for Settings {
             default_cache: DEFAULT_CACHE,
             cache_type: ElementType::F16,
             layout: LayoutChoice::Auto,
-            cross: CrossLayout::default(),
+            cross: CrossChoice::Auto,
             logits_rows: 1,
             sampling: true,
             f32_activations: false,
@@ -173,7 +188,10 @@ impl Settings {
             policy: self.policy_with(window),
             cache_type: self.cache_type,
             layout: self.layout,
-            cross: self.cross,
+            cross: match self.cross {
+                CrossChoice::Layout(layout) => layout,
+                CrossChoice::Auto => CrossLayout::E,
+            },
             chunk,
             logits_rows: self.logits_rows,
             workers: needs.workers,
@@ -206,6 +224,24 @@ impl Settings {
     /// [`Error::Plan`] with what is missing, and what would fit.
     pub fn plan(&self, needs: &Needs<'_>) -> Result<Plan, Error> {
         let config = needs.config;
+        if self.cross == CrossChoice::Auto && config.encoder.get().is_some() {
+            let plan = |layout| {
+                let cross = CrossChoice::Layout(layout);
+                let settings = Settings {
+                    cross,
+                    ..self.clone()
+                };
+                settings.plan(needs)
+            };
+            let small = plan(CrossLayout::E)?;
+            let fast = plan(CrossLayout::Kv).ok().filter(|fast| {
+                let more = fast.bytes().saturating_sub(small.bytes());
+                fast.options().chunk >= small.options().chunk
+                    && fast.options().policy == small.options().policy
+                    && (self.budget.is_some() || more <= CROSS_MEMORY)
+            });
+            return Ok(fast.unwrap_or(small));
+        }
         let result = match (self.window, self.budget) {
             (window, None) => {
                 let window = window.unwrap_or_else(|| self.default_window(config));

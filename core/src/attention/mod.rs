@@ -10,6 +10,7 @@
 //! - `step`: preparing, writing, committing, and dividing the work into jobs, once for all layouts.
 //! - `kv`: jobs over keys and values.
 //! - `derived`: jobs over rows from which values are computed (layouts k+r and x).
+//! - `whole`: every row of an encoder to all of its rows, in 8-bit integers.
 //! - `geometry`: the runs of consecutive positions in a cache, for keys that are rotated when they
 //!   are read.
 
@@ -18,6 +19,7 @@ pub(crate) mod geometry;
 mod kv;
 pub mod shape;
 mod step;
+pub(crate) mod whole;
 
 pub use shape::Shape;
 pub(crate) use step::{Attend, Caches, Step, Values, write_source};

@@ -24,6 +24,7 @@ use noise::{Noise, kept};
 mod bias;
 #[path = "../../tests/common/noise.rs"]
 mod noise;
+mod whole;
 
 /// Workers that take turns on one thread, the last one first: what a worker computes depends
 /// neither on when it runs nor on what the others have left. (Threads of an emulator cost it

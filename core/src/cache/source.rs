@@ -44,6 +44,11 @@ impl<'a> Source<'a> {
         (self.rows, carve(shape, self.own))
     }
 
+    /// As [`Source::own`], with the layer's memory as bytes.
+    pub(crate) fn own_bytes(&mut self) -> (&mut [f32], &mut [u8]) {
+        (self.rows, self.own)
+    }
+
     /// Returns what cross-attention of the decoder's layer `layer` reads, of shape `shape`: in
     /// layout x it is the same for all layers.
     pub(crate) fn cross(&mut self, layer: usize, shape: &CacheShape) -> LayerCache<'_> {

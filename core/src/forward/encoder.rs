@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use super::{At, Pass, optional, quantized, scaling};
-use crate::attention::{Values, write_source};
+use crate::attention::{Values, whole, write_source};
 use crate::cache::{CacheMemory, Layout};
 use crate::kernels::Rotate;
 use crate::model::{Encoder, Layer, Linear};
@@ -43,7 +43,7 @@ impl<'p> Pass<'p> {
         for layer in encoder.layers {
             for range in chunks() {
                 let pass = self.of_rows(range.len());
-                pass.write_own(layer, range, caches, b);
+                pass.write_own(layer, (range, rows), caches, b);
             }
             for range in chunks() {
                 let pass = self.of_rows(range.len());
@@ -60,11 +60,11 @@ impl<'p> Pass<'p> {
         is_finite
     }
 
-    /// Writes the keys and values of rows `range` of one of the encoder's layers.
+    /// Writes the keys and values of rows `range` of `all` of one of the encoder's layers.
     fn write_own(
         &self,
         layer: &Layer<'_>,
-        range: Range<usize>,
+        (range, all): (Range<usize>, usize),
         caches: &mut CacheMemory<'_>,
         b: &mut Buffers<'_>,
     ) {
@@ -72,7 +72,7 @@ impl<'p> Pass<'p> {
         let (Some(shape), Some(value)) = (self.plan.encoder_shape(), &attention.value) else {
             unreachable!("an encoder's layers have values");
         };
-        let (rows, mut cache) = caches.source.own(&shape);
+        let rows = &mut *caches.source.rows;
         b.residual[..range.len() * d].copy_from_slice(&rows[range.start * d..range.end * d]);
         let takers = [&attention.key.weight, &value.weight];
         self.norm(0, Pending::Nothing, attention.norm.as_ref(), &takers, b);
@@ -83,8 +83,14 @@ impl<'p> Pass<'p> {
         let kv = self.model.config.kv_columns();
         let keys = &mut b.keys[..range.len() * kv];
         self.rotate(keys, kv, range.start, b.hidden);
-        let (keys, values) = ((&*keys, kv), &b.values[..range.len() * kv]);
-        write_source(self.compute, &mut cache, range.start, keys, values);
+        let (keys, values) = (&*keys, &b.values[..range.len() * kv]);
+        if self.compute.f32_activations {
+            let (_, mut cache) = caches.source.own(&shape);
+            return write_source(self.compute, &mut cache, range.start, (keys, kv), values);
+        }
+        let sizes = whole::Sizes::new(&self.model.config.shape_of_source(), all);
+        let (_, memory) = caches.source.own_bytes();
+        whole::write(self.compute, &sizes, memory, range.start, (keys, values));
     }
 
     /// Projects keys and values of all rows from `normed`.
@@ -145,16 +151,30 @@ impl<'p> Pass<'p> {
             reach: self.reaches.of(0),
             wanted: 0,
         };
-        let (rows, cache) = caches.source.own(&shape);
-        let rows = &mut rows[range.start * d..range.end * d];
-        b.residual[..rows.len()].copy_from_slice(rows);
+        let rows = range.start * d..range.end * d;
+        b.residual[..rows.len()].copy_from_slice(&caches.source.rows[rows.clone()]);
         let takers = [&attention.query.weight];
         self.norm(0, Pending::Nothing, attention.norm.as_ref(), &takers, b);
         at.project_queries(&attention.query, b);
         let columns = config.query_columns();
         let queries = &mut b.queries[..range.len() * columns];
         self.rotate(queries, columns, range.start, b.hidden);
-        at.attend_to_source(Values::Cached, (cache, all), b);
+        if self.compute.f32_activations {
+            let (_, cache) = caches.source.own(&shape);
+            at.attend_to_source(Values::Cached, (cache, all), b);
+        } else {
+            let shape = config.shape_of_source();
+            let sizes = whole::Sizes::new(&shape, all);
+            let (_, memory) = caches.source.own_bytes();
+            let rows = whole::Rows {
+                queries: &b.queries[..range.len() * columns],
+                scale: 1.0 / math::sqrt(config.query_scale_of as f32),
+                attended: &mut b.attended[..range.len() * columns],
+                scratch: b.source_scratch,
+                kernel_scratch: b.kernel_scratch,
+            };
+            whole::attend(self.compute, (&shape, &sizes), memory, all, rows);
+        }
         at.attention_output(&attention.output, b);
         let pending = Pending::Before(scaling(config, attention.post_norm.as_ref()));
         self.norm(
@@ -167,7 +187,7 @@ impl<'p> Pass<'p> {
         at.feed_forward(feed_forward, b);
         let pending = Pending::Before(scaling(config, feed_forward.post_norm.as_ref()));
         self.norm(0, pending, None, &[], b);
-        rows.copy_from_slice(&b.residual[..rows.len()]);
+        caches.source.rows[rows.clone()].copy_from_slice(&b.residual[..rows.len()]);
     }
 
     /// Norms rows `range` of the encoder's output, and writes what cross-attention reads: the rows

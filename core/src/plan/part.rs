@@ -104,7 +104,8 @@ parts! {
         Candidates candidates: [u32; s.candidates()], "sampler candidates";
         SourceRows source_rows: [f32; s.source_rows(s.config.d_model)], "encoder's residual stream";
         SourceCache source_cache: [u8; s.encoder.own], "keys and values of an encoder's layer";
-        CrossCache cross_cache: [u8; s.encoder.cross], "encoder's output for cross-attention";
+        SourceScratch source_scratch: [u8; s.by_worker(s.encoder.whole, 1)], "attention of an encoder's rows";
+        CrossCache cross_cache: [u8; s.encoder.cross], "cache of cross-attention";
         Features features: [f32; s.encoder.features], "log-mel features";
         MelTwiddles mel_twiddles: [f32; s.encoder.mel.twiddles], "factors of the spectrum's transform";
         MelSpans mel_spans: [Span; s.encoder.mel.spans], "bins of the mel bands";

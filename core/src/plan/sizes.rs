@@ -3,7 +3,7 @@
 use super::Options;
 use crate::arena::padded;
 use crate::attention::derived::{self, Heads, ScratchSlots};
-use crate::attention::geometry;
+use crate::attention::{geometry, whole};
 use crate::cache::{CacheShape, Layout, Policy};
 use crate::const_fn::{max, min};
 use crate::kernels;
@@ -37,6 +37,10 @@ pub(super) struct EncoderSizes {
     pub(super) stem_hidden: usize,
     /// Floats of a worker's attention scratch.
     scores: usize,
+    /// Bytes of a worker's scratch for attention in 8-bit integers.
+    pub(super) whole: usize,
+    /// Columns of the widest matrix there.
+    whole_columns: usize,
     /// Columns of all queries that are as wide as the encoder's output, if that is kept.
     wide: usize,
     /// Columns of the map from kept rows to values; 0 if values are kept.
@@ -65,6 +69,8 @@ impl EncoderSizes {
         stem: 0,
         stem_hidden: 0,
         scores: 0,
+        whole: 0,
+        whole_columns: 0,
         wide: 0,
         mapped: 0,
     };
@@ -76,9 +82,24 @@ impl EncoderSizes {
         };
         let (layout, caches) = options.cross.caches(config.layers);
         let rows = attention_rows(config, options.chunk);
+        let whole = whole::Sizes::new(&config.shape_of_source(), encoder.positions);
         let mut of = EncoderSizes {
+            whole: if options.f32_activations {
+                0
+            } else {
+                whole.scratch()
+            },
+            whole_columns: if options.f32_activations {
+                0
+            } else {
+                whole.widest()
+            },
             positions: encoder.positions,
-            own: own.bytes(),
+            own: if options.f32_activations {
+                own.bytes()
+            } else {
+                whole.bytes()
+            },
             cross: cross.bytes().saturating_mul(caches),
             features: match encoder.input {
                 EncoderInput::Features(_) => {
@@ -317,7 +338,8 @@ impl Sizes<'_> {
             self.options.chunk
         };
         let mapped = max(self.layers.mapped, self.encoder.mapped);
-        kernels::scratch_bytes(max(max(self.widest(), mapped), self.encoder.stem), tokens)
+        let encoder = max(self.encoder.stem, self.encoder.whole_columns);
+        kernels::scratch_bytes(max(max(self.widest(), mapped), encoder), tokens)
     }
 
     /// Number of elements, of `each` bytes, for all workers, so that each worker's part starts on a

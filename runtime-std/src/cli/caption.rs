@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use brooklet_core::cache::{CrossLayout, ElementType, LayoutChoice};
 use clap::Args;
 
-use super::cache::{Choices, ELEMENT_TYPES, LAYOUTS, Names, choice_of, one_of, threads, workers};
+use super::cache::{Choices, ELEMENT_TYPES, LAYOUTS, choice_of, one_of, threads, workers};
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::model::ModelArguments;
@@ -20,7 +20,7 @@ use crate::audio::{RawFormat, Sound};
 use crate::captions::{CaptionOptions, Captions};
 use crate::engine::Engine;
 use crate::generate::Cancel;
-use crate::planning::Settings;
+use crate::planning::{CrossChoice, Settings};
 use crate::size::Size;
 use crate::{Error, Model};
 use page::{Facts, Format, Page, Sink};
@@ -47,12 +47,22 @@ const FORMATS: Choices<Format> = &[
 ];
 
 /// Names of the layouts of cross-attention's cache, and their help.
-const CROSS_LAYOUTS: Names = &[
+const CROSS_LAYOUTS: Choices<CrossChoice> = &[
+    (
+        "auto",
+        "kv where it fits --ram, or takes 32 MiB more at most; else e: the default",
+        CrossChoice::Auto,
+    ),
+    (
+        "kv",
+        "Keys and values of every layer: fewer operations a token",
+        CrossChoice::Layout(CrossLayout::Kv),
+    ),
     (
         "e",
-        "The encoder's output, once for all layers: the default",
+        "The encoder's output, once for all layers: less memory",
+        CrossChoice::Layout(CrossLayout::E),
     ),
-    ("kv", "Keys and values of every layer"),
 ];
 
 /// Names of the tasks, and their help.
@@ -114,8 +124,8 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     ram: Option<Size>,
     /// Rows that are kept of the encoder's output
-    #[arg(long, value_name = "LAYOUT", value_parser = one_of::<CrossLayout>(CROSS_LAYOUTS), default_value = "e", hide_possible_values = false)]
-    cross_cache: CrossLayout,
+    #[arg(long, value_name = "LAYOUT", value_parser = choice_of(CROSS_LAYOUTS), default_value = "auto", hide_possible_values = false)]
+    cross_cache: CrossChoice,
     /// Cache layout of the text so far
     #[arg(long, value_name = "LAYOUT", value_parser = one_of::<LayoutChoice>(LAYOUTS), default_value = "auto", hide_possible_values = false)]
     cache: LayoutChoice,
@@ -316,6 +326,14 @@ impl Work<'_> {
                 facts.seconds,
                 facts.silence,
                 language.map_or(String::new(), |code| format!(", language {code}"))
+            ));
+            let effort = captions.effort();
+            let writing = effort.writing.as_secs_f64();
+            say(&format!(
+                "work        encoder {:.2} s; decoder {writing:.2} s for {} tokens, {:.2} ms each",
+                effort.hearing.as_secs_f64(),
+                effort.tokens,
+                writing * 1000.0 / effort.tokens.max(1) as f64
             ));
             if captions.again() > 0 {
                 say(&format!(
