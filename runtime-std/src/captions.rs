@@ -78,6 +78,8 @@ pub struct Caption {
 pub struct Effort {
     /// Time of the front end and the encoder.
     pub hearing: Duration,
+    /// Number of parts of the sound that were encoded.
+    pub parts: usize,
     /// Time of the decoder: prompts and tokens.
     pub writing: Duration,
     /// Tokens that were written, of all tries, their ends included.
@@ -264,6 +266,7 @@ impl<'e, 'a> Captions<'e, 'a> {
         transcriber.hear(&self.window)?;
         let heard = Instant::now();
         self.effort.hearing += heard - started;
+        self.effort.parts += 1;
         if self.language.is_none() {
             self.language = transcriber.detect_language()?;
         }
@@ -379,6 +382,7 @@ impl<'e, 'a> Captions<'e, 'a> {
         transcriber.hear(&self.window[part.clone()])?;
         let heard = Instant::now();
         self.effort.hearing += heard - started;
+        self.effort.parts += 1;
         transcriber.begin(&Request::default())?;
         let mut bytes = Vec::new();
         loop {

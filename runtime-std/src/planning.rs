@@ -453,6 +453,38 @@ mod tests {
         }
     }
 
+    /// Keys and values for cross-attention where there is room, and its source where there is none.
+    #[test]
+    fn cross_attention_gets_what_the_budget_holds() {
+        let bytes = include_bytes!("../../core/tests/data/random-whisper-f32.gguf");
+        // With so few layers as the file has, keys and values are the smaller ones.
+        let mut config = Config::from_gguf(&Gguf::parse(bytes).unwrap()).unwrap();
+        config.layers = 64;
+        let settings = Settings {
+            window: Some(config.context),
+            ..Settings::of_speech()
+        };
+        let plan = |cross, budget| {
+            let settings = Settings {
+                cross,
+                budget,
+                ..settings.clone()
+            };
+            settings.plan(&needs(&config, 0)).unwrap()
+        };
+        let [kv, e] = [CrossLayout::Kv, CrossLayout::E].map(CrossChoice::Layout);
+        assert!(plan(kv, None).bytes() > plan(e, None).bytes());
+        assert_eq!(plan(CrossChoice::Auto, None), plan(kv, None));
+        let (large, small) = (plan(kv, None).bytes(), plan(e, None).bytes());
+        assert_eq!(plan(CrossChoice::Auto, Some(large)), plan(kv, Some(large)));
+        assert_eq!(plan(CrossChoice::Auto, Some(small)), plan(e, Some(small)));
+        let tight = Settings {
+            budget: Some(1000),
+            ..settings
+        };
+        assert!(tight.plan(&needs(&config, 0)).is_err());
+    }
+
     #[test]
     fn errors_say_what_would_fit() {
         let error = |window, budget| {

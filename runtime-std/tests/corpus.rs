@@ -1,4 +1,4 @@
-//! Replays the committed inputs of the fuzz target of this crate, and of those of core's fuzz
+//! Replays the committed inputs of the fuzz targets of this crate, and of those of core's fuzz
 //! targets that need the host for its instruction sets.
 
 use std::fs;
@@ -13,6 +13,8 @@ mod dequantize_walk;
 mod load_input;
 #[path = "../../core/tests/common/load_walk.rs"]
 mod load_walk;
+#[path = "common/speech_walk.rs"]
+mod speech_walk;
 #[path = "common/template_walk.rs"]
 mod template_walk;
 
@@ -50,4 +52,12 @@ fn template() {
         .filter(|input| template_walk::walk(input))
         .count();
     assert!(works > 0, "no input of the corpus is a good template");
+}
+
+#[test]
+fn speech() {
+    let works = corpus("tests/corpus/speech")
+        .filter(|input| speech_walk::walk(input))
+        .count();
+    assert!(works > 0, "no input of the corpus is a good sound");
 }

@@ -330,8 +330,9 @@ impl Work<'_> {
             let effort = captions.effort();
             let writing = effort.writing.as_secs_f64();
             say(&format!(
-                "work        encoder {:.2} s; decoder {writing:.2} s for {} tokens, {:.2} ms each",
+                "work        encoder {:.2} s for {} parts; decoder {writing:.2} s for {} tokens, {:.2} ms each",
                 effort.hearing.as_secs_f64(),
+                effort.parts,
                 effort.tokens,
                 writing * 1000.0 / effort.tokens.max(1) as f64
             ));

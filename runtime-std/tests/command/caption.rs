@@ -58,13 +58,13 @@ fn threads_and_budgets_change_no_caption() {
     let noise = noise();
     let once = text(piped(&noise, &["--format", "jsonl", "-t", "1"]));
     assert!(!once.is_empty());
-    for rest in [["-t", "3"], ["-t", "2"], ["--cross-cache", "e"]] {
+    for rest in [["-t", "3"], ["-t", "2"], ["--cross-cache", "kv"]] {
         let rest = [&["--format", "jsonl"], &rest[..]].concat();
         assert_eq!(text(piped(&noise, &rest)), once);
     }
-    // Keys and values, or other types, may write other nonsense, but they write.
+    // The encoder's output, or other types, may write other nonsense, but they write.
     for rest in [
-        ["--cross-cache", "kv"],
+        ["--cross-cache", "e"],
         ["--cache", "x"],
         ["--cache-type", "q8_0"],
     ] {
@@ -107,7 +107,7 @@ fn a_sound_is_cut_at_pauses_for_a_model_without_times() {
         assert!((time(caption, "start") - loud).abs() <= 0.22, "{once}");
         assert!((time(caption, "end") - loud - 7.5).abs() <= 0.22, "{once}");
     }
-    for rest in [["-t", "3"], ["--cross-cache", "e"], ["--language", "en"]] {
+    for rest in [["-t", "3"], ["--cross-cache", "kv"], ["--language", "en"]] {
         let rest = [&["--format", "jsonl"], &rest[..]].concat();
         assert_eq!(text(piped_to(WITHOUT_TIMES, &sound, &rest)), once);
     }

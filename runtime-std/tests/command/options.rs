@@ -310,7 +310,7 @@ const ROWS: &[Row] = &[
     (
         "caption",
         "--cross-cache",
-        &["--stats", "--cross-cache", "kv"],
+        &["--stats", "--cross-cache", "e"],
         Change,
     ),
     ("caption", "--cache", &["--cache", "x"], Change),
