@@ -339,8 +339,8 @@ const MANY: usize = 64;
 /// Bytes of a job that is long beside its beginning.
 const LONG: usize = 1 << 20;
 
-/// Rows of the ranges in which a matrix is shared among jobs: whole groups of 16, which are the most
-/// that decode at once, or with more tokens whole panels of 32 rows.
+/// Rows of the ranges in which a matrix is shared among jobs: whole groups of 16, which are the
+/// most that decode at once, or with more tokens whole panels of 32 rows.
 fn unit(rows: usize, tokens: usize) -> usize {
     let step = if tokens < 4 { 16 } else { 32 };
     rows.div_ceil(MAX_PARTS).next_multiple_of(step)

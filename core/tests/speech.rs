@@ -98,8 +98,8 @@ fn every_layout_gives_the_logits_of_transformers() {
     }
 }
 
-/// The cost of int8 activations, of an encoder's attention in 8-bit integers, and of smaller element
-/// types. The logits of this model are small and random: a real model's are far apart.
+/// The cost of int8 activations, of an encoder's attention in 8-bit integers, and of smaller
+/// element types. The logits of this model are small and random: a real model's are far apart.
 #[test]
 fn smaller_numbers_stay_within_their_budgets() {
     for golden in [Golden::whisper(), Golden::moonshine()] {

@@ -57,7 +57,7 @@ pub struct CaptionOptions {
     /// hold that.
     pub carry: bool,
     /// True if a window whose text is a loop, or of which the model is unsure, is not written
-    /// again with draws at rising temperatures.
+    /// again with draws at rising temperatures. Models without times never are.
     pub once: bool,
 }
 
@@ -73,7 +73,7 @@ pub struct Caption {
     pub text: String,
 }
 
-/// What the captions of a sound have taken.
+/// Time and tokens that the captions of a sound have taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effort {
     /// Time of the front end and the encoder.
@@ -144,6 +144,9 @@ impl<'e, 'a> Captions<'e, 'a> {
         if options.translate && tokens.translate.is_none() {
             return Err(Error::NoTranslation);
         }
+        if tokens.previous.is_none() && (options.carry || !options.prompt.is_empty()) {
+            return Err(Error::NoPrompt);
+        }
         let mut before = Vec::new();
         if !options.prompt.is_empty() {
             // As after a text: with a blank.
@@ -153,9 +156,6 @@ impl<'e, 'a> Captions<'e, 'a> {
                 ..Default::default()
             };
             tokenizer.encode(prompt.as_bytes(), encoding, &mut |token| before.push(token));
-            if tokens.previous.is_none() {
-                return Err(Error::NoPrompt);
-            }
             let most = Transcriber::new(engine.stream(), tokens).most_before();
             if before.len() > most {
                 let tokens = before.len();
@@ -276,7 +276,7 @@ impl<'e, 'a> Captions<'e, 'a> {
             &TEMPERATURES
         };
         let mut written = Vec::new();
-        let mut is_silence = false;
+        let (mut is_silence, mut is_misleading) = (false, false);
         for (number, temperature) in tries.iter().enumerate() {
             self.again += usize::from(number == 1);
             transcriber.begin(&Request {
@@ -288,26 +288,26 @@ impl<'e, 'a> Captions<'e, 'a> {
                 seed: self.passed + number as u64,
             })?;
             written.clear();
-            let mut is_loop = false;
-            while !is_loop {
+            let is_last = number + 1 == tries.len();
+            let is_loop = loop {
                 if cancel.is_cancelled() {
                     return Ok((Vec::new(), 0));
                 }
                 self.effort.tokens += 1;
                 match transcriber.write_next()? {
-                    Written::End => break,
+                    Written::End => break false,
                     piece => written.push(piece),
                 }
-                is_loop = transcriber.entropy().is_some_and(|entropy| entropy < LOOP);
-            }
+                // The last try goes on: what is said after a repetition is not lost.
+                let entropy = transcriber.entropy().filter(|_| !is_last);
+                if entropy.is_some_and(|entropy| entropy < LOOP) {
+                    break true;
+                }
+            };
             let is_unsure = transcriber.mean_log_probability() < UNSURE;
             is_silence = is_unsure && transcriber.no_speech() > SILENCE;
-            let is_last = number + 1 == tries.len();
+            is_misleading = *temperature > MISLEADING;
             if is_last || is_silence || !(is_loop || is_unsure) {
-                self.cut += usize::from(is_loop || transcriber.is_cut());
-                if *temperature > MISLEADING {
-                    self.before.truncate(self.prompt);
-                }
                 break;
             }
         }
@@ -350,9 +350,13 @@ impl<'e, 'a> Captions<'e, 'a> {
         if done == has {
             captions.extend(caption(start..all, &bytes));
             complete = said.len();
+            self.cut += usize::from(transcriber.is_cut());
         }
         if self.options.carry {
             self.before.extend(&said[..complete]);
+            if is_misleading {
+                self.before.truncate(self.prompt);
+            }
             let more = self.before.len().saturating_sub(most.max(self.prompt));
             self.before.drain(self.prompt..self.prompt + more);
         }

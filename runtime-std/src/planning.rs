@@ -28,7 +28,7 @@ pub const PREFILL_SHARE: usize = 5;
 /// Bytes that faster cross-attention may take where no budget is given.
 pub const CROSS_MEMORY: usize = 32 << 20;
 
-/// What cross-attention keeps of an encoder's output, in models that have one.
+/// The choice of what cross-attention keeps of an encoder's output, in models that have one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CrossChoice {
     /// Keys and values of every layer, with which a token is computed in fewer operations, where

@@ -122,7 +122,7 @@ impl Sizes {
     }
 }
 
-/// What is kept of a layer.
+/// The parts of a layer's memory.
 struct Kept<'a> {
     /// For each head and column the values of the last rows, which do not fill a block yet.
     staged: &'a mut [f32],

@@ -1,5 +1,6 @@
 //! From sound to the tokens of a transcript: Whisper's decoding (Radford et al., arXiv
-//! 2212.04356), greedy or drawn at a temperature, and Moonshine's (Jeffries et al., arXiv 2410.15608), which writes text only.
+//! 2212.04356), greedy or drawn at a temperature, and Moonshine's (Jeffries et al., arXiv
+//! 2410.15608), which writes text only.
 //!
 //! A [`Transcriber`] hears a window of sound, of at most as many seconds as the encoder takes, and
 //! then writes its tokens one by one, text and times. For a longer sound the caller moves the

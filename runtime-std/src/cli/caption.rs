@@ -114,10 +114,10 @@ pub struct Arguments {
     /// A text that the model takes as said before every half minute: names, and a style
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
-    /// Tell the model what it wrote of the half minutes before
+    /// Tell Whisper what it wrote of the half minutes before
     #[arg(long)]
     carry: bool,
-    /// Keep the most probable text of a half minute even if it is a loop, or the model unsure of it
+    /// Keep the most probable text of a half minute even if it is a loop, or Whisper unsure of it
     #[arg(long)]
     once: bool,
     /// Most memory of the arena, for example 64MiB; what is left over a minimum makes it faster
@@ -129,7 +129,7 @@ pub struct Arguments {
     /// Cache layout of the text so far
     #[arg(long, value_name = "LAYOUT", value_parser = one_of::<LayoutChoice>(LAYOUTS), default_value = "auto", hide_possible_values = false)]
     cache: LayoutChoice,
-    /// Element type of the caches
+    /// Element type of the caches that the decoder reads
     #[arg(long, value_name = "TYPE", value_parser = one_of::<ElementType>(ELEMENT_TYPES), default_value = "f16")]
     cache_type: ElementType,
     /// Threads that compute; as many as there are big cores unless given
@@ -176,22 +176,26 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         error => error,
     })?;
     let plan = *session.plan();
+    // What is wrong with the options is said once, before anything is written.
+    session.with(|engine| Captions::new(engine, &model, arguments.options()).map(|_| ()))?;
+    let mut files = Files::new(arguments.force).reads_model(model.file());
+    for file in &arguments.files {
+        files = files.reads(file);
+    }
     let interrupt = Interrupt::catch()?;
     let cancel = interrupt.cancel();
     let mut failures = 0;
     for (file, place) in arguments.files.iter().zip(&places) {
-        let written = session.with(|engine| {
-            let work = Work {
-                arguments,
-                file,
-                place: place.as_deref(),
-                cancel: &cancel,
-            };
-            work.write(engine, &model, out)
-        });
+        let work = Work {
+            arguments,
+            file,
+            place: place.as_deref(),
+            cancel: &cancel,
+        };
+        let written = session.with(|engine| work.write(engine, &model, &mut files, out));
         match written {
             // One sound that cannot be heard does not keep the others waiting.
-            Err(failure) if arguments.files.len() > 1 && !failure.is_closed_pipe() => {
+            Err(failure) if arguments.files.len() > 1 && of_one_sound(&failure) => {
                 failures += 1;
                 say(&format!("brooklet: {}", shown_line(&failure.to_string())));
             }
@@ -215,6 +219,14 @@ pub fn caption(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         return Err(Failure::Input(format!("{failures} of {all} sounds failed")));
     }
     Ok(())
+}
+
+/// True for failures that say nothing of other sounds.
+fn of_one_sound(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Sound { .. } | Failure::Read { .. } | Failure::Exists(_) | Failure::Input(_)
+    )
 }
 
 /// The file to write for each sound; `None` for standard output.
@@ -244,7 +256,20 @@ fn places(arguments: &Arguments) -> Result<Vec<Option<PathBuf>>, Failure> {
         };
         Ok(Some(place))
     };
-    arguments.files.iter().map(place).collect()
+    let places: Vec<Option<PathBuf>> = arguments
+        .files
+        .iter()
+        .map(place)
+        .collect::<Result<_, _>>()?;
+    for (i, place) in places.iter().enumerate() {
+        if let Some(twice) = place.as_ref().filter(|_| places[..i].contains(place)) {
+            return Err(Failure::Usage(format!(
+                "the captions of two sounds would be one file, {}: give them in two runs, with other folders",
+                twice.display()
+            )));
+        }
+    }
+    Ok(places)
 }
 
 /// One sound and its captions.
@@ -260,6 +285,7 @@ impl Work<'_> {
         &self,
         engine: &mut Engine<'_>,
         model: &Model,
+        files: &mut Files,
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
         let arguments = self.arguments;
@@ -268,11 +294,13 @@ impl Work<'_> {
         let sink = match self.place {
             None => Sink::Standard(out),
             Some(place) => {
-                let mut files = Files::new(arguments.force).reads_model(model.file());
-                for file in &arguments.files {
-                    files = files.reads(file);
+                let is_there = place.symlink_metadata().is_ok();
+                let new = files.create(place)?;
+                if is_there {
+                    Sink::Replacement(new)
+                } else {
+                    Sink::File(new.grow()?)
                 }
-                Sink::File(files.create(place)?.grow()?)
             }
         };
         let counter = sound
@@ -285,23 +313,26 @@ impl Work<'_> {
                 error,
             })
         };
-        while !self.cancel.is_cancelled()
-            && captions.hear_next(self.cancel, &mut read, &mut |caption| page.write(&caption))?
-        {
+        let mut written = Ok(true);
+        while matches!(written, Ok(true)) && !self.cancel.is_cancelled() {
+            written =
+                captions.hear_next(self.cancel, &mut read, &mut |caption| page.write(&caption));
             if let Some(counter) = &counter {
                 counter.set(captions.seconds() as usize);
             }
         }
         drop(counter);
-        let place = page.path().map(Path::to_owned);
         let facts = Facts {
             language: captions.language()?,
             seconds: captions.seconds(),
             silence: captions.silence(),
             cut: captions.cut(),
+            complete: written.is_ok() && !self.cancel.is_cancelled(),
         };
-        page.end(&facts)?;
-        if let Some(place) = place {
+        let ended = page.end(&facts);
+        written?;
+        ended?;
+        if let Some(place) = self.place.filter(|_| facts.complete) {
             say(&shown_line(&place.display().to_string()));
         }
         self.report(&captions, &facts);

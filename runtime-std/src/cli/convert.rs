@@ -9,10 +9,11 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::json::write_json;
+use super::json::{Noted, Said, write_json};
 use super::output::Files;
 use crate::convert::speech::ConvertError;
 use crate::convert::speech::package::Package;
+use crate::notice::{Notice, Notices};
 use crate::size::Size;
 
 /// Formats that are written.
@@ -64,7 +65,11 @@ impl<W: Write> Write for Stoppable<'_, W> {
 }
 
 /// Writes the file and reports its size.
-pub fn convert(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn convert(
+    arguments: &Arguments,
+    mut notices: Notices,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let Arguments {
         input,
         output,
@@ -80,6 +85,11 @@ pub fn convert(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
         .files()
         .fold(Files::new(arguments.force), Files::reads);
     let mut new = { files }.create(output)?;
+    if let Some((quantized @ 1.., tensors)) = package.quantized().map_err(failed)?
+        && format.is_quantized()
+    {
+        notices.add(Notice::QuantizedTwice { quantized, tensors });
+    }
     let interrupt = Interrupt::catch()?;
     let stoppable = Stoppable {
         out: &mut new,
@@ -105,7 +115,8 @@ pub fn convert(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure
             "format": format.name(),
             "bytes": bytes,
         });
-        return write_json(out, &report);
+        let notices = Said(&notices);
+        return write_json(out, &Noted { report, notices });
     }
     let size = Size(usize::try_from(bytes).unwrap_or(usize::MAX));
     writeln!(

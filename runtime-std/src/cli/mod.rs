@@ -263,7 +263,7 @@ fn dispatch(command: Command, notices: Notices, out: &mut dyn Write) -> Result<(
         Command::Plan(arguments) => plan::plan(&arguments, notices, out),
         Command::Bench(arguments) => bench::bench(&arguments, notices, out),
         Command::Quantize(arguments) => quantize::quantize(&arguments, notices, out),
-        Command::Convert(arguments) => convert::convert(&arguments, out),
+        Command::Convert(arguments) => convert::convert(&arguments, notices, out),
         Command::Slim(arguments) => slim::slim(&arguments, notices, out),
         Command::Inspect(arguments) => inspect::inspect(&arguments, out),
         Command::Pull(arguments) => models::pull(&arguments, notices, out),

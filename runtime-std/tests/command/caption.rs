@@ -122,6 +122,7 @@ fn a_sound_is_cut_at_pauses_for_a_model_without_times() {
         (["--language", "de"], "does not know the language \"de\""),
         (["--task", "translate"], "cannot translate"),
         (["--prompt", "Names"], "takes no prompt"),
+        (["--carry", "--once"], "takes no prompt"),
         (["--cache", "x"], "rotat"),
     ] {
         let file = super::caption::sound("tone.flac");
@@ -227,11 +228,32 @@ fn captions_go_to_files_where_that_is_asked_for() {
     refused(&[&one, &two], "--beside");
     refused(&[&one, &two, "-o", &path("words")], "a folder");
     refused(&["-", "--beside"], "no name");
+    fs::create_dir(path("more")).unwrap();
+    fs::copy(&one, path("more/one.mp3")).unwrap();
+    let more = path("more/one.mp3");
+    refused(
+        &[&one, &more, "-o", &path("out"), "--force"],
+        "would be one file",
+    );
+    // A sound that breaks off leaves what was there, and says so.
+    let bytes = fs::read(&one).unwrap();
+    fs::write(path("cut.flac"), &bytes[..bytes.len() / 2]).unwrap();
+    let cut = path("cut.flac");
+    fs::write(path("words"), "mine").unwrap();
+    failure(caption(&[&cut, "-o", &path("words"), "--force"]), 1);
+    assert_eq!(read("words"), "mine");
+    let output = caption(&[&cut, "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let all = json(std::str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(all["complete"], false);
+    // What is wrong with the options is said once.
+    let sentence = failure(caption(&[&one, &two, "--beside", "--language", "xx"]), 1);
+    assert_eq!(sentence.matches("does not know").count(), 1);
     let sentence = failure(caption(&[&one, "-o", &one, "--force"]), 1);
     assert!(sentence.contains("is the input"), "{sentence}");
 }
 
-/// One object, whatever happens; its captions are those of the other formats.
+/// One object, and its captions are those of the other formats.
 #[test]
 fn json_has_everything_that_is_known() {
     let noise = noise();
@@ -243,6 +265,7 @@ fn json_has_everything_that_is_known() {
         (&all["seconds"], &all["language"]),
         (&2.5.into(), &().into())
     );
+    assert_eq!(all["complete"], true);
     let none = json(&text(piped(&[], &["--format", "json"])));
     assert_eq!(none["captions"], serde_json::json!([]));
 }

@@ -392,6 +392,27 @@ fn a_model_of_another_program_is_converted_and_heard_with() {
     let of = floats(&bytes);
     assert_eq!(of.len(), floats(ctranslate2::GOLDEN).len());
     assert!(!captions(&path("a.gguf")).is_empty());
+    // Whatever the type of its numbers; they are a little different then, and so may the words be.
+    for kind in [Kind::F16, Kind::Bf16, Kind::Int8] {
+        let (weights, _) = package(kind, 0.0);
+        fs::write(path(WEIGHTS), weights).unwrap();
+        text(brooklet(&[
+            "convert",
+            &path(""),
+            &path("d.gguf"),
+            "F16",
+            "--force",
+        ]));
+        assert!(!captions(&path("d.gguf")).is_empty());
+        let output = brooklet(&["convert", &path(""), &path("e.gguf"), "--force"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            said.contains("are quantised already"),
+            kind == Kind::Int8,
+            "{said}"
+        );
+        text(output);
+    }
     let smaller = text(brooklet(&["convert", &path(""), &path("c.gguf")]));
     assert!(smaller.contains(", Q8_0, "), "{smaller}");
     let report = text(brooklet(&[

@@ -9,7 +9,7 @@ pub const GOLDEN: &[u8] = include_bytes!("../../../core/tests/data/random-whispe
 /// Layers of each side of the golden.
 const LAYERS: usize = 2;
 
-/// How CTranslate2's variables are stored.
+/// Types in which CTranslate2's variables are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     F32,

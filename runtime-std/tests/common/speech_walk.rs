@@ -1,4 +1,4 @@
-//! What `brooklet convert` and `brooklet caption` do with bytes that need not be what they claim:
+//! Reading bytes that need not be what they claim, as `brooklet convert` and `brooklet caption` do:
 //! for the fuzz target and for the replay of its inputs.
 
 use std::io::{self, Cursor};

@@ -10,7 +10,7 @@ const COLUMNS: usize = 42;
 /// Most lines of a cue.
 const LINES: usize = 2;
 
-/// What is shown at once, with times in milliseconds.
+/// Lines that are shown at once, with times in milliseconds.
 #[derive(Debug, PartialEq)]
 pub struct Cue {
     pub start: u64,

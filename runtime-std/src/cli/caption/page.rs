@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::Path;
 
 use super::cues::cues;
 use crate::captions::Caption;
 use crate::cli::failure::Failure;
-use crate::cli::output::Record;
+use crate::cli::output::{Output, Record};
 
 /// Forms of captions.
 #[derive(Clone, Copy, PartialEq)]
@@ -32,10 +31,14 @@ impl Format {
     }
 }
 
-/// Where captions go, each at once.
+/// The output of captions.
 pub enum Sink<'o> {
+    /// Gets each caption at once.
     Standard(&'o mut dyn Write),
+    /// Gets each caption at once.
     File(Record),
+    /// Takes the place of another file when it is whole.
+    Replacement(Output),
 }
 
 impl Sink<'_> {
@@ -46,11 +49,12 @@ impl Sink<'_> {
                 .and_then(|()| out.flush())
                 .map_err(Failure::Output),
             Sink::File(file) => file.add(text.as_bytes()),
+            Sink::Replacement(file) => file.add(text.as_bytes()),
         }
     }
 }
 
-/// What is said of a sound after its captions, in JSON.
+/// Facts about a sound, after its captions, in JSON.
 #[derive(serde::Serialize)]
 pub struct Facts {
     /// Code of the language, of models that know several.
@@ -61,6 +65,8 @@ pub struct Facts {
     pub silence: f64,
     /// Captions that end where the model wrote more than can be said.
     pub cut: usize,
+    /// False if the end of the sound was not reached: by an error, or because that was asked for.
+    pub complete: bool,
 }
 
 /// Captions of one sound.
@@ -87,14 +93,6 @@ impl<'o> Page<'o> {
             Format::Text | Format::Srt | Format::JsonLines => {}
         }
         Ok(page)
-    }
-
-    /// The file that is written, if it is one.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.out {
-            Sink::Standard(_) => None,
-            Sink::File(file) => Some(file.path()),
-        }
     }
 
     pub fn write(&mut self, caption: &Caption) -> Result<(), Failure> {
@@ -129,12 +127,17 @@ impl<'o> Page<'o> {
 
     /// Writes what stands after all captions.
     pub fn end(mut self, facts: &Facts) -> Result<(), Failure> {
+        let is_complete = facts.complete;
         if self.format == Format::Json {
             let facts = json_of(facts)?;
             // The members of one object after the member of the other.
             self.out.add(&format!("\n],{}\n", &facts[1..]))?;
         }
-        Ok(())
+        match self.out {
+            // What was there is better than a part.
+            Sink::Replacement(file) if is_complete => file.finish(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -180,6 +183,7 @@ mod tests {
             seconds: 1.5,
             silence: 0.0,
             cut: 0,
+            complete: true,
         };
         page.end(&facts).unwrap();
         String::from_utf8(out).unwrap()

@@ -22,7 +22,7 @@ pub(super) fn count(dims: &[usize]) -> Option<usize> {
     (len > 0).then_some(len)
 }
 
-/// Where the arrays of a file come from.
+/// A source of the arrays of a file.
 pub(super) trait Weights {
     /// The array that GGUF calls `name`.
     ///

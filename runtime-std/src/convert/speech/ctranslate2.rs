@@ -177,7 +177,7 @@ impl Variable<'_> {
     }
 }
 
-/// Where CTranslate2 has a tensor: its variable, and which part of how many equal ones by rows.
+/// Place of a tensor in CTranslate2: its variable, and which part of how many equal ones by rows.
 fn place(name: &str) -> Option<(String, usize, usize)> {
     let (side, rest) = name.split_once('.')?;
     let side = match side {
@@ -254,6 +254,16 @@ const SETTINGS: [(&str, i64); 4] = [
     ("decoder/alibi", 0),
 ];
 
+/// Number of variables that are 8-bit integers, and of all.
+///
+/// # Errors
+/// [`ConvertError::Form`] and [`ConvertError::Damaged`].
+pub(super) fn quantized(file: &[u8]) -> Result<(usize, usize), ConvertError> {
+    let found = Variables::read(file)?.found;
+    let is_matrix = |variable: &&Variable<'_>| variable.kind == INT8 && variable.dims.len() > 1;
+    Ok((found.values().filter(is_matrix).count(), found.len()))
+}
+
 /// Writes a model with its matrices in `format`, one of F32, F16 and Q8_0; returns the number of
 /// bytes. `out` gets the same bytes for the same files always.
 ///
@@ -273,6 +283,12 @@ pub fn write(files: &Files<'_>, format: Format, out: impl Write) -> Result<u64, 
     }
     let heads = usize::try_from(heads).unwrap_or(0);
     let shape = Shape::of(&variables, heads)?;
+    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
+        let after = format!("{side}/layer_{layers}/");
+        if variables.found.keys().any(|name| name.starts_with(&after)) {
+            return Err(ConvertError::Missing(format!("{after}ffn/linear_0/bias")));
+        }
+    }
     for name in whisper::names(shape.layers) {
         // Stored as zeros, where Whisper has none.
         if let Some(matrix) = name.strip_suffix(".k.weight") {
@@ -286,18 +302,26 @@ pub fn write(files: &Files<'_>, format: Format, out: impl Write) -> Result<u64, 
     if let Some(config) = files.config {
         let config: serde_json::Value =
             serde_json::from_slice(config).map_err(|_| ConvertError::Damaged("config.json"))?;
-        let list = |key| {
-            let numbers = config.get(key)?.as_array()?.iter();
-            let numbers = numbers.map(|number| i32::try_from(number.as_i64()?).ok());
-            numbers
-                .collect::<Option<Vec<i32>>>()
-                .filter(|list| !list.is_empty())
+        let list = |key| match config.get(key) {
+            None | Some(serde_json::Value::Null) => Ok(Vec::new()),
+            Some(list) => {
+                let number = |number: &serde_json::Value| i32::try_from(number.as_i64()?).ok();
+                let numbers = list
+                    .as_array()
+                    .map(|list| list.iter().map(number).collect());
+                let numbers: Option<Option<Vec<i32>>> = numbers;
+                let damaged = || ConvertError::Damaged("config.json");
+                numbers.flatten().ok_or_else(damaged)
+            }
         };
-        if let Some(tokens) = list("suppress_ids") {
-            vocabulary.suppressed = tokens;
-        }
-        if let Some(tokens) = list("suppress_ids_begin") {
-            vocabulary.suppressed_first = tokens;
+        for (tokens, key) in [
+            (&mut vocabulary.suppressed, "suppress_ids"),
+            (&mut vocabulary.suppressed_first, "suppress_ids_begin"),
+        ] {
+            let given = list(key)?;
+            if !given.is_empty() {
+                *tokens = given;
+            }
         }
     }
     whisper::write(&variables, &shape, &vocabulary, format, out)

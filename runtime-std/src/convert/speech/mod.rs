@@ -48,7 +48,7 @@ pub enum ConvertError {
     Family {
         /// The family.
         family: &'static str,
-        /// What it has, or has not.
+        /// The difference.
         why: String,
     },
     /// Numbers have a type that is not read here.

@@ -338,7 +338,7 @@ pub fn write(files: &Files<'_>, format: Format, out: impl Write) -> Result<u64, 
     array::write(header, &names, &weights, format, out)
 }
 
-/// Where every tensor is, by its name.
+/// The place of every tensor, by its name.
 struct Named<'m>(HashMap<String, Place<'m>>);
 
 impl Weights for Named<'_> {

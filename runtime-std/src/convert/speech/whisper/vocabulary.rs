@@ -25,9 +25,9 @@ const LANGUAGES: &str = "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi f
     th ur hr bg lt la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo \
     so af oc ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue";
 
-/// What is no speech: brackets, marks of speakers and of music, as OpenAI's `whisper/tokenizer.py`
-/// lists them. A symbol counts, with or without a space before it, if it is one token; of a sign of
-/// music the first token counts, which many signs share.
+/// Symbols that are no speech: brackets, marks of speakers and of music, as OpenAI's
+/// `whisper/tokenizer.py` lists them. A symbol counts, with or without a space before it, if it is
+/// one token; of a sign of music the first token counts, which many signs share.
 const SYMBOLS: &str = "\" # ( ) * + / : ; < = > @ [ \\ ] ^ _ ` { | } ~ 「 」 『 』 << >> <<< >>> -- --- -( -[ (' (\" \
     (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪";
 const MUSIC: &str = "♩ ♪ ♫ ♬ ♭ ♮ ♯";
@@ -38,6 +38,9 @@ const BEFORE_WORDS: [&str; 2] = [" -", " '"];
 /// Words of tokens that no text has.
 const CONTROL: &str =
     "startoftranscript translate transcribe startoflm startofprev nocaptions nospeech";
+
+/// Bytes of the longest token, spelled, several times those of a real one.
+const LONGEST: usize = 1 << 10;
 
 /// Steps of a time token, to 30 s.
 const TIMES: usize = 1500;
@@ -68,6 +71,12 @@ impl Vocabulary {
             suppressed_first: Vec::new(),
         };
         let end = vocabulary.end()?;
+        if let Some(token) = vocabulary.tokens.iter().find(|token| token.len() > LONGEST) {
+            return Err(ConvertError::Family {
+                family: "Whisper",
+                why: format!("a token has {} bytes", token.len()),
+            });
+        }
         vocabulary.merges = vocabulary.find_merges(end as usize);
         vocabulary.suppressed = vocabulary.no_speech();
         let space = vocabulary

@@ -246,6 +246,28 @@ fn models_of_one_language_have_a_token_less_and_other_sizes_are_refused() {
     );
 }
 
+#[test]
+fn sizes_that_are_none_or_too_large_are_refused() {
+    let set = |at: usize, number: u32| {
+        let mut bytes = file(51_865, 50_257);
+        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        converted(&bytes).unwrap_err().to_string()
+    };
+    // The header's eleven numbers: heads, layers, width of the decoder, bands.
+    for (number, value) in [(3, 0), (3, 7), (4, 2), (6, 16), (9, 1 << 31)] {
+        let said = set(4 + 4 * number, value);
+        assert!(said.starts_with("this is no Whisper"), "{said}");
+    }
+    // A tensor without values takes no bytes, whatever its other dimensions are.
+    let mut bytes = file(51_865, 50_257);
+    for number in [3u32, 5, 0, 0, 1 << 31, 32] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(b"other");
+    let error = converted(&bytes).unwrap_err();
+    assert!(matches!(error, ConvertError::Damaged(_)), "{error}");
+}
+
 proptest! {
     /// Whatever is damaged: an error, or a file; never a panic, and no memory by what is claimed.
     #[test]
