@@ -1,9 +1,17 @@
-"""Writes GGUF files, through the Python package `gguf` 0.19.0 (`pip install gguf==0.19.0 numpy`): for every script that makes one.
+"""Writes and reads GGUF files, through the Python package `gguf` 0.19.0 (`pip install gguf==0.19.0 numpy`): for every script that needs it.
 
 A script beside or below this folder's own finds it by `sys.path.append(str(Path(__file__).resolve().parents[N] / "core/tools"))`.
 """
 
+import numpy as np
 from gguf import GGUFWriter
+from gguf.quants import dequantize
+
+
+def whole(tensor):
+    """The values of a tensor that `GGUFReader` has read, in f32, in the order of its dimensions."""
+    values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+    return np.ascontiguousarray(values.reshape([int(dim) for dim in reversed(tensor.shape)]))
 
 
 def finish(writer):

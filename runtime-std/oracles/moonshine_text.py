@@ -13,17 +13,10 @@ import subprocess
 import sys
 
 import gguf
-import numpy as np
 import soundfile
 import torch
 import transformers
-from moonshine_goldens import named_of
-
-
-def whole(tensor):
-    """A tensor's values, in the order of its dimensions."""
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-    return np.ascontiguousarray(values.reshape([int(dim) for dim in reversed(tensor.shape)]))
+from moonshine_goldens import gguf_file, named_of
 
 
 def model_of(path):
@@ -43,7 +36,7 @@ def model_of(path):
         **{f"{side}_num_key_value_heads": get(f"{side}.n_kv_heads") for side in sides},
     )
     model = transformers.MoonshineForConditionalGeneration(config).eval()
-    tensors = {tensor.name: whole(tensor) for tensor in reader.tensors}
+    tensors = {tensor.name: gguf_file.whole(tensor) for tensor in reader.tensors}
     layers = [get(f"{side}.n_layers") for side in sides]
     weights = {f"model.{theirs}": torch.from_numpy(tensors[ours]) for ours, theirs in named_of(*layers)}
     missing, unexpected = model.load_state_dict(weights, strict=False)
