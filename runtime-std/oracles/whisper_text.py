@@ -4,7 +4,8 @@
     python3 whisper_text.py BROOKLET MODEL.gguf SOUND...        needs: pip install openai-whisper gguf soundfile
 
 Both compute in f32 with the file's weights, write times, make no second try and feed no earlier text. Prints the words in which they differ,
-and the share of OpenAI's words that are the same. Sounds have one channel of 16,000 samples a second.
+and the share of OpenAI's words that are the same. In the last half minute they may differ by design: `transcribe` fills the features after the
+sound's end with zeros, brooklet with those of silence, as `whisper.decode` does. Sounds have one channel of 16,000 samples a second.
 """
 
 import argparse
