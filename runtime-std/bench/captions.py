@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Times captions of brooklet and of another program in turn, and counts their word errors.
 
-    python3 captions.py BROOKLET MODEL.gguf PEER SOUND=TRANSCRIPT... [--threads 2] [-r 3] [--beam 1]
+    python3 captions.py BROOKLET MODEL.gguf PEER SOUND=TRANSCRIPT... [--threads 2] [-r 3] [--beam 1] [--ours=--once]
 
 A run is a whole process: start, reading, decoding. Both have the same threads. Prints for each sound
 the median seconds, the largest anonymous memory (looked at every 10 ms), and the word error rate in
-per cent (case and punctuation ignored, numbers not made alike). No program makes a second try at a part.
+per cent (case and punctuation ignored, numbers not made alike). No program makes a second try at a part, unless
+`--ours` replaces brooklet's option `--once`. PEER may be `-`: then brooklet runs alone.
 MODEL.gguf and PEER must hold the same weights: models/speech/README.md says where to get both. PEER is a
 folder in the form of CTranslate2 (faster-whisper runs it: `pip install faster-whisper`), a folder with
 Moonshine in that of ONNX Runtime (`pip install onnxruntime soundfile`), or a ggml-*.bin of whisper.cpp
@@ -160,15 +161,19 @@ def main():
     parser.add_argument("--kind", default="int8", help="compute type of the peer")
     parser.add_argument("-r", type=int, default=3)
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--ours", default="--once", help="options of brooklet, in one word: --ours=--carry")
     parser.add_argument("--whisper-cpp", metavar="SOURCE")
     parser.add_argument("--work", default="whisper-cpp-build", help="folder for what is built of it, and for samples")
     arguments = parser.parse_args()
     for pair in arguments.sounds:
         sound, transcript = pair.split("=")
         reference = words(open(transcript).read())
-        ours = [arguments.brooklet, "caption", sound, "-m", arguments.model, "-t", str(arguments.threads), "--language", "en", "--once"]
+        ours = [arguments.brooklet, "caption", sound, "-m", arguments.model, "-t", str(arguments.threads), "--language", "en", *arguments.ours.split()]
         python, threads = arguments.peer_python, str(arguments.threads)
-        if arguments.whisper_cpp:
+        peer = theirs = None
+        if arguments.peer == "-":
+            pass
+        elif arguments.whisper_cpp:
             peer = "whisper.cpp"
             os.makedirs(arguments.work, exist_ok=True)
             program = whisper_cpp(arguments.whisper_cpp, arguments.work)
@@ -181,15 +186,18 @@ def main():
         else:
             peer = "faster-whisper"
             theirs = [python, "-c", PEER, arguments.peer, sound, threads, str(arguments.beam), arguments.kind]
-        found = {"brooklet": [], peer: []}
+        commands = {"brooklet": ours} | ({peer: theirs} if peer else {})
+        found = {name: [] for name in commands}
         for turn in range(arguments.r):
-            for name, command in sorted(zip(found, (ours, theirs)), reverse=turn % 2 == 1):
+            for name, command in sorted(commands.items(), reverse=turn % 2 == 1):
                 found[name].append(run(command))
         for name, runs in found.items():
             seconds = statistics.median(run[1] for run in runs)
             peak = max(run[2] for run in runs)
             rate = errors(reference, words(runs[-1][0]))
             print(f"{os.path.basename(sound)}  {name:15} {seconds:6.2f} s  {peak / 1024:6.1f} MiB anonymous  {rate:5.2f} % word errors", flush=True)
+        if not peer:
+            continue
         ratios = [peer[1] / our[1] for our, peer in zip(*found.values())]
         print(f"{os.path.basename(sound)}  brooklet takes 1/{statistics.median(ratios):.2f} of the peer's time", flush=True)
 
